@@ -1,0 +1,1 @@
+"""Views of images, stateless and seeded."""

@@ -1,0 +1,174 @@
+"""Which views are made of an image: every operation a switch, every range a number."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from data_prep.errors import UserError
+
+JITTER_IMPLS = ("simclrv2", "simclrv1")
+MIN_OBJECT_COVERED = (
+    0.1  # of the full-image box: crops are never smaller, whatever `crop_area` says
+)
+DEFAULT_GRAY_PROBABILITY = 0.2
+MAX_JITTER_STRENGTH = 1.25  # 1 - 0.8 * strength, the lowest contrast factor, must not be negative
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """Recipe of the training views of one image (SimCLR, Chen et al. 2020, appendix A).
+
+    The defaults are SimCLR's pretraining recipe. The views are square; nothing but the random
+    crop ever changes an image's aspect.
+
+    Attributes:
+        image_size: Side of a view in pixels.
+        channels: Channels of the images, 1 or more.
+        num_views: Views made of each image.
+        random_crop: Crop a random box and resize it. Off: the largest central square is resized.
+        crop_area: Least and greatest area of the crop as a fraction of the image. Crops below a
+            tenth of the image are never taken (the reference's `min_object_covered`).
+        crop_aspect: Least and greatest width / height of the crop.
+        horizontal_flip: Mirror left to right with probability 0.5.
+        vertical_flip: Mirror top to bottom with probability 0.5.
+        right_angle_rotation: Turn by 0, 90, 180 or 270 degrees, equally likely.
+        rotation_degrees: Turn by an angle drawn from +- this many degrees; 0 is off. Pixels are
+            then interpolated bilinearly, once, straight from the image; what lies beyond the
+            image's edge is mirrored.
+        central_crop: Side of the central square that is kept before anything else, as a fraction
+            of the image's shorter side, in training and evaluation; 0 is off.
+        color_jitter_strength: 0 (off) to 1.25: brightness, contrast and saturation factors within
+            1 +- 0.8 * strength, hue shifts within +- 0.2 * strength of a turn.
+        color_jitter_probability: Share of views that are jittered.
+        jitter_impl: `simclrv2` multiplies the brightness, `simclrv1` adds to it.
+        gray_probability: Share of views turned grey. None: 0.2, but 0 without colour jitter, as
+            in the reference.
+        blur: Gaussian blur, kernel of a tenth of `image_size`, sigma 0.1 to 2 pixels.
+        blur_probability: Share of views blurred.
+    """
+
+    image_size: int
+    channels: int
+    num_views: int = 2
+    random_crop: bool = True
+    crop_area: tuple[float, float] = (0.08, 1.0)
+    crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    horizontal_flip: bool = True
+    vertical_flip: bool = False
+    right_angle_rotation: bool = False
+    rotation_degrees: float = 0.0
+    central_crop: float = 0.0
+    color_jitter_strength: float = 1.0
+    color_jitter_probability: float = 0.8
+    jitter_impl: str = "simclrv2"
+    gray_probability: float | None = None
+    blur: bool = True
+    blur_probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "crop_area", _pair("crop_area", self.crop_area))
+        object.__setattr__(self, "crop_aspect", _pair("crop_aspect", self.crop_aspect))
+        self.validate()
+
+    def validate(self) -> None:
+        """Raises UserError, in one line, for a value that makes no views."""
+        for name in ("image_size", "channels", "num_views"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f"{name} must be a whole number of at least 1, not {value!r}")
+        low, high = self.crop_area
+        if not 0 < low <= high <= 1:
+            raise UserError(f"crop_area must be 0 < least <= greatest <= 1, not {low:g},{high:g}")
+        if high < MIN_OBJECT_COVERED:
+            raise UserError(
+                f"crop_area's greatest value must be at least {MIN_OBJECT_COVERED:g} "
+                f"(smaller crops are never taken), not {high:g}"
+            )
+        low, high = self.crop_aspect
+        if not (0 < low <= high and math.isfinite(high)):
+            raise UserError(f"crop_aspect must be 0 < least <= greatest, not {low:g},{high:g}")
+        strength = self.color_jitter_strength
+        if not 0 <= strength <= MAX_JITTER_STRENGTH:
+            raise UserError(
+                f"color_jitter_strength must lie in 0 to {MAX_JITTER_STRENGTH:g} (above, contrast "
+                f"and saturation factors turn negative), not {strength:g}"
+            )
+        if not 0 <= self.rotation_degrees <= 180:
+            raise UserError(f"rotation_degrees must lie in 0 to 180, not {self.rotation_degrees:g}")
+        for name in ("central_crop", "color_jitter_probability", "blur_probability"):
+            _check_fraction(name, getattr(self, name))
+        if self.gray_probability is not None:
+            _check_fraction("gray_probability", self.gray_probability)
+        if self.jitter_impl not in JITTER_IMPLS:
+            raise UserError(
+                f"jitter_impl must be one of {', '.join(JITTER_IMPLS)}, not {self.jitter_impl!r}"
+            )
+
+    @property
+    def jitter(self) -> bool:
+        """Whether any view is jittered."""
+        return self.color_jitter_strength > 0 and self.color_jitter_probability > 0
+
+    @property
+    def gray(self) -> float:
+        """Share of views that are turned grey; 0 for images that are not RGB."""
+        if self.channels != 3:
+            return 0.0
+        if self.gray_probability is not None:
+            return self.gray_probability
+        return DEFAULT_GRAY_PROBABILITY if self.color_jitter_strength > 0 else 0.0
+
+    @property
+    def blur_kernel_size(self) -> int:
+        """Size of the blur's kernel in pixels, 0 when no view is blurred."""
+        return self.image_size // 10 if self.blur and self.blur_probability > 0 else 0
+
+    def for_finetuning(self) -> ViewConfig:
+        """The same geometry as one view without colour or blur: SimCLR's fine-tuning recipe."""
+        return dataclasses.replace(
+            self, num_views=1, color_jitter_strength=0.0, gray_probability=0.0, blur=False
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All values, ready for JSON."""
+        values = dataclasses.asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ViewConfig:
+        """The inverse of `to_dict`; UserError names keys that are unknown or missing."""
+        fields = dataclasses.fields(cls)
+        unknown = sorted(set(values) - {f.name for f in fields})
+        if unknown:
+            raise UserError(f"unknown setting of views: {', '.join(unknown)}")
+        missing = [n for n in ("image_size", "channels") if n not in values]
+        if missing:
+            raise UserError(f"views need {' and '.join(missing)}")
+        return cls(**values)
+
+
+def skipped_for_channels(config: ViewConfig) -> list[str]:
+    """Operations that are switched on but left out, because they only make sense for RGB images."""
+    if config.channels == 3:
+        return []
+    skipped = ["saturation", "hue"] if config.jitter else []
+    wants_gray = config.gray_probability
+    if wants_gray is None:
+        wants_gray = DEFAULT_GRAY_PROBABILITY if config.color_jitter_strength > 0 else 0.0
+    return [*skipped, "grayscale"] if wants_gray > 0 else skipped
+
+
+def _pair(name: str, value: Any) -> tuple[float, float]:
+    try:
+        low, high = (float(v) for v in value)
+    except (TypeError, ValueError):
+        raise UserError(f"{name} must be two numbers, least and greatest, not {value!r}") from None
+    return low, high
+
+
+def _check_fraction(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise UserError(f"{name} must lie in 0 to 1, not {value:g}")

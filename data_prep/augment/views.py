@@ -1,0 +1,130 @@
+"""Views of images: geometry on the host, photometry on the device.
+
+`host_views` runs in the input pipeline, image by image, and hands on whole pixels (uint8: a
+quarter of the bytes) with a row of random numbers a view; `device_views` turns a batch of them
+into the views a network sees. All randomness comes from `example_seed`, so that views depend on
+(run seed, epoch, index) alone: not on batch size, order, or parallelism.
+"""
+
+from __future__ import annotations
+
+import math
+
+import tensorflow as tf
+
+from data_prep.augment import geometry
+from data_prep.augment.config import ViewConfig, skipped_for_channels
+from data_prep.augment.draws import Draw, GeometryDraws, draw, example_seed
+from data_prep.augment.photometry import photometry
+
+__all__ = [
+    "Draw",
+    "ViewConfig",
+    "device_views",
+    "evaluation_image",
+    "example_seed",
+    "host_views",
+    "skipped_for_channels",
+]
+
+SMALL_IMAGE = 32  # evaluation takes images up to this side whole
+
+
+def host_views(
+    image: tf.Tensor, seed: tf.Tensor, config: ViewConfig
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Crops, resizes, flips and turns; draws the numbers of the photometry.
+
+    Args:
+        image: [H, W, C], uint8 or float32 in [0, 1], of any size.
+        seed: int [2], from `example_seed`.
+        config: The recipe.
+
+    Returns:
+        views [V, S, S, C] of the image's dtype (uint8: rounded and clipped; float32: with the
+        overshoot of bicubic resizing) and draws [V, len(Draw)] float32 for `device_views`.
+
+    Raises:
+        ValueError: Another dtype, or another number of channels than the config's.
+    """
+    image = _checked(image, config)
+    numbers, draws = draw(seed, config)
+    rows = zip(*(tf.unstack(n) for n in numbers), strict=True)
+    views = [_view(image, GeometryDraws(*row), config) for row in rows]
+    return tf.stack(views), draws
+
+
+def device_views(views: tf.Tensor, draws: tf.Tensor, config: ViewConfig) -> tf.Tensor:
+    """Colour jitter, grey and blur.
+
+    Deterministic, and row by row: a view's result depends on that view and its draws alone.
+
+    Args:
+        views: [B, V, S, S, C], uint8 or float32, from `host_views`.
+        draws: [B, V, len(Draw)] float32, from `host_views`.
+        config: The recipe.
+
+    Returns:
+        [B, V, S, S, C] float32 in [0, 1].
+    """
+    shape = tf.shape(views)
+    side, channels = config.image_size, config.channels
+    flat = tf.reshape(views, [-1, side, side, channels])
+    flat = photometry(flat, tf.reshape(draws, [-1, len(Draw)]), config)
+    return tf.ensure_shape(tf.reshape(flat, shape), views.shape)
+
+
+def evaluation_image(image: tf.Tensor, config: ViewConfig) -> tf.Tensor:
+    """The one view of an image for evaluation: the central 0.875, bicubic.
+
+    Images are taken whole (their central square) for `image_size` up to 32, as in the reference.
+
+    Args:
+        image: [H, W, C], uint8 or float32 in [0, 1].
+        config: Size, channels and central crop of the training views.
+
+    Returns:
+        [S, S, C] of the image's dtype, float32 clipped to [0, 1].
+    """
+    image = _checked(image, config)
+    side = config.image_size
+    if config.central_crop:
+        box = geometry.central_box(image, 1.0, config.central_crop)
+        image = tf.slice(image, [box.top, box.left, 0], [box.height, box.width, -1])
+        image = tf.ensure_shape(image, [None, None, config.channels])
+    proportion = 1.0 if side <= SMALL_IMAGE else geometry.EVALUATION_CROP
+    view = geometry.center_crop(image, side, side, proportion)
+    return view if view.dtype == tf.uint8 else tf.clip_by_value(view, 0.0, 1.0)
+
+
+def _checked(image: tf.Tensor, config: ViewConfig) -> tf.Tensor:
+    image = tf.convert_to_tensor(image)
+    if image.dtype not in (tf.uint8, tf.float32):
+        raise ValueError(f"images must be uint8 or float32, not {image.dtype.name}")
+    return tf.ensure_shape(image, [None, None, config.channels])
+
+
+def _view(image: tf.Tensor, numbers: GeometryDraws, config: ViewConfig) -> tf.Tensor:
+    size = config.image_size
+    box = _box(image, numbers.crop_seed, config)
+    if config.rotation_degrees:
+        angle = (2 * numbers.turns[1] - 1) * math.radians(config.rotation_degrees)
+        view = geometry.rotate_and_resize(image, box, angle, size)
+    else:
+        view = geometry.crop_and_resize(image, box, size, size)
+    if config.horizontal_flip or config.vertical_flip:
+        view = geometry.flip(view, numbers.flips)
+    if config.right_angle_rotation:
+        view = geometry.quarter_turns(view, tf.cast(numbers.turns[0] * 4, tf.int32))
+    return view
+
+
+def _box(image: tf.Tensor, seed: tf.Tensor, config: ViewConfig) -> geometry.Box:
+    if config.central_crop or not config.random_crop:
+        box = geometry.central_box(image, 1.0, config.central_crop or 1.0)
+    else:
+        shape = tf.shape(image)
+        box = geometry.Box(tf.constant(0), tf.constant(0), shape[0], shape[1])
+    if config.random_crop:
+        box = geometry.random_box(seed, box, config.crop_area, config.crop_aspect)
+    return box

@@ -1,0 +1,1 @@
+"""Command-line programs of the data layer, and what every command shares."""

@@ -1,0 +1,219 @@
+"""What every command shares: flags, help, one-line errors, logging, exit codes.
+
+A command defines its flags in a function that takes a `FlagValues`, so importing it defines
+nothing, and hands both halves to `run_app`:
+
+    def define(flag_values): ...
+    def run(flag_values): ...
+    def main() -> int:
+        return run_app(run, define, name="simclr-thing", description="Does the thing.")
+
+TensorFlow is imported inside `run` (`tensorflow=True` does so first, and quietly): `--help` must
+answer at once.
+"""
+
+import difflib
+import errno
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from absl import flags
+
+from data_prep.cli import help_text, quiet
+from data_prep.errors import UserError
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+_HELP_SPELLINGS = {
+    f"{dashes}{name}"
+    for dashes in ("-", "--")
+    for name in ("help", "h", "?", "helpshort", "helpfull", "help=true")
+}
+_OWN_PACKAGES = ("data_prep", "simclr_tf", "finetune")
+# Failures of the machine rather than of the program: the message says all there is to say.
+_ENVIRONMENT_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM}
+
+
+@contextmanager
+def topic(flag_values: flags.FlagValues, title: str) -> Iterator[None]:
+    """Files the flags defined inside the block under this heading of `--help`.
+
+    Args:
+        flag_values: the values the block defines its flags on.
+        title: the heading; blocks with the same title are joined.
+    """
+    before = set(flag_values)
+    yield
+    for name in flag_values:
+        if name not in before:
+            help_text.set_topic(flag_values[name], title)
+
+
+def run_app(
+    main: Callable[[flags.FlagValues], int | None],
+    define: Callable[[flags.FlagValues], None],
+    argv: Sequence[str] | None = None,
+    *,
+    name: str,
+    description: str = "",
+    tensorflow: bool = False,
+) -> int:
+    """Parses the command line, runs the command and turns what goes wrong into exit codes.
+
+    Args:
+        main: the command itself; its return value is the exit code (None = 0).
+        define: defines the flags on the `FlagValues` it is given.
+        argv: arguments after the program's name; `sys.argv[1:]` if None.
+        name: what the command is called in messages.
+        description: what it does, for the head of `--help`.
+        tensorflow: import TensorFlow before `main`, without its start-up chatter.
+
+    Returns:
+        0 = done; 1 = a `UserError` or a failure of disk or permission; 2 = wrong usage;
+        130 = interrupted. Messages are one line on stderr; other exceptions are bugs and
+        keep their traceback.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    flag_values = flags.FlagValues()
+    flag_values.set_gnu_getopt(True)
+    define(flag_values)
+    if _asks_for_help(arguments):
+        _print_to_pipe(help_text.render(flag_values, name, description))
+        return EXIT_OK
+    try:
+        parse(flag_values, arguments, name)
+    except UserError as error:
+        return _complain(name, f"{error} (--help lists every flag)", EXIT_USAGE)
+    set_up_logging()
+    try:
+        if tensorflow:
+            quiet.import_tensorflow()
+        return main(flag_values) or EXIT_OK
+    except UserError as error:
+        return _complain(name, str(error), EXIT_FAILED)
+    except KeyboardInterrupt:
+        return _complain(name, "interrupted", EXIT_INTERRUPTED)
+    except OSError as error:
+        if error.errno not in _ENVIRONMENT_ERRORS:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        return _complain(name, f"{where}{error.strerror}", EXIT_FAILED)
+
+
+def parse(flag_values: flags.FlagValues, arguments: Sequence[str], name: str = "") -> None:
+    """Parses arguments onto the flags, all of absl's spellings and `--flagfile` included.
+
+    Args:
+        flag_values: the defined flags; their values are set.
+        arguments: what follows the program's name.
+        name: the program's name.
+
+    Raises:
+        UserError: an unknown flag, a bad or missing value, a stray argument; one line that
+            says what would be right.
+    """
+    try:
+        rest = flag_values([name or "command", *arguments])[1:]
+    except flags.UnrecognizedFlagError as error:
+        raise UserError(_unknown_flag(flag_values, error.flagname)) from None
+    except flags.CantOpenFlagFileError as error:
+        raise UserError(_one_line(error).removeprefix("ERROR:: ")) from None
+    except (flags.Error, ValueError) as error:
+        raise UserError(_bad_value(flag_values, _one_line(error))) from None
+    if rest:
+        raise UserError(_stray_argument(rest[0]))
+
+
+def set_up_logging() -> None:
+    """One line a message on stderr: our packages from INFO, all others from WARNING on."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_LineFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    for package in _OWN_PACKAGES:
+        logging.getLogger(package).setLevel(logging.INFO)
+
+
+class _LineFormatter(logging.Formatter):
+    """Names the level only where it is out of the ordinary."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
+        if record.levelno > logging.INFO:
+            record.message = f"{record.levelname.lower()}: {record.message}"
+        return super().formatMessage(record)
+
+
+def _asks_for_help(arguments: Sequence[str]) -> bool:
+    before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return any(argument in _HELP_SPELLINGS for argument in before_dashes)
+
+
+def _print_to_pipe(text: str) -> None:
+    """Prints; a reader that closes early (`| head`) is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _complain(name: str, message: str, code: int) -> int:
+    print(f"{name}: error: {_one_line(message)}", file=sys.stderr)
+    return code
+
+
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())
+
+
+def _unknown_flag(flag_values: flags.FlagValues, given: str) -> str:
+    known = list(flag_values)
+    known += [f"no{name}" for name in flag_values if flag_values[name].boolean]
+    nearest = difflib.get_close_matches(given, known, n=1, cutoff=0.6)
+    hint = f"; did you mean --{nearest[0]}?" if nearest else ""
+    return f"unknown flag --{given}{hint}"
+
+
+_ILLEGAL_VALUE = re.compile(r"flag --(?P<name>\w+)=(?P<value>.*?): (?P<why>.*)", re.DOTALL)
+
+
+def _bad_value(flag_values: flags.FlagValues, message: str) -> str:
+    """Says in plain words what absl said about a value."""
+    match = _ILLEGAL_VALUE.match(message)
+    if not match or match["name"] not in flag_values:
+        return message[:1].lower() + message[1:]
+    flag, value, why = flag_values[match["name"]], match["value"], match["why"]
+    if "must have a value other than None" in why:
+        return f"--{flag.name} is missing: it must be given"
+    given = f"--{flag.name}={value}"
+    if _parses(flag, value):  # so it was a validator that spoke
+        return f"{given}: {why}"
+    choices = getattr(flag.parser, "enum_values", None)
+    if choices:
+        nearest = difflib.get_close_matches(value, choices, n=1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        return f"{given}: must be one of {', '.join(choices)}{hint}"
+    if flag.boolean:
+        return f"{given}: must be true or false"
+    wanted = flag.parser.syntactic_help
+    return f"{given}: must be {wanted}" if wanted else f"{given}: {why}"
+
+
+def _parses(flag: flags.Flag, value: str) -> bool:
+    try:
+        flag.parser.parse(value)
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
+def _stray_argument(argument: str) -> str:
+    hint = ""
+    if argument.lower() in {"true", "false"}:
+        hint = f"; a switch takes its value after an equals sign, --flag={argument}"
+    return f"unexpected argument '{argument}': every setting is a --flag=value{hint}"

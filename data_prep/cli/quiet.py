@@ -1,0 +1,28 @@
+"""TensorFlow without its start-up chatter."""
+
+import os
+import sys
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow so that only a command's own lines reach the terminal.
+
+    Parts of its native code write to the standard error before they look at
+    `TF_CPP_MIN_LOG_LEVEL`; set that variable to see all of it.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ and os.environ["TF_CPP_MIN_LOG_LEVEL"] != "3":
+        import tensorflow  # noqa: F401
+
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

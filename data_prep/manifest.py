@@ -1,0 +1,248 @@
+"""Which images belong to a data set, and what is known of each: the one table behind every source.
+
+A manifest is a CSV file with the columns `path, label, split, group, case, target`; only `path` is
+required. Order matters: the position of a record is the index of its example everywhere else.
+"""
+
+import csv
+import hashlib
+import io
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from operator import attrgetter
+
+import numpy as np
+
+from data_prep.errors import UserError
+from data_prep.files import write_text
+
+_LOGGER = logging.getLogger(__name__)
+
+SPLITS = ("train", "validation", "test")
+
+_SPLIT_STEMS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val"),
+    "test": ("test", "testing"),
+}
+SPLIT_ALIASES = {
+    stem + ending: split
+    for split, stems in _SPLIT_STEMS.items()
+    for stem in stems
+    for ending in ("", "_set", "_data")
+}
+
+
+def canonical_split(name: str) -> str:
+    """The split that a name stands for: `Train_Set` -> `train`; others as given."""
+    return SPLIT_ALIASES.get(name.strip().lower().replace("-", "_"), name.strip())
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One image and what is known of it; an empty string means "not known".
+
+    Attributes:
+        path: File, absolute or relative to the manifest's root.
+        label: Name of the class.
+        split: `train`, `validation`, `test` or another name.
+        group: Images of one group (specimen, field of view) are never torn between splits.
+        case: Sub-population, such as an instrument setting.
+        target: File of the image to predict, for paired data.
+    """
+
+    path: str
+    label: str = ""
+    split: str = ""
+    group: str = ""
+    case: str = ""
+    target: str = ""
+
+
+COLUMNS = tuple(field.name for field in fields(Record))
+_values = attrgetter(*COLUMNS)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """An ordered set of records.
+
+    Attributes:
+        records: The records, in the order that defines example indices.
+        root: Folder to which relative paths belong; empty = the current folder.
+    """
+
+    records: tuple[Record, ...]
+    root: str = ""
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """The labels in use, sorted; images without a label do not count."""
+        return tuple(sorted({record.label for record in self.records} - {""}))
+
+    @cached_property
+    def splits(self) -> tuple[str, ...]:
+        """The splits in use: train, validation, test, then the others by name."""
+        present = {record.split for record in self.records} - {""}
+        return tuple(name for name in SPLITS if name in present) + tuple(
+            sorted(present.difference(SPLITS))
+        )
+
+    def split(self, name: str) -> "Manifest":
+        """The records of one split, in order.
+
+        Raises:
+            UserError: No record has this split.
+        """
+        chosen = [record for record in self.records if record.split == name]
+        if not chosen:
+            known = ", ".join(self.splits) or "none"
+            raise UserError(f"the data has no split {name!r} (its splits: {known})")
+        return self.subset(chosen)
+
+    def subset(self, records: Iterable[Record]) -> "Manifest":
+        """A manifest of other records with the same root."""
+        return Manifest(tuple(records), self.root)
+
+    def files(self) -> list[str]:
+        """Absolute paths of the images, in order; symbolic links are kept."""
+        base = os.path.abspath(self.root)
+        return [os.path.normpath(os.path.join(base, record.path)) for record in self.records]
+
+    def label_indices(self, class_names: Sequence[str]) -> np.ndarray:
+        """Position of every label in `class_names`: int64 [n], -1 where there is no label.
+
+        Raises:
+            UserError: A label is not among `class_names`.
+        """
+        index = {name: position for position, name in enumerate(class_names)} | {"": -1}
+        unknown = sorted({record.label for record in self.records}.difference(index))
+        if unknown:
+            raise UserError(
+                f"label {unknown[0]!r} is not among the {len(class_names)} known classes"
+                f" ({_some(class_names)})"
+            )
+        return np.array([index[record.label] for record in self.records], dtype=np.int64)
+
+    def sha256(self) -> str:
+        """Hash of the content, the same wherever the images lie.
+
+        Paths count relative to the deepest folder that holds all images, so a copy of the folder
+        elsewhere, or a manifest saved and loaded again, has the same hash.
+        """
+        files = self.files()
+        common = os.path.commonpath([os.path.dirname(file) for file in files]) if files else ""
+        digest = hashlib.sha256()
+        for record, file in zip(self.records, files, strict=True):
+            relative = file[len(common) :].replace(os.sep, "/").lstrip("/")
+            row = (relative, *_values(record)[1:])
+            digest.update("\x1f".join(row).encode() + b"\n")
+        return digest.hexdigest()
+
+    def table(self) -> str:
+        """Images per class (rows) and split (columns), as aligned text with totals."""
+        splits = self.splits + (("",) if any(not r.split for r in self.records) else ())
+        labels = self.class_names + (("",) if any(not r.label for r in self.records) else ())
+        count = Counter((record.label, record.split) for record in self.records)
+        rows = [["class", *(split or "no split" for split in splits), "total"]]
+        for label in labels:
+            numbers = [count[label, split] for split in splits]
+            rows.append([label or "no label", *map(str, numbers), str(sum(numbers))])
+        totals = [sum(count[label, split] for label in labels) for split in splits]
+        rows.append(["total", *map(str, totals), str(len(self))])
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        return "\n".join(
+            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
+            for row in rows
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the CSV, whole or not at all.
+
+        Paths are written relative when they belong to the folder of the CSV itself, absolute
+        otherwise, so that the file can be used from anywhere (`Manifest.load`).
+        """
+        destination = os.path.abspath(path)
+        folder = os.path.dirname(destination)
+        keep = os.path.abspath(self.root) == folder
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for record, file in zip(self.records, self.files(), strict=True):
+            writer.writerow([record.path if keep else file, *_values(record)[1:]])
+        os.makedirs(folder, exist_ok=True)
+        write_text(destination, text.getvalue())
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> "Manifest":
+        """Reads a manifest CSV; relative paths belong to the folder of the CSV.
+
+        Split names are made canonical (`val` -> `validation`); columns of other names are ignored
+        and logged. Whether the images exist is checked by `scan.check_images`.
+
+        Raises:
+            UserError: The file cannot be read as a manifest, an image is listed twice, or only
+                some of the images have a split.
+        """
+        source = os.path.abspath(path)
+        if not os.path.isfile(source):
+            raise UserError(f"manifest not found: {source}")
+        try:
+            with open(source, newline="", encoding="utf-8-sig") as stream:
+                records = _read_rows(csv.DictReader(stream), source)
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise UserError(f"{source} is not a CSV file in UTF-8: {error}") from None
+        manifest = Manifest(tuple(records), os.path.dirname(source))
+        _check_records(manifest, source)
+        return manifest
+
+
+def _read_rows(reader: csv.DictReader, source: str) -> list[Record]:
+    header = [name.strip().lower() for name in reader.fieldnames or ()]
+    if "path" not in header:
+        raise UserError(
+            f"{source} needs a column 'path' (comma-separated; also read: {', '.join(COLUMNS[1:])})"
+            f"; its first line is {','.join(header)[:80]!r}"
+        )
+    reader.fieldnames = header
+    ignored = [name for name in header if name not in COLUMNS]
+    if ignored:
+        _LOGGER.info("%s: columns not used: %s", source, ", ".join(ignored))
+    records = []
+    for row in reader:
+        values = {name: (row.get(name) or "").strip() for name in COLUMNS}
+        if not values["path"]:
+            raise UserError(f"{source}, line {reader.line_num}: the path is empty")
+        values["split"] = canonical_split(values["split"])
+        records.append(Record(**values))
+    return records
+
+
+def _check_records(manifest: Manifest, source: str) -> None:
+    if not manifest.records:
+        raise UserError(f"{source} lists no images")
+    missing = sum(not record.split for record in manifest.records)
+    if 0 < missing < len(manifest):
+        raise UserError(
+            f"{source}: {missing} of {len(manifest)} images have no split; fill the column for all"
+            " of them or for none"
+        )
+    seen: dict[str, str] = {}
+    for record, file in zip(manifest.records, manifest.files(), strict=True):
+        before = seen.setdefault(file, record.split)
+        if before != record.split:
+            raise UserError(f"{source}: {file} is in two splits, {before} and {record.split}")
+    if len(seen) < len(manifest):
+        twice = next(file for file, number in Counter(manifest.files()).items() if number > 1)
+        raise UserError(f"{source}: {twice} is listed twice")
+
+
+def _some(names: Sequence[str], limit: int = 5) -> str:
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")

@@ -1,0 +1,163 @@
+"""Images listed in a manifest: read at random, decoded in the graph, kept decoded when they fit."""
+
+import hashlib
+import logging
+import threading
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import tensorflow as tf
+
+from data_prep.decoding import decode_bytes
+from data_prep.errors import UserError
+from data_prep.manifest import Manifest
+from data_prep.order import ordered_elements
+from data_prep.pixel_cache import PixelCache
+from data_prep.scan import image_facts
+from data_prep.source import Element, Source, random_labels, resolve_channels
+from data_prep.survey import find_undecodable
+
+_LOGGER = logging.getLogger(__name__)
+
+CACHE_BUDGET = 2**30
+"""Most bytes of decoded images that `cache="auto"` keeps in memory."""
+
+
+class ManifestSource(Source):
+    """The images of a manifest.
+
+    Grey images become 1 channel, or 3 when any image has colour. With `cache` the images are
+    decoded once, in parallel, on first use, and then live in memory.
+
+    Attributes:
+        manifest: The manifest; `index` is a position in it.
+        cached: Whether decoded images are kept in memory.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        class_names: Sequence[str] | None = None,
+        channels: int | str = "auto",
+        cache: Literal["auto", "true", "false"] = "auto",
+        labels: Literal["given", "random"] = "given",
+    ):
+        """Reads the headers of all images.
+
+        Args:
+            manifest: The images.
+            class_names: Classes that labels are numbered by; None = those of the manifest.
+            channels: "auto", or the wanted number.
+            cache: "auto" keeps decoded images that take at most `CACHE_BUDGET` bytes.
+            labels: "random" draws a label for each index from the seed, whatever the image: a
+                control that shows what the labels are worth.
+
+        Raises:
+            UserError: No or unreadable images, channels that cannot be had, unknown labels.
+        """
+        if not len(manifest):
+            raise UserError("no images to read")
+        facts = image_facts(manifest)
+        self.manifest = manifest
+        self.num_examples = len(manifest)
+        self.class_names = tuple(manifest.class_names if class_names is None else class_names)
+        self.channels = resolve_channels(channels, facts.channels)
+        self.image_dtype = tf.uint8 if facts.bits == 8 else tf.float32
+        self._files = manifest.files()
+        self._decoders = facts.survey.decoder
+        self._present = tuple(np.unique(self._decoders).tolist())
+        self._labels = manifest.label_indices(self.class_names)
+        self._random_labels = labels == "random"
+        if self._random_labels and not self.class_names:
+            raise UserError("random labels need classes to draw from; give their number")
+        self._decoded_bytes = facts.total_pixels * self.channels * self.image_dtype.size
+        self.cached = cache == "true" or (cache == "auto" and self._decoded_bytes <= CACHE_BUDGET)
+        self._cache: PixelCache | None = None
+        self._lock = threading.Lock()
+        self.identity = self._identity()
+
+    def _identity(self) -> str:
+        parts = (self.manifest.sha256(), *self.class_names, self.channels, self._random_labels)
+        return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()
+
+    def elements(
+        self,
+        *,
+        seed: int,
+        shuffle: bool,
+        start: int,
+        batch_size: int,
+        shard: tuple[int, int] = (0, 1),
+    ) -> tf.data.Dataset:
+        """See `Source.elements`; here any `start` is reached at once.
+
+        Raises:
+            UserError: Also when an image cannot be decoded while the cache is filled.
+        """
+        if self.cached:
+            self._filled_cache()
+        return ordered_elements(
+            self.num_examples,
+            self._columns(seed),
+            seed=seed,
+            shuffle=shuffle,
+            start=start,
+            batch_size=batch_size,
+            shard=shard,
+        )
+
+    def _columns(self, seed: int) -> dict[str, tf.Tensor]:
+        with tf.device("CPU:0"):
+            columns = {"label": tf.constant(self.labels(seed))}
+            if not self.cached:
+                columns["path"] = tf.constant(self._files)
+                if len(self._present) > 1:
+                    columns["decoder"] = tf.constant(self._decoders)
+        return columns
+
+    def labels(self, seed: int = 0) -> np.ndarray:
+        """Labels by index, int64 [num_examples]; the seed matters for random labels only."""
+        if not self._random_labels:
+            return self._labels
+        return random_labels(seed, self.num_examples, len(self.class_names))
+
+    @tf.autograph.experimental.do_not_convert
+    def decode(self, element: Element) -> tf.Tensor:
+        """See `Source.decode`."""
+        if self.cached:
+            return self._filled_cache().image(element["index"])
+        contents = tf.io.read_file(element["path"])
+        return self._decode(contents, element.get("decoder", tf.constant(self._present[0])))
+
+    def _decode(self, contents: tf.Tensor, decoder: tf.Tensor) -> tf.Tensor:
+        return decode_bytes(contents, decoder, self._present, self.channels, self.image_dtype)
+
+    def _filled_cache(self) -> PixelCache:
+        with self._lock, tf.init_scope(), tf.device("CPU:0"):
+            if self._cache is None:
+                size = self._decoded_bytes / 2**20
+                _LOGGER.info("decoding %d images into memory, %.0f MiB", self.num_examples, size)
+                files = tf.constant(self._files), tf.constant(self._decoders)
+                images = tf.data.Dataset.from_tensor_slices(files).map(
+                    lambda file, decoder: self._decode(tf.io.read_file(file), decoder),
+                    num_parallel_calls=tf.data.AUTOTUNE,
+                    deterministic=True,
+                )
+                try:
+                    self._cache = PixelCache(
+                        images, self.num_examples, self.channels, self.image_dtype
+                    )
+                except tf.errors.OpError as error:
+                    raise self.diagnose() or error from None
+            return self._cache
+
+    def diagnose(self) -> UserError | None:
+        """See `Source.diagnose`."""
+
+        def decode(index: int) -> None:
+            with tf.device("CPU:0"):
+                decoder = tf.constant(self._decoders[index])
+                self._decode(tf.io.read_file(self._files[index]), decoder)
+
+        return find_undecodable(self._files, decode)

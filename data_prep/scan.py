@@ -1,0 +1,287 @@
+"""Folder tree -> manifest, with every image checked by its header.
+
+What a folder may look like (names of class folders are the labels):
+
+    images/*.png                             no labels
+    images/CLASS/**/*.png                    labels
+    images/{train,validation,test}/CLASS/**  labels and splits
+    images/{train,validation,test}/*.png     splits, no labels
+
+Split folders may be named train, training, train_set, train_data, validation, valid, val, ...,
+test, testing, ... in any case, and need not all be there. Files deeper than a class folder belong
+to that class. Hidden files and files that are no images are left out; links are followed.
+"""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.errors import UserError
+from data_prep.manifest import SPLITS, Manifest, Record, canonical_split
+from data_prep.survey import Survey, survey, unusable
+
+_LOGGER = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .bmp .dib .gif .tif .tiff".split()
+)
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What the headers of all images of a manifest say together.
+
+    Attributes:
+        channels: 1 if all images are grey, 3 if any has colour, n for images of n bands.
+        bits: The most bits a channel: 8, 16 or 32.
+        max_height: Pixels.
+        max_width: Pixels.
+        total_pixels: Height times width, summed over the images.
+        extensions: The file endings in use, lower case, sorted.
+        survey: The facts image by image.
+    """
+
+    channels: int
+    bits: int
+    max_height: int
+    max_width: int
+    total_pixels: int
+    extensions: tuple[str, ...]
+    survey: Survey = field(repr=False, compare=False)
+
+
+def scan_folder(image_dir: str | os.PathLike[str], *, skip_unreadable: bool = False) -> Manifest:
+    """Makes the manifest of a folder of images; records are ordered by split, class and name.
+
+    Args:
+        image_dir: The folder, laid out as the module's text says.
+        skip_unreadable: Leave out images that cannot be read (logged) instead of raising.
+
+    Returns:
+        A manifest with `root` = the folder's absolute path, labels and splits where there are any.
+
+    Raises:
+        UserError: No such folder, no images in it, split folders beside other images, an image in
+            two splits, or unreadable images.
+    """
+    root = os.path.abspath(os.path.expanduser(image_dir))
+    if not os.path.isdir(root):
+        what = "is a file, not a folder" if os.path.isfile(root) else "not found"
+        raise UserError(f"image folder {what}: {root}")
+    tree = _Tree(root)
+    records = list(_split_records(tree))
+    if not records:
+        raise UserError(_nothing_found(tree))
+    if tree.ignored:
+        _LOGGER.info("%s: %d files are no images (%s)", root, tree.ignored.total(), tree.others())
+    manifest = check_images(Manifest(tuple(records), root), skip_unreadable=skip_unreadable)
+    _log_gaps(manifest)
+    return manifest
+
+
+def check_images(manifest: Manifest, *, skip_unreadable: bool = False) -> Manifest:
+    """Reads the header of every image; finds unusable files and one file in two splits.
+
+    Damage inside the compressed data of a file that begins and ends as it should is not seen here.
+
+    Returns:
+        The manifest, without unreadable images if those are to be skipped.
+
+    Raises:
+        UserError: Unreadable images, or a file that is in two splits by way of a link.
+    """
+    files = manifest.files()
+    found = survey(files)
+    _check_links(manifest, files, found)
+    if not found.problems:
+        return manifest
+    error = unusable(files, found.problems)
+    if not skip_unreadable or len(found.problems) == len(files):
+        raise error
+    _LOGGER.warning("left out: %s", error)
+    return manifest.subset(
+        record for index, record in enumerate(manifest.records) if index not in found.problems
+    )
+
+
+def image_facts(manifest: Manifest) -> ImageFacts:
+    """Facts of all images from their headers.
+
+    Raises:
+        UserError: Unreadable images, or images whose channels do not go together.
+    """
+    files = manifest.files()
+    found = survey(files)
+    if found.problems:
+        raise unusable(files, found.problems)
+    return ImageFacts(
+        channels=_common_channels(found.channels, files),
+        bits=int(found.bits.max()),
+        max_height=int(found.height.max()),
+        max_width=int(found.width.max()),
+        total_pixels=int((found.height.astype(np.int64) * found.width).sum()),
+        extensions=tuple(sorted({os.path.splitext(file)[1].lower() for file in files})),
+        survey=found,
+    )
+
+
+def _common_channels(channels: np.ndarray, files: list[str]) -> int:
+    present = set(channels.tolist())
+    if present <= {1, 3}:
+        return max(present)
+    if len(present) == 1:
+        return int(channels[0])
+    examples = ", ".join(
+        f"{number} ({files[int(np.argmax(channels == number))]})" for number in sorted(present)
+    )
+    raise UserError(f"images with different numbers of channels cannot be mixed: {examples}")
+
+
+class _Tree:
+    """Image files below a folder, sorted; counts what it leaves out."""
+
+    def __init__(self, root: str):
+        self.root = root
+        self._ignored: dict[str, Counter[str]] = {}
+
+    def children(self, folder: str) -> tuple[list[str], list[str]]:
+        """Names of the sub-folders and of the image files in a folder."""
+        folders, images = [], []
+        ignored = self._ignored[folder] = Counter()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or entry.name == "__MACOSX":
+                    continue
+                _check_name(entry)
+                if entry.is_dir():
+                    folders.append(entry.name)
+                elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+                    images.append(entry.name)
+                else:
+                    ignored[os.path.splitext(entry.name)[1].lower() or "no ending"] += 1
+        return sorted(folders), sorted(images)
+
+    def images_below(self, folder: str, above: frozenset[str] = frozenset()) -> Iterator[str]:
+        """Paths of all images in a folder and its sub-folders."""
+        real = os.path.realpath(folder)
+        if real in above:
+            raise UserError(f"{folder} is a link to a folder that holds it; remove the link")
+        folders, images = self.children(folder)
+        yield from (os.path.join(folder, name) for name in images)
+        for name in folders:
+            yield from self.images_below(os.path.join(folder, name), above | {real})
+
+    @property
+    def ignored(self) -> Counter[str]:
+        """Endings of the files left out, and how many of each."""
+        return sum(self._ignored.values(), Counter())
+
+    def others(self) -> str:
+        """The most frequent endings of the files left out."""
+        return ", ".join(f"{number} {ending}" for ending, number in self.ignored.most_common(4))
+
+    def relative(self, path: str) -> str:
+        """Path below the root, with forward slashes."""
+        return Path(path).relative_to(self.root).as_posix()
+
+
+def _check_name(entry: os.DirEntry[str]) -> None:
+    try:
+        entry.name.encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"file name is not valid UTF-8: {os.fsencode(entry.path)!r}; rename it"
+        ) from None
+
+
+def _is_split(name: str) -> bool:
+    return canonical_split(name) in SPLITS
+
+
+def _split_records(tree: _Tree) -> Iterator[Record]:
+    folders, images = tree.children(tree.root)
+    split_folders = [name for name in folders if _is_split(name)]
+    if not split_folders:
+        yield from _labelled(tree, tree.root, "")
+        return
+    for name in folders:
+        if name not in split_folders and any(tree.images_below(os.path.join(tree.root, name))):
+            raise UserError(
+                f"{tree.root} holds the split folder {split_folders[0]!r} beside the folder"
+                f" {name!r} with images; name all of them as splits, or none, or list the images"
+                " in a manifest"
+            )
+    if images:
+        raise UserError(
+            f"{tree.root} holds the split folder {split_folders[0]!r} beside the image"
+            f" {images[0]!r}; move the image into a split"
+        )
+    by_split: dict[str, str] = {}
+    for name in split_folders:
+        other = by_split.setdefault(canonical_split(name), name)
+        if other != name:
+            raise UserError(f"{tree.root}: the folders {other!r} and {name!r} name the same split")
+    for split in SPLITS:
+        if split in by_split:
+            yield from _labelled(tree, os.path.join(tree.root, by_split[split]), split)
+
+
+def _labelled(tree: _Tree, folder: str, split: str) -> Iterator[Record]:
+    classes, images = tree.children(folder)
+    for name in images:
+        yield Record(tree.relative(os.path.join(folder, name)), split=split)
+    labelled = False
+    for label in classes:
+        class_folder = os.path.join(folder, label)
+        inner = next((name for name in tree.children(class_folder)[0] if _is_split(name)), None)
+        if inner:
+            raise UserError(
+                f"{class_folder} holds the split folder {inner!r}; splits must lie above the"
+                " classes: give the folder that holds the split folders"
+            )
+        for path in tree.images_below(class_folder):
+            labelled = True
+            yield Record(tree.relative(path), label=label, split=split)
+    if images and labelled:
+        _LOGGER.warning("%s: %d images beside the class folders have no label", folder, len(images))
+
+
+def _nothing_found(tree: _Tree) -> str:
+    wanted = ", ".join(sorted(IMAGE_SUFFIXES))
+    seen = f"; there are other files: {tree.others()}" if tree.ignored else ""
+    return f"no images ({wanted}) in {tree.root}{seen}"
+
+
+def _check_links(manifest: Manifest, files: list[str], found: Survey) -> None:
+    """One file on disk in two splits, by a symbolic or hard link, is a leak."""
+    order = np.lexsort((found.inode, found.device))
+    same = np.flatnonzero(
+        (np.diff(found.inode[order]) == 0)
+        & (np.diff(found.device[order]) == 0)
+        & (found.inode[order][1:] != 0)
+    )
+    for one, other in zip(order[same], order[same + 1], strict=True):
+        splits = manifest.records[one].split, manifest.records[other].split
+        if splits[0] != splits[1]:
+            raise UserError(
+                f"one image is in two splits by a link: {files[one]} and {files[other]}"
+            )
+    if len(same):
+        _LOGGER.warning(
+            "%d images are links to other images of the set, such as %s",
+            len(same),
+            files[order[same[0]]],
+        )
+
+
+def _log_gaps(manifest: Manifest) -> None:
+    present = {(record.label, record.split) for record in manifest.records}
+    for split in manifest.splits:
+        missing = [name for name in manifest.class_names if (name, split) not in present]
+        if missing:
+            _LOGGER.warning("split %s has no images of class %s", split, ", ".join(missing))

@@ -1,0 +1,1 @@
+"""Seeded generators of labelled scientific images, with NumPy alone."""

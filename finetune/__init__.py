@@ -1,0 +1,1 @@
+"""Labels and targets: fine-tuning, comparing, reporting."""

@@ -1,0 +1,1 @@
+"""SimCLRv2 representations: models, losses, optimisers, training and evaluation."""

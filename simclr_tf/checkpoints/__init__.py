@@ -1,0 +1,1 @@
+"""Weights on disk: the run's own checkpoints and the layouts of the reference."""

@@ -1,0 +1,42 @@
+"""`simclr-run`: SimCLRv2's run.py on one's own images: pretrain, fine-tune, evaluate."""
+
+import sys
+
+from absl import flags
+
+from data_prep.cli.app import run_app
+from data_prep.cli.quiet import import_tensorflow
+from data_prep.errors import UserError
+from simclr_tf.cli import config_flags
+
+NAME = "simclr-run"
+DESCRIPTION = """Pretrains a SimCLRv2 network on images without labels, or fine-tunes one with
+labels, evaluates it and exports it.
+
+The flags are those of SimCLR's tf2/run.py, with --image_dir for a folder of one's own images. The
+same command line goes on with a run that was stopped."""
+
+
+def define(flag_values: flags.FlagValues) -> None:
+    """Defines the flags."""
+    config_flags.define(flag_values)
+
+
+def run(flag_values: flags.FlagValues) -> int:
+    """Does what the flags ask for; 128 + the signal's number if it was asked to stop."""
+    config = config_flags.read(flag_values)
+    if not config.run.model_dir:
+        raise UserError("--model_dir is missing: say where the run is to be kept")
+    import_tensorflow()
+    from simclr_tf.training.run import execute
+
+    return execute(config)
+
+
+def main() -> int:
+    """Entry point of `simclr-run`."""
+    return run_app(run, define, name=NAME, description=DESCRIPTION)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

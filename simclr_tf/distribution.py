@@ -1,0 +1,219 @@
+"""From settings to devices: the tf.distribute strategy, the precision and the use of XLA.
+
+Everything here must run before the first TensorFlow operation, because logical devices and the
+connections between workers are fixed by then.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from data_prep.errors import UserError
+from simclr_tf.config import MachineSettings
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The devices of a run.
+
+    Attributes:
+        strategy: The strategy under whose scope everything is built.
+        worker: This process's number among the workers.
+        num_workers: How many processes train together.
+        kind: `CPU`, `GPU` or `TPU`.
+    """
+
+    strategy: tf.distribute.Strategy
+    worker: int
+    num_workers: int
+    kind: str
+
+    @property
+    def num_replicas(self) -> int:
+        """Replicas over all workers."""
+        return self.strategy.num_replicas_in_sync
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes the run's files."""
+        return self.worker == 0
+
+    def any_worker(self, flag: bool) -> bool:
+        """Whether the flag is set on any worker; all of them must ask at the same step."""
+        if self.num_workers == 1:
+            return flag
+        per_replica = self.strategy.run(tf.identity, (tf.constant(float(flag)),))
+        return bool(self.strategy.reduce("SUM", per_replica, axis=None) > 0)
+
+    def describe(self) -> str:
+        """One line for the log."""
+        name = type(self.strategy).__name__
+        return (
+            f"{name}: {self.num_replicas} replica(s) on {self.kind}, {self.num_workers} worker(s)"
+        )
+
+
+def connect(machine: MachineSettings) -> Devices:
+    """Builds the strategy that the settings ask for.
+
+    Args:
+        machine: `distribute`, `num_cpu_devices` and the TPU settings.
+
+    Returns:
+        The devices, ready to build models on.
+
+    Raises:
+        UserError: The devices asked for are not there.
+    """
+    if machine.num_cpu_devices > 1:
+        _split_cpu(machine.num_cpu_devices)
+    how = machine.distribute
+    if how == "tpu" or machine.use_tpu:
+        return _tpu(machine)
+    if how == "auto" and len(_tf_config_workers()) > 1:
+        how = "multi_worker"
+    if how in ("multi_worker", "slurm"):
+        return _multi_worker(how)
+    return _this_machine(how, machine.num_cpu_devices)
+
+
+def _split_cpu(count: int) -> None:
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    wanted = [tf.config.LogicalDeviceConfiguration()] * count
+    try:
+        tf.config.set_logical_device_configuration(cpu, wanted)
+    except RuntimeError:
+        if len(tf.config.list_logical_devices("CPU")) < count:
+            raise UserError(
+                f"--num_cpu_devices={count}: TensorFlow has already started with fewer; "
+                "set it before the first operation"
+            ) from None
+
+
+def _this_machine(how: str, num_cpu_devices: int) -> Devices:
+    gpus = tf.config.list_logical_devices("GPU")
+    kind = "GPU" if gpus and num_cpu_devices < 2 else "CPU"
+    names = [d.name for d in gpus] if kind == "GPU" else _cpu_names(num_cpu_devices)
+    if how == "one_device" or (how == "auto" and len(names) == 1):
+        return Devices(tf.distribute.OneDeviceStrategy(names[0]), 0, 1, kind)
+    return Devices(mirrored(names, kind), 0, 1, kind)
+
+
+def mirrored(names: list[str], kind: str) -> tf.distribute.MirroredStrategy:
+    """A mirrored strategy over the devices of this machine.
+
+    On CPUs it reduces on one device: TensorFlow's collective operations mix up the messages of two
+    strategies in one process, and on one machine they are no faster.
+    """
+    reduction = tf.distribute.ReductionToOneDevice() if kind == "CPU" else None
+    return tf.distribute.MirroredStrategy(names, cross_device_ops=reduction)
+
+
+def _cpu_names(count: int) -> list[str]:
+    return [d.name for d in tf.config.list_logical_devices("CPU")][: max(count, 1)]
+
+
+def _tf_config_workers() -> list[str]:
+    try:
+        cluster = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {})
+    except json.JSONDecodeError as error:
+        raise UserError(f"TF_CONFIG is not valid JSON ({error}): mend or unset it") from None
+    return list(cluster.get("chief", [])) + list(cluster.get("worker", []))
+
+
+def _multi_worker(how: str) -> Devices:
+    if how == "slurm":
+        try:
+            resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise UserError(f"--distribute=slurm: start the command with srun ({error})") from None
+    else:
+        if not _tf_config_workers():
+            raise UserError(
+                "--distribute=multi_worker: set TF_CONFIG with the cluster's workers and this "
+                "process's task"
+            )
+        resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    spec = resolver.cluster_spec().as_dict()
+    num_workers = len(spec.get("chief", [])) + len(spec.get("worker", []))
+    worker = int(resolver.task_id or 0)
+    if resolver.task_type == "worker" and spec.get("chief"):
+        worker += len(spec["chief"])
+    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    return Devices(strategy, worker, num_workers, kind)
+
+
+def _tpu(machine: MachineSettings) -> Devices:
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
+            machine.tpu_name or machine.master or None,
+            zone=machine.tpu_zone or None,
+            project=machine.gcp_project or None,
+        )
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (ValueError, tf.errors.OpError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"no TPU could be reached ({first}): give --tpu_name, or leave --use_tpu away"
+        ) from None
+    return Devices(tf.distribute.TPUStrategy(resolver), 0, 1, "TPU")
+
+
+def choose_precision(asked: str, devices: Devices) -> str:
+    """Name of the Keras dtype policy for the network.
+
+    `auto` takes bfloat16 only where the hardware multiplies in it: TPUs, GPUs of compute
+    capability 8 or more, CPUs with AVX512-BF16 or AMX. Elsewhere bfloat16 is emulated, slower
+    than float32 and less exact.
+
+    Args:
+        asked: `auto`, `float32` or `bfloat16`.
+        devices: What the run is on.
+
+    Returns:
+        `float32` or `mixed_bfloat16`.
+    """
+    if asked == "auto":
+        asked = "bfloat16" if _computes_in_bfloat16(devices.kind) else "float32"
+    return "float32" if asked == "float32" else "mixed_bfloat16"
+
+
+def _computes_in_bfloat16(kind: str) -> bool:
+    if kind == "TPU":
+        return True
+    if kind == "GPU":
+        details = [
+            tf.config.experimental.get_device_details(d)
+            for d in tf.config.list_physical_devices("GPU")
+        ]
+        return all(d.get("compute_capability", (0, 0))[0] >= 8 for d in details)
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text() if cpuinfo.exists() else ""
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def choose_jit(asked: str, devices: Devices) -> bool:
+    """Whether the train step is compiled by XLA.
+
+    On CPUs XLA makes the step about four times slower, so `auto` never takes it there; under
+    several GPU replicas the collectives cannot be compiled.
+    """
+    if asked != "auto":
+        return asked == "true"
+    return devices.kind == "TPU" or (devices.kind == "GPU" and devices.num_replicas == 1)
+
+
+def choose_steps_per_loop(asked: int, devices: Devices) -> int:
+    """Steps that run between two looks at the host."""
+    return asked or {"CPU": 1, "GPU": 20, "TPU": 100}[devices.kind]
+
+
+def set_seeds(seed: int) -> None:
+    """Seeds everything that draws initial weights."""
+    keras.utils.set_random_seed(seed)

@@ -1,0 +1,1 @@
+"""Measuring representations: k-NN, linear probes, metrics with intervals, figures."""

@@ -1,0 +1,317 @@
+"""Figures of runs and representations, drawn without pyplot, so without global state.
+
+Every function returns a `matplotlib.figure.Figure`; `to_png_base64` embeds it in a page.
+"""
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from simclr_tf.evaluation.intervals import Interval
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart; beyond eight classes the
+# marker changes too.
+_COLOURS = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C7A00", "#444444",
+)  # fmt: skip
+_MARKERS = ("o", "^", "s", "D", "v", "P", "X")
+_GREY = "#888888"
+_WIDTH = 7.0
+_MAX_CLASSES_WITH_NUMBERS = 25
+
+Curve = tuple[Sequence[float], Sequence[float]]
+
+
+def loss_curves(
+    curves: Mapping[str, Curve],
+    *,
+    xlabel: str = "step",
+    ylabel: str = "loss",
+    chance: float | None = None,
+    title: str = "",
+) -> Figure:
+    """Curves over training.
+
+    Args:
+        curves: name -> (x, y), equally long; values that are not finite leave a gap.
+        xlabel: of the horizontal axis.
+        ylabel: of the vertical axis.
+        chance: level of a model that has learnt nothing, drawn as a dashed line.
+        title: of the figure.
+
+    Returns:
+        The figure.
+    """
+    figure, axes = _figure(3.6, title)
+    _lines(axes, curves)
+    _chance(axes, chance)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    _legend(axes)
+    return figure
+
+
+def accuracy_over_time(
+    curves: Mapping[str, Curve],
+    *,
+    xlabel: str = "step",
+    ylabel: str = "accuracy",
+    chance: float | None = None,
+    title: str = "",
+) -> Figure:
+    """Accuracies from 0 to 1 over training, as for k-NN on frozen features.
+
+    Args:
+        curves: name -> (x, y in [0, 1]).
+        xlabel: of the horizontal axis.
+        ylabel: of the vertical axis.
+        chance: accuracy of guessing, drawn as a dashed line.
+        title: of the figure.
+
+    Returns:
+        The figure.
+    """
+    figure = loss_curves(curves, xlabel=xlabel, ylabel=ylabel, chance=chance, title=title)
+    axes = figure.axes[0]
+    axes.set_ylim(0, 1)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    return figure
+
+
+def accuracy_bars(
+    results: Mapping[str, Interval], *, chance: float | None = None, title: str = ""
+) -> Figure:
+    """One bar a method with its confidence interval, the number beside it.
+
+    Args:
+        results: name -> accuracy in [0, 1], drawn from top to bottom.
+        chance: accuracy of guessing, drawn as a dashed line.
+        title: of the figure.
+
+    Returns:
+        The figure.
+    """
+    figure, axes = _figure(0.9 + 0.5 * len(results), title)
+    rows = np.arange(len(results))
+    for row, interval in zip(rows, results.values(), strict=True):
+        axes.barh(row, interval.value, height=0.6, color=_COLOURS[0], alpha=0.85)
+        ends = [[interval.value - interval.low], [interval.high - interval.value]]
+        axes.errorbar(interval.value, row, xerr=ends, color="black", capsize=4, linewidth=1.2)
+        axes.annotate(
+            f"{interval.value:.1%}",
+            (max(interval.high, interval.value), row),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+        )
+    if chance is not None:
+        axes.axvline(chance, color=_GREY, linestyle="--", linewidth=1, label="chance")
+        figure.legend(loc="outside lower right", frameon=False)
+    axes.set_yticks(rows, list(results))
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.12)
+    axes.set_xticks(np.linspace(0, 1, 6))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlabel("accuracy")
+    return figure
+
+
+def view_sheet(
+    views: np.ndarray, originals: np.ndarray | None = None, *, title: str = ""
+) -> Figure:
+    """Images in columns, each above its augmented views.
+
+    Args:
+        views: [n, V, S, S, C], uint8 or float in [0, 1]; 1 or 3 channels, of others the first
+            is shown.
+        originals: [n, H, W, C], shown in a first row.
+        title: of the figure.
+
+    Returns:
+        The figure.
+    """
+    columns, num_views = views.shape[:2]
+    rows = [("image", originals)] if originals is not None else []
+    rows += [(f"view {index + 1}", views[:, index]) for index in range(num_views)]
+    cell = _WIDTH / columns
+    figure = _bare_figure(cell * len(rows) + 0.4, title)
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    for row, (label, images) in enumerate(rows):
+        for column in range(columns):
+            axes = grid[row, column]
+            axes.imshow(_showable(images[column]), cmap="gray", vmin=0, vmax=1)
+            axes.set_xticks([])
+            axes.set_yticks([])
+            if column == 0:
+                axes.set_ylabel(label)
+    return figure
+
+
+def project_2d(
+    features: np.ndarray, method: Literal["pca", "tsne"] = "pca", *, seed: int = 0
+) -> np.ndarray:
+    """Features in the plane.
+
+    Args:
+        features: float [n, d], n > 2.
+        method: `pca`, or `tsne` (van der Maaten and Hinton 2008) on the first 50 components.
+        seed: of t-SNE.
+
+    Returns:
+        float32 [n, 2].
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    components = 2 if method == "pca" else min(50, *features.shape)
+    reduced = PCA(components, random_state=seed).fit_transform(features.astype(np.float64))
+    if method == "tsne":
+        perplexity = min(30.0, (len(features) - 1) / 3)
+        model = TSNE(2, perplexity=perplexity, random_state=seed, init="pca")
+        # Its threads spin while they wait: on a busy machine several take many times as long.
+        with threadpool_limits(1):
+            reduced = model.fit_transform(reduced)
+    return reduced.astype(np.float32)
+
+
+def embedding_map(
+    points: np.ndarray, labels: np.ndarray, class_names: Sequence[str], *, title: str = ""
+) -> Figure:
+    """Points in the plane, coloured by class, the legend beside them.
+
+    Args:
+        points: float [n, 2].
+        labels: int [n]; -1 = no label, drawn grey.
+        class_names: in the order of the labels.
+        title: of the figure.
+
+    Returns:
+        The figure.
+    """
+    longest = max((len(name) for name in class_names), default=1)
+    columns = max(1, min(4, int(_WIDTH / (0.55 + 0.085 * longest))))
+    rows = math.ceil((len(class_names) + 1) / columns)
+    figure, axes = _figure(5.2 + 0.2 * rows, title)
+    unlabelled = labels < 0
+    if unlabelled.any():
+        axes.scatter(
+            points[unlabelled, 0],
+            points[unlabelled, 1],
+            s=8,
+            color=_GREY,
+            alpha=0.4,
+            label="no label",
+        )
+    for index, name in enumerate(class_names):
+        chosen = labels == index
+        axes.scatter(
+            points[chosen, 0],
+            points[chosen, 1],
+            s=18,
+            alpha=0.8,
+            label=name,
+            linewidths=0,
+            **_mark(index),
+        )
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    axes.set_aspect("equal", adjustable="datalim")
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False, markerscale=1.4)
+    return figure
+
+
+def confusion_figure(matrix: np.ndarray, class_names: Sequence[str], *, title: str = "") -> Figure:
+    """Heat map of a confusion matrix, shaded by the share of each true class.
+
+    Args:
+        matrix: int [K, K], rows = true, columns = predicted.
+        class_names: in the order of the rows.
+        title: of the figure.
+
+    Returns:
+        The figure; counts are printed up to 25 classes.
+    """
+    size = len(class_names)
+    side = max(4.0, 2.2 + 0.42 * size)
+    figure = _bare_figure(side, title, width=side)
+    axes = figure.subplots()
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(size), class_names, rotation=90)
+    axes.set_yticks(range(size), class_names)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    if size <= _MAX_CLASSES_WITH_NUMBERS:
+        for row, column in np.argwhere(matrix > 0):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            text = str(int(matrix[row, column]))
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+    return figure
+
+
+def to_png(figure: Figure, dpi: int = 130) -> bytes:
+    """The figure as PNG bytes, the same for the same figure."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def to_png_base64(figure: Figure, dpi: int = 130) -> str:
+    """The figure as base64 text, for `data:image/png;base64,...`."""
+    return base64.b64encode(to_png(figure, dpi)).decode("ascii")
+
+
+def _bare_figure(height: float, title: str, width: float = _WIDTH) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def _figure(height: float, title: str) -> tuple[Figure, Axes]:
+    figure = _bare_figure(height, title)
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _lines(axes: Axes, curves: Mapping[str, Curve]) -> None:
+    for index, (name, (x, y)) in enumerate(curves.items()):
+        # A single point would be an invisible line.
+        marker = "o" if len(x) < 30 else ""
+        colour = _COLOURS[index % len(_COLOURS)]
+        axes.plot(x, y, label=name, color=colour, marker=marker, markersize=4, linewidth=1.6)
+
+
+def _chance(axes: Axes, level: float | None) -> None:
+    if level is not None:
+        axes.axhline(level, color=_GREY, linestyle="--", linewidth=1, label="chance")
+
+
+def _legend(axes: Axes) -> None:
+    handles, names = axes.get_legend_handles_labels()
+    if any(names):
+        axes.legend(handles, names, frameon=False)
+
+
+def _mark(index: int) -> dict[str, Any]:
+    return {
+        "color": _COLOURS[index % len(_COLOURS)],
+        "marker": _MARKERS[index // len(_COLOURS) % len(_MARKERS)],
+    }
+
+
+def _showable(image: np.ndarray) -> np.ndarray:
+    """An image as float [H, W] or [H, W, 3] in [0, 1]."""
+    scaled = image / 255.0 if image.dtype == np.uint8 else np.asarray(image, np.float64)
+    shown = scaled if scaled.shape[-1] == 3 else scaled[..., 0]
+    return np.clip(shown, 0, 1)

@@ -1,0 +1,195 @@
+"""Confidence intervals by bootstrap (Efron and Tibshirani 1993), seeded.
+
+Images of one group (a drill core, a sample, a patient) are not independent: give `groups`, and
+whole groups are resampled.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+Metric = Callable[[np.ndarray, np.ndarray], float]
+
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its confidence interval.
+
+    Attributes:
+        value: the estimate on the data as they are.
+        low: lower end.
+        high: upper end.
+        level: of confidence.
+    """
+
+    value: float
+    low: float
+    high: float
+    level: float = 0.95
+
+    def __format__(self, spec: str) -> str:
+        """`0.740 [0.701, 0.776]`; the specification holds for each number."""
+        spec = spec or ".3f"
+        return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
+
+
+@dataclass(frozen=True)
+class Difference(Interval):
+    """The difference of two estimates on the same images.
+
+    Attributes:
+        p_value: two-sided, of no difference: twice the share of resamples on the far side of 0.
+    """
+
+    p_value: float = 1.0
+
+
+def bootstrap_interval(
+    metric: Metric,
+    labels: np.ndarray,
+    scores: np.ndarray,
+    *,
+    groups: np.ndarray | None = None,
+    resamples: int = _RESAMPLES,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval of a metric over resampled images.
+
+    Args:
+        metric: (labels [n], scores [n, K]) to a number.
+        labels: int [n].
+        scores: float [n, K].
+        groups: [n], which images belong together; None = each for itself.
+        resamples: bootstrap samples.
+        level: of confidence.
+        seed: of the resampling.
+
+    Returns:
+        The interval; resamples where the metric is nan are left out.
+    """
+    rows = _resampled_rows(len(labels), groups, resamples, seed)
+    values = np.array([metric(labels[row], scores[row]) for row in rows])
+    return Interval(metric(labels, scores), *_ends(values, level), level)
+
+
+def paired_difference(
+    metric: Metric,
+    labels: np.ndarray,
+    scores_a: np.ndarray,
+    scores_b: np.ndarray,
+    *,
+    groups: np.ndarray | None = None,
+    resamples: int = _RESAMPLES,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Difference:
+    """Interval of metric(a) - metric(b), both on the same resampled images.
+
+    Args:
+        metric: (labels [n], scores [n, K]) to a number.
+        labels: int [n].
+        scores_a: float [n, K].
+        scores_b: float [n, K].
+        groups: see `bootstrap_interval`.
+        resamples: bootstrap samples.
+        level: of confidence.
+        seed: of the resampling.
+
+    Returns:
+        The difference.
+    """
+    rows = _resampled_rows(len(labels), groups, resamples, seed)
+    values = np.array(
+        [metric(labels[r], scores_a[r]) - metric(labels[r], scores_b[r]) for r in rows]
+    )
+    value = metric(labels, scores_a) - metric(labels, scores_b)
+    return Difference(value, *_ends(values, level), level, _two_sided(values))
+
+
+def crossed_interval(
+    correct: np.ndarray, *, resamples: int = _RESAMPLES, level: float = 0.95, seed: int = 0
+) -> Interval:
+    """Interval of a mean over repetitions and images, both resampled.
+
+    For an experiment repeated r times (label draws, seeds) on the same n test images: the
+    repetitions share the images, so neither r * n nor n independent values are at hand. Rows and
+    columns are resampled (Owen 2007, The pigeonhole bootstrap), which errs on the wide side.
+
+    Args:
+        correct: float or bool [r, n], the value of each image in each repetition.
+        resamples: bootstrap samples.
+        level: of confidence.
+        seed: of the resampling.
+
+    Returns:
+        The interval of the mean.
+    """
+    values = _crossed_means(correct, resamples, seed)
+    return Interval(float(np.mean(correct)), *_ends(values, level), level)
+
+
+def crossed_difference(
+    correct_a: np.ndarray,
+    correct_b: np.ndarray,
+    *,
+    resamples: int = _RESAMPLES,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Difference:
+    """`crossed_interval` of the difference of two methods, paired by repetition and image.
+
+    Args:
+        correct_a: float or bool [r, n].
+        correct_b: float or bool [r, n]; a method without repetitions may give [1, n].
+        resamples: bootstrap samples.
+        level: of confidence.
+        seed: of the resampling.
+
+    Returns:
+        The difference of the means, a - b.
+    """
+    gap = correct_a.astype(np.float64) - correct_b.astype(np.float64)
+    values = _crossed_means(gap, resamples, seed)
+    return Difference(float(gap.mean()), *_ends(values, level), level, _two_sided(values))
+
+
+def _crossed_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    repeats, images = values.shape
+    rows = rng.multinomial(repeats, np.full(repeats, 1 / repeats), resamples) / repeats
+    columns = rng.multinomial(images, np.full(images, 1 / images), resamples) / images
+    means: np.ndarray = np.einsum(
+        "br,rn,bn->b", rows, values.astype(np.float64), columns, optimize=True
+    )
+    return means
+
+
+def _resampled_rows(
+    n: int, groups: np.ndarray | None, resamples: int, seed: int
+) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    if groups is None:
+        for _ in range(resamples):
+            yield rng.integers(0, n, n)
+        return
+    _, which = np.unique(groups, return_inverse=True)
+    members = [np.nonzero(which == group)[0] for group in range(which.max() + 1)]
+    for _ in range(resamples):
+        draw = rng.integers(0, len(members), len(members))
+        yield np.concatenate([members[group] for group in draw])
+
+
+def _ends(values: np.ndarray, level: float) -> tuple[float, float]:
+    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _two_sided(differences: np.ndarray) -> float:
+    """The smallest p-value that so many resamples can show is 2 / (their number + 1)."""
+    n = len(differences)
+    below, above = (differences <= 0).sum(), (differences >= 0).sum()
+    return float(min(1.0, 2 * (min(below, above) + 1) / (n + 1)))

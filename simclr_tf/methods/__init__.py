@@ -1,0 +1,1 @@
+"""Ways to learn: what one training step computes from images and labels."""

@@ -1,0 +1,41 @@
+"""SimCLR: two views of an image attract, all other images repel (Chen et al. 2020, section 2.1)."""
+
+import tensorflow as tf
+
+from simclr_tf.losses.nt_xent import contrastive_accuracy, contrastive_entropy, nt_xent
+from simclr_tf.losses.supervised import accuracy, supervised_loss
+from simclr_tf.methods.base import StepOutputs
+from simclr_tf.models.simclr import SimCLRModel
+
+
+class SimCLR:
+    """Contrastive pretraining, with a supervised head beside it that moves nothing else.
+
+    Args:
+        model: The network.
+        temperature: Of NT-Xent.
+        hidden_norm: Normalise projections to unit length.
+    """
+
+    def __init__(self, model: SimCLRModel, temperature: float, hidden_norm: bool) -> None:
+        self._model = model
+        self._temperature, self._hidden_norm = temperature, hidden_norm
+
+    def __call__(self, images: tf.Tensor, labels: tf.Tensor) -> StepOutputs:
+        """Losses of two views [2, b, S, S, C] and labels [b]; see `Method`."""
+        both = tf.concat([images[0], images[1]], axis=0)
+        outputs = self._model.forward(both, training=True, stop_head_gradient=True)
+        contrast = nt_xent(outputs.projection, self._temperature, self._hidden_norm)
+        metrics = {
+            "contrast_loss": contrast.loss,
+            "contrast_acc": contrastive_accuracy(contrast.logits_ab, contrast.labels),
+            "contrast_entropy": contrastive_entropy(contrast.logits_ab),
+        }
+        loss = contrast.loss
+        if outputs.logits is not None:
+            repeated = tf.concat([labels, labels], axis=0)
+            supervised = supervised_loss(outputs.logits, repeated)
+            loss += supervised
+            metrics["supervised_loss"] = supervised
+            metrics["supervised_acc"] = accuracy(outputs.logits, repeated)
+        return StepOutputs(loss, metrics)

@@ -1,0 +1,228 @@
+"""Every variable of a SimCLRv2 network, from its numbers alone: names, shapes, checkpoint keys.
+
+Nothing is allocated, so that a ResNet-152 3x costs as little as a ResNet-18. The real models are
+tested to agree with these lists; checkpoints are read and written by them.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
+
+from simclr_tf.models.architecture import (
+    NUM_GROUPS,
+    ProjectionArchitecture,
+    ResNetArchitecture,
+)
+
+Shape = tuple[int, ...]
+NORM_VARIABLES = ("gamma", "beta", "moving_mean", "moving_variance")
+MOVING = ("moving_mean", "moving_variance")
+
+
+@dataclass(frozen=True)
+class VariableSpec:
+    """One variable as checkpoints know it.
+
+    Attributes:
+        name: name in the TF1 graph, such as `base_model/conv2d_3/kernel`.
+        shape: its shape.
+        tf2_key: path in the object graph of a TF2 checkpoint, with the usual suffix.
+        trained: False for moving statistics.
+        tf2_rank: sorts the trained variables as the TF2 code's `model.trainable_variables`.
+    """
+
+    name: str
+    shape: Shape
+    tf2_key: str
+    trained: bool
+    tf2_rank: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    """A convolution, dense or normalisation layer before it is numbered."""
+
+    kind: str
+    tf2_path: str
+    variables: Mapping[str, Shape]
+    rank: tuple[int, ...]
+
+
+class _Path:
+    """Adds leaves along one path of the network; keeps the channel count that flows there."""
+
+    def __init__(self, prefix: str, channels: int, rank: tuple[int, ...]) -> None:
+        self.prefix, self.channels, self.rank = prefix, channels, rank
+        self.leaves: list[_Leaf] = []
+
+    def _add(self, kind: str, tf2_path: str, variables: Mapping[str, Shape]) -> None:
+        rank = (*self.rank, len(self.leaves))
+        self.leaves.append(_Leaf(kind, f"{self.prefix}/{tf2_path}", variables, rank))
+
+    def conv(self, tf2_path: str, kernel: int, filters: int, bias: bool = False) -> None:
+        variables: dict[str, Shape] = {"kernel": (kernel, kernel, self.channels, filters)}
+        if bias:
+            variables["bias"] = (filters,)
+        self._add("conv2d", tf2_path, variables)
+        self.channels = filters
+
+    def norm(self, tf2_path: str) -> None:
+        shapes = dict.fromkeys(NORM_VARIABLES, (self.channels,))
+        self._add("batch_normalization", f"{tf2_path}/bn", shapes)
+
+
+def _stem(arch: ResNetArchitecture) -> list[_Leaf]:
+    path = _Path("model/resnet_model/initial_conv_relu_max_pool", arch.image_channels, (0,))
+    base = arch.base_filters
+    if arch.deep_stem:
+        # Numbers count the TF2 code's list of layers, where some have no variables.
+        for index, filters in ((0, base // 2), (2, base // 2)):
+            path.conv(f"{index}/conv2d", 3, filters)
+            path.norm(str(index + 1))
+        path.conv("4/conv2d", 3, base)
+        path.norm("6")
+    else:
+        path.conv("0/conv2d", 3 if arch.cifar_stem else 7, base)
+        path.norm("2")
+    return path.leaves
+
+
+def _shortcut(arch: ResNetArchitecture, group: int, channels: int, path: _Path) -> None:
+    index = 0
+    if arch.sk_ratio > 0:
+        index = 1 if group == 1 else 2
+    path.conv(f"{index}/conv2d", 1, arch.group_filters(group) * arch.expansion)
+    path.norm(str(index + 1))
+
+
+def _basic(arch: ResNetArchitecture, filters: int, path: _Path) -> None:
+    for index in (0, 2):
+        path.conv(f"conv2d_bn_layers/{index}/conv2d", 3, filters)
+        path.norm(f"conv2d_bn_layers/{index + 1}")
+    if arch.se_ratio > 0:
+        path.conv("se_layer/se_reduce", 1, arch.se_hidden(filters), bias=True)
+        path.conv("se_layer/se_expand", 1, filters, bias=True)
+
+
+def _bottleneck(arch: ResNetArchitecture, filters: int, path: _Path) -> None:
+    layers = "conv_relu_dropblock_layers"
+    out_filters = filters * arch.expansion
+    path.conv(f"{layers}/0/conv2d", 1, filters)
+    path.norm(f"{layers}/1")
+    if arch.sk_ratio > 0:
+        path.conv(f"{layers}/3/conv2d_fixed_padding/conv2d", 3, 2 * filters)
+        path.norm(f"{layers}/3/batch_norm_relu")
+        path.channels = filters
+        path.conv(f"{layers}/3/conv2d_0", 1, arch.sk_hidden(filters))
+        path.norm(f"{layers}/3/batch_norm_relu_1")
+        path.conv(f"{layers}/3/conv2d_1", 1, 2 * filters)
+        path.channels = filters
+        last = 5
+    else:
+        path.conv(f"{layers}/3/conv2d", 3, filters)
+        path.norm(f"{layers}/4")
+        last = 6
+    path.conv(f"{layers}/{last}/conv2d", 1, out_filters)
+    path.norm(f"{layers}/{last + 1}")
+    if arch.se_ratio > 0:
+        path.conv(f"{layers}/{last + 3}/se_reduce", 1, arch.se_hidden(filters), bias=True)
+        path.conv(f"{layers}/{last + 3}/se_expand", 1, out_filters, bias=True)
+
+
+def _block(arch: ResNetArchitecture, group: int, block: int, channels: int) -> list[_Leaf]:
+    prefix = f"model/resnet_model/block_groups/{group - 1}/layers/{block}"
+    filters = arch.group_filters(group)
+    leaves: list[_Leaf] = []
+    if block == 0:
+        # The TF2 code's basic blocks list the shortcut last, its bottlenecks first.
+        name = "projection_layers" if arch.bottleneck else "shortcut_layers"
+        rank = (group, block, 0 if arch.bottleneck else 2)
+        shortcut = _Path(f"{prefix}/{name}", channels, rank)
+        _shortcut(arch, group, channels, shortcut)
+        leaves += shortcut.leaves
+    main = _Path(prefix, channels, (group, block, 1))
+    (_bottleneck if arch.bottleneck else _basic)(arch, filters, main)
+    excite = [leaf for leaf in main.leaves if "/se_" in leaf.tf2_path]
+    rest = [leaf for leaf in main.leaves if "/se_" not in leaf.tf2_path]
+    ranked = [_Leaf(e.kind, e.tf2_path, e.variables, (group, block, 3, e.rank[-1])) for e in excite]
+    return leaves + rest + ranked
+
+
+def _variables(scope: str, leaf: _Leaf) -> Iterator[VariableSpec]:
+    for i, (name, shape) in enumerate(leaf.variables.items()):
+        yield VariableSpec(
+            f"{scope}/{name}",
+            shape,
+            f"{leaf.tf2_path}/{name}/.ATTRIBUTES/VARIABLE_VALUE",
+            name not in MOVING,
+            (*leaf.rank, i),
+        )
+
+
+def resnet_variables(arch: ResNetArchitecture) -> list[VariableSpec]:
+    """Variables of the backbone in creation order."""
+    leaves = _stem(arch)
+    channels = arch.base_filters
+    for group in range(1, NUM_GROUPS + 1):
+        for block in range(arch.blocks_per_group[group - 1]):
+            leaves += _block(arch, group, block, channels)
+            channels = arch.group_filters(group) * arch.expansion
+    numbers = {"conv2d": count(), "batch_normalization": count()}
+    specs: list[VariableSpec] = []
+    for leaf in leaves:
+        number = next(numbers[leaf.kind])
+        scope = f"base_model/{leaf.kind}_{number}" if number else f"base_model/{leaf.kind}"
+        specs += _variables(scope, leaf)
+    return specs
+
+
+def projection_variables(head: ProjectionArchitecture, feature_dim: int) -> list[VariableSpec]:
+    """Variables of the projection head in creation order."""
+    specs: list[VariableSpec] = []
+    for i in range(head.depth):
+        units = head.layer_dim(i, feature_dim)
+        names = [n for n in NORM_VARIABLES if n != "beta" or not head.is_last(i)]
+        prefix = f"model/_projection_head/linear_layers/{i}"
+        scope = f"head_contrastive/{head.layer_name(i)}"
+        kernel = {"kernel": (feature_dim, units)}
+        norm = dict.fromkeys(names, (units,))
+        # The TF2 code tracks the normalisation before the dense layer.
+        specs += _variables(f"{scope}/dense", _Leaf("dense", f"{prefix}/dense", kernel, (5, i, 1)))
+        leaf = _Leaf("batch_normalization", f"{prefix}/bn_relu/bn", norm, (5, i, 0))
+        specs += _variables(f"{scope}/batch_normalization", leaf)
+    return specs
+
+
+def supervised_variables(input_dim: int, num_classes: int) -> list[VariableSpec]:
+    """Variables of the supervised head in creation order."""
+    shapes: dict[str, Shape] = {"kernel": (input_dim, num_classes), "bias": (num_classes,)}
+    leaf = _Leaf("dense", "model/supervised_head/linear_layer/dense", shapes, (6,))
+    return list(_variables("head_supervised/linear_layer/dense", leaf))
+
+
+def model_variables(
+    arch: ResNetArchitecture,
+    head: ProjectionArchitecture | None = None,
+    num_classes: int | None = None,
+    ft_proj_selector: int = 0,
+) -> list[VariableSpec]:
+    """Variables of backbone, projection head and supervised head in creation order.
+
+    Args:
+        arch: the backbone.
+        head: the projection head; None for the standard one of three layers and 128 outputs.
+        num_classes: of the supervised head; None for no such head.
+        ft_proj_selector: layer of the projection head below the supervised head.
+    """
+    head = head or ProjectionArchitecture()
+    specs = resnet_variables(arch) + projection_variables(head, arch.feature_dim)
+    if num_classes:
+        selected = head.selector_index(ft_proj_selector)
+        dim = head.layer_dim(selected - 1, arch.feature_dim) if selected else arch.feature_dim
+        specs += supervised_variables(dim, num_classes)
+    return specs
+
+
+def tf2_trainable_order(specs: list[VariableSpec]) -> list[str]:
+    """Names of the trained variables in the order of the TF2 code's `trainable_variables`."""
+    return [s.name for s in sorted(specs, key=lambda s: s.tf2_rank) if s.trained]

@@ -1,0 +1,107 @@
+"""A model's variables by the names that SimCLR checkpoints give them."""
+
+from typing import Any
+
+import keras
+
+from simclr_tf.models.architecture import ProjectionArchitecture, ResNetArchitecture
+from simclr_tf.models.batch_norm import BatchNorm
+from simclr_tf.models.layout import (
+    VariableSpec,
+    model_variables,
+    projection_variables,
+    resnet_variables,
+)
+from simclr_tf.models.resnet import ResNet
+from simclr_tf.models.simclr import SimCLREncoder, SimCLRModel
+
+NamedModel = SimCLRModel | SimCLREncoder | ResNet
+
+
+def variable_specs(model: NamedModel) -> list[VariableSpec]:
+    """Names, shapes and keys of a model's variables in creation order, built or not."""
+    if isinstance(model, ResNet):
+        return resnet_variables(model.architecture)
+    encoder = model.encoder if isinstance(model, SimCLRModel) else model
+    arch, head = encoder.resnet.architecture, encoder.projection_head.architecture
+    if isinstance(model, SimCLREncoder):
+        return resnet_variables(arch) + projection_variables(head, arch.feature_dim)
+    return model_variables(arch, head, model.num_classes, model.ft_proj_selector)
+
+
+def _leaves(model: NamedModel) -> list[keras.layers.Layer]:
+    if isinstance(model, ResNet):
+        return model.creation_order()
+    if isinstance(model, SimCLREncoder):
+        return [*model.resnet.creation_order(), *model.projection_head.creation_order()]
+    supervised = [] if model.supervised_head is None else model.supervised_head.creation_order()
+    return [*_leaves(model.encoder), *supervised]
+
+
+def _leaf_variables(leaf: keras.layers.Layer) -> list[keras.Variable]:
+    if isinstance(leaf, BatchNorm):
+        candidates = [leaf.gamma, leaf.beta, leaf.moving_mean, leaf.moving_variance]
+    else:
+        candidates = [leaf.kernel, leaf.bias]
+    return [variable for variable in candidates if variable is not None]
+
+
+def canonical_variables(model: NamedModel) -> dict[str, keras.Variable]:
+    """All variables by their name in the TF1 graph, in creation order.
+
+    Args:
+        model: a model of this package; built if it was not.
+
+    Returns:
+        For example `base_model/conv2d/kernel`, `base_model/batch_normalization_3/gamma`,
+        `head_contrastive/nl_0/dense/kernel`, `head_supervised/linear_layer/dense/bias`.
+    """
+    if not model.built:
+        model.build()
+    specs = variable_specs(model)
+    variables = [v for leaf in _leaves(model) for v in _leaf_variables(leaf)]
+    named = dict(zip((spec.name for spec in specs), variables, strict=True))
+    for spec in specs:
+        if tuple(named[spec.name].shape) != spec.shape:
+            raise AssertionError(f"{spec.name}: {named[spec.name].shape} is not {spec.shape}")
+    return named
+
+
+def tf2_checkpoint_keys(model: NamedModel) -> dict[str, keras.Variable]:
+    """All variables by their key in the public TF2 checkpoints, in creation order."""
+    named = canonical_variables(model)
+    return {spec.tf2_key: named[spec.name] for spec in variable_specs(model)}
+
+
+def variable_shapes(num_classes: int | None = None, **config: Any) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every variable of a network that need not exist.
+
+    Args:
+        num_classes: of the supervised head; None for no such head.
+        **config: arguments of `SimCLREncoder` that decide on shapes, and `ft_proj_selector`.
+
+    Returns:
+        Canonical names and shapes in creation order.
+    """
+    selector = config.pop("ft_proj_selector", 0)
+    head_keys = {
+        "proj_head_mode": "mode",
+        "proj_out_dim": "out_dim",
+        "num_proj_layers": "num_layers",
+    }
+    head = {short: config.pop(long) for long, short in head_keys.items() if long in config}
+    arch = ResNetArchitecture(**config)
+    specs = model_variables(arch, ProjectionArchitecture(**head), num_classes, selector)
+    return {spec.name: spec.shape for spec in specs}
+
+
+def normalisation_variables(model: NamedModel) -> list[keras.Variable]:
+    """Scales and offsets of all normalisation layers."""
+    norms = [leaf for leaf in _leaves(model) if isinstance(leaf, BatchNorm)]
+    return [v for norm in norms for v in (norm.gamma, norm.beta) if v is not None]
+
+
+def supervised_head_variables(model: NamedModel) -> list[keras.Variable]:
+    """Kernel and bias of the supervised head; nothing if there is none."""
+    head = model.supervised_head if isinstance(model, SimCLRModel) else None
+    return [] if head is None else _leaf_variables(head.dense)

@@ -1,0 +1,143 @@
+"""From settings to the parts of a run: augmentation, network, method, optimizer."""
+
+from dataclasses import dataclass
+
+import keras
+
+from data_prep.augment.views import ViewConfig
+from simclr_tf.config import RunConfig
+from simclr_tf.losses.weight_decay import WeightDecay, decayed_variables
+from simclr_tf.methods.base import Method
+from simclr_tf.methods.simclr import SimCLR
+from simclr_tf.methods.supervised import Supervised
+from simclr_tf.models.freeze import freeze
+from simclr_tf.models.naming import normalisation_variables, supervised_head_variables
+from simclr_tf.models.simclr import SimCLREncoder, SimCLRModel
+from simclr_tf.optim.factory import build_optimizer
+from simclr_tf.optim.schedules import (
+    WarmUpAndCosineDecay,
+    scaled_learning_rate,
+    train_steps,
+    warmup_steps,
+)
+
+
+def view_config(config: RunConfig, channels: int) -> ViewConfig:
+    """The augmentation of a run: all of it in pretraining, crop and flips in fine-tuning."""
+    v = config.views
+    pretrain = config.train.train_mode == "pretrain"
+    return ViewConfig(
+        image_size=v.image_size,
+        channels=channels,
+        num_views=2 if pretrain else 1,
+        random_crop=v.random_crop,
+        crop_area=(v.min_crop_area, 1.0),
+        crop_aspect=(v.min_crop_aspect, 1 / v.min_crop_aspect),
+        horizontal_flip=v.horizontal_flip,
+        vertical_flip=v.vertical_flip,
+        right_angle_rotation=v.right_angle_rotation,
+        rotation_degrees=v.rotation_degrees,
+        central_crop=v.central_crop,
+        color_jitter_strength=v.color_jitter_strength if pretrain else 0.0,
+        jitter_impl=v.jitter_impl,
+        gray_probability=v.gray_probability if pretrain and v.color_jitter_strength > 0 else 0.0,
+        blur=v.use_blur and pretrain,
+    )
+
+
+def uses_cifar_stem(config: RunConfig) -> bool:
+    """Whether the network starts with the small-image stem: as set, or at 32 px or less."""
+    stem = config.model.stem
+    return stem == "cifar" or (stem == "auto" and config.views.image_size <= 32)
+
+
+def build_model(config: RunConfig, channels: int, num_classes: int) -> SimCLRModel:
+    """The network of a run, with fresh weights and frozen where the settings say.
+
+    Args:
+        config: Network, start and mode.
+        channels: Of the images.
+        num_classes: Of the supervised head; 0 = no head.
+
+    Returns:
+        The built model; under a strategy call this in its scope.
+    """
+    m = config.model
+    encoder = SimCLREncoder(
+        depth=m.resnet_depth,
+        width_multiplier=m.width_multiplier,
+        sk_ratio=m.sk_ratio,
+        se_ratio=m.se_ratio,
+        cifar_stem=uses_cifar_stem(config),
+        image_channels=channels,
+        batch_norm_decay=m.batch_norm_decay,
+        global_bn=m.global_bn,
+        proj_head_mode=m.proj_head_mode,
+        proj_out_dim=m.proj_out_dim,
+        num_proj_layers=m.num_proj_layers,
+    )
+    pretrain = config.train.train_mode == "pretrain"
+    with_head = num_classes > 0 and (not pretrain or m.lineareval_while_pretraining)
+    model = SimCLRModel(encoder, num_classes if with_head else None, m.ft_proj_selector)
+    model.build((None, None, None, channels))
+    freeze(
+        model,
+        config.start.fine_tune_after_block,
+        unused_projection_head=pretrain or "unused_projection_head" in config.quirks,
+        frozen_statistics_move="frozen_bn" in config.quirks,
+    )
+    return model
+
+
+@dataclass(frozen=True)
+class TrainingParts:
+    """What trains a network.
+
+    Attributes:
+        method: The losses.
+        optimizer: Built on the network's trainable variables.
+        weight_decay: The L2 term of the loss.
+        total_steps: Steps of the schedule.
+    """
+
+    method: Method
+    optimizer: keras.optimizers.Optimizer
+    weight_decay: WeightDecay
+    total_steps: int
+
+
+def build_training(config: RunConfig, model: SimCLRModel, num_examples: int) -> TrainingParts:
+    """Method, optimizer and weight decay of a run; under a strategy call this in its scope.
+
+    Args:
+        config: Mode, optimizer and schedule.
+        model: The network, built and frozen.
+        num_examples: Training images, which the schedule counts epochs by.
+    """
+    o, t = config.optimizer, config.train
+    steps = train_steps(num_examples, t.train_batch_size, t.train_epochs, t.train_steps)
+    schedule = WarmUpAndCosineDecay(
+        peak=scaled_learning_rate(o.learning_rate, t.train_batch_size, o.learning_rate_scaling),
+        warmup=warmup_steps(num_examples, t.train_batch_size, o.warmup_epochs),
+        total_steps=steps,
+    )
+    head = supervised_head_variables(model)
+    optimizer = build_optimizer(
+        o.optimizer,
+        schedule,
+        momentum=o.momentum,
+        weight_decay=o.weight_decay,
+        supervised_head=head,
+        variables=model.trainable_variables,
+    )
+    decayed = decayed_variables(
+        o.optimizer, model.trainable_variables, head, normalisation_variables(model)
+    )
+    method = _method(config, model)
+    return TrainingParts(method, optimizer, WeightDecay(decayed, o.weight_decay), steps)
+
+
+def _method(config: RunConfig, model: SimCLRModel) -> Method:
+    if config.train.train_mode == "pretrain":
+        return SimCLR(model, config.model.temperature, config.model.hidden_norm)
+    return Supervised(model, "all" if "unused_projection_head" in config.quirks else "used")

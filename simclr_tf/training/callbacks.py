@@ -1,0 +1,203 @@
+"""Keras callbacks that tell what a run does: progress, CSV, TensorBoard, best checkpoint.
+
+The loop calls them as Keras would: a "batch" is one loop of steps, an "epoch" the interval between
+two checkpoints. `logs` holds `step` and the mean of every metric over the batch or interval.
+"""
+
+import csv
+import logging
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+log = logging.getLogger(__name__)
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration for people: `45 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class Progress(keras.callbacks.Callback):
+    """Logs step, loss, images per second and time left, every few seconds.
+
+    Args:
+        total_steps: Steps of the whole run.
+        batch_size: Images of a global batch.
+        start_step: Steps already taken.
+        every: Seconds between two lines.
+    """
+
+    def __init__(
+        self, total_steps: int, batch_size: int, start_step: int, every: float = 10.0
+    ) -> None:
+        super().__init__()
+        self._total, self._batch_size, self._every = total_steps, batch_size, every
+        self._last_step = self._first_step = start_step
+        self._last_time = self._first_time = time.perf_counter()
+        self.images_per_second = 0.0
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Counts the steps; the first loop, which traces the graph, does not count for the rate."""
+        logs = logs or {}
+        step, now = int(logs["step"]), time.perf_counter()
+        if batch == 0:
+            self._first_step, self._first_time = step, now
+        elif step > self._first_step:
+            elapsed = now - self._first_time
+            self.images_per_second = (step - self._first_step) * self._batch_size / elapsed
+        if now - self._last_time >= self._every or step >= self._total:
+            self._last_time, self._last_step = now, step
+            self._line(step, float(logs["total_loss"]))
+
+    def _line(self, step: int, loss: float) -> None:
+        line = f"step {step}/{self._total}  loss {loss:.4f}"
+        if self.images_per_second:
+            left = (self._total - step) * self._batch_size / self.images_per_second
+            line += f"  {self.images_per_second:.0f} images/s  {format_seconds(left)} left"
+        log.info("%s", line)
+
+
+class StepLog(keras.callbacks.Callback):
+    """Writes one CSV row a step; rows after the step that a run goes on from are dropped.
+
+    Args:
+        path: `metrics.csv`.
+        start_step: Steps already taken.
+    """
+
+    def __init__(self, path: Path, start_step: int) -> None:
+        super().__init__()
+        self._path = path
+        self._columns: list[str] = []
+        if path.exists():
+            _drop_rows_after(path, start_step)
+            with path.open(newline="") as file:
+                self._columns = next(csv.reader(file), [])
+
+    def write(self, first_step: int, metrics: dict[str, np.ndarray]) -> None:
+        """Appends the rows of some steps.
+
+        Args:
+            first_step: Number of the first step (counting from 1).
+            metrics: Values [n] of every column.
+        """
+        columns = ["step", *metrics]
+        with self._path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if not self._columns:
+                writer.writerow(columns)
+                self._columns = columns
+            for i in range(len(next(iter(metrics.values())))):
+                row = {"step": first_step + i} | {k: f"{v[i]:.9g}" for k, v in metrics.items()}
+                writer.writerow([row[name] for name in self._columns])
+
+
+def _drop_rows_after(path: Path, step: int) -> None:
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))
+    whole = [r for r in rows[1:] if len(r) == len(rows[0]) and r[0].isdigit() and int(r[0]) <= step]
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="") as file:
+        csv.writer(file).writerows([rows[0], *whole] if whole else [])
+    temporary.replace(path)
+
+
+def read_metrics(path: Path) -> dict[str, np.ndarray]:
+    """Reads a CSV of numbers, such as `metrics.csv`, by column; empty cells become NaN."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    columns = rows[0].keys() if rows else ()
+    return {name: np.array([float(r[name] or "nan") for r in rows]) for name in columns}
+
+
+class ValidationLog(keras.callbacks.Callback):
+    """Writes one CSV row a validation; what it knows of earlier ones survives a restart.
+
+    Args:
+        path: `validation.csv`.
+        start_step: Steps already taken.
+    """
+
+    def __init__(self, path: Path, start_step: int) -> None:
+        super().__init__()
+        self._log = StepLog(path, start_step)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Writes what the validation, if there was one, added to the logs."""
+        logs = logs or {}
+        values = {k: np.array([v]) for k, v in logs.items() if k.startswith("validation/")}
+        if values:
+            self._log.write(int(logs["step"]), values)
+
+
+class TensorBoard(keras.callbacks.Callback):
+    """Writes scalars and a sheet of augmented views for TensorBoard.
+
+    Args:
+        directory: Where the event files go.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self._writer = tf.summary.create_file_writer(str(directory))
+
+    def image(self, name: str, picture: np.ndarray, step: int) -> None:
+        """Writes a picture [H, W, 3], uint8."""
+        with self._writer.as_default():
+            tf.summary.image(name, picture[np.newaxis], step=step)
+        self._writer.flush()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Writes the interval's scalars."""
+        logs = dict(logs or {})
+        step = int(logs.pop("step"))
+        with self._writer.as_default():
+            for name, value in logs.items():
+                plain = "/" in name or name == "learning_rate"
+                tf.summary.scalar(name if plain else f"train/{name}", value, step=step)
+        self._writer.flush()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Closes the event file."""
+        self._writer.close()
+
+
+class BestCheckpoint(keras.callbacks.Callback):
+    """Keeps a copy of the checkpoint that validated best.
+
+    Args:
+        directory: The run's folder; the copy goes to its `best/`.
+        monitor: What is to be largest.
+        best: The best value of an earlier part of the run.
+    """
+
+    def __init__(self, directory: Path, monitor: str, best: float = -np.inf) -> None:
+        super().__init__()
+        self._directory, self._monitor, self.best = directory, monitor, best
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Copies the checkpoint just written if its validation is the best yet."""
+        logs = logs or {}
+        value = logs.get(self._monitor)
+        if value is None or value <= self.best:
+            return
+        self.best = value
+        target = self._directory / "best"
+        target.mkdir(exist_ok=True)
+        old = list(target.iterdir())
+        for file in self._directory.glob(f"ckpt-{int(logs['step'])}.*"):
+            shutil.copy2(file, target / file.name)
+        for file in old:
+            if not file.name.startswith(f"ckpt-{int(logs['step'])}."):
+                file.unlink()

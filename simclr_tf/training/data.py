@@ -1,0 +1,190 @@
+"""From data settings to the sources of a run: what is trained on, what is scored."""
+
+import logging
+from dataclasses import dataclass
+from typing import Literal
+
+from data_prep.errors import UserError
+from data_prep.manifest import Manifest
+from data_prep.scan import check_images, scan_folder
+from data_prep.source import Source
+from data_prep.splits import labels_per_class, parse_ratios, stratified_split
+from simclr_tf.config import DataSettings, RunConfig
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The images of a run, by split.
+
+    Attributes:
+        train: What is trained on.
+        splits: Every split that can be scored, by name.
+        manifest: Which image is in which split; None for sets that have no files of their own.
+    """
+
+    train: Source
+    splits: dict[str, Source]
+    manifest: Manifest | None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes; empty without labels."""
+        return self.train.class_names
+
+    @property
+    def channels(self) -> int:
+        """Channels of every image."""
+        return self.train.channels
+
+    @property
+    def identity(self) -> str:
+        """Hash of what is trained on."""
+        return self.train.identity
+
+    def evaluation(self, split: str) -> Source:
+        """The source of a split.
+
+        Raises:
+            UserError: There is no such split.
+        """
+        if split not in self.splits:
+            raise UserError(f"--eval_split={split}: the data has only {', '.join(self.splits)}")
+        return self.splits[split]
+
+
+def open_data(config: RunConfig) -> RunData:
+    """Opens the images that the settings name.
+
+    Args:
+        config: `data` says where the images are; fine-tuning needs labels of two classes or more.
+
+    Returns:
+        The sources.
+
+    Raises:
+        UserError: Folder, split, labels or number of classes are not as the settings say.
+    """
+    data = config.data
+    if data.image_dir or data.manifest:
+        opened = _open_manifest(config, read_manifest(data))
+    elif data.tfrecord_dir:
+        opened = _open_tfrecords(data)
+    else:
+        opened = _open_tfds(data)
+    _check_classes(opened.class_names, config)
+    if data.labels == "random":
+        log.warning("labels are drawn at random, as a control: no accuracy below means anything")
+    return opened
+
+
+def read_manifest(data: DataSettings) -> Manifest:
+    """The images of a folder or a manifest, each in a split.
+
+    Images without a split get a seeded, stratified one; that is said in the log.
+
+    Args:
+        data: Where the images are and how to split them.
+
+    Returns:
+        A manifest in which every record has a split.
+    """
+    if data.image_dir:
+        manifest = scan_folder(data.image_dir, skip_unreadable=data.skip_unreadable)
+    else:
+        manifest = check_images(Manifest.load(data.manifest), skip_unreadable=data.skip_unreadable)
+    if not manifest.splits:
+        manifest = stratified_split(manifest, parse_ratios(data.split_ratios), data.split_seed)
+        log.info("the images come without a split; made one with seed %d", data.split_seed)
+    log.info("%s", manifest.table())
+    return manifest
+
+
+def _open_manifest(config: RunConfig, manifest: Manifest) -> RunData:
+    from data_prep.sources import ManifestSource
+
+    data = config.data
+    if data.train_split not in manifest.splits:
+        raise UserError(
+            f"--train_split={data.train_split}: the data has only {', '.join(manifest.splits)}"
+        )
+    channels: int | str = (
+        data.image_channels if data.image_channels == "auto" else int(data.image_channels)
+    )
+    random = data.labels == "random"
+    names = manifest.class_names
+    if random and not names:
+        names = tuple(str(i) for i in range(data.num_of_classes))
+
+    def source(part: Manifest, channels: int | str) -> ManifestSource:
+        return ManifestSource(part, names, channels, data.cache_dataset, _control(data))
+
+    train_part = manifest.split(data.train_split)
+    if config.train.train_mode == "finetune" and not random:
+        train_part = _labelled(train_part, data)
+    train = source(train_part, channels)
+    splits: dict[str, Source] = {
+        name: train if name == data.train_split else source(manifest.split(name), train.channels)
+        for name in manifest.splits
+    }
+    return RunData(train, splits, manifest)
+
+
+def _labelled(part: Manifest, data: DataSettings) -> Manifest:
+    labelled = Manifest(tuple(r for r in part.records if r.label), part.root)
+    if not len(labelled):
+        raise UserError("--train_mode=finetune: no training image has a label; use class folders")
+    if data.labels_per_class:
+        return labels_per_class(labelled, data.labels_per_class, data.label_seed)
+    return labelled
+
+
+def _open_tfrecords(data: DataSettings) -> RunData:
+    from data_prep.sources import TFRecordSource
+    from data_prep.tfrecord import read_facts
+
+    _, facts = read_facts(data.tfrecord_dir)
+    if data.train_split not in facts:
+        raise UserError(
+            f"--train_split={data.train_split}: {data.tfrecord_dir} has only {', '.join(facts)}"
+        )
+    labels = _control(data)
+    splits: dict[str, Source] = {
+        name: TFRecordSource(data.tfrecord_dir, name, channels=data.image_channels, labels=labels)
+        for name in facts
+    }
+    return RunData(splits[data.train_split], splits, None)
+
+
+def _open_tfds(data: DataSettings) -> RunData:
+    from data_prep.sources import TFDSSource
+
+    splits: dict[str, Source] = {
+        name: TFDSSource(
+            data.dataset,
+            data.data_dir or None,
+            name,
+            channels=data.image_channels,
+            labels=_control(data),
+            download=data.download,
+        )
+        for name in dict.fromkeys((data.train_split, data.eval_split))
+    }
+    return RunData(splits[data.train_split], splits, None)
+
+
+def _control(data: DataSettings) -> Literal["given", "random"]:
+    return "random" if data.labels == "random" else "given"
+
+
+def _check_classes(class_names: tuple[str, ...], config: RunConfig) -> None:
+    expected, found = config.data.num_of_classes, len(class_names)
+    if expected and found and expected != found:
+        raise UserError(
+            f"--num_of_classes={expected}: the data has {found} classes "
+            f"({', '.join(class_names[:12])}); correct the number or the folders"
+        )
+    if config.train.train_mode == "finetune" and found < 2:
+        have = f"only the class {class_names[0]!r}" if found else "no labels"
+        raise UserError(f"--train_mode=finetune: the data has {have}; give two classes or more")

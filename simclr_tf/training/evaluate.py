@@ -1,0 +1,120 @@
+"""Final evaluation of a run and what it hands out."""
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from data_prep.errors import UserError
+from simclr_tf.training import scoring
+from simclr_tf.training.callbacks import format_seconds
+from simclr_tf.training.export import export_encoder, export_saved_model, float32_copy
+from simclr_tf.training.session import Session
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 2.0
+
+
+def evaluate(session: Session, step: int) -> dict[str, Any]:
+    """Scores `--eval_split`, writes `result.json` and predictions, exports the network.
+
+    Args:
+        session: The opened run; its network holds the weights of `step`.
+        step: The step that is scored.
+
+    Returns:
+        What `result.json` holds: the reference's keys, and each of ours with its split.
+    """
+    config = session.config
+    split = config.data.eval_split
+    source = session.data.evaluation(split)
+    held_out = session.evaluator.outputs(source, config.train.eval_steps)
+    scores = scoring.score_logits(held_out, split)
+    if config.train.train_mode == "pretrain":
+        seen = session.evaluator.outputs(session.data.train)
+        scores |= scoring.score_features(
+            seen, held_out, split, config.train.knn_neighbors, config.train.linear_probe
+        )
+    result = {
+        "eval/regularization_loss": float(session.parts.weight_decay()),
+        **_reference_keys(scores, split),
+        "global_step": step,
+        "eval_split": split,
+        "num_eval_examples": len(held_out.index),
+        "train_split": config.data.train_split,
+        "num_train_examples": session.data.train.num_examples,
+        "labels": "random" if config.data.labels == "random" else "given",
+        **scores,
+    }
+    if session.devices.is_chief:
+        session.run_dir.write_result(result, step, config.run.eval_name)
+        manifest = session.data.manifest
+        scoring.write_predictions(
+            session.run_dir.path / f"predictions_{split}.csv",
+            held_out,
+            session.data.class_names,
+            manifest.split(split) if manifest else None,
+        )
+    _say(result, split)
+    export(session, step)
+    return result
+
+
+def _reference_keys(scores: dict[str, float], split: str) -> dict[str, float]:
+    names = ("label_top_1_accuracy", "label_top_5_accuracy")
+    return {f"eval/{n}": scores[f"{split}/{n}"] for n in names if f"{split}/{n}" in scores}
+
+
+def _say(result: dict[str, Any], split: str) -> None:
+    for name, value in result.items():
+        if name.startswith(f"{split}/") and name.endswith("_accuracy"):
+            interval = ""
+            if f"{name}_low" in result:
+                low, high = result[f"{name}_low"], result[f"{name}_high"]
+                interval = f"  (95 % interval {low:.3f} to {high:.3f})"
+            log.info("%s: %.4f%s", name, value, interval)
+
+
+def export(session: Session, step: int) -> None:
+    """Writes `encoder.keras` and `saved_model/<step>`.
+
+    All workers must call it, for reading variables that are spread over workers takes all of them.
+    """
+    copy = float32_copy(session.model)
+    if not session.devices.is_chief:
+        return
+    session.run_dir.saved_models.mkdir(exist_ok=True)
+    export_saved_model(copy, session.run_dir.saved_models / str(step))
+    session.run_dir.delete_old_exports(session.config.train.keep_hub_module_max)
+    export_encoder(copy, session.run_dir.encoder_file)
+
+
+def evaluate_as_they_come(session: Session) -> None:
+    """Evaluates every new checkpoint of the run until the last one (`--mode=eval`).
+
+    Raises:
+        UserError: No new checkpoint came within `--eval_timeout` seconds.
+    """
+    for step in _new_steps(session):
+        session.store.restore(step)
+        evaluate(session, step)
+        if step >= session.plan.total_steps:
+            return
+
+
+def _new_steps(session: Session) -> Iterator[int]:
+    timeout, last, waited_since = session.config.train.eval_timeout, -1, time.monotonic()
+    while True:
+        steps = [s for s in session.store.steps() if s > last]
+        if steps:
+            last, waited_since = steps[-1], time.monotonic()
+            yield last
+            waited_since = time.monotonic()
+        elif time.monotonic() - waited_since > timeout:
+            raise UserError(
+                f"no new checkpoint in {session.run_dir.path} within {format_seconds(timeout)} "
+                "(--eval_timeout); is the training still running?"
+            )
+        else:
+            time.sleep(_POLL_SECONDS)

@@ -1,0 +1,116 @@
+"""The watch over a run: says, with numbers, when it learns nothing or falls apart.
+
+Chance level of NT-Xent over N image pairs is ln(2N-1) a side (SimCLR, section 2.1); the effective
+rank is the exponential of the entropy of the normalised singular values (Roy and Vetterli, 2007).
+"""
+
+import logging
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from data_prep.errors import UserError
+from simclr_tf.evaluation.metrics import effective_rank
+
+log = logging.getLogger(__name__)
+
+_FEW_UPDATES = 200
+_NEAR_CHANCE = 0.985
+_COLLAPSED_RANK = 2.0
+
+
+class DivergedError(UserError):
+    """Loss or weights became NaN or infinite."""
+
+
+def nt_xent_at_chance(batch_size: int) -> float:
+    """NT-Xent, summed over both sides, of a network that tells nothing apart."""
+    return 2 * math.log(2 * batch_size - 1) if batch_size > 1 else 0.0
+
+
+def warnings_before_start(num_examples: int, batch_size: int, steps: int) -> list[str]:
+    """What can be known to go wrong before the first step.
+
+    Args:
+        num_examples: Training images.
+        batch_size: Images of a global batch.
+        steps: Updates planned.
+
+    Returns:
+        One sentence a problem.
+    """
+    found = []
+    if steps < _FEW_UPDATES:
+        found.append(
+            f"only {steps} updates in all ({num_examples} images, batch {batch_size}): too few to "
+            f"learn much; take a smaller batch or more epochs ({_FEW_UPDATES} updates at least)"
+        )
+    if batch_size > num_examples:
+        found.append(
+            f"the batch ({batch_size}) is larger than the data ({num_examples} images): images "
+            "meet themselves as negatives; take a smaller batch"
+        )
+    return found
+
+
+def check_finite(metrics: dict[str, np.ndarray], first_step: int, last_checkpoint: str) -> None:
+    """Stops a run whose numbers are no longer numbers.
+
+    Args:
+        metrics: Values per step.
+        first_step: Step of the first value.
+        last_checkpoint: What is still good.
+
+    Raises:
+        DivergedError: Some value is NaN or infinite.
+    """
+    for name, values in metrics.items():
+        bad = np.flatnonzero(~np.isfinite(values))
+        if bad.size:
+            raise DivergedError(
+                f"{name} is {values[bad[0]]} at step {first_step + int(bad[0])}: the run stops, "
+                f"{last_checkpoint or 'no checkpoint'} is kept; try a lower --learning_rate or "
+                "--precision=float32"
+            )
+
+
+class HealthWatch(keras.callbacks.Callback):
+    """Warns of a contrastive loss at chance and of collapsed features.
+
+    Args:
+        chance: The loss of a network that tells nothing apart; 0 if the method has none.
+        features: Gives features [n, d] of some training images.
+        total_steps: Updates planned.
+    """
+
+    def __init__(self, chance: float, features: Callable[[], np.ndarray], total_steps: int) -> None:
+        super().__init__()
+        self._chance = chance
+        self._features = features
+        self._patience = max(100, total_steps // 10)
+        self.messages: list[str] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Looks at the numbers of the interval that ends."""
+        logs = logs or {}
+        loss, step = logs.get("contrast_loss"), int(logs.get("step", 0))
+        if loss and self._chance and step >= self._patience and loss > _NEAR_CHANCE * self._chance:
+            self._say(
+                f"step {step}: the contrastive loss {loss:.3f} is at chance "
+                f"({self._chance:.3f} = 2 ln(2N-1)): nothing is learnt; check the learning rate, "
+                "the temperature and whether crops still show the object"
+            )
+        rank = effective_rank(self._features())
+        logs["effective_rank"] = rank
+        if rank < _COLLAPSED_RANK:
+            self._say(
+                f"step {step}: the features have effective rank {rank:.2f}: they collapse; lower "
+                "the learning rate or look at the images"
+            )
+
+    def _say(self, message: str) -> None:
+        self.messages.append(message)
+        log.warning("%s", message)

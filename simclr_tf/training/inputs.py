@@ -1,0 +1,148 @@
+"""From sources to the batches that replicas consume.
+
+Every batch is a pure function of (run seed, step): which images, in which order, with which draws
+of the augmentation. So a run that goes on from step N sees what it would have seen, and the rows
+of a global batch are the same on one worker or on many.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from data_prep.augment.views import ViewConfig, evaluation_image, example_seed, host_views
+from data_prep.errors import UserError
+from data_prep.source import Source
+from simclr_tf.distribution import Devices
+
+Batch = dict[str, tf.Tensor]
+
+
+def local_batch_size(batch_size: int, devices: Devices, flag: str) -> int:
+    """Images per replica of a global batch.
+
+    Raises:
+        UserError: The batch cannot be shared out evenly.
+    """
+    if batch_size % devices.num_replicas:
+        raise UserError(
+            f"--{flag}={batch_size}: must be a multiple of the {devices.num_replicas} replicas"
+        )
+    return batch_size // devices.num_replicas
+
+
+def training_batches(
+    source: Source, views: ViewConfig, devices: Devices, batch_size: int, seed: int, start_step: int
+) -> tf.distribute.DistributedDataset:
+    """Endless training batches, from a given step on.
+
+    Args:
+        source: The training images.
+        views: The augmentation.
+        devices: Who consumes the batches.
+        batch_size: Images of a global batch.
+        seed: The run's seed.
+        start_step: Steps already taken.
+
+    Returns:
+        A distributed data set of dictionaries, per replica with b = batch_size / replicas images:
+        `views` [b, V, S, S, C] of the source's dtype, `draws` [b, V, K] float32, `label` [b] int64
+        (-1 = none) and `index` [b] int64.
+    """
+    per_replica = local_batch_size(batch_size, devices, "train_batch_size")
+
+    def example(element: Batch) -> Batch:
+        views_seed = example_seed(seed, element["epoch"], element["index"])
+        images, draws = host_views(source.decode(element), views_seed, views)
+        return {
+            "views": images,
+            "draws": draws,
+            "label": element["label"],
+            "index": element["index"],
+        }
+
+    def pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        shard = (context.input_pipeline_id, context.num_input_pipelines)
+        elements = source.elements(
+            seed=seed,
+            shuffle=True,
+            start=start_step * batch_size,
+            batch_size=batch_size,
+            shard=shard,
+        )
+        mapped = elements.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return mapped.batch(per_replica, drop_remainder=True).prefetch(_PREFETCH)
+
+    return devices.strategy.distribute_datasets_from_function(pipeline)
+
+
+def evaluation_batches(
+    source: Source,
+    views: ViewConfig,
+    devices: Devices,
+    batch_size: int,
+    seed: int = 0,
+    max_steps: int = 0,
+) -> tuple[tf.distribute.DistributedDataset, int]:
+    """One pass over a source, cropped centrally, padded to whole batches.
+
+    Args:
+        source: The images to score.
+        views: Size and central crop of the run.
+        devices: Who consumes the batches.
+        batch_size: Images of a global batch; rounded up to a multiple of the replicas.
+        seed: The run's seed, which labels drawn at random depend on.
+        max_steps: Global batches at most; 0 = all.
+
+    Returns:
+        The distributed data set, per replica `image` [b, S, S, C], `label` [b] and `index` [b],
+        where padding has index -1; and the number of steps.
+    """
+    per_replica = -(-batch_size // devices.num_replicas)
+    batch_size = per_replica * devices.num_replicas
+    steps = -(-source.num_examples // batch_size)
+    steps = min(steps, max_steps) if max_steps else steps
+
+    def example(element: Batch) -> Batch:
+        image = evaluation_image(source.decode(element), views)
+        return {"image": image, "label": element["label"], "index": element["index"]}
+
+    def pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        shard = (context.input_pipeline_id, context.num_input_pipelines)
+        elements = source.elements(
+            seed=seed, shuffle=False, start=0, batch_size=batch_size, shard=shard
+        )
+        images = elements.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        batches = images.batch(per_replica).map(_pad_to(per_replica))
+        padding = tf.data.Dataset.range(1).map(
+            lambda _: _padding(batches.element_spec, per_replica)
+        )
+        rows = steps * devices.num_replicas // context.num_input_pipelines
+        return batches.concatenate(padding.repeat()).take(rows).prefetch(_PREFETCH)
+
+    return devices.strategy.distribute_datasets_from_function(pipeline), steps
+
+
+_PREFETCH = 4
+
+
+def _pad_to(size: int) -> Callable[[Batch], Batch]:
+    def pad(batch: Batch) -> Batch:
+        missing = size - tf.shape(batch["index"])[0]
+
+        def grow(name: str, value: tf.Tensor) -> tf.Tensor:
+            paddings = [[0, missing]] + [[0, 0]] * (len(value.shape) - 1)
+            fill = tf.constant(-1 if name == "index" else 0, value.dtype)
+            padded = tf.pad(value, paddings, constant_values=fill)
+            return tf.ensure_shape(padded, [size, *value.shape[1:]])
+
+        return {name: grow(name, value) for name, value in batch.items()}
+
+    return pad
+
+
+def _padding(spec: dict[str, tf.TensorSpec], size: int) -> Batch:
+    def blank(name: str, tensor: tf.TensorSpec) -> tf.Tensor:
+        shape = [size, *tensor.shape[1:]]
+        return tf.fill(shape, tf.constant(-1 if name == "index" else 0, tensor.dtype))
+
+    return {name: blank(name, tensor) for name, tensor in spec.items()}

@@ -1,0 +1,101 @@
+"""The numbers of an evaluation, each with the name of its split."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.manifest import Manifest
+from simclr_tf.evaluation.intervals import crossed_interval
+from simclr_tf.evaluation.knn import knn_predict
+from simclr_tf.evaluation.linear_probe import fit_linear_probe
+from simclr_tf.training.evaluator import Outputs
+
+
+def _accuracy_with_interval(name: str, right: np.ndarray) -> dict[str, float]:
+    interval = crossed_interval(right[np.newaxis])
+    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def score_logits(outputs: Outputs, split: str) -> dict[str, float]:
+    """Top-1 accuracy with its 95 % interval, top-5 accuracy and log loss over labelled images.
+
+    Args:
+        outputs: Of a split, with logits.
+        split: Its name, the prefix of every key.
+
+    Returns:
+        The numbers; empty without logits or labels.
+    """
+    known = outputs.label >= 0
+    if outputs.logits is None or not known.any():
+        return {}
+    logits, label = outputs.logits[known].astype(np.float64), outputs.label[known]
+    right = logits.argmax(axis=1) == label
+    # How many classes score higher than the true one; ties count against, as in TensorFlow's top-k.
+    true = logits[np.arange(len(label)), label]
+    rank = (logits > true[:, np.newaxis]).sum(axis=1)
+    log_probability = true - _log_sum_exp(logits)
+    return {
+        **_accuracy_with_interval(f"{split}/label_top_1_accuracy", right),
+        f"{split}/label_top_5_accuracy": float(np.mean(rank < 5)),
+        f"{split}/supervised_loss": float(-np.mean(log_probability)),
+    }
+
+
+def _log_sum_exp(logits: np.ndarray) -> np.ndarray:
+    top = logits.max(axis=1)
+    return top + np.log(np.exp(logits - top[:, np.newaxis]).sum(axis=1))
+
+
+def score_features(
+    train: Outputs, held_out: Outputs, split: str, k: int, linear_probe: bool
+) -> dict[str, float]:
+    """Accuracy of k-NN (cosine) and, if asked, of a linear probe, from frozen features.
+
+    Args:
+        train: Outputs for the training images: the neighbours, and what the probe is fitted on.
+        held_out: Outputs for the images to score.
+        split: Name of what is scored, the prefix of every key.
+        k: Neighbours.
+        linear_probe: Whether to fit the probe.
+
+    Returns:
+        The numbers; empty without labels on both sides.
+    """
+    fit, held = train.label >= 0, held_out.label >= 0
+    if not fit.any() or not held.any() or len(np.unique(train.label[fit])) < 2:
+        return {}
+    x, y = train.features[fit], train.label[fit]
+    held_x, held_y = held_out.features[held], held_out.label[held]
+    predicted = knn_predict(x, y, held_x, k=min(k, len(y)))
+    scores = _accuracy_with_interval(f"{split}/knn_accuracy", predicted == held_y)
+    if linear_probe:
+        predicted = fit_linear_probe(x, y).predict(held_x)
+        scores |= _accuracy_with_interval(f"{split}/linear_probe_accuracy", predicted == held_y)
+    return scores
+
+
+def write_predictions(
+    path: Path, outputs: Outputs, class_names: tuple[str, ...], manifest: Manifest | None
+) -> None:
+    """Writes one row an image: path, true and predicted class, the probability of every class.
+
+    Args:
+        path: The CSV file.
+        outputs: With logits.
+        class_names: Columns of the logits.
+        manifest: The images in the order of their index; without it, the index stands for the path.
+    """
+    if outputs.logits is None:
+        return
+    logits = outputs.logits.astype(np.float64)
+    probabilities = np.exp(logits - _log_sum_exp(logits)[:, np.newaxis])
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "true", "predicted", *(f"score_{name}" for name in class_names)])
+        for i, index in enumerate(outputs.index):
+            name = manifest.records[index].path if manifest else str(index)
+            true = class_names[outputs.label[i]] if outputs.label[i] >= 0 else ""
+            best = class_names[int(probabilities[i].argmax())]
+            writer.writerow([name, true, best, *(f"{p:.7g}" for p in probabilities[i])])

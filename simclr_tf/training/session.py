@@ -1,0 +1,169 @@
+"""Everything a run is made of, opened and checked before anything is trained."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from data_prep.augment.views import ViewConfig, skipped_for_channels
+from data_prep.errors import UserError
+from simclr_tf import distribution
+from simclr_tf.checkpoints.start import checkpoint_prefix
+from simclr_tf.checkpoints.store import CheckpointStore
+from simclr_tf.config import RunConfig
+from simclr_tf.models.simclr import SimCLRModel
+from simclr_tf.optim.schedules import checkpoint_interval, run_steps
+from simclr_tf.run_dir import RunDir
+from simclr_tf.training.build import TrainingParts, build_model, build_training, view_config
+from simclr_tf.training.data import RunData, open_data
+from simclr_tf.training.evaluator import Evaluator
+from simclr_tf.training.inputs import local_batch_size
+from simclr_tf.training.loop import LoopPlan
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Session:
+    """An opened run.
+
+    Attributes:
+        config: All settings.
+        run_dir: Where the run is kept.
+        devices: What it runs on.
+        data: The images, by split.
+        views: The augmentation.
+        model: The network, built and frozen.
+        parts: Method, optimizer, weight decay.
+        plan: How far to train and how often to look up.
+        store: The run's checkpoints.
+        evaluator: The network's outputs over a split.
+        start_prefix: Checkpoint to start from; empty for none.
+    """
+
+    config: RunConfig
+    run_dir: RunDir
+    devices: distribution.Devices
+    data: RunData
+    views: ViewConfig
+    model: SimCLRModel
+    parts: TrainingParts
+    plan: LoopPlan
+    store: CheckpointStore
+    evaluator: Evaluator
+    start_prefix: str
+
+
+def open_session(config: RunConfig) -> Session:
+    """Opens a run: devices, images, folder, network.
+
+    Args:
+        config: All settings; `run.model_dir` must be given.
+
+    Returns:
+        The opened run; its folder holds settings, environment and manifest.
+
+    Raises:
+        UserError: Something asked for is impossible; nothing has been overwritten then.
+    """
+    devices = distribution.connect(config.machine)
+    precision = distribution.choose_precision(config.machine.precision, devices)
+    log.info("%s, %s", devices.describe(), precision)
+    data = open_data(config)
+    if config.train.mode != "train":
+        data.evaluation(config.data.eval_split)
+    local_batch_size(config.train.train_batch_size, devices, "train_batch_size")
+    views = view_config(config, data.channels)
+    _say_skipped(views)
+    start = checkpoint_prefix(config.start.checkpoint) if config.start.checkpoint else ""
+    run_dir = RunDir(Path(config.run.model_dir))
+    if devices.is_chief:
+        _prepare_folder(
+            run_dir, config, data, {"devices": devices.describe(), "precision": precision}
+        )
+    model, parts = _build(config, data, devices, precision)
+    model.encoder.preprocessing = _preprocessing(views, data)
+    store = CheckpointStore(
+        run_dir.path, model, parts.optimizer, config.train.keep_checkpoint_max, devices.is_chief
+    )
+    return Session(
+        config=config,
+        run_dir=run_dir,
+        devices=devices,
+        data=data,
+        views=views,
+        model=model,
+        parts=parts,
+        plan=_plan(config, data, devices, parts),
+        store=store,
+        evaluator=Evaluator(
+            model, views, devices, config.train.eval_batch_size, config.machine.seed
+        ),
+        start_prefix=start,
+    )
+
+
+def _say_skipped(views: ViewConfig) -> None:
+    skipped = skipped_for_channels(views)
+    if skipped:
+        log.info(
+            "images of %d channel(s): %s left out, for they need colour",
+            views.channels,
+            ", ".join(skipped),
+        )
+
+
+def _prepare_folder(
+    run_dir: RunDir, config: RunConfig, data: RunData, facts: dict[str, Any]
+) -> None:
+    goes_on = run_dir.prepare(config)
+    known = run_dir.read_environment().get("data_identity")
+    if goes_on and known not in (None, data.identity):
+        raise UserError(
+            f"the training images are not those that the run in {run_dir.path} began with; restore "
+            "them, or give another --model_dir"
+        )
+    run_dir.write_settings(config)
+    if data.manifest is not None:
+        data.manifest.save(run_dir.manifest_file)
+    identity = {"data_identity": data.identity, "class_names": list(data.class_names)}
+    run_dir.write_environment({**identity, **facts})
+
+
+def _build(
+    config: RunConfig, data: RunData, devices: distribution.Devices, precision: str
+) -> tuple[SimCLRModel, TrainingParts]:
+    keras.utils.set_random_seed(config.machine.seed)
+    keras.config.set_dtype_policy(precision)
+    try:
+        with devices.strategy.scope():
+            model = build_model(config, data.channels, len(data.class_names))
+            return model, build_training(config, model, data.train.num_examples)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def _preprocessing(views: ViewConfig, data: RunData) -> dict[str, Any]:
+    return {
+        "image_size": views.image_size,
+        "value_range": [0, 1],
+        "channels": views.channels,
+        "crop_proportion": 1.0 if views.image_size <= 32 else 0.875,
+        "central_crop": views.central_crop,
+        "class_names": list(data.class_names),
+    }
+
+
+def _plan(
+    config: RunConfig, data: RunData, devices: distribution.Devices, parts: TrainingParts
+) -> LoopPlan:
+    t = config.train
+    interval = checkpoint_interval(
+        data.train.num_examples, t.train_batch_size, t.checkpoint_epochs, t.checkpoint_steps
+    )
+    # Steps counted by epochs run on to the next checkpoint, as in the reference.
+    total = t.train_steps or run_steps(parts.total_steps, interval)
+    per_loop = distribution.choose_steps_per_loop(config.machine.steps_per_loop, devices)
+    return LoopPlan(total, interval, per_loop)

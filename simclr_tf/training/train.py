@@ -1,0 +1,242 @@
+"""Training of an opened run: where it starts, what watches it, what stops it."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from data_prep.manifest import Manifest
+from data_prep.source import Source
+from simclr_tf import distribution
+from simclr_tf.checkpoints.start import load_weights
+from simclr_tf.training import callbacks as cb
+from simclr_tf.training import health, scoring
+from simclr_tf.training.evaluator import Outputs
+from simclr_tf.training.inputs import training_batches
+from simclr_tf.training.loop import Loop, StopRequest
+from simclr_tf.training.preview import view_sheet
+from simclr_tf.training.session import Session
+from simclr_tf.training.step import TrainStep
+
+log = logging.getLogger(__name__)
+
+_FEW_IMAGES = 256
+_KNN_IMAGES = 5000
+
+
+def train(session: Session, stop: StopRequest) -> int:
+    """Trains from the newest checkpoint, or from the start, to the end or until asked to stop.
+
+    Args:
+        session: The opened run.
+        stop: The request to stop.
+
+    Returns:
+        The step reached; its checkpoint is on disk.
+
+    Raises:
+        DivergedError: A number became NaN or infinite; the last checkpoint is kept.
+    """
+    start_step = _restore(session)
+    if start_step >= session.plan.total_steps:
+        log.info("training was complete at step %d", start_step)
+        return start_step
+    config, source = session.config, session.data.train
+    batch_size = config.train.train_batch_size
+    _say_plan(session, start_step)
+    step = TrainStep(
+        session.model,
+        session.parts.method,
+        session.parts.optimizer,
+        session.parts.weight_decay,
+        session.views,
+        session.devices,
+        distribution.choose_jit(config.machine.jit_compile, session.devices),
+    )
+    batches = training_batches(
+        source, session.views, session.devices, batch_size, config.machine.seed, start_step
+    )
+    loop, step_callbacks = _loop(session, step, start_step)
+    step_callbacks.on_train_begin()
+    with naming_unreadable(source):
+        reached = loop.run(iter(batches), start_step, stop)
+    step_callbacks.on_train_end()
+    return reached
+
+
+def _say_plan(session: Session, start_step: int) -> None:
+    source, plan = session.data.train, session.plan
+    batch_size = session.config.train.train_batch_size
+    if session.config.train.health_watch:
+        for message in health.warnings_before_start(
+            source.num_examples, batch_size, plan.total_steps
+        ):
+            log.warning("%s", message)
+    log.info(
+        "%s on %d images, batch %d, from step %d to %d, a checkpoint every %d",
+        session.config.train.train_mode,
+        source.num_examples,
+        batch_size,
+        start_step,
+        plan.total_steps,
+        plan.checkpoint_steps,
+    )
+
+
+def _restore(session: Session) -> int:
+    """The newest sound checkpoint; without one --checkpoint, if given, or fresh weights."""
+    step = session.store.restore_latest()
+    if step is not None:
+        log.info("going on from ckpt-%d in %s", step, session.run_dir.path)
+        return step
+    if not session.start_prefix:
+        return 0
+    load_weights(session.model, session.start_prefix)
+    log.info("starting from the weights of %s", session.start_prefix)
+    start = session.config.start
+    head = session.model.supervised_head
+    if start.zero_init_logits_layer and head and "zero_init_logits" not in session.config.quirks:
+        for variable in head.variables:
+            variable.assign(np.zeros(variable.shape))
+    _warn_of_leaks(session)
+    return 0
+
+
+def _warn_of_leaks(session: Session) -> None:
+    """Says so if images to be scored were trained on by the run that the weights come from."""
+    earlier = Path(session.start_prefix).parent / "manifest.csv"
+    manifest, train_split = session.data.manifest, session.config.data.train_split
+    if manifest is None or not earlier.exists():
+        return
+    seen = {str(Path(f).resolve()) for f in Manifest.load(earlier).split(train_split).files()}
+    for name in manifest.splits:
+        files = {str(Path(f).resolve()) for f in manifest.split(name).files()}
+        if name != train_split and seen & files:
+            log.warning(
+                "%d of %d %s images were training images of %s: scores on them are too good",
+                len(seen & files),
+                len(files),
+                name,
+                session.start_prefix,
+            )
+
+
+@contextmanager
+def naming_unreadable(source: Source) -> Iterator[None]:
+    """Turns a failure to decode into an error that names the image."""
+    try:
+        yield
+    except (tf.errors.OpError, OSError) as error:
+        raise source.diagnose() or error from None
+
+
+def _loop(
+    session: Session, step: TrainStep, start_step: int
+) -> tuple[Loop, keras.callbacks.CallbackList]:
+    run_dir, plan = session.run_dir, session.plan
+    watchers: list[keras.callbacks.Callback] = []
+    judges: list[keras.callbacks.Callback] = []
+    step_log = None
+    if session.config.train.health_watch:
+        watchers.append(_health(session))
+    if session.devices.is_chief:
+        board = cb.TensorBoard(run_dir.path)
+        board.image(
+            "views", view_sheet(session.data.train, session.views, session.config), start_step
+        )
+        batch_size = session.config.train.train_batch_size
+        watchers += [cb.Progress(plan.total_steps, batch_size, start_step), board]
+        step_log = cb.StepLog(run_dir.metrics_file, start_step)
+        judges = [cb.ValidationLog(run_dir.validation_file, start_step)]
+        judges.append(cb.BestCheckpoint(run_dir.path, _monitor(session)))
+    patience = session.config.train.early_stopping_patience
+    if patience:
+        judges.append(
+            keras.callbacks.EarlyStopping(_monitor(session), patience=patience, mode="max")
+        )
+    step_callbacks = keras.callbacks.CallbackList(watchers, model=session.model)
+    after_validation = keras.callbacks.CallbackList(judges, model=session.model)
+    session.model.stop_training = False
+    after_validation.on_train_begin()
+    _replay(run_dir.validation_file, start_step, judges)
+    loop = Loop(
+        step,
+        plan,
+        session.store,
+        session.devices,
+        step_log,
+        step_callbacks,
+        after_validation,
+        _Validation(session),
+    )
+    return loop, step_callbacks
+
+
+def _monitor(session: Session) -> str:
+    score = (
+        "knn_accuracy" if session.config.train.train_mode == "pretrain" else "label_top_1_accuracy"
+    )
+    return f"validation/{score}"
+
+
+def _replay(path: Path, start_step: int, judges: list[keras.callbacks.Callback]) -> None:
+    """Tells best checkpoint and early stopping what earlier validations of this run gave."""
+    if not start_step or not path.exists():
+        return
+    columns = cb.read_metrics(path)
+    for i in range(len(columns.get("step", ()))):
+        logs = {name: float(values[i]) for name, values in columns.items()}
+        for judge in judges:
+            if not isinstance(judge, cb.ValidationLog):
+                judge.on_epoch_end(i, logs)
+
+
+def _health(session: Session) -> health.HealthWatch:
+    config = session.config.train
+    pretrain = config.train_mode == "pretrain"
+    chance = health.nt_xent_at_chance(config.train_batch_size) if pretrain else 0.0
+
+    def features() -> np.ndarray:
+        steps = -(-_FEW_IMAGES // config.eval_batch_size)
+        return session.evaluator.outputs(session.data.train, steps).features
+
+    return health.HealthWatch(chance, features, session.plan.total_steps)
+
+
+class _Validation:
+    """Scores the validation split every few checkpoints.
+
+    Args:
+        session: The opened run.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._every = session.config.train.validate_every
+        if self._every and "validation" not in session.data.splits:
+            log.warning("--validate_every=%d: there is no validation split", self._every)
+            self._every = 0
+
+    def __call__(self, step: int) -> dict[str, float]:
+        """The scores at a step; empty if none are due."""
+        session = self._session
+        if not self._every or (step // session.plan.checkpoint_steps) % self._every:
+            return {}
+        held_out = session.evaluator.outputs(session.data.splits["validation"])
+        scores = scoring.score_logits(held_out, "validation")
+        if session.config.train.train_mode == "pretrain":
+            neighbors = session.config.train.knn_neighbors
+            known = self._neighbors()
+            scores |= scoring.score_features(known, held_out, "validation", neighbors, False)
+        summary = ", ".join(f"{k.split('/')[1]} {v:.3f}" for k, v in scores.items() if "_acc" in k
+                            and not k.endswith(("_low", "_high")))  # fmt: skip
+        log.info("validation at step %d: %s", step, summary or "no labels to score by")
+        return scores
+
+    def _neighbors(self) -> Outputs:
+        steps = -(-_KNN_IMAGES // self._session.config.train.eval_batch_size)
+        return self._session.evaluator.outputs(self._session.data.train, steps)

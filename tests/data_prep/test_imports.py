@@ -1,0 +1,15 @@
+import subprocess
+import sys
+
+import pytest
+
+FILE_HALF = ["errors", "files", "manifest", "scan", "splits", "readers", "headers", "survey"]
+
+
+@pytest.mark.parametrize("module", FILE_HALF)
+def test_the_file_half_starts_without_tensorflow(module: str) -> None:
+    program = f"import data_prep.{module}, sys; print({{'tensorflow', 'keras'}} & set(sys.modules))"
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "set()"

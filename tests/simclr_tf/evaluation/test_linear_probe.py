@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from simclr_tf.evaluation import linear_probe
+from simclr_tf.evaluation.linear_probe import fit_linear_probe
+
+
+def clusters(n: int, classes: int = 4, d: int = 12, seed: int = 0) -> tuple:
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % classes
+    centres = np.random.default_rng(99).normal(size=(classes, d))
+    x = 5 + 3 * (centres[y] + 1.5 * rng.normal(size=(n, d)))
+    return x.astype(np.float32), y
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_equals_sklearn_at_a_fixed_strength(classes: int) -> None:
+    x, y = clusters(200, classes)
+    test_x, _ = clusters(50, classes, seed=1)
+    probe = fit_linear_probe(x, y, strengths=[0.1])
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
+    model.fit(x.astype(np.float64), y)
+    np.testing.assert_allclose(
+        probe.predict_proba(test_x), model.predict_proba(test_x.astype(np.float64)), atol=1e-6
+    )
+    assert probe.strength == 0.1
+
+
+def test_weak_regularisation_is_avoided_where_it_hurts() -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 3
+    x = rng.normal(size=(120, 200))
+    x[:, 0] += 2.5 * y
+    probe = fit_linear_probe(x, y, strengths=[1e-3, 1e3])
+    assert probe.strength == 1e-3
+
+
+@pytest.mark.parametrize(("per_class", "at_least"), [(1, 0.3), (2, 0.4), (5, 0.5), (30, 0.65)])
+def test_any_number_of_labels_a_class(per_class: int, at_least: float) -> None:
+    x, y = clusters(per_class * 4)
+    test_x, test_y = clusters(400, seed=1)
+    probe = fit_linear_probe(x, y)
+    assert (probe.predict(test_x) == test_y).mean() > at_least
+
+
+def test_strength_is_chosen_on_training_rows_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = clusters(200)
+    seen: list[int] = []
+    fit = linear_probe._fit
+
+    def spy(features: np.ndarray, *rest: object) -> object:
+        seen.append(len(features))
+        return fit(features, *rest)
+
+    monkeypatch.setattr(linear_probe, "_fit", spy)
+    fit_linear_probe(x, y, strengths=[0.01, 0.1])
+    assert seen == [160, 160, 200]
+
+
+def test_the_same_seed_gives_the_same_probe() -> None:
+    x, y = clusters(60)
+    first, second = fit_linear_probe(x, y, seed=3), fit_linear_probe(x, y, seed=3)
+    np.testing.assert_array_equal(first.weights, second.weights)
+
+
+def test_classes_without_examples_have_probability_zero() -> None:
+    x, y = clusters(80)
+    y = np.where(y == 1, 3, y)
+    probe = fit_linear_probe(x, y, num_classes=6)
+    likelihood = probe.predict_proba(x)
+    assert likelihood.shape == (80, 6)
+    np.testing.assert_array_equal(likelihood[:, [1, 4, 5]], 0)
+    np.testing.assert_allclose(likelihood.sum(axis=1), 1)
+
+
+def test_constant_features_do_no_harm() -> None:
+    x, y = clusters(80)
+    x = np.concatenate([x, np.full((80, 2), 7.0)], axis=1)
+    likelihood = fit_linear_probe(x, y).predict_proba(x)
+    assert np.isfinite(likelihood).all()
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "why"),
+    [
+        (np.ones((4, 2)), np.array([0, 1, -1, 0]), "labels"),
+        (np.ones((4, 2)), np.zeros(4, int), "two classes"),
+        (np.full((4, 2), np.nan), np.arange(4), "finite"),
+    ],
+)
+def test_unusable_features_are_refused(x: np.ndarray, y: np.ndarray, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        fit_linear_probe(x, y)

@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import pytest
+
+from data_prep.errors import UserError
+from simclr_tf.config import RunConfig
+from simclr_tf.run_dir import RunDir
+
+
+def config(**values: object) -> RunConfig:
+    return RunConfig.from_values({"model_dir": "m", **values})
+
+
+def test_an_empty_folder_is_a_new_run(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path / "deep" / "run")
+    assert run_dir.prepare(config()) is False
+    assert run_dir.path.is_dir()
+
+
+def test_the_same_settings_go_on_and_others_are_refused_by_name(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    run_dir.write_settings(config(temperature=0.5))
+    assert run_dir.prepare(config(temperature=0.5)) is True
+    with pytest.raises(UserError, match=r"--temperature was 0.5, is 0.1.*--overwrite"):
+        run_dir.prepare(config(temperature=0.1))
+    assert RunConfig.load(run_dir.config_file) == config(temperature=0.5)
+
+
+def test_settings_that_change_nothing_learnt_may_differ(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    run_dir.write_settings(config(mode="train"))
+    assert run_dir.prepare(config(mode="eval", eval_split="test", steps_per_loop=5)) is True
+
+
+def test_overwrite_deletes_the_runs_own_files_and_nothing_else(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    run_dir.write_settings(config(temperature=0.5))
+    (tmp_path / "ckpt-3.index").write_text("old")
+    (tmp_path / "saved_model" / "3").mkdir(parents=True)
+    (tmp_path / "notes.txt").write_text("mine")
+    assert run_dir.prepare(config(temperature=0.1, overwrite=True)) is False
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(UserError, match="is not empty and holds no run"):
+        RunDir(tmp_path).prepare(config())
+    assert (tmp_path / "thesis.tex").read_text() == "precious"
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    with pytest.raises(UserError, match="is a file; give a folder"):
+        RunDir(tmp_path / "run").prepare(config())
+
+
+def test_a_half_written_config_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"data": {')
+    with pytest.raises(UserError, match=r"config\.json cannot be read"):
+        RunDir(tmp_path).prepare(config())
+
+
+def test_only_the_newest_exports_are_kept(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    for step in (9, 10, 100):
+        (run_dir.saved_models / str(step)).mkdir(parents=True)
+    run_dir.delete_old_exports(keep=2)
+    assert sorted(p.name for p in run_dir.saved_models.iterdir()) == ["10", "100"]

@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simclr_tf.training.callbacks import (
+    BestCheckpoint,
+    StepLog,
+    ValidationLog,
+    format_seconds,
+    read_metrics,
+)
+
+
+def test_durations_are_written_for_people() -> None:
+    assert [format_seconds(s) for s in (45.2, 200, 7500)] == ["45 s", "3 min 20 s", "2 h 05 min"]
+
+
+def test_rows_after_the_step_a_run_goes_on_from_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    StepLog(path, 0).write(1, {"loss": np.array([3.0, 2.0, 1.0, 0.5])})
+    with path.open("a") as file:
+        file.write("5,0.")  # a process killed while writing
+    again = StepLog(path, 2)
+    assert list(read_metrics(path)["step"]) == [1, 2]
+    again.write(3, {"loss": np.array([1.5])})
+    table = read_metrics(path)
+    assert list(table["step"]) == [1, 2, 3]
+    assert list(table["loss"]) == [3.0, 2.0, 1.5]
+
+
+def test_a_file_without_a_whole_row_starts_anew(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,loss\n")
+    StepLog(path, 0).write(1, {"loss": np.array([1.0]), "accuracy": np.array([0.5])})
+    assert path.read_text().splitlines() == ["step,loss,accuracy", "1,1,0.5"]
+
+
+def test_only_validated_intervals_are_logged(tmp_path: Path) -> None:
+    path = tmp_path / "validation.csv"
+    log = ValidationLog(path, 0)
+    log.on_epoch_end(0, {"step": 5, "total_loss": 1.0})
+    log.on_epoch_end(1, {"step": 10, "total_loss": 1.0, "validation/knn_accuracy": 0.5})
+    assert path.read_text().splitlines() == ["step,validation/knn_accuracy", "10,0.5"]
+
+
+@pytest.mark.parametrize("scores", [[0.2, 0.6, 0.4], [0.6, 0.6, 0.1]])
+def test_the_best_checkpoint_is_the_first_of_the_highest(
+    tmp_path: Path, scores: list[float]
+) -> None:
+    keeper = BestCheckpoint(tmp_path, "validation/knn_accuracy")
+    for i, score in enumerate(scores):
+        (tmp_path / f"ckpt-{i + 1}.index").write_text(str(i + 1))
+        keeper.on_epoch_end(i, {"step": i + 1, "validation/knn_accuracy": score})
+    best = scores.index(max(scores)) + 1
+    assert [(p.name, p.read_text()) for p in (tmp_path / "best").iterdir()] == [
+        (f"ckpt-{best}.index", str(best))
+    ]

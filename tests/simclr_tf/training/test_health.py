@@ -1,0 +1,82 @@
+import logging
+import math
+
+import numpy as np
+import pytest
+
+from simclr_tf.training.health import (
+    DivergedError,
+    HealthWatch,
+    check_finite,
+    nt_xent_at_chance,
+    warnings_before_start,
+)
+
+
+def test_chance_is_the_loss_of_a_network_that_gives_one_answer_to_everything() -> None:
+    """The levels that SimCLR's logs show for batches of 128, 256, 512."""
+    for batch, level in ((128, 11.08), (256, 12.47), (512, 13.86)):
+        assert nt_xent_at_chance(batch) == pytest.approx(level, abs=0.01)
+
+
+def test_chance_equals_nt_xent_of_orthogonal_projections() -> None:
+    import tensorflow as tf
+
+    from simclr_tf.losses.nt_xent import nt_xent
+
+    hidden = tf.eye(16)  # every similarity is 0: the network tells nothing apart
+    assert float(nt_xent(hidden, 0.5).loss) == pytest.approx(nt_xent_at_chance(8), rel=1e-5)
+
+
+def test_too_few_updates_are_named_with_their_number() -> None:
+    """215 images in batches of 64 for 5 epochs, as in a public example that learnt nothing."""
+    (message,) = warnings_before_start(215, 64, 20)
+    assert "only 20 updates" in message
+    assert "215 images, batch 64" in message
+    assert warnings_before_start(1000, 64, 1500) == []
+
+
+def test_a_batch_larger_than_the_data_is_named() -> None:
+    (message,) = warnings_before_start(100, 128, 500)
+    assert "batch (128) is larger than the data (100 images)" in message
+
+
+def test_nan_names_the_metric_the_step_and_what_is_kept() -> None:
+    metrics = {"contrast_loss": np.array([1.0, math.nan, 2.0])}
+    with pytest.raises(DivergedError, match=r"contrast_loss is nan at step 8.*ckpt-6 is kept"):
+        check_finite(metrics, 7, "ckpt-6")
+    check_finite({"contrast_loss": np.array([1.0])}, 1, "")
+
+
+def watch(features: np.ndarray) -> HealthWatch:
+    return HealthWatch(nt_xent_at_chance(512), lambda: features, total_steps=1000)
+
+
+RICH = np.random.default_rng(0).normal(size=(64, 32))
+
+
+def test_a_loss_at_chance_is_said_after_a_tenth_of_the_run(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The run that sat at 13.86 for 728 epochs, told after a tenth of it."""
+    health = watch(RICH)
+    health.on_epoch_end(0, {"step": 50, "contrast_loss": 13.86})
+    assert health.messages == [], "too early to tell"
+    with caplog.at_level(logging.WARNING):
+        health.on_epoch_end(1, {"step": 150, "contrast_loss": 13.86})
+    assert "13.860 is at chance (13.861 = 2 ln(2N-1))" in caplog.text
+    health.on_epoch_end(2, {"step": 200, "contrast_loss": 12.0})
+    assert len(health.messages) == 1
+
+
+def test_collapsed_features_are_said_with_their_rank() -> None:
+    health = watch(np.outer(np.random.default_rng(0).normal(size=64), np.ones(32)) + 1e-4 * RICH)
+    logs = {"step": 150, "contrast_loss": 10.0}
+    health.on_epoch_end(0, logs)
+    assert logs["effective_rank"] < 2
+    assert "they collapse" in health.messages[0]
+    healthy = {"step": 150, "contrast_loss": 10.0}
+    health = watch(RICH)
+    health.on_epoch_end(0, healthy)
+    assert healthy["effective_rank"] > 20
+    assert health.messages == []
