@@ -26,15 +26,13 @@ from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import numpy as np
 import tensorflow as tf
-from PIL import Image
+from photographs import make_files
 
 from data_prep.augment.views import ViewConfig, device_views, example_seed, host_views
 from data_prep.scan import scan_folder
 from data_prep.sources import ManifestSource, Source
 
-HEIGHT, WIDTH, QUALITY = 300, 400, 90
 AIMS = {"decoding alone": (None, None), "host part": (730, 0.28), "whole pipeline": (365, 0.14)}
 
 
@@ -43,22 +41,6 @@ class Timing(NamedTuple):
 
     images_per_second: float
     cpu_ms_per_image: float
-
-
-def photograph(seed: int) -> np.ndarray:
-    """Smooth coloured shapes at three scales with a sensor's noise, uint8 [300, 400, 3]."""
-    generator = np.random.default_rng(seed)
-    picture = generator.normal(0, 6, (HEIGHT, WIDTH, 3))
-    for scale, weight in ((100, 0.5), (30, 0.3), (8, 0.2)):
-        coarse = generator.integers(0, 256, (HEIGHT // scale + 1, WIDTH // scale + 1, 3))
-        smooth = Image.fromarray(coarse.astype(np.uint8)).resize((WIDTH, HEIGHT), Image.BICUBIC)
-        picture += weight * np.asarray(smooth, np.float64)
-    return np.clip(picture, 0, 255).astype(np.uint8)
-
-
-def make_files(folder: Path, count: int) -> None:
-    for i in range(count):
-        Image.fromarray(photograph(i)).save(folder / f"{i:05d}.jpg", quality=QUALITY)
 
 
 def stages(source: Source, config: ViewConfig, batch_size: int) -> dict[str, Callable[[], None]]:

@@ -27,9 +27,7 @@ from data_prep.survey import Survey, survey, unusable
 
 _LOGGER = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .bmp .dib .gif .tif .tiff".split()
-)
+IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .bmp .dib .gif .tif .tiff".split())
 
 
 @dataclass(frozen=True)

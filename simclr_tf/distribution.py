@@ -106,8 +106,8 @@ def _this_machine(how: str, num_cpu_devices: int) -> Devices:
 def mirrored(names: list[str], kind: str) -> tf.distribute.MirroredStrategy:
     """A mirrored strategy over the devices of this machine.
 
-    On CPUs it reduces on one device: TensorFlow's collective operations mix up the messages of two
-    strategies in one process, and on one machine they are no faster.
+    On CPUs sums go over one device: TensorFlow's collectives remember their group for the life of
+    the process, so that a second strategy in it would fail.
     """
     reduction = tf.distribute.ReductionToOneDevice() if kind == "CPU" else None
     return tf.distribute.MirroredStrategy(names, cross_device_ops=reduction)

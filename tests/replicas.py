@@ -2,17 +2,12 @@
 
 import tensorflow as tf
 
+from simclr_tf import distribution
+
 
 def mirrored(replicas: int) -> tf.distribute.MirroredStrategy:
-    """A strategy over the first logical CPUs.
-
-    Sums go over one device: TensorFlow's collectives remember their group's size for the life of
-    the process, so that strategies of two and of four replicas could not both be tested.
-    """
-    return tf.distribute.MirroredStrategy(
-        [f"CPU:{i}" for i in range(replicas)],
-        cross_device_ops=tf.distribute.ReductionToOneDevice(),
-    )
+    """A strategy over the first logical CPUs, as the product makes it."""
+    return distribution.mirrored([f"CPU:{i}" for i in range(replicas)], "CPU")
 
 
 def per_replica(strategy: tf.distribute.Strategy, values: list[tf.Tensor]) -> tf.Tensor:

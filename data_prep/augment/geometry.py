@@ -41,9 +41,11 @@ def crop_shape(
 
 
 def central_box(image: tf.Tensor, aspect: float, proportion: float) -> Box:
-    """The largest central box of `aspect`, shrunk to `proportion` of its sides."""
+    """The largest central box of `aspect`, shrunk to `proportion` of its sides; never empty."""
     height, width = _size(image)
-    crop_height, crop_width = crop_shape(height, width, aspect, proportion)
+    crop_height, crop_width = (
+        tf.maximum(side, 1) for side in crop_shape(height, width, aspect, proportion)
+    )
     return Box(
         (height - crop_height + 1) // 2, (width - crop_width + 1) // 2, crop_height, crop_width
     )

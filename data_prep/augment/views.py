@@ -57,7 +57,8 @@ def host_views(
 def device_views(views: tf.Tensor, draws: tf.Tensor, config: ViewConfig) -> tf.Tensor:
     """Colour jitter, grey and blur.
 
-    Deterministic, and row by row: a view's result depends on that view and its draws alone.
+    Deterministic, and row by row: a view's result depends on that view and its draws alone. Made
+    for the training step, where a GPU does it; on a CPU a data set's map is as good a place.
 
     Args:
         views: [B, V, S, S, C], uint8 or float32, from `host_views`.

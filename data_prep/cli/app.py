@@ -8,8 +8,8 @@ nothing, and hands both halves to `run_app`:
     def main() -> int:
         return run_app(run, define, name="simclr-thing", description="Does the thing.")
 
-TensorFlow is imported inside `run` (`tensorflow=True` does so first, and quietly): `--help` must
-answer at once.
+TensorFlow is imported inside `run` (`data_prep.cli.quiet` does so quietly): `--help` must answer
+at once.
 """
 
 import difflib
@@ -23,7 +23,7 @@ from contextlib import contextmanager
 
 from absl import flags
 
-from data_prep.cli import help_text, quiet
+from data_prep.cli import help_text
 from data_prep.errors import UserError
 
 EXIT_OK = 0
@@ -63,7 +63,6 @@ def run_app(
     *,
     name: str,
     description: str = "",
-    tensorflow: bool = False,
 ) -> int:
     """Parses the command line, runs the command and turns what goes wrong into exit codes.
 
@@ -73,7 +72,6 @@ def run_app(
         argv: arguments after the program's name; `sys.argv[1:]` if None.
         name: what the command is called in messages.
         description: what it does, for the head of `--help`.
-        tensorflow: import TensorFlow before `main`, without its start-up chatter.
 
     Returns:
         0 = done; 1 = a `UserError` or a failure of disk or permission; 2 = wrong usage;
@@ -93,8 +91,6 @@ def run_app(
         return _complain(name, f"{error} (--help lists every flag)", EXIT_USAGE)
     set_up_logging()
     try:
-        if tensorflow:
-            quiet.import_tensorflow()
         return main(flag_values) or EXIT_OK
     except UserError as error:
         return _complain(name, str(error), EXIT_FAILED)

@@ -34,18 +34,19 @@ class LatticeParameters:
             the spacing (two-element classes only).
         jitter: standard deviation of each column's own displacement, as a fraction of the
             spacing.
-        rotation: orientations are drawn from [-rotation, rotation], in degrees.
+        rotation: orientations are drawn from [-rotation, rotation], in degrees; crystals are
+            usually turned until an axis lies about along the scan.
         scan_distortion: standard deviation of the shift of each row, in pixels.
         noise: standard deviation of the detector noise, as a fraction of the height of a
             column of A.
     """
 
-    spacing: Range = (0.10, 0.14)
-    atom_size: Range = (0.16, 0.24)
+    spacing: Range = (0.15, 0.21)
+    atom_size: Range = (0.18, 0.26)
     contrast: Range = (0.3, 0.6)
     displacement: float = 0.05
     jitter: Range = (0.0, 0.05)
-    rotation: float = 180.0
+    rotation: float = 15.0
     scan_distortion: Range = (0.5, 1.5)
     noise: Range = (0.1, 0.4)
 

@@ -60,7 +60,7 @@ def read_tensors(prefix: str) -> dict[str, np.ndarray]:
             k for k in reader.get_variable_to_shape_map() if k != "_CHECKPOINTABLE_OBJECT_GRAPH"
         ]
         return {key.removesuffix(_SUFFIX): reader.get_tensor(key) for key in keys}
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"checkpoint {prefix} is missing or damaged: {first}") from None
 

@@ -87,7 +87,7 @@ def _stem(arch: ResNetArchitecture) -> list[_Leaf]:
     return path.leaves
 
 
-def _shortcut(arch: ResNetArchitecture, group: int, channels: int, path: _Path) -> None:
+def _shortcut(arch: ResNetArchitecture, group: int, path: _Path) -> None:
     index = 0
     if arch.sk_ratio > 0:
         index = 1 if group == 1 else 2
@@ -138,7 +138,7 @@ def _block(arch: ResNetArchitecture, group: int, block: int, channels: int) -> l
         name = "projection_layers" if arch.bottleneck else "shortcut_layers"
         rank = (group, block, 0 if arch.bottleneck else 2)
         shortcut = _Path(f"{prefix}/{name}", channels, rank)
-        _shortcut(arch, group, channels, shortcut)
+        _shortcut(arch, group, shortcut)
         leaves += shortcut.leaves
     main = _Path(prefix, channels, (group, block, 1))
     (_bottleneck if arch.bottleneck else _basic)(arch, filters, main)

@@ -58,10 +58,12 @@ class Progress(keras.callbacks.Callback):
             self.images_per_second = (step - self._first_step) * self._batch_size / elapsed
         if now - self._last_time >= self._every or step >= self._total:
             self._last_time, self._last_step = now, step
-            self._line(step, float(logs["total_loss"]))
+            self._line(step, logs)
 
-    def _line(self, step: int, loss: float) -> None:
-        line = f"step {step}/{self._total}  loss {loss:.4f}"
+    def _line(self, step: int, logs: dict[str, Any]) -> None:
+        # The total is no guide in pretraining: most of it may be the linear probe's.
+        name = "contrast_loss" if "contrast_loss" in logs else "total_loss"
+        line = f"step {step}/{self._total}  {name} {logs[name]:.4f}"
         if self.images_per_second:
             left = (self._total - step) * self._batch_size / self.images_per_second
             line += f"  {self.images_per_second:.0f} images/s  {format_seconds(left)} left"

@@ -38,6 +38,11 @@ def test_boxes_that_never_fit_are_the_whole() -> None:
     assert (many_boxes(box(3, 4, 100, 10), (0.9, 1.0), (1.0, 1.0)) == [3, 4, 100, 10]).all()
 
 
+def test_central_boxes_are_never_empty() -> None:
+    numbers = [int(n) for n in geometry.central_box(noise(0, (9, 7, 1)), 1.0, 0.01)]
+    assert numbers == [4, 3, 1, 1]
+
+
 @pytest.mark.parametrize("run", BOTH_WAYS)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_resizing_to_the_same_size_is_the_crop(dtype: type, run: Callable[..., Any]) -> None:

@@ -19,6 +19,10 @@ def cases(folder: str) -> list[str]:
     return sorted(path.stem for path in (golden.REFERENCE / folder).glob("r*.npz"))
 
 
+def slow_if_large(case: str) -> Any:
+    return case if case.startswith("r18_1x") else pytest.param(case, marks=pytest.mark.slow)
+
+
 def sample(value: np.ndarray, stride: int) -> np.ndarray:
     return value.reshape(-1)[::stride][:256]
 
@@ -115,7 +119,7 @@ def check_moving_statistics(
         np.testing.assert_allclose(np.linalg.norm(value), norm, relative, total, err_msg=name)
 
 
-@pytest.mark.parametrize("case", cases("forward"))
+@pytest.mark.parametrize("case", [slow_if_large(c) for c in cases("forward")])
 def test_forward_pass_in_float32(case: str) -> None:
     facts, arrays = golden.load_json(f"forward/{case}"), golden.load_arrays(f"forward/{case}")
     model = golden_model(facts["flags"], facts["num_classes"])

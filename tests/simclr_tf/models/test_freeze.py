@@ -40,13 +40,12 @@ def snapshot(model: SimCLRModel) -> dict[str, np.ndarray]:
     return {name: v.numpy() for name, v in canonical_variables(model).items()}
 
 
-def train(model: SimCLRModel, steps: int = 3, **forward: Any) -> None:
-    """A few fine-tuning steps in graph mode."""
+def train(model: SimCLRModel, steps: int = 2, **forward: Any) -> None:
+    """A few training steps."""
     x = tf.constant(golden.images("freeze", 6, 16, 3))
     optimizer = build_optimizer("momentum", 0.1, variables=model.trainable_variables)
 
-    @tf.function
-    def step() -> None:
+    for _ in range(steps):
         with tf.GradientTape() as tape:
             outputs = model.forward(x, training=True, **forward)
             loss = supervised_loss(outputs.logits, LABELS)
@@ -57,9 +56,6 @@ def train(model: SimCLRModel, steps: int = 3, **forward: Any) -> None:
             (g, v) for g, v in zip(grads, model.trainable_variables, strict=True) if g is not None
         ]
         optimizer.apply([g for g, _ in pairs], [v for _, v in pairs])
-
-    for _ in range(steps):
-        step()
 
 
 def changed_parts(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> set[str | int]:

@@ -15,7 +15,6 @@ from tests.replicas import mirrored
 from tests.simclr_tf.golden_models import fill_model
 
 # Keras hands its variables to NumPy 2 in a way that NumPy 2 deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 TINY: dict[str, Any] = {"depth": 18, "width_multiplier": 0.0625, "cifar_stem": True}
 ENDPOINTS = {

@@ -9,11 +9,12 @@ import pytest
 import tensorflow as tf
 
 from simclr_tf.config import RunConfig
-from simclr_tf.distribution import Devices, mirrored
+from simclr_tf.distribution import Devices
 from simclr_tf.models.naming import canonical_variables
 from simclr_tf.training.build import build_model, build_training, view_config
 from simclr_tf.training.step import TrainStep
 from tests import golden
+from tests.replicas import mirrored
 
 FLOAT32 = sorted(p.stem for p in (golden.REFERENCE / "training").glob("*.json"))
 FLOAT64 = sorted(p.stem for p in (golden.REFERENCE / "training_f64").glob("*.json"))
@@ -67,10 +68,9 @@ class Trajectory:
         self._train(len(self.record["per_step"]))
 
     def _devices(self) -> Devices:
-        names = [d.name for d in tf.config.list_logical_devices("CPU")][: self.replicas]
         if self.replicas == 1:
-            return Devices(tf.distribute.OneDeviceStrategy(names[0]), 0, 1, "CPU")
-        return Devices(mirrored(names, "CPU"), 0, 1, "CPU")
+            return Devices(tf.distribute.OneDeviceStrategy("CPU:0"), 0, 1, "CPU")
+        return Devices(mirrored(self.replicas), 0, 1, "CPU")
 
     def _train(self, steps: int) -> None:
         classes, examples = self.record["num_classes"], self.record["num_examples"]
