@@ -27,7 +27,7 @@ from typing import NamedTuple
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
-from photographs import make_files
+from photographs import HEIGHT, WIDTH, make_files
 
 from data_prep.augment.views import ViewConfig, device_views, example_seed, host_views
 from data_prep.scan import scan_folder

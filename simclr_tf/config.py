@@ -156,7 +156,11 @@ class OptimizerSettings:
     """Optimisation."""
 
     optimizer: Literal["lars", "momentum", "adam", "adamw"] = setting("lars", "Optimizer.")
-    learning_rate: float = setting(0.3, "Learning rate for a batch of 256.", low=0)
+    learning_rate: float = setting(
+        0.3,
+        "Learning rate: times batch / 256 (linear) or times the root of the batch (sqrt).",
+        low=0,
+    )
     learning_rate_scaling: Literal["linear", "sqrt"] = setting(
         "linear", "How the learning rate grows with the batch."
     )

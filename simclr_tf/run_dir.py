@@ -26,7 +26,7 @@ _FREE_TO_CHANGE = frozenset(
 _OWN_FILES = (
     "config.json", "flags.txt", "flags.json", "environment.json", "manifest.csv", "metrics.csv",
     "validation.csv", "result*.json", "predictions_*.csv", "encoder.keras", "checkpoint", "ckpt-*",
-    "saved_model", "best", "events.out.tfevents.*", "views.png",
+    "saved_model", "best", "events.out.tfevents.*", "views.png", "stopped_early.json",
 )  # fmt: skip
 
 
@@ -55,6 +55,16 @@ class RunDir:
     def validation_file(self) -> Path:
         """`validation.csv`: a row per validation during training."""
         return self.path / "validation.csv"
+
+    @property
+    def early_stop_file(self) -> Path:
+        """`stopped_early.json`: the step at which early stopping ended the run, if it did."""
+        return self.path / "stopped_early.json"
+
+    @property
+    def views_file(self) -> Path:
+        """`views.png`: what the network is shown."""
+        return self.path / "views.png"
 
     @property
     def encoder_file(self) -> Path:
@@ -149,6 +159,15 @@ class RunDir:
         """What `write_environment` wrote; empty before that."""
         file = self.path / "environment.json"
         return json.loads(file.read_text()) if file.exists() else {}
+
+    def write_early_stop(self, step: int) -> None:
+        """Notes that early stopping ended the run."""
+        write_text(self.early_stop_file, json.dumps({"step": step}) + "\n")
+
+    def early_stop(self) -> int | None:
+        """The step at which early stopping ended the run; None if it did not."""
+        file = self.early_stop_file
+        return int(json.loads(file.read_text())["step"]) if file.exists() else None
 
     def write_result(self, result: dict[str, Any], step: int, name: str = "") -> None:
         """Writes `result.json` and `result_<step>.json`, with the evaluation's name if given."""

@@ -26,7 +26,7 @@ _GREY = "#888888"
 _WIDTH = 7.0
 _MAX_CLASSES_WITH_NUMBERS = 25
 
-Curve = tuple[Sequence[float], Sequence[float]]
+Curve = tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]
 
 
 def loss_curves(

@@ -1,11 +1,12 @@
-"""Confidence intervals by bootstrap (Efron and Tibshirani 1993), seeded.
+"""Confidence intervals: Wilson's of a proportion, else a seeded bootstrap.
 
-Images of one group (a drill core, a sample, a patient) are not independent: give `groups`, and
-whole groups are resampled.
+For the bootstrap see Efron and Tibshirani 1993. Images of one group (a drill core, a sample, a
+patient) are not independent: give `groups`, and whole groups are resampled.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -45,6 +46,25 @@ class Difference(Interval):
     """
 
     p_value: float = 1.0
+
+
+def wilson_interval(right: np.ndarray, level: float = 0.95) -> Interval:
+    """Score interval of a proportion (Wilson 1927): it does not shrink to a point at 0 or 1.
+
+    Args:
+        right: bool [n], one answer an image, independent of each other; n > 0.
+        level: of confidence.
+
+    Returns:
+        The interval of the share of right answers.
+    """
+    n, p = len(right), float(np.mean(right))
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    middle = p + z**2 / (2 * n)
+    half = z * (p * (1 - p) / n + (z / (2 * n)) ** 2) ** 0.5
+    low, high = ((middle + end) / (1 + z**2 / n) for end in (-half, half))
+    # Rounding must not carry an end past the estimate, which at 0 and 1 is an end itself.
+    return Interval(p, min(p, max(low, 0.0)), max(p, min(high, 1.0)), level)
 
 
 def bootstrap_interval(

@@ -9,6 +9,7 @@ from simclr_tf.models.architecture import NUM_GROUPS, ResNetArchitecture
 from simclr_tf.models.batch_norm import BatchNorm
 from simclr_tf.models.blocks import ResidualBlock, Shape, build_chain
 from simclr_tf.models.convolution import Convolution
+from simclr_tf.models.trainability import set_trainability, trainability_of
 
 
 class Stem(keras.layers.Layer):
@@ -123,6 +124,7 @@ class ResNet(keras.Model):
         global_bn: normalise over the batch of all replicas.
         image_channels: channels of the images.
         sk_min_dim: smallest gating width of selective kernels.
+        trainability: which layers train, see `trainability_of`; None = all of them.
         **kwargs: of `keras.Model` (`name`, `dtype`, `trainable`).
 
     Raises:
@@ -143,6 +145,7 @@ class ResNet(keras.Model):
         batch_norm_decay: float = 0.9,
         global_bn: bool = True,
         sk_min_dim: int = 32,
+        trainability: dict[str, bool] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -151,6 +154,7 @@ class ResNet(keras.Model):
         )
         self.batch_norm_decay = batch_norm_decay
         self.global_bn = global_bn
+        self._trainability = dict(trainability or {})
         norm = {"momentum": batch_norm_decay, "sync": global_bn}
         dtype = self.dtype_policy
         self.stem = Stem(self.architecture, norm, name="stem", dtype=dtype)
@@ -181,6 +185,7 @@ class ResNet(keras.Model):
         for i, group in enumerate(self.block_groups, start=1):
             group.build((None, None, None, channels))
             channels = self.architecture.group_filters(i) * self.architecture.expansion
+        set_trainability(self, self._trainability)
         self.built = True
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -233,6 +238,7 @@ class ResNet(keras.Model):
         return {
             "name": self.name,
             "trainable": self.trainable,
+            "trainability": trainability_of(self),
             "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
             "depth": arch.depth,
             "width_multiplier": arch.width_multiplier,

@@ -8,6 +8,7 @@ import tensorflow as tf
 from simclr_tf.models.blocks import Shape
 from simclr_tf.models.heads import ProjectionHead, SupervisedHead
 from simclr_tf.models.resnet import ResNet
+from simclr_tf.models.trainability import set_trainability, trainability_of
 
 Endpoints = dict[str, tf.Tensor]
 ProjectionPart = Literal["all", "used"]
@@ -52,6 +53,7 @@ class SimCLREncoder(keras.Model):
         proj_out_dim: length of the projection.
         num_proj_layers: layers of the nonlinear head.
         preprocessing: facts a user needs to prepare images (size, value range, ...); JSON values.
+        trainability: which layers train, see `trainability_of`; None = all of them.
         **kwargs: of `keras.Model` (`name`, `dtype`, `trainable`).
 
     Raises:
@@ -76,6 +78,7 @@ class SimCLREncoder(keras.Model):
         proj_out_dim: int = 128,
         num_proj_layers: int = 3,
         preprocessing: dict[str, Any] | None = None,
+        trainability: dict[str, bool] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -102,6 +105,7 @@ class SimCLREncoder(keras.Model):
             dtype=self.dtype_policy,
         )
         self._preprocessing = dict(preprocessing or {})
+        self._trainability = dict(trainability or {})
 
     @property
     def preprocessing(self) -> dict[str, Any]:
@@ -128,6 +132,7 @@ class SimCLREncoder(keras.Model):
             return
         self.resnet.build(input_shape)
         self.projection_head.build((None, self.feature_dim))
+        set_trainability(self, self._trainability)
         self.built = True
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -167,6 +172,7 @@ class SimCLREncoder(keras.Model):
             **self.resnet.get_config(),
             "name": self.name,
             "trainable": self.trainable,
+            "trainability": trainability_of(self),
             "proj_head_mode": head.mode,
             "proj_out_dim": head.out_dim,
             "num_proj_layers": head.num_layers,
@@ -188,6 +194,7 @@ class SimCLRModel(keras.Model):
         num_classes: classes of the supervised head; None for no such head.
         ft_proj_selector: layer of the projection head that the classifier sees: 0 = its input,
             1 = its first layer's output, ...; negative counts from the end.
+        trainability: which layers train, see `trainability_of`; None = all of them.
         **kwargs: of `keras.Model`; the dtype is the encoder's unless given.
 
     Raises:
@@ -201,6 +208,7 @@ class SimCLRModel(keras.Model):
         encoder: SimCLREncoder,
         num_classes: int | None = None,
         ft_proj_selector: int = 0,
+        trainability: dict[str, bool] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"dtype": encoder.dtype_policy, **kwargs})
@@ -208,6 +216,7 @@ class SimCLRModel(keras.Model):
         self.encoder = encoder
         self.num_classes = num_classes
         self.ft_proj_selector = ft_proj_selector
+        self._trainability = dict(trainability or {})
         self.supervised_head = None
         if num_classes:
             self.supervised_head = SupervisedHead(
@@ -235,6 +244,7 @@ class SimCLRModel(keras.Model):
             if self.selected_layer:
                 dim = head.layer_dim(self.selected_layer - 1, dim)
             self.supervised_head.build((None, dim))
+        set_trainability(self, self._trainability)
         self.built = True
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> Endpoints:
@@ -285,12 +295,13 @@ class SimCLRModel(keras.Model):
         return ForwardOutputs(hiddens, hiddens[-1] if complete else None, logits, endpoints)
 
     def get_config(self) -> dict[str, Any]:
-        """All constructor arguments; the encoder takes this model's dtype."""
+        """All constructor arguments; this model's dtype and trainability are the encoder's too."""
         encoder = self.encoder.get_config()
-        encoder.pop("dtype")
+        del encoder["dtype"], encoder["trainability"]
         return {
             "name": self.name,
             "trainable": self.trainable,
+            "trainability": trainability_of(self),
             "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
             "encoder": encoder,
             "num_classes": self.num_classes,

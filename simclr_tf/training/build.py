@@ -6,6 +6,7 @@ import keras
 
 from data_prep.augment.views import ViewConfig
 from simclr_tf.config import RunConfig
+from simclr_tf.distribution import Devices, choose_jit, choose_precision
 from simclr_tf.losses.weight_decay import WeightDecay, decayed_variables
 from simclr_tf.methods.base import Method
 from simclr_tf.methods.simclr import SimCLR
@@ -20,6 +21,7 @@ from simclr_tf.optim.schedules import (
     train_steps,
     warmup_steps,
 )
+from simclr_tf.training.step import TrainStep
 
 
 def view_config(config: RunConfig, channels: int) -> ViewConfig:
@@ -135,6 +137,54 @@ def build_training(config: RunConfig, model: SimCLRModel, num_examples: int) -> 
     )
     method = _method(config, model)
     return TrainingParts(method, optimizer, WeightDecay(decayed, o.weight_decay), steps)
+
+
+def build_seeded(
+    config: RunConfig, devices: Devices, channels: int, num_classes: int, num_examples: int
+) -> tuple[SimCLRModel, TrainingParts]:
+    """The network of a run and what trains it, under its strategy, in its precision, from its seed.
+
+    Args:
+        config: All settings.
+        devices: What the run is on.
+        channels: Of the images.
+        num_classes: Of the supervised head; 0 = no head.
+        num_examples: Training images.
+
+    Returns:
+        The network, with the weights that `machine.seed` draws, and its training parts.
+    """
+    keras.utils.set_random_seed(config.machine.seed)
+    keras.config.set_dtype_policy(choose_precision(config.machine.precision, devices))
+    try:
+        with devices.strategy.scope():
+            model = build_model(config, channels, num_classes)
+            return model, build_training(config, model, num_examples)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def build_step(
+    config: RunConfig, devices: Devices, model: SimCLRModel, parts: TrainingParts, channels: int
+) -> TrainStep:
+    """The training step of a run.
+
+    Args:
+        config: Augmentation and whether to compile.
+        devices: What the run is on.
+        model: The network.
+        parts: What trains it.
+        channels: Of the images.
+    """
+    return TrainStep(
+        model,
+        parts.method,
+        parts.optimizer,
+        parts.weight_decay,
+        view_config(config, channels),
+        devices,
+        choose_jit(config.machine.jit_compile, devices),
+    )
 
 
 def _method(config: RunConfig, model: SimCLRModel) -> Method:

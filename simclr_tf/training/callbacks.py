@@ -15,6 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from data_prep.files import write_text
+
 log = logging.getLogger(__name__)
 
 
@@ -195,11 +197,13 @@ class BestCheckpoint(keras.callbacks.Callback):
         if value is None or value <= self.best:
             return
         self.best = value
-        target = self._directory / "best"
+        target, name = self._directory / "best", f"ckpt-{int(logs['step'])}"
         target.mkdir(exist_ok=True)
-        old = list(target.iterdir())
-        for file in self._directory.glob(f"ckpt-{int(logs['step'])}.*"):
+        old = list(target.glob("ckpt-*"))
+        for file in self._directory.glob(f"{name}.*"):
             shutil.copy2(file, target / file.name)
+        # TensorFlow's note of what the folder means, relative so that the run may be moved.
+        write_text(target / "checkpoint", f'model_checkpoint_path: "{name}"\n')
         for file in old:
-            if not file.name.startswith(f"ckpt-{int(logs['step'])}."):
+            if not file.name.startswith(f"{name}."):
                 file.unlink()

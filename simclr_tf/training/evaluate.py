@@ -99,13 +99,11 @@ def evaluate_as_they_come(session: Session) -> None:
     for step in _new_steps(session):
         session.store.restore(step)
         evaluate(session, step)
-        if step >= session.plan.total_steps:
-            return
 
 
 def _new_steps(session: Session) -> Iterator[int]:
     timeout, last, waited_since = session.config.train.eval_timeout, -1, time.monotonic()
-    while True:
+    while last < session.last_step():
         steps = [s for s in session.store.steps() if s > last]
         if steps:
             last, waited_since = steps[-1], time.monotonic()

@@ -39,9 +39,8 @@ def _endpoints(model: SimCLRModel) -> Callable[[tf.Tensor, bool], dict[str, tf.T
 
 def float32_copy(model: SimCLRModel) -> SimCLRModel:
     """A copy of a network, outside any strategy, that computes in float32 and trains as a whole."""
-    config = model.get_config()
-    config["dtype"] = "float32"
-    copy = SimCLRModel.from_config(config)
+    config = {"dtype": "float32", "trainable": True, "trainability": {}}
+    copy = SimCLRModel.from_config({**model.get_config(), **config})
     copy.build((None, None, None, model.image_channels))
     for target, source in zip(copy.variables, model.variables, strict=True):
         target.assign(source.value.numpy())

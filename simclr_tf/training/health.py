@@ -31,13 +31,16 @@ def nt_xent_at_chance(batch_size: int) -> float:
     return 2 * math.log(2 * batch_size - 1) if batch_size > 1 else 0.0
 
 
-def warnings_before_start(num_examples: int, batch_size: int, steps: int) -> list[str]:
+def warnings_before_start(
+    num_examples: int, batch_size: int, steps: int, train_mode: str
+) -> list[str]:
     """What can be known to go wrong before the first step.
 
     Args:
         num_examples: Training images.
         batch_size: Images of a global batch.
         steps: Updates planned.
+        train_mode: `pretrain` or `finetune`.
 
     Returns:
         One sentence a problem.
@@ -49,9 +52,11 @@ def warnings_before_start(num_examples: int, batch_size: int, steps: int) -> lis
             f"learn much; take a smaller batch or more epochs ({_FEW_UPDATES} updates at least)"
         )
     if batch_size > num_examples:
+        pretrain = train_mode == "pretrain"
+        harm = "images meet themselves as negatives" if pretrain else "it repeats images"
         found.append(
-            f"the batch ({batch_size}) is larger than the data ({num_examples} images): images "
-            "meet themselves as negatives; take a smaller batch"
+            f"the batch ({batch_size}) is larger than the data ({num_examples} images): {harm}; "
+            "take a smaller batch"
         )
     return found
 

@@ -120,7 +120,7 @@ class Loop:
             DivergedError: A metric is no longer a number; the last checkpoint is kept.
         """
         step, loops = start_step, 0
-        while step < self._plan.total_steps:
+        while step < self._plan.total_steps and not self._told_to_stop():
             began = time.perf_counter()
             count = self._plan.next_loop(step)
             metrics = self._step.run(iterator, count)
@@ -138,7 +138,7 @@ class Loop:
                 self._store.save(step)
             if self._plan.is_checkpoint(step):
                 self._end_interval(step)
-            if stop.signal or self._told_to_stop():
+            if stop.signal:
                 break
         return step
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.manifest import Manifest
-from simclr_tf.evaluation.intervals import crossed_interval
+from simclr_tf.evaluation.intervals import wilson_interval
 from simclr_tf.evaluation.knn import knn_predict
 from simclr_tf.evaluation.linear_probe import fit_linear_probe
 from simclr_tf.training.evaluator import Outputs
 
 
 def _accuracy_with_interval(name: str, right: np.ndarray) -> dict[str, float]:
-    interval = crossed_interval(right[np.newaxis])
+    interval = wilson_interval(right)
     return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from data_prep.augment.views import ViewConfig, skipped_for_channels
 from data_prep.errors import UserError
 from simclr_tf import distribution
@@ -16,7 +14,7 @@ from simclr_tf.config import RunConfig
 from simclr_tf.models.simclr import SimCLRModel
 from simclr_tf.optim.schedules import checkpoint_interval, run_steps
 from simclr_tf.run_dir import RunDir
-from simclr_tf.training.build import TrainingParts, build_model, build_training, view_config
+from simclr_tf.training.build import TrainingParts, build_seeded, view_config
 from simclr_tf.training.data import RunData, open_data
 from simclr_tf.training.evaluator import Evaluator
 from simclr_tf.training.inputs import local_batch_size
@@ -55,6 +53,10 @@ class Session:
     evaluator: Evaluator
     start_prefix: str
 
+    def last_step(self) -> int:
+        """Where training ends: as planned, or where early stopping has ended it."""
+        return self.run_dir.early_stop() or self.plan.total_steps
+
 
 def open_session(config: RunConfig) -> Session:
     """Opens a run: devices, images, folder, network.
@@ -83,7 +85,8 @@ def open_session(config: RunConfig) -> Session:
         _prepare_folder(
             run_dir, config, data, {"devices": devices.describe(), "precision": precision}
         )
-    model, parts = _build(config, data, devices, precision)
+    classes, examples = len(data.class_names), data.train.num_examples
+    model, parts = build_seeded(config, devices, data.channels, classes, examples)
     model.encoder.preprocessing = _preprocessing(views, data)
     store = CheckpointStore(
         run_dir.path, model, parts.optimizer, config.train.keep_checkpoint_max, devices.is_chief
@@ -130,19 +133,6 @@ def _prepare_folder(
         data.manifest.save(run_dir.manifest_file)
     identity = {"data_identity": data.identity, "class_names": list(data.class_names)}
     run_dir.write_environment({**identity, **facts})
-
-
-def _build(
-    config: RunConfig, data: RunData, devices: distribution.Devices, precision: str
-) -> tuple[SimCLRModel, TrainingParts]:
-    keras.utils.set_random_seed(config.machine.seed)
-    keras.config.set_dtype_policy(precision)
-    try:
-        with devices.strategy.scope():
-            model = build_model(config, data.channels, len(data.class_names))
-            return model, build_training(config, model, data.train.num_examples)
-    finally:
-        keras.config.set_dtype_policy("float32")
 
 
 def _preprocessing(views: ViewConfig, data: RunData) -> dict[str, Any]:

@@ -8,14 +8,18 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from data_prep.manifest import Manifest
 from data_prep.source import Source
-from simclr_tf import distribution
 from simclr_tf.checkpoints.start import load_weights
+from simclr_tf.config import RunConfig
+from simclr_tf.run_dir import RunDir
 from simclr_tf.training import callbacks as cb
 from simclr_tf.training import health, scoring
+from simclr_tf.training.build import build_step
 from simclr_tf.training.evaluator import Outputs
+from simclr_tf.training.export import export_encoder, float32_copy
 from simclr_tf.training.inputs import training_batches
 from simclr_tf.training.loop import Loop, StopRequest
 from simclr_tf.training.preview import view_sheet
@@ -31,6 +35,8 @@ _KNN_IMAGES = 5000
 def train(session: Session, stop: StopRequest) -> int:
     """Trains from the newest checkpoint, or from the start, to the end or until asked to stop.
 
+    At the end it leaves `encoder.keras`.
+
     Args:
         session: The opened run.
         stop: The request to stop.
@@ -41,25 +47,34 @@ def train(session: Session, stop: StopRequest) -> int:
     Raises:
         DivergedError: A number became NaN or infinite; the last checkpoint is kept.
     """
-    start_step = _restore(session)
-    if start_step >= session.plan.total_steps:
-        log.info("training was complete at step %d", start_step)
-        return start_step
+    step, planned = _restore(session), session.plan.total_steps
+    if step >= session.last_step():
+        log.info(
+            "training was complete at step %d%s", step, " (stopped early)" if step < planned else ""
+        )
+    else:
+        step = _train_from(session, step, stop)
+        stopped_early = session.model.stop_training and step < planned
+        if step < planned and not stopped_early:
+            return step
+        if stopped_early and session.devices.is_chief:
+            session.run_dir.write_early_stop(step)
+    encoder = float32_copy(session.model)
+    if session.devices.is_chief:
+        export_encoder(encoder, session.run_dir.encoder_file)
+    return step
+
+
+def _train_from(session: Session, start_step: int, stop: StopRequest) -> int:
     config, source = session.config, session.data.train
     batch_size = config.train.train_batch_size
     _say_plan(session, start_step)
-    step = TrainStep(
-        session.model,
-        session.parts.method,
-        session.parts.optimizer,
-        session.parts.weight_decay,
-        session.views,
-        session.devices,
-        distribution.choose_jit(config.machine.jit_compile, session.devices),
-    )
+    step = build_step(config, session.devices, session.model, session.parts, session.data.channels)
     batches = training_batches(
         source, session.views, session.devices, batch_size, config.machine.seed, start_step
     )
+    if session.devices.is_chief:
+        session.run_dir.early_stop_file.unlink(missing_ok=True)
     loop, step_callbacks = _loop(session, step, start_step)
     step_callbacks.on_train_begin()
     with naming_unreadable(source):
@@ -69,17 +84,15 @@ def train(session: Session, stop: StopRequest) -> int:
 
 
 def _say_plan(session: Session, start_step: int) -> None:
-    source, plan = session.data.train, session.plan
-    batch_size = session.config.train.train_batch_size
+    images, plan = session.data.train.num_examples, session.plan
+    mode, batch_size = session.config.train.train_mode, session.config.train.train_batch_size
     if session.config.train.health_watch:
-        for message in health.warnings_before_start(
-            source.num_examples, batch_size, plan.total_steps
-        ):
+        for message in health.warnings_before_start(images, batch_size, plan.total_steps, mode):
             log.warning("%s", message)
     log.info(
         "%s on %d images, batch %d, from step %d to %d, a checkpoint every %d",
-        session.config.train.train_mode,
-        source.num_examples,
+        mode,
+        images,
         batch_size,
         start_step,
         plan.total_steps,
@@ -108,14 +121,17 @@ def _restore(session: Session) -> int:
 
 def _warn_of_leaks(session: Session) -> None:
     """Says so if images to be scored were trained on by the run that the weights come from."""
-    earlier = Path(session.start_prefix).parent / "manifest.csv"
-    manifest, train_split = session.data.manifest, session.config.data.train_split
-    if manifest is None or not earlier.exists():
+    folder = Path(session.start_prefix).parent
+    earlier = RunDir(folder.parent if folder.name == "best" else folder)
+    manifest = session.data.manifest
+    if manifest is None or not (earlier.manifest_file.exists() and earlier.config_file.exists()):
         return
-    seen = {str(Path(f).resolve()) for f in Manifest.load(earlier).split(train_split).files()}
+    its_split = RunConfig.load(earlier.config_file).data.train_split
+    trained_on = Manifest.load(earlier.manifest_file).split(its_split)
+    seen = {str(Path(f).resolve()) for f in trained_on.files()}
     for name in manifest.splits:
         files = {str(Path(f).resolve()) for f in manifest.split(name).files()}
-        if name != train_split and seen & files:
+        if name != session.config.data.train_split and seen & files:
             log.warning(
                 "%d of %d %s images were training images of %s: scores on them are too good",
                 len(seen & files),
@@ -145,9 +161,9 @@ def _loop(
         watchers.append(_health(session))
     if session.devices.is_chief:
         board = cb.TensorBoard(run_dir.path)
-        board.image(
-            "views", view_sheet(session.data.train, session.views, session.config), start_step
-        )
+        sheet = view_sheet(session.data.train, session.views, session.config)
+        board.image("views", sheet, start_step)
+        Image.fromarray(sheet).save(run_dir.views_file)
         batch_size = session.config.train.train_batch_size
         watchers += [cb.Progress(plan.total_steps, batch_size, start_step), board]
         step_log = cb.StepLog(run_dir.metrics_file, start_step)

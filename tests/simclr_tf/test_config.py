@@ -53,6 +53,13 @@ REFERENCE_FLAGS_WITH_NEW_DEFAULT = {
 }  # fmt: skip
 
 
+def test_the_help_on_the_learning_rate_says_what_each_scaling_does() -> None:
+    settings = {s.name: s for s in all_settings()}
+    text = settings["learning_rate"].help
+    for scaling in settings["learning_rate_scaling"].choices:
+        assert f"({scaling})" in text
+
+
 def test_the_defaults_are_those_of_the_reference() -> None:
     values = RunConfig().values()
     assert {name: values[name] for name in REFERENCE_DEFAULTS} == REFERENCE_DEFAULTS

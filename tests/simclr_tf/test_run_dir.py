@@ -37,9 +37,12 @@ def test_overwrite_deletes_the_runs_own_files_and_nothing_else(tmp_path: Path) -
     run_dir.write_settings(config(temperature=0.5))
     (tmp_path / "ckpt-3.index").write_text("old")
     (tmp_path / "saved_model" / "3").mkdir(parents=True)
+    run_dir.write_early_stop(3)
+    assert run_dir.early_stop() == 3
     (tmp_path / "notes.txt").write_text("mine")
     assert run_dir.prepare(config(temperature=0.1, overwrite=True)) is False
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+    assert run_dir.early_stop() is None
 
 
 def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path: Path) -> None:

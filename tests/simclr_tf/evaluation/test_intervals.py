@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from simclr_tf.evaluation.intervals import (
     Interval,
@@ -7,6 +8,7 @@ from simclr_tf.evaluation.intervals import (
     crossed_difference,
     crossed_interval,
     paired_difference,
+    wilson_interval,
 )
 from simclr_tf.evaluation.metrics import accuracy, roc_auc
 
@@ -104,6 +106,18 @@ def test_crossed_difference_pairs_and_broadcasts() -> None:
     assert difference.value == pytest.approx(a.mean() - b.mean())
     assert 0.2 < difference.low < difference.value < difference.high < 0.4
     assert difference.p_value < 0.005
+
+
+@pytest.mark.parametrize(("hits", "n"), [(12, 12), (0, 12), (1, 1), (7, 12), (300, 400)])
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_wilson_interval_is_that_of_scipy(hits: int, n: int, level: float) -> None:
+    interval = wilson_interval(np.arange(n) < hits, level)
+    expected = binomtest(hits, n).proportion_ci(level, method="wilson")
+    assert interval.value == hits / n
+    assert interval.level == level
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert 0 <= interval.low <= interval.value <= interval.high <= 1
+    assert interval.low < interval.high
 
 
 def test_written_out() -> None:

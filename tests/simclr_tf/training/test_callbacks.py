@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from simclr_tf.checkpoints.start import checkpoint_prefix
 from simclr_tf.training.callbacks import (
     BestCheckpoint,
     StepLog,
@@ -53,6 +54,22 @@ def test_the_best_checkpoint_is_the_first_of_the_highest(
         (tmp_path / f"ckpt-{i + 1}.index").write_text(str(i + 1))
         keeper.on_epoch_end(i, {"step": i + 1, "validation/knn_accuracy": score})
     best = scores.index(max(scores)) + 1
-    assert [(p.name, p.read_text()) for p in (tmp_path / "best").iterdir()] == [
+    assert [(p.name, p.read_text()) for p in (tmp_path / "best").glob("ckpt-*")] == [
         (f"ckpt-{best}.index", str(best))
     ]
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_the_folder_of_the_best_checkpoint_means_that_checkpoint(
+    tmp_path: Path, relative: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = Path("run") if relative else tmp_path / "run"
+    run.mkdir()
+    keeper = BestCheckpoint(run, "validation/knn_accuracy")
+    for step, score in ((2, 0.3), (4, 0.7), (6, 0.5)):
+        (run / f"ckpt-{step}.index").write_text("")
+        keeper.on_epoch_end(step, {"step": step, "validation/knn_accuracy": score})
+    assert checkpoint_prefix(str(run / "best")) == str(run / "best" / "ckpt-4")
+    moved = run.rename(tmp_path / "moved")
+    assert checkpoint_prefix(str(moved / "best")) == str(moved / "best" / "ckpt-4")

@@ -30,15 +30,22 @@ def test_chance_equals_nt_xent_of_orthogonal_projections() -> None:
 
 def test_too_few_updates_are_named_with_their_number() -> None:
     """215 images in batches of 64 for 5 epochs, as in a public example that learnt nothing."""
-    (message,) = warnings_before_start(215, 64, 20)
+    (message,) = warnings_before_start(215, 64, 20, "pretrain")
     assert "only 20 updates" in message
     assert "215 images, batch 64" in message
-    assert warnings_before_start(1000, 64, 1500) == []
+    assert warnings_before_start(1000, 64, 1500, "pretrain") == []
 
 
 def test_a_batch_larger_than_the_data_is_named() -> None:
-    (message,) = warnings_before_start(100, 128, 500)
+    (message,) = warnings_before_start(100, 128, 500, "pretrain")
     assert "batch (128) is larger than the data (100 images)" in message
+    assert "negatives" in message
+
+
+def test_a_batch_larger_than_the_data_is_another_matter_in_finetuning() -> None:
+    (message,) = warnings_before_start(100, 128, 500, "finetune")
+    assert "batch (128) is larger than the data (100 images): it repeats images" in message
+    assert "negatives" not in message
 
 
 def test_nan_names_the_metric_the_step_and_what_is_kept() -> None:

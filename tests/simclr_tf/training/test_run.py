@@ -12,9 +12,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest
+from simclr_tf.checkpoints.start import checkpoint_prefix
 from simclr_tf.config import RunConfig
 from simclr_tf.training.callbacks import read_metrics
 from simclr_tf.training.run import execute
@@ -78,9 +80,12 @@ def test_a_run_leaves_everything_that_it_promises(pretrained: Path) -> None:
     assert names >= {
         "config.json", "flags.json", "flags.txt", "environment.json", "manifest.csv",
         "metrics.csv", "ckpt-6.index", "result.json", "result_6.json", "encoder.keras",
-        "predictions_validation.csv", "saved_model",
+        "predictions_validation.csv", "saved_model", "views.png",
     }  # fmt: skip
     assert any(name.startswith("events.out") for name in names)
+    with Image.open(pretrained / "views.png") as sheet:
+        assert sheet.size == (8 * 34 - 2, 2 * 34 - 2), "two views of eight images, 32 px each"
+        assert len(np.unique(np.asarray(sheet))) > 50
     assert list(read_metrics(pretrained / "metrics.csv")["step"]) == [1, 2, 3, 4, 5, 6]
     result = json.loads((pretrained / "result.json").read_text())
     assert result["global_step"] == 6
@@ -247,7 +252,13 @@ def test_eval_mode_scores_a_finished_run(images: Path, pretrained: Path, tmp_pat
     run = tmp_path / "run"
     execute(config(images, run, train_steps=2))
     assert not (run / "result.json").exists()
+    assert not (run / "saved_model").exists()
+    encoder = keras.models.load_model(run / "encoder.keras")
     execute(config(images, run, train_steps=2, mode="eval"))
+    loaded = tf.saved_model.load(str(run / "saved_model" / "2"))
+    x = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
+    features = loaded(x, trainable=False)["final_avg_pool"]
+    np.testing.assert_allclose(encoder(x), features, atol=1e-5)
     result = json.loads((run / "result_2.json").read_text())
     assert result["global_step"] == 2
     with pytest.raises(UserError, match=r"no new checkpoint .* within"):
@@ -262,18 +273,65 @@ def test_training_goes_on_from_validation_to_the_best_checkpoint(finetuned: Path
     assert {p.name for p in (finetuned / "best").iterdir()} == {
         f"ckpt-{best}.index",
         f"ckpt-{best}.data-00000-of-00001",
+        "checkpoint",
     }
+    assert checkpoint_prefix(str(finetuned / "best")).endswith(f"best/ckpt-{best}")
 
 
-def test_early_stopping_stops(images: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("start", ["", "best"])
+def test_images_that_the_weights_have_seen_are_named(
+    images: Path, finetuned: Path, start: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = {
+        "train_mode": "finetune", "checkpoint": str(finetuned / start), "train_steps": 1,
+        "train_split": "validation", "eval_split": "train",
+    }  # fmt: skip
+    execute(config(images, tmp_path / "run", **values))
+    assert "24 of 24 train images were training images" in caplog.text
+
+
+def test_early_stopping_stops_for_good(
+    images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    values = {
+        "train_mode": "finetune", "learning_rate": 0.0, "early_stopping_patience": 2,
+        "validate_every": 1, "train_steps": 40,
+    }  # fmt: skip
+    assert execute(config(images, run, **values)) == 0
+    # Nothing changes at rate 0 but moving statistics: the third validation is no better.
+    reached = len(losses(run))
+    assert reached < 40
+    assert json.loads((run / "stopped_early.json").read_text()) == {"step": reached}
+    assert (run / "encoder.keras").exists()
+
+    for interrupted in (False, True):
+        if interrupted:  # killed after the last validation, before it was noted that it ended
+            (run / "stopped_early.json").unlink()
+        files = {p.name for p in run.glob("ckpt-*")}
+        with caplog.at_level(logging.INFO):
+            assert execute(config(images, run, **values)) == 0
+        assert len(losses(run)) == reached, "the same command trains no further"
+        assert {p.name for p in run.glob("ckpt-*")} == files
+        assert json.loads((run / "stopped_early.json").read_text()) == {"step": reached}
+    assert f"training was complete at step {reached} (stopped early)" in caplog.text
+
+    assert execute(config(images, run, mode="eval", eval_timeout=0.1, **values)) == 0
+    assert json.loads((run / "result.json").read_text())["global_step"] == reached
+
+
+def test_a_run_whose_end_is_damaged_stops_early_again(images: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     values = {
         "train_mode": "finetune", "learning_rate": 0.0, "early_stopping_patience": 2,
         "validate_every": 1, "train_steps": 40,
     }  # fmt: skip
     execute(config(images, run, **values))
-    # Nothing changes at rate 0 but moving statistics: the third validation is no better.
-    assert len(losses(run)) < 40
+    reached = losses(run)
+    (run / f"ckpt-{len(reached)}.data-00000-of-00001").write_bytes(b"")
+    execute(config(images, run, **values))
+    np.testing.assert_array_equal(losses(run), reached)
+    assert json.loads((run / "stopped_early.json").read_text()) == {"step": len(reached)}
 
 
 def test_flags_txt_replays_the_run(images: Path, pretrained: Path, tmp_path: Path) -> None:

@@ -28,6 +28,15 @@ def test_logits_are_scored_as_scikit_learn_does() -> None:
     assert scores["test/supervised_loss"] == pytest.approx(log_loss(label, probabilities))
 
 
+def test_a_perfect_score_on_few_images_is_not_certain() -> None:
+    label = np.arange(12) % 3
+    perfect = Outputs(np.arange(12), label, np.eye(3, dtype=np.float32)[label], np.eye(3)[label])
+    scores = score_logits(perfect, "test") | score_features(perfect, perfect, "test", 1, True)
+    for name in ("label_top_1", "knn", "linear_probe"):
+        assert scores[f"test/{name}_accuracy"] == scores[f"test/{name}_accuracy_high"] == 1
+        assert scores[f"test/{name}_accuracy_low"] == pytest.approx(0.7575, abs=1e-4)
+
+
 def test_without_labels_nothing_is_scored() -> None:
     nothing = outputs(10, 3, seed=0, unlabelled=10)
     assert score_logits(nothing, "test") == {}
