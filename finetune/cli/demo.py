@@ -61,7 +61,7 @@ def run(flag_values: flags.FlagValues) -> None:
     page = write_demo(demo, results)
     for (name, labels), interval in results.accuracy.items():
         log.info("%-32s %4s labels a class  %s", name, labels, format(interval, ".3f"))
-    log.info("pretraining over scratch: %s points", format(results.gain, "+.3f"))
+    log.info("accuracy gained over training from scratch: %s", format(results.gain, "+.3f"))
     log.info("the page: %s", page)
 
 

@@ -32,7 +32,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_page_holds_every_figure_and_number(finished: Path) -> None:
     page = (finished / "index.html").read_text()
     result = json.loads((finished / "result.json").read_text())
-    assert page.count("data:image/png;base64,") == 6
+    assert page.count("data:image/png;base64,") == 5
     for name, (value, low, high) in result["test_accuracy"].items():
         assert 0 <= low <= value <= high <= 1
         assert name.rsplit(",", 1)[0] in page
