@@ -83,8 +83,9 @@ def _accuracy(results: Results, few: int) -> Section:
         ("classifier", "labels a class", "test accuracy", "95 % interval"),
         rows,
         highlight=ours,
-        note="Every fit takes the same number of steps. Intervals resample test images and label draws together (pigeonhole bootstrap). "
-        "With all labels there is one draw: the interval is over test images alone.",
+        note="Every fit takes the same number of steps. Intervals resample test images and label "
+        "draws together (pigeonhole bootstrap). With all labels there is one draw: the interval is "
+        "over test images alone.",
     )
     bars = {f"{name}, {labels} a class": i for (name, labels), i in known.items()}
     classes = len(set(results.test.label.tolist()))

@@ -181,8 +181,8 @@ def test_files_and_folders_of_the_project_that_are_named_exist() -> None:
 
 
 def test_the_numbers_of_the_quick_start_are_right() -> None:
-    config = configuration(own_commands()[0][1])
-    t = config.train
+    first = next(arguments for name, arguments in own_commands() if name == "simclr-run")
+    t = configuration(first).train
     match = re.search(r"(\d+) training images make ([\d,]+) steps", README)
     assert match
     images, steps = int(match[1]), int(match[2].replace(",", ""))
