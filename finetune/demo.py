@@ -115,6 +115,8 @@ class Demo:
         Raises:
             UserError: The output folder holds something else, or the images cannot be used.
         """
+        if self.settings.image_dir:
+            own_images(self.settings.image_dir)
         prepare_output(self.output, self.settings)
         manifest = self._timed("images", self._images)
         status = self._timed("pretraining", lambda: execute(self.pretrain_config()))
@@ -134,9 +136,7 @@ class Demo:
             return Manifest.load(self.manifest_file)
         s = self.settings
         if s.image_dir:
-            images = scan_folder(s.image_dir)
-            if len(images.class_names) < 2:
-                raise UserError(f"--image_dir={s.image_dir}: needs two class folders or more")
+            images = own_images(s.image_dir)
         else:
             images = write_lattice_set(
                 self.output / "images",
@@ -252,6 +252,18 @@ def _rows(outputs: Outputs, whole: Manifest, part: Manifest) -> Outputs:
     position = {record.path: i for i, record in enumerate(whole.records)}
     rows = np.array([position[record.path] for record in part.records])
     return Outputs(outputs.index[rows], outputs.label[rows], outputs.features[rows], None)
+
+
+def own_images(image_dir: str) -> Manifest:
+    """The images of a user's folder.
+
+    Raises:
+        UserError: The folder cannot be used, or has fewer than two classes.
+    """
+    images = scan_folder(image_dir)
+    if len(images.class_names) < 2:
+        raise UserError(f"--image_dir={image_dir}: needs two class folders or more")
+    return images
 
 
 def prepare_output(output: Path, settings: DemoSettings) -> None:

@@ -77,3 +77,12 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not empty"):
         prepare_output(tmp_path, DemoSettings())
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_missing_image_folder_leaves_nothing_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert demo(f"--image_dir={tmp_path / 'nowhere'}", f"--output={out}") == 1
+    assert "image folder not found" in capsys.readouterr().err
+    assert not out.exists()
