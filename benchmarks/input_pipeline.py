@@ -31,6 +31,7 @@ from photographs import HEIGHT, WIDTH, make_files
 
 from data_prep.augment.views import ViewConfig, device_views, example_seed, host_views
 from data_prep.scan import scan_folder
+from data_prep.source import PARALLEL_CALLS
 from data_prep.sources import ManifestSource, Source
 
 AIMS = {"decoding alone": (None, None), "host part": (730, 0.28), "whole pipeline": (365, 0.14)}
@@ -55,13 +56,13 @@ def stages(source: Source, config: ViewConfig, batch_size: int) -> dict[str, Cal
         return host_views(source.decode(element), seed, config)
 
     def mapped(function: Callable[..., object]) -> tf.data.Dataset:
-        return elements().map(function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return elements().map(function, num_parallel_calls=PARALLEL_CALLS, deterministic=True)
 
     @tf.function
     def on_device(pixels: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         return tf.reduce_mean(device_views(pixels, draws, config))
 
-    decoded = mapped(source.decode).prefetch(tf.data.AUTOTUNE)
+    decoded = mapped(source.decode).prefetch(4)
     batches = mapped(views).batch(batch_size, drop_remainder=True).prefetch(2)
 
     def decode() -> None:

@@ -31,8 +31,9 @@ from photographs import make_files
 
 from data_prep.scan import scan_folder
 from data_prep.sources import ManifestSource
-from simclr_tf.config import MachineSettings, RunConfig
+from simclr_tf.config import RunConfig
 from simclr_tf.distribution import choose_precision, connect
+from simclr_tf.sections import MachineSettings
 from simclr_tf.training.build import build_model, build_training, view_config
 from simclr_tf.training.inputs import training_batches
 from simclr_tf.training.step import TrainStep

@@ -15,7 +15,7 @@ from data_prep.manifest import Manifest
 from data_prep.order import ordered_elements
 from data_prep.pixel_cache import PixelCache
 from data_prep.scan import image_facts
-from data_prep.source import Element, Source, random_labels, resolve_channels
+from data_prep.source import PARALLEL_CALLS, Element, Source, random_labels, resolve_channels
 from data_prep.survey import find_undecodable
 
 _LOGGER = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class ManifestSource(Source):
                 files = tf.constant(self._files), tf.constant(self._decoders)
                 images = tf.data.Dataset.from_tensor_slices(files).map(
                     lambda file, decoder: self._decode(tf.io.read_file(file), decoder),
-                    num_parallel_calls=tf.data.AUTOTUNE,
+                    num_parallel_calls=PARALLEL_CALLS,
                     deterministic=True,
                 )
                 try:

@@ -1,5 +1,6 @@
 """What every source of images offers to the input pipeline."""
 
+import os
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -8,6 +9,10 @@ import tensorflow as tf
 from data_prep.errors import UserError
 
 Element = dict[str, tf.Tensor]
+
+# As many images at a time as there are processors: what `AUTOTUNE` finds, without its tuner,
+# for which everybody waits who lets go of an iterator.
+PARALLEL_CALLS = os.cpu_count() or 1
 
 
 class Source(ABC):
@@ -18,7 +23,7 @@ class Source(ABC):
         elements = source.elements(seed=0, shuffle=True, start=0, batch_size=256)
         views = elements.map(
             lambda element: make_views(source.decode(element), element),
-            num_parallel_calls=tf.data.AUTOTUNE, deterministic=True,
+            num_parallel_calls=PARALLEL_CALLS, deterministic=True,
         ).batch(256)
 
     Attributes:

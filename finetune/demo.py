@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.durations import format_seconds
 from data_prep.errors import UserError
 from data_prep.files import write_text
 from data_prep.manifest import Manifest
@@ -33,7 +34,6 @@ from simclr_tf.evaluation.intervals import (
     crossed_difference,
     crossed_interval,
 )
-from simclr_tf.training.callbacks import format_seconds
 from simclr_tf.training.evaluator import Outputs
 from simclr_tf.training.run import execute
 

@@ -11,7 +11,7 @@ import numpy as np
 from data_prep.manifest import Manifest
 from data_prep.sources import ManifestSource
 from simclr_tf import distribution
-from simclr_tf.checkpoints.start import load_weights
+from simclr_tf.checkpoints.load import load_weights
 from simclr_tf.config import RunConfig
 from simclr_tf.evaluation.linear_probe import fit_linear_probe
 from simclr_tf.models.simclr import SimCLRModel

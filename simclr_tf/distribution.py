@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from data_prep.errors import UserError
-from simclr_tf.config import MachineSettings
+from simclr_tf.sections import MachineSettings
 
 
 @dataclass(frozen=True)

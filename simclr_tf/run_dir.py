@@ -18,7 +18,7 @@ _FREE_TO_CHANGE = frozenset(
     """
     image_dir manifest tfrecord_dir data_dir download eval_split cache_dataset
     mode eval_steps eval_batch_size keep_checkpoint_max keep_hub_module_max health_watch
-    eval_timeout knn_neighbors linear_probe distribute num_cpu_devices use_tpu tpu_name
+    eval_timeout knn_neighbors linear_probe distribute num_cpu_devices use_tpu tpu_name cache_frozen
     tpu_zone gcp_project master jit_compile steps_per_loop model_dir overwrite eval_name
     """.split()
 )
@@ -26,7 +26,8 @@ _FREE_TO_CHANGE = frozenset(
 _OWN_FILES = (
     "config.json", "flags.txt", "flags.json", "environment.json", "manifest.csv", "metrics.csv",
     "validation.csv", "result*.json", "predictions_*.csv", "encoder.keras", "checkpoint", "ckpt-*",
-    "saved_model", "best", "events.out.tfevents.*", "views.png", "stopped_early.json",
+    "saved_model", "best", "blocks.json", "preprocessing.json",
+    "events.out.tfevents.*", "views.png", "stopped_early.json",
 )  # fmt: skip
 
 
@@ -158,6 +159,15 @@ class RunDir:
     def read_environment(self) -> dict[str, Any]:
         """What `write_environment` wrote; empty before that."""
         file = self.path / "environment.json"
+        return json.loads(file.read_text()) if file.exists() else {}
+
+    def write_blocks(self, hashes: dict[str, str]) -> None:
+        """Notes the hash of each part of the network before the first step."""
+        write_text(self.path / "blocks.json", json.dumps(hashes, indent=2) + "\n")
+
+    def blocks(self) -> dict[str, str]:
+        """What `write_blocks` wrote; empty before that."""
+        file = self.path / "blocks.json"
         return json.loads(file.read_text()) if file.exists() else {}
 
     def write_early_stop(self, step: int) -> None:

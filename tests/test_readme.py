@@ -95,10 +95,10 @@ def unknown_flags(words: Iterable[str], commands: Iterable[str]) -> list[str]:
     return [w for w in words if w.startswith("--") and w[2:].partition("=")[0] not in known]
 
 
-def configuration(arguments: list[str]) -> RunConfig:
-    assert not unknown_flags(arguments, ["simclr-run"]), "simclr-run has no such flag"
-    values = defined_flags("simclr-run")
-    parse(values, arguments, "simclr-run")
+def configuration(arguments: list[str], command: str = "simclr-run") -> RunConfig:
+    assert not unknown_flags(arguments, [command]), f"{command} has no such flag"
+    values = defined_flags(command)
+    parse(values, arguments, command)
     return config_flags.read(values)
 
 
@@ -116,8 +116,8 @@ def test_every_shell_line_is_of_a_kind_that_is_checked_here() -> None:
 )
 def test_the_commands_of_the_bash_blocks_parse(name: str, arguments: list[str]) -> None:
     assert not unknown_flags(arguments, [name]), f"{name} has no such flag"
-    if name == "simclr-run":
-        config = configuration(arguments)
+    if name in ("simclr-run", "simclr-distill"):
+        config = configuration(arguments, name)
         assert config.run.model_dir, "it would be refused"
     else:
         parse(defined_flags(name), arguments, name)
@@ -135,11 +135,22 @@ def values_in_prose() -> Iterator[str]:
                 yield word
 
 
+# What a flag of the text goes with: alone it would be refused.
+GOES_WITH = {
+    "head_only": ["--train_mode=finetune"],
+    "cache_frozen": ["--train_mode=finetune", "--norandom_crop", "--nohorizontal_flip"],
+}
+
+
 def test_the_flags_with_values_in_the_text_parse_one_by_one() -> None:
     words = sorted(set(values_in_prose()))
     assert len(words) > 20
     for word in words:
-        configuration([word])
+        name = word.removeprefix("--").partition("=")[0]
+        if name in flag_names("simclr-run"):
+            configuration([*GOES_WITH.get(name, []), word])
+        else:
+            assert not unknown_flags([word], COMMANDS), "no command has such a flag"
 
 
 def test_every_flag_that_is_named_exists() -> None:

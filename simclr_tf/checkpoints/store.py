@@ -11,18 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from data_prep.errors import UserError
+from simclr_tf.checkpoints.reading import SUFFIX, read_tensors
 from simclr_tf.models.naming import tf2_checkpoint_keys
 
 log = logging.getLogger(__name__)
 
-_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 
-
-def _tree(variables: dict[str, tf.Variable]) -> tf.train.Checkpoint:
+def nested_checkpoint(variables: dict[str, tf.Variable]) -> tf.train.Checkpoint:
     """Nests variables so that a checkpoint stores each under its slash-separated key."""
     children: dict[str, Any] = {}
     groups: dict[str, dict[str, tf.Variable]] = {}
@@ -32,37 +30,14 @@ def _tree(variables: dict[str, tf.Variable]) -> tf.train.Checkpoint:
             groups.setdefault(head, {})[rest] = variable
         else:
             children[head] = variable
-    children.update({name: _tree(group) for name, group in groups.items()})
+    children.update({name: nested_checkpoint(group) for name, group in groups.items()})
     return tf.train.Checkpoint(**children)
 
 
 def model_keys(model: keras.Model) -> dict[str, tf.Variable]:
     """The variables of a SimCLR model by their checkpoint keys, without TensorFlow's suffix."""
     by_key = tf2_checkpoint_keys(model)
-    return {key.removesuffix(_SUFFIX): variable.value for key, variable in by_key.items()}
-
-
-def read_tensors(prefix: str) -> dict[str, np.ndarray]:
-    """Reads every numeric tensor of a checkpoint, which verifies its checksums.
-
-    Args:
-        prefix: Path without `.index`, such as `run/ckpt-100`.
-
-    Returns:
-        The tensors by key, without TensorFlow's suffix.
-
-    Raises:
-        UserError: The files are missing or damaged.
-    """
-    try:
-        reader = tf.train.load_checkpoint(prefix)
-        keys = [
-            k for k in reader.get_variable_to_shape_map() if k != "_CHECKPOINTABLE_OBJECT_GRAPH"
-        ]
-        return {key.removesuffix(_SUFFIX): reader.get_tensor(key) for key in keys}
-    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"checkpoint {prefix} is missing or damaged: {first}") from None
+    return {key.removesuffix(SUFFIX): variable.value for key, variable in by_key.items()}
 
 
 class CheckpointStore:
@@ -93,7 +68,7 @@ class CheckpointStore:
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._scratch = None if is_chief else tempfile.TemporaryDirectory()
         self._manager = tf.train.CheckpointManager(
-            _tree({**self._variables, "global_step": self._step}),
+            nested_checkpoint({**self._variables, "global_step": self._step}),
             directory=str(directory) if self._scratch is None else self._scratch.name,
             max_to_keep=keep,
         )

@@ -1,5 +1,6 @@
 """Flags derived from the declared settings, and back: the one place where both are known."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from absl import flags
@@ -8,11 +9,17 @@ from data_prep.cli.app import topic
 from simclr_tf.config import RunConfig, all_settings
 
 
-def define(flag_values: flags.FlagValues) -> None:
-    """Defines one flag for every declared setting, under its topic."""
+def define(flag_values: flags.FlagValues, defaults: Mapping[str, Any] | None = None) -> None:
+    """Defines one flag for every declared setting, under its topic.
+
+    Args:
+        flag_values: Where to define them.
+        defaults: Defaults of a command that differ from those of the settings.
+    """
     for s in all_settings():
+        default = (defaults or {}).get(s.name, s.default)
         with topic(flag_values, s.title):
-            _define_one(s.name, s.kind, s.choices, s.default, s.help, flag_values)
+            _define_one(s.name, s.kind, s.choices, default, s.help, flag_values)
 
 
 def _define_one(
@@ -43,3 +50,8 @@ def read(flag_values: flags.FlagValues) -> RunConfig:
         UserError: A value outside its limits, or settings that do not fit together.
     """
     return RunConfig.from_values({s.name: flag_values[s.name].value for s in all_settings()})
+
+
+def given(flag_values: flags.FlagValues) -> set[str]:
+    """Names of the settings that the command line or a flag file gave."""
+    return {s.name for s in all_settings() if not flag_values[s.name].using_default_value}

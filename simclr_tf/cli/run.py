@@ -28,9 +28,10 @@ def run(flag_values: flags.FlagValues) -> int:
     if not config.run.model_dir:
         raise UserError("--model_dir is missing: say where the run is to be kept")
     import_tensorflow()
+    from simclr_tf.training.adopt import adopt_checkpoint
     from simclr_tf.training.run import execute
 
-    return execute(config)
+    return execute(adopt_checkpoint(config, config_flags.given(flag_values)))
 
 
 def main() -> int:

@@ -169,7 +169,7 @@ def project_2d(
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     components = 2 if method == "pca" else min(50, *features.shape)
     reduced = PCA(components, random_state=seed).fit_transform(features.astype(np.float64))

@@ -8,12 +8,14 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
+from threadpoolctl import threadpool_limits
 
 DEFAULT_STRENGTHS = tuple(10.0**power for power in range(-4, 2))
 _FALLBACK_STRENGTH = 1e-2  # where a class has a single example nothing can be held out
 _VALIDATION_SHARE = 0.2
 _ENOUGH_A_CLASS = 20  # from here on one held-out part is steady enough
 _MAX_ITERATIONS = 1000
+_SMALL = 2**22  # numbers
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,9 @@ def _fit(
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale = np.where(scale > 1e-8 * (1 + np.abs(mean)), scale, 1.0)
     model = LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS)
-    with warnings.catch_warnings():
+    # BLAS spends more on handing small products to its threads than on computing them.
+    threads = 1 if features.size < _SMALL else None
+    with warnings.catch_warnings(), threadpool_limits(threads, user_api="blas"):
         # Nearly separable features with a weak penalty have their optimum far out; where the
         # iteration stops there does not matter to the choice.
         warnings.simplefilter("ignore", ConvergenceWarning)

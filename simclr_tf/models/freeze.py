@@ -10,8 +10,7 @@ from data_prep.errors import UserError
 from simclr_tf.models.architecture import NUM_GROUPS
 from simclr_tf.models.batch_norm import BatchNorm
 from simclr_tf.models.simclr import SimCLRModel
-
-PARTS: tuple[str | int, ...] = ("stem", 1, 2, 3, 4, "head")
+from simclr_tf.parts import PARTS
 
 
 def blocks_after(fine_tune_after_block: int) -> tuple[str | int, ...]:

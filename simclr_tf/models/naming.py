@@ -1,5 +1,7 @@
 """A model's variables by the names that SimCLR checkpoints give them."""
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import keras
@@ -105,3 +107,13 @@ def supervised_head_variables(model: NamedModel) -> list[keras.Variable]:
     """Kernel and bias of the supervised head; nothing if there is none."""
     head = model.supervised_head if isinstance(model, SimCLRModel) else None
     return [] if head is None else _leaf_variables(head.dense)
+
+
+def normalised_kernels(
+    model: NamedModel,
+) -> Iterator[tuple[str, keras.Variable, BatchNorm]]:
+    """Every kernel that a normalisation follows at once: its canonical name, itself, and that."""
+    names = {id(v): name for name, v in canonical_variables(model).items()}
+    for leaf, following in pairwise(_leaves(model)):
+        if isinstance(following, BatchNorm) and not isinstance(leaf, BatchNorm):
+            yield names[id(leaf.kernel)], leaf.kernel, following

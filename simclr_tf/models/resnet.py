@@ -192,12 +192,16 @@ class ResNet(keras.Model):
         """Images [B, H, W, C] -> representation [B, D]."""
         return self.endpoints(inputs, training=training)["final_avg_pool"]
 
-    def endpoints(self, inputs: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+    def endpoints(
+        self, inputs: tf.Tensor, training: bool = False, first_stage: int = 0
+    ) -> dict[str, tf.Tensor]:
         """All intermediate results.
 
         Args:
-            inputs: images [B, H, W, C] in [0, 1].
+            inputs: images [B, H, W, C] in [0, 1]; or, to go on from there, the output of the stage
+                before `first_stage`.
             training: normalise by batch statistics (where not frozen) and move the stored ones.
+            first_stage: 0 = the stem, k = block group k, 5 = behind the average pool.
 
         Returns:
             `initial_conv` (before normalisation), `initial_max_pool`, `block_group1` to
@@ -207,8 +211,12 @@ class ResNet(keras.Model):
             self.build()
         boundary = self.frozen_prefix
         ends: dict[str, tf.Tensor] = {}
+        if first_stage > NUM_GROUPS:
+            return {"final_avg_pool": inputs}
         x = inputs
         for i, stage in self.stages.items():
+            if i < first_stage:
+                continue
             if i == 0:
                 ends["initial_conv"], x = stage(x, training=training)
             else:

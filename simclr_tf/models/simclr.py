@@ -145,7 +145,11 @@ class SimCLREncoder(keras.Model):
         return {**endpoints, "proj_head_input": hiddens[0], "proj_head_output": hiddens[-1]}
 
     def hiddens(
-        self, inputs: tf.Tensor, training: bool = False, num_layers: int | None = None
+        self,
+        inputs: tf.Tensor,
+        training: bool = False,
+        num_layers: int | None = None,
+        first_stage: int = 0,
     ) -> tuple[Endpoints, list[tf.Tensor]]:
         """Backbone endpoints, and input and outputs of the projection head's first layers.
 
@@ -153,10 +157,11 @@ class SimCLREncoder(keras.Model):
             inputs: images [B, H, W, C] in [0, 1].
             training: normalise by batch statistics (where not frozen).
             num_layers: layers of the projection head to run; None = all.
+            first_stage: where the backbone begins, see `ResNet.endpoints`.
         """
         if not self.built:
             self.build()
-        endpoints = self.resnet.endpoints(inputs, training=training)
+        endpoints = self.resnet.endpoints(inputs, training, first_stage)
         features = endpoints["final_avg_pool"]
         layers = self.projection_head(features, training=training, num_layers=num_layers)
         return endpoints, [features, *layers[1:]]
@@ -267,6 +272,7 @@ class SimCLRModel(keras.Model):
         *,
         stop_head_gradient: bool = False,
         projection_layers: ProjectionPart = "all",
+        first_stage: int = 0,
     ) -> ForwardOutputs:
         """The pass that losses are computed from.
 
@@ -277,6 +283,7 @@ class SimCLRModel(keras.Model):
                 pretraining.
             projection_layers: `all`, or `used` for those up to `ft_proj_selector` only, which is
                 what fine-tuning needs. (The SimCLR TF2 code runs all of them in fine-tuning too.)
+            first_stage: where the backbone begins, see `ResNet.endpoints`.
 
         Returns:
             Hidden layers, projection, logits and endpoints.
@@ -284,7 +291,7 @@ class SimCLRModel(keras.Model):
         if not self.built:
             self.build()
         num_layers = self.selected_layer if projection_layers == "used" else None
-        endpoints, hiddens = self.encoder.hiddens(inputs, training, num_layers)
+        endpoints, hiddens = self.encoder.hiddens(inputs, training, num_layers, first_stage)
         complete = len(hiddens) == self.encoder.projection_head.architecture.depth + 1
         logits = None
         if self.supervised_head is not None:

@@ -4,16 +4,19 @@ from dataclasses import dataclass
 
 import keras
 
-from data_prep.augment.views import ViewConfig
+from data_prep.augment.views import SMALL_IMAGE, ViewConfig
+from data_prep.errors import UserError
+from simclr_tf.checkpoints.load import load_model
 from simclr_tf.config import RunConfig
 from simclr_tf.distribution import Devices, choose_jit, choose_precision
 from simclr_tf.losses.weight_decay import WeightDecay, decayed_variables
 from simclr_tf.methods.base import Method
+from simclr_tf.methods.distillation import Distillation
 from simclr_tf.methods.simclr import SimCLR
 from simclr_tf.methods.supervised import Supervised
 from simclr_tf.models.freeze import freeze
 from simclr_tf.models.naming import normalisation_variables, supervised_head_variables
-from simclr_tf.models.simclr import SimCLREncoder, SimCLRModel
+from simclr_tf.models.simclr import ProjectionPart, SimCLREncoder, SimCLRModel
 from simclr_tf.optim.factory import build_optimizer
 from simclr_tf.optim.schedules import (
     WarmUpAndCosineDecay,
@@ -50,7 +53,7 @@ def view_config(config: RunConfig, channels: int) -> ViewConfig:
 def uses_cifar_stem(config: RunConfig) -> bool:
     """Whether the network starts with the small-image stem: as set, or at 32 px or less."""
     stem = config.model.stem
-    return stem == "cifar" or (stem == "auto" and config.views.image_size <= 32)
+    return stem == "cifar" or (stem == "auto" and config.views.image_size <= SMALL_IMAGE)
 
 
 def build_model(config: RunConfig, channels: int, num_classes: int) -> SimCLRModel:
@@ -85,8 +88,9 @@ def build_model(config: RunConfig, channels: int, num_classes: int) -> SimCLRMod
     freeze(
         model,
         config.start.fine_tune_after_block,
+        train_blocks=config.train_blocks,
         unused_projection_head=pretrain or "unused_projection_head" in config.quirks,
-        frozen_statistics_move="frozen_bn" in config.quirks,
+        frozen_statistics_move=config.frozen_statistics_move,
     )
     return model
 
@@ -188,6 +192,54 @@ def build_step(
 
 
 def _method(config: RunConfig, model: SimCLRModel) -> Method:
-    if config.train.train_mode == "pretrain":
+    mode = config.train.train_mode
+    if mode == "pretrain":
         return SimCLR(model, config.model.temperature, config.model.hidden_norm)
-    return Supervised(model, "all" if "unused_projection_head" in config.quirks else "used")
+    layers: ProjectionPart = "all" if "unused_projection_head" in config.quirks else "used"
+    if mode == "finetune":
+        first_stage = first_trained_stage(model) if config.start.cache_frozen else 0
+        return Supervised(model, layers, first_stage)
+    d = config.distill
+    return Distillation(
+        model, load_teacher(config, model), d.distill_temperature, d.labelled_weight, layers
+    )
+
+
+def first_trained_stage(model: SimCLRModel) -> int:
+    """Where the network begins to train: what comes before may be computed once.
+
+    Returns:
+        1 to 4, a block group; 5, what comes after the average pool.
+
+    Raises:
+        UserError: The stem trains.
+    """
+    first = model.encoder.resnet.frozen_prefix + 1
+    if first == 0:
+        raise UserError(
+            "--cache_frozen: no block is frozen; give --fine_tune_after_block=0 or more, "
+            "--train_blocks or --head_only"
+        )
+    return first
+
+
+def load_teacher(config: RunConfig, student: SimCLRModel) -> SimCLRModel:
+    """The network that a student learns from.
+
+    Raises:
+        UserError: It has no supervised head, or one of other classes, or takes other images.
+    """
+    path = config.distill.teacher
+    teacher = load_model(path)
+    if teacher.num_classes != student.num_classes:
+        raise UserError(
+            f"--teacher={path}: has {teacher.num_classes or 'no'} classes; the student has "
+            f"{student.num_classes}"
+        )
+    if teacher.image_channels != student.image_channels:
+        raise UserError(
+            f"--teacher={path}: takes images of {teacher.image_channels} channels, these have "
+            f"{student.image_channels}; give --image_channels={teacher.image_channels}"
+        )
+    teacher.trainable = False
+    return teacher

@@ -15,19 +15,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from data_prep.durations import format_seconds
 from data_prep.files import write_text
 
 log = logging.getLogger(__name__)
-
-
-def format_seconds(seconds: float) -> str:
-    """A duration for people: `45 s`, `3 min 20 s`, `2 h 05 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 class Progress(keras.callbacks.Callback):

@@ -1,7 +1,7 @@
 """From data settings to the sources of a run: what is trained on, what is scored."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from data_prep.errors import UserError
@@ -9,7 +9,8 @@ from data_prep.manifest import Manifest
 from data_prep.scan import check_images, scan_folder
 from data_prep.source import Source
 from data_prep.splits import labels_per_class, parse_ratios, stratified_split
-from simclr_tf.config import DataSettings, RunConfig
+from simclr_tf.config import RunConfig
+from simclr_tf.sections import DataSettings
 
 log = logging.getLogger(__name__)
 
@@ -113,9 +114,7 @@ def _open_manifest(config: RunConfig, manifest: Manifest) -> RunData:
         data.image_channels if data.image_channels == "auto" else int(data.image_channels)
     )
     random = data.labels == "random"
-    names = manifest.class_names
-    if random and not names:
-        names = tuple(str(i) for i in range(data.num_of_classes))
+    names = _class_names(config, manifest)
 
     def source(part: Manifest, channels: int | str) -> ManifestSource:
         return ManifestSource(part, names, channels, data.cache_dataset, _control(data))
@@ -123,12 +122,56 @@ def _open_manifest(config: RunConfig, manifest: Manifest) -> RunData:
     train_part = manifest.split(data.train_split)
     if config.train.train_mode == "finetune" and not random:
         train_part = _labelled(train_part, data)
+    elif config.train.train_mode == "distill" and data.labels_per_class:
+        train_part = _few_labels(train_part, data)
     train = source(train_part, channels)
     splits: dict[str, Source] = {
         name: train if name == data.train_split else source(manifest.split(name), train.channels)
         for name in manifest.splits
     }
     return RunData(train, splits, manifest)
+
+
+def _class_names(config: RunConfig, manifest: Manifest) -> tuple[str, ...]:
+    """The classes that labels are numbered by: a teacher's, or those of the images."""
+    data, names = config.data, manifest.class_names
+    if config.train.train_mode == "distill":
+        taught = _taught_classes(config.distill.teacher)
+        unknown = set(names) - set(taught)
+        if len(taught) == len(names) and not set(taught) & set(names):
+            return names  # the teacher has only numbers for them
+        if unknown:
+            raise UserError(
+                f"--teacher={config.distill.teacher}: does not know the class {min(unknown)!r}; it "
+                f"knows {', '.join(taught[:12])}"
+            )
+        return taught
+    if data.labels == "random" and not names:
+        return tuple(str(i) for i in range(data.num_of_classes))
+    return names
+
+
+def _taught_classes(teacher: str) -> tuple[str, ...]:
+    from simclr_tf.checkpoints.load import open_checkpoint
+
+    checkpoint = open_checkpoint(teacher)
+    classes = checkpoint.network.num_classes
+    if not classes:
+        raise UserError(
+            f"--teacher={teacher}: has no supervised head to learn from; give a fine-tuned network"
+        )
+    named = tuple(checkpoint.preprocessing.get("class_names", ()))
+    return named if len(named) == classes else tuple(str(i) for i in range(classes))
+
+
+def _few_labels(part: Manifest, data: DataSettings) -> Manifest:
+    """All images, with only so many labels of each class left."""
+    labelled = Manifest(tuple(r for r in part.records if r.label), part.root)
+    kept = {
+        r.path for r in labels_per_class(labelled, data.labels_per_class, data.label_seed).records
+    }
+    records = tuple(r if r.path in kept else replace(r, label="") for r in part.records)
+    return Manifest(records, part.root)
 
 
 def _labelled(part: Manifest, data: DataSettings) -> Manifest:

@@ -5,10 +5,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from data_prep.durations import format_seconds
 from data_prep.errors import UserError
+from simclr_tf.checkpoints.export import export_keras, export_saved_model
+from simclr_tf.models.copies import float32_copy
+from simclr_tf.models.fingerprint import part_hashes
 from simclr_tf.training import scoring
-from simclr_tf.training.callbacks import format_seconds
-from simclr_tf.training.export import export_encoder, export_saved_model, float32_copy
 from simclr_tf.training.session import Session
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ def evaluate(session: Session, step: int) -> dict[str, Any]:
         "num_train_examples": session.data.train.num_examples,
         "labels": "random" if config.data.labels == "random" else "given",
         **scores,
+        "blocks": _blocks(session),
     }
     if session.devices.is_chief:
         session.run_dir.write_result(result, step, config.run.eval_name)
@@ -59,6 +62,16 @@ def evaluate(session: Session, step: int) -> dict[str, Any]:
     _say(result, split)
     export(session, step)
     return result
+
+
+def _blocks(session: Session) -> dict[str, dict[str, Any]]:
+    """Hash of each part of the network before the first step and now, and whether it moved."""
+    before, after = session.run_dir.blocks(), part_hashes(session.model)
+    return {
+        name: {"before": value, "after": after[name], "moved": after[name] != value}
+        for name, value in before.items()
+        if name in after
+    }
 
 
 def _reference_keys(scores: dict[str, float], split: str) -> dict[str, float]:
@@ -87,7 +100,7 @@ def export(session: Session, step: int) -> None:
     session.run_dir.saved_models.mkdir(exist_ok=True)
     export_saved_model(copy, session.run_dir.saved_models / str(step))
     session.run_dir.delete_old_exports(session.config.train.keep_hub_module_max)
-    export_encoder(copy, session.run_dir.encoder_file)
+    export_keras(copy.encoder, session.run_dir.encoder_file)
 
 
 def evaluate_as_they_come(session: Session) -> None:

@@ -11,10 +11,22 @@ import tensorflow as tf
 
 from data_prep.augment.views import ViewConfig, evaluation_image, example_seed, host_views
 from data_prep.errors import UserError
-from data_prep.source import Source
+from data_prep.source import PARALLEL_CALLS, Source
 from simclr_tf.distribution import Devices
 
 Batch = dict[str, tf.Tensor]
+
+PREFETCH = 4  # batches
+
+
+def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The same data set without tf.data's tuner.
+
+    Letting go of an iterator waits for the tuner, which sleeps for ever longer, up to a minute.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def local_batch_size(batch_size: int, devices: Devices, flag: str) -> int:
@@ -69,8 +81,8 @@ def training_batches(
             batch_size=batch_size,
             shard=shard,
         )
-        mapped = elements.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        return mapped.batch(per_replica, drop_remainder=True).prefetch(_PREFETCH)
+        mapped = elements.map(example, num_parallel_calls=PARALLEL_CALLS, deterministic=True)
+        return untuned(mapped.batch(per_replica, drop_remainder=True).prefetch(PREFETCH))
 
     return devices.strategy.distribute_datasets_from_function(pipeline)
 
@@ -82,8 +94,9 @@ def evaluation_batches(
     batch_size: int,
     seed: int = 0,
     max_steps: int = 0,
+    view: Callable[[tf.Tensor, ViewConfig], tf.Tensor] = evaluation_image,
 ) -> tuple[tf.distribute.DistributedDataset, int]:
-    """One pass over a source, cropped centrally, padded to whole batches.
+    """One pass over a source, padded to whole batches.
 
     Args:
         source: The images to score.
@@ -92,6 +105,7 @@ def evaluation_batches(
         batch_size: Images of a global batch; rounded up to a multiple of the replicas.
         seed: The run's seed, which labels drawn at random depend on.
         max_steps: Global batches at most; 0 = all.
+        view: Makes [S, S, C] of an image [H, W, C]; the central crop of evaluation unless given.
 
     Returns:
         The distributed data set, per replica `image` [b, S, S, C], `label` [b] and `index` [b],
@@ -103,7 +117,7 @@ def evaluation_batches(
     steps = min(steps, max_steps) if max_steps else steps
 
     def example(element: Batch) -> Batch:
-        image = evaluation_image(source.decode(element), views)
+        image = view(source.decode(element), views)
         return {"image": image, "label": element["label"], "index": element["index"]}
 
     def pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
@@ -111,18 +125,15 @@ def evaluation_batches(
         elements = source.elements(
             seed=seed, shuffle=False, start=0, batch_size=batch_size, shard=shard
         )
-        images = elements.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        images = elements.map(example, num_parallel_calls=PARALLEL_CALLS, deterministic=True)
         batches = images.batch(per_replica).map(_pad_to(per_replica))
         padding = tf.data.Dataset.range(1).map(
             lambda _: _padding(batches.element_spec, per_replica)
         )
         rows = steps * devices.num_replicas // context.num_input_pipelines
-        return batches.concatenate(padding.repeat()).take(rows).prefetch(_PREFETCH)
+        return untuned(batches.concatenate(padding.repeat()).take(rows).prefetch(PREFETCH))
 
     return devices.strategy.distribute_datasets_from_function(pipeline), steps
-
-
-_PREFETCH = 4
 
 
 def _pad_to(size: int) -> Callable[[Batch], Batch]:

@@ -3,8 +3,8 @@
 import logging
 import time
 
+from data_prep.durations import format_seconds
 from simclr_tf.config import RunConfig
-from simclr_tf.training.callbacks import format_seconds
 from simclr_tf.training.evaluate import evaluate, evaluate_as_they_come
 from simclr_tf.training.loop import StopRequest
 from simclr_tf.training.session import open_session

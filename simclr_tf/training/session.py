@@ -8,7 +8,8 @@ from typing import Any
 from data_prep.augment.views import ViewConfig, skipped_for_channels
 from data_prep.errors import UserError
 from simclr_tf import distribution
-from simclr_tf.checkpoints.start import checkpoint_prefix
+from simclr_tf.checkpoints.load import Checkpoint, open_checkpoint
+from simclr_tf.checkpoints.preprocessing import preprocessing_record, write_record
 from simclr_tf.checkpoints.store import CheckpointStore
 from simclr_tf.config import RunConfig
 from simclr_tf.models.simclr import SimCLRModel
@@ -38,7 +39,7 @@ class Session:
         plan: How far to train and how often to look up.
         store: The run's checkpoints.
         evaluator: The network's outputs over a split.
-        start_prefix: Checkpoint to start from; empty for none.
+        start: Checkpoint to start from; None for fresh weights.
     """
 
     config: RunConfig
@@ -51,7 +52,7 @@ class Session:
     plan: LoopPlan
     store: CheckpointStore
     evaluator: Evaluator
-    start_prefix: str
+    start: Checkpoint | None
 
     def last_step(self) -> int:
         """Where training ends: as planned, or where early stopping has ended it."""
@@ -79,7 +80,9 @@ def open_session(config: RunConfig) -> Session:
     local_batch_size(config.train.train_batch_size, devices, "train_batch_size")
     views = view_config(config, data.channels)
     _say_skipped(views)
-    start = checkpoint_prefix(config.start.checkpoint) if config.start.checkpoint else ""
+    start = None
+    if config.start.checkpoint:
+        start = open_checkpoint(config.start.checkpoint, ema=config.start.ema)
     run_dir = RunDir(Path(config.run.model_dir))
     if devices.is_chief:
         _prepare_folder(
@@ -87,7 +90,11 @@ def open_session(config: RunConfig) -> Session:
         )
     classes, examples = len(data.class_names), data.train.num_examples
     model, parts = build_seeded(config, devices, data.channels, classes, examples)
-    model.encoder.preprocessing = _preprocessing(views, data)
+    model.encoder.preprocessing = preprocessing_record(
+        views.image_size, views.channels, data.class_names, views.central_crop
+    )
+    if devices.is_chief:
+        write_record(run_dir.path, model.encoder.preprocessing)
     store = CheckpointStore(
         run_dir.path, model, parts.optimizer, config.train.keep_checkpoint_max, devices.is_chief
     )
@@ -104,7 +111,7 @@ def open_session(config: RunConfig) -> Session:
         evaluator=Evaluator(
             model, views, devices, config.train.eval_batch_size, config.machine.seed
         ),
-        start_prefix=start,
+        start=start,
     )
 
 
@@ -133,17 +140,6 @@ def _prepare_folder(
         data.manifest.save(run_dir.manifest_file)
     identity = {"data_identity": data.identity, "class_names": list(data.class_names)}
     run_dir.write_environment({**identity, **facts})
-
-
-def _preprocessing(views: ViewConfig, data: RunData) -> dict[str, Any]:
-    return {
-        "image_size": views.image_size,
-        "value_range": [0, 1],
-        "channels": views.channels,
-        "crop_proportion": 1.0 if views.image_size <= 32 else 0.875,
-        "central_crop": views.central_crop,
-        "class_names": list(data.class_names),
-    }
 
 
 def _plan(

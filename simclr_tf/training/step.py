@@ -74,6 +74,8 @@ class TrainStep:
         return metrics
 
     def _from_batch(self, batch: Batch) -> dict[str, tf.Tensor]:
+        if "features" in batch:  # of frozen stages, computed before; one view
+            return self.replica_step(batch["features"][tf.newaxis], batch["label"])
         images = device_views(batch["views"], batch["draws"], self._views)
         return self.replica_step(tf.transpose(images, [1, 0, 2, 3, 4]), batch["label"])
 

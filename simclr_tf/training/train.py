@@ -12,14 +12,17 @@ from PIL import Image
 
 from data_prep.manifest import Manifest
 from data_prep.source import Source
-from simclr_tf.checkpoints.start import load_weights
+from simclr_tf.checkpoints.export import export_keras
+from simclr_tf.checkpoints.load import Checkpoint, fill
 from simclr_tf.config import RunConfig
+from simclr_tf.models.copies import float32_copy
+from simclr_tf.models.fingerprint import moved, part_hashes
 from simclr_tf.run_dir import RunDir
 from simclr_tf.training import callbacks as cb
 from simclr_tf.training import health, scoring
-from simclr_tf.training.build import build_step
+from simclr_tf.training.build import build_step, first_trained_stage
 from simclr_tf.training.evaluator import Outputs
-from simclr_tf.training.export import export_encoder, float32_copy
+from simclr_tf.training.frozen import feature_batches, frozen_features
 from simclr_tf.training.inputs import training_batches
 from simclr_tf.training.loop import Loop, StopRequest
 from simclr_tf.training.preview import view_sheet
@@ -35,7 +38,7 @@ _KNN_IMAGES = 5000
 def train(session: Session, stop: StopRequest) -> int:
     """Trains from the newest checkpoint, or from the start, to the end or until asked to stop.
 
-    At the end it leaves `encoder.keras`.
+    At the end `--mode=train` leaves `encoder.keras`.
 
     Args:
         session: The opened run.
@@ -59,9 +62,11 @@ def train(session: Session, stop: StopRequest) -> int:
             return step
         if stopped_early and session.devices.is_chief:
             session.run_dir.write_early_stop(step)
-    encoder = float32_copy(session.model)
-    if session.devices.is_chief:
-        export_encoder(encoder, session.run_dir.encoder_file)
+    _say_what_moved(session)
+    if session.config.train.mode == "train":  # otherwise the evaluation exports
+        copy = float32_copy(session.model)
+        if session.devices.is_chief:
+            export_keras(copy.encoder, session.run_dir.encoder_file)
     return step
 
 
@@ -70,9 +75,18 @@ def _train_from(session: Session, start_step: int, stop: StopRequest) -> int:
     batch_size = config.train.train_batch_size
     _say_plan(session, start_step)
     step = build_step(config, session.devices, session.model, session.parts, session.data.channels)
-    batches = training_batches(
-        source, session.views, session.devices, batch_size, config.machine.seed, start_step
-    )
+    seed = config.machine.seed
+    if config.start.cache_frozen:
+        first_stage = first_trained_stage(session.model)
+        known = frozen_features(
+            session.model, source, session.views, session.devices, config.train.eval_batch_size,
+            first_stage, seed,
+        )  # fmt: skip
+        batches = feature_batches(known, session.devices, batch_size, seed, start_step)
+    else:
+        batches = training_batches(
+            source, session.views, session.devices, batch_size, seed, start_step
+        )
     if session.devices.is_chief:
         session.run_dir.early_stop_file.unlink(missing_ok=True)
     loop, step_callbacks = _loop(session, step, start_step)
@@ -106,22 +120,36 @@ def _restore(session: Session) -> int:
     if step is not None:
         log.info("going on from ckpt-%d in %s", step, session.run_dir.path)
         return step
-    if not session.start_prefix:
-        return 0
-    load_weights(session.model, session.start_prefix)
-    log.info("starting from the weights of %s", session.start_prefix)
+    if session.start:
+        _start_from(session, session.start)
+    hashes = part_hashes(session.model)
+    if session.devices.is_chief:
+        session.run_dir.write_blocks(hashes)
+    return 0
+
+
+def _start_from(session: Session, checkpoint: Checkpoint) -> None:
     start = session.config.start
+    coverage = fill(session.model, checkpoint, start.stem_adapt)
+    log.info("starting from the weights of %s", coverage.summary())
     head = session.model.supervised_head
     if start.zero_init_logits_layer and head and "zero_init_logits" not in session.config.quirks:
         for variable in head.variables:
             variable.assign(np.zeros(variable.shape))
-    _warn_of_leaks(session)
-    return 0
+    _warn_of_leaks(session, checkpoint)
 
 
-def _warn_of_leaks(session: Session) -> None:
+def _say_what_moved(session: Session) -> None:
+    changed = moved(session.run_dir.blocks(), part_hashes(session.model))
+    for happened, word in ((True, "moved"), (False, "unchanged, bit for bit")):
+        parts = [name for name, did in changed.items() if did is happened]
+        if parts:
+            log.info("%s: %s", word, ", ".join(parts))
+
+
+def _warn_of_leaks(session: Session, checkpoint: Checkpoint) -> None:
     """Says so if images to be scored were trained on by the run that the weights come from."""
-    folder = Path(session.start_prefix).parent
+    folder = Path(checkpoint.location.folder)
     earlier = RunDir(folder.parent if folder.name == "best" else folder)
     manifest = session.data.manifest
     if manifest is None or not (earlier.manifest_file.exists() and earlier.config_file.exists()):
@@ -137,7 +165,7 @@ def _warn_of_leaks(session: Session) -> None:
                 len(seen & files),
                 len(files),
                 name,
-                session.start_prefix,
+                checkpoint.stored.path,
             )
 
 

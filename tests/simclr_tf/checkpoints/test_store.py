@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from data_prep.errors import UserError
-from simclr_tf.checkpoints.start import checkpoint_prefix, load_weights
+from simclr_tf.checkpoints.load import load_weights
+from simclr_tf.checkpoints.locate import locate
 from simclr_tf.checkpoints.store import CheckpointStore
 from simclr_tf.models.simclr import SimCLREncoder, SimCLRModel
 from tests import golden
@@ -78,9 +79,11 @@ def test_a_head_for_other_classes_starts_fresh_and_the_rest_is_loaded(tmp_path: 
     model = network(classes=3, seed=1)
     head = [v.numpy() for v in model.supervised_head.variables]  # type: ignore[union-attr]
     coverage = load_weights(model, str(tmp_path))
-    assert all("supervised_head" in key for key in coverage.fresh)
-    assert len(coverage.fresh) == 2
-    assert len(coverage.loaded) == len(model.variables) - 2
+    assert [row.tensor for row in coverage.with_status("missing")] == [
+        "head_supervised/linear_layer/dense/kernel",
+        "head_supervised/linear_layer/dense/bias",
+    ]
+    assert len(coverage.with_status("used")) == len(model.variables) - 2
     for a, b in zip(model.encoder.variables, trained.encoder.variables, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
     for a, b in zip(head, model.supervised_head.variables, strict=True):  # type: ignore[union-attr]
@@ -91,7 +94,8 @@ def test_another_width_is_refused_with_both_shapes(tmp_path: Path) -> None:
     store(tmp_path, network(width=0.125)).save(5)
     model = network()
     before = [v.numpy() for v in model.variables]
-    with pytest.raises(UserError, match=r"is \(3, 3, 3, 8\) there and \(3, 3, 3, 4\) here"):
+    names = r"is r18_0.125x_sk0_cifar, the network is r18_0.0625x_sk0_cifar"
+    with pytest.raises(UserError, match=rf"{names}: .* is \(8,\) there and \(4,\) here"):
         load_weights(model, str(tmp_path / "ckpt-5"))
     assert all(np.array_equal(a, v.numpy()) for a, v in zip(before, model.variables, strict=True))
 
@@ -100,9 +104,9 @@ def test_what_a_path_may_mean(tmp_path: Path) -> None:
     store(tmp_path, network()).save(5)
     prefix = str(tmp_path / "ckpt-5")
     for given in (prefix, f"{prefix}.index", f"{prefix}.data-00000-of-00001", str(tmp_path)):
-        assert checkpoint_prefix(given) == prefix
+        assert locate(given).path == prefix
     with pytest.raises(UserError, match=r"no such checkpoint; there are ckpt-5"):
-        checkpoint_prefix(str(tmp_path / "ckpt-6"))
+        locate(str(tmp_path / "ckpt-6"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="the folder holds no checkpoint"):
-        checkpoint_prefix(str(tmp_path / "empty"))
+        locate(str(tmp_path / "empty"))

@@ -16,7 +16,7 @@ from PIL import Image
 
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest
-from simclr_tf.checkpoints.start import checkpoint_prefix
+from simclr_tf.checkpoints.locate import locate
 from simclr_tf.config import RunConfig
 from simclr_tf.training.callbacks import read_metrics
 from simclr_tf.training.run import execute
@@ -275,7 +275,7 @@ def test_training_goes_on_from_validation_to_the_best_checkpoint(finetuned: Path
         f"ckpt-{best}.data-00000-of-00001",
         "checkpoint",
     }
-    assert checkpoint_prefix(str(finetuned / "best")).endswith(f"best/ckpt-{best}")
+    assert locate(str(finetuned / "best")).path.endswith(f"best/ckpt-{best}")
 
 
 @pytest.mark.parametrize("start", ["", "best"])

@@ -7,13 +7,17 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from simclr_tf.checkpoints.preprocessing import write_record
+from simclr_tf.models.naming import canonical_variables
 from simclr_tf.models.simclr import SimCLRModel
 
 
 class _Callable(tf.__internal__.tracking.AutoTrackable):
     """The exported object: `loaded(images, trainable=False)` gives the endpoints.
 
-    `variables`, `trainable_variables` and `trainable_variables_list` let other code train it.
+    `variables`, `trainable_variables` and `trainable_variables_list` let other code train it;
+    `vars` names the same variables as the TF1 graph does, so that whoever reads the weights alone
+    finds them.
     """
 
     def __init__(self, model: SimCLRModel) -> None:
@@ -21,6 +25,7 @@ class _Callable(tf.__internal__.tracking.AutoTrackable):
         self.variables = [v.value for v in model.variables]
         self.trainable_variables = [v.value for v in model.trainable_variables]
         self.trainable_variables_list = self.trainable_variables
+        self.vars = {name: v.value for name, v in canonical_variables(model).items()}
 
     @tf.function
     def __call__(self, inputs: tf.Tensor, trainable: bool) -> dict[str, tf.Tensor]:
@@ -35,16 +40,6 @@ def _endpoints(model: SimCLRModel) -> Callable[[tf.Tensor, bool], dict[str, tf.T
         return {name: value for name, value in endpoints.items() if name != "proj_hidden"}
 
     return forward
-
-
-def float32_copy(model: SimCLRModel) -> SimCLRModel:
-    """A copy of a network, outside any strategy, that computes in float32 and trains as a whole."""
-    config = {"dtype": "float32", "trainable": True, "trainability": {}}
-    copy = SimCLRModel.from_config({**model.get_config(), **config})
-    copy.build((None, None, None, model.image_channels))
-    for target, source in zip(copy.variables, model.variables, strict=True):
-        target.assign(source.value.numpy())
-    return copy
 
 
 def export_saved_model(model: SimCLRModel, directory: Path) -> None:
@@ -62,16 +57,14 @@ def export_saved_model(model: SimCLRModel, directory: Path) -> None:
     for path in (temporary, directory):
         shutil.rmtree(path, ignore_errors=True)
     tf.saved_model.save(exported, str(temporary))
+    extra = temporary / "assets.extra"
+    extra.mkdir()
+    write_record(extra, model.encoder.preprocessing)
     temporary.rename(directory)
 
 
-def export_encoder(model: SimCLRModel, path: Path) -> None:
-    """Writes the encoder, with its preprocessing record, as a Keras file."""
-    temporary = path.with_name(f".{path.name}")
-    model.encoder.save(temporary.with_suffix(".tmp.keras"))
-    temporary.with_suffix(".tmp.keras").replace(path)
-
-
-def load_encoder_file(path: Path) -> keras.Model:
-    """Reads an `encoder.keras`."""
-    return keras.models.load_model(path)
+def export_keras(model: keras.Model, path: Path) -> None:
+    """Writes a model, with the preprocessing record of its encoder, as a Keras file."""
+    temporary = path.with_name(f".{path.stem}.tmp.keras")
+    model.save(temporary)
+    temporary.replace(path)

@@ -1,0 +1,241 @@
+"""Every public SimCLR checkpoint, and every one of this package, as an ordinary Keras model."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from data_prep.errors import UserError
+from simclr_tf.checkpoints.coverage import Coverage, Row
+from simclr_tf.checkpoints.locate import Location, locate
+from simclr_tf.checkpoints.preprocessing import read_record
+from simclr_tf.checkpoints.reading import StoredWeights, open_weights
+from simclr_tf.checkpoints.recognise import Network, architecture_name, recognise
+from simclr_tf.checkpoints.stem import StemAdapt, adapt_stem
+from simclr_tf.models.naming import canonical_variables
+from simclr_tf.models.simclr import SimCLREncoder, SimCLRModel
+
+STEM_KERNEL = "base_model/conv2d/kernel"
+_HEADS = {"head_contrastive/": "projection head", "head_supervised/": "supervised head"}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was found, opened and recognised.
+
+    Attributes:
+        location: Where it lies.
+        stored: What it holds.
+        network: What it is of.
+        preprocessing: How its images were prepared.
+    """
+
+    location: Location
+    stored: StoredWeights
+    network: Network
+    preprocessing: dict[str, Any]
+
+    def describe(self) -> str:
+        """What it is, in one line."""
+        n = self.network
+        head = f"projection head of {n.projection.depth} layers" if n.projection.depth else ""
+        classes = f"{n.num_classes} classes" if n.num_classes else "no supervised head"
+        parts = [f"{self.stored.layout} of {n.name}", head or "no projection head", classes]
+        assumed = [f"assumed: {text}" for text in n.assumed]
+        return f"{self.stored.path}: {', '.join(parts + assumed)}"
+
+
+def open_checkpoint(path: str, *, ema: bool = False) -> Checkpoint:
+    """Finds, opens and recognises a checkpoint, without reading its weights.
+
+    Args:
+        path: See `locate`.
+        ema: Take the moving averages of a TF1 file.
+
+    Raises:
+        UserError: There is none, it is damaged, or it is of no SimCLR network.
+    """
+    location = locate(path)
+    if location.kind == "keras":
+        return _open_keras(location, ema)
+    stored = open_weights(location, ema)
+    network = recognise(stored)
+    return Checkpoint(location, stored, network, read_record(location, network))
+
+
+def _open_keras(location: Location, ema: bool) -> Checkpoint:
+    if ema:
+        raise UserError(f"--ema: {location.path} holds no moving averages")
+    try:
+        model = keras.models.load_model(location.path, compile=False)
+    except (ValueError, OSError, TypeError, KeyError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"--checkpoint={location.path}: cannot be read: {first}") from None
+    if not isinstance(model, SimCLRModel | SimCLREncoder):
+        raise UserError(f"--checkpoint={location.path}: holds a {type(model).__name__}, "
+                        "not an encoder of this package")  # fmt: skip
+    encoder = model.encoder if isinstance(model, SimCLRModel) else model
+    variables = canonical_variables(model)
+    stored = StoredWeights(
+        location.path,
+        "Keras file",
+        "canonical",
+        {name: tuple(v.shape) for name, v in variables.items()},
+        (),
+        lambda name: np.asarray(variables[name]),
+        {name: encoder.get_config()[name] for name in ("batch_norm_decay", "global_bn")},
+    )
+    network = Network(
+        encoder.resnet.architecture,
+        encoder.projection_head.architecture,
+        model.num_classes if isinstance(model, SimCLRModel) else None,
+        model.ft_proj_selector if isinstance(model, SimCLRModel) else 0,
+        {name: name for name in variables},
+    )
+    record = encoder.preprocessing or read_record(location, network)
+    return Checkpoint(location, stored, network, record)
+
+
+def load_encoder(path: str | os.PathLike[str], *, ema: bool = False) -> SimCLREncoder:
+    """An encoder with the weights of any SimCLR checkpoint, ready to be used or trained.
+
+    Args:
+        path: A prefix, file, folder or name of the zoo, see `locate`.
+        ema: Take the moving averages of a TF1 file.
+
+    Returns:
+        The encoder: images [B, H, W, C] in [0, 1] -> representation [B, D]; all of it trains.
+        `encoder.preprocessing` says how to prepare images.
+
+    Raises:
+        UserError: There is no such checkpoint, it is damaged, or it is of no SimCLR network.
+
+    Example:
+        >>> encoder = load_encoder("simclrv2/pretrained/r50_1x_sk0")
+        >>> features = encoder.predict(images)
+    """
+    return load_model(path, ema=ema).encoder
+
+
+def load_model(path: str | os.PathLike[str], *, ema: bool = False) -> SimCLRModel:
+    """Like `load_encoder`, with the supervised head where the checkpoint has one."""
+    model, _ = convert(open_checkpoint(os.fspath(path), ema=ema))
+    return model
+
+
+def convert(
+    checkpoint: Checkpoint, *, channels: int | None = None, stem_adapt: StemAdapt = "sum"
+) -> tuple[SimCLRModel, Coverage]:
+    """Builds the network that a checkpoint is of and fills it.
+
+    Args:
+        checkpoint: The opened checkpoint.
+        channels: Channels of the images to come; None = those of the checkpoint.
+        stem_adapt: How other channels are made, see `adapt_stem`.
+
+    Returns:
+        The model, and what became of every tensor.
+    """
+    network = checkpoint.network
+    channels = channels or network.architecture.image_channels
+    encoder = SimCLREncoder(
+        **{**network.encoder_arguments(), "image_channels": channels},
+        **checkpoint.stored.config,
+        preprocessing={**checkpoint.preprocessing, "channels": channels},
+        dtype="float32",
+    )
+    model = SimCLRModel(encoder, network.num_classes, network.ft_proj_selector)
+    model.build()
+    return model, fill(model, checkpoint, stem_adapt)
+
+
+def load_weights(
+    model: SimCLRModel, path: str, *, ema: bool = False, stem_adapt: StemAdapt = "sum"
+) -> Coverage:
+    """Loads a checkpoint's weights into a network that is there already; see `fill`."""
+    return fill(model, open_checkpoint(path, ema=ema), stem_adapt)
+
+
+def fill(model: SimCLRModel, checkpoint: Checkpoint, stem_adapt: StemAdapt = "sum") -> Coverage:
+    """Sets a network's variables from a checkpoint.
+
+    The backbone must fit completely, but for the number of channels. A head whose shape differs
+    (other classes, another projection) keeps its fresh weights, and the account says so.
+
+    Args:
+        model: A built model.
+        checkpoint: The opened checkpoint.
+        stem_adapt: How weights for other channels are made.
+
+    Returns:
+        What became of every tensor.
+
+    Raises:
+        UserError: The backbone is another one, or the file is damaged; nothing is set then.
+    """
+    variables = canonical_variables(model)
+    _refuse_other_backbone(model, checkpoint)
+    stored, weights = checkpoint.stored, checkpoint.network.weights
+    fresh = {h for h in _HEADS if not _fits(h, variables, checkpoint)}
+    values: dict[str, np.ndarray] = {}
+    for name, variable in variables.items():
+        if not name.startswith(tuple(fresh)):
+            value = stored.read(weights[name])
+            if name == STEM_KERNEL and value.shape != tuple(variable.shape):
+                value = adapt_stem(value, variable.shape[2], stem_adapt)
+            values[name] = value
+    for name, value in values.items():
+        variables[name].assign(value)
+    return Coverage(checkpoint.describe(), tuple(_account(checkpoint, variables, values)))
+
+
+def _fits(head: str, variables: dict[str, keras.Variable], checkpoint: Checkpoint) -> bool:
+    """Whether a head of the network has exactly the variables of the checkpoint's."""
+    here = {n: tuple(v.shape) for n, v in variables.items() if n.startswith(head)}
+    weights, shapes = checkpoint.network.weights, checkpoint.stored.shapes
+    return all(name in weights and shapes[weights[name]] == s for name, s in here.items())
+
+
+def _refuse_other_backbone(model: SimCLRModel, checkpoint: Checkpoint) -> None:
+    here = model.encoder.resnet.architecture
+    there = checkpoint.network.architecture
+    wanted = {n: tuple(v.shape) for n, v in canonical_variables(model.encoder.resnet).items()}
+    weights, shapes = checkpoint.network.weights, checkpoint.stored.shapes
+    held = {n: shapes[key] for n, key in weights.items() if n.startswith("base_model/")}
+    differing = [n for n in {**wanted, **held} if wanted.get(n) != held.get(n) and n != STEM_KERNEL]
+    stem, other = wanted[STEM_KERNEL], held[STEM_KERNEL]
+    if not differing and (stem[0], stem[3]) == (other[0], other[3]):
+        return
+    first = differing[0] if differing else STEM_KERNEL
+    raise UserError(
+        f"--checkpoint={checkpoint.stored.path}: is {architecture_name(there)}, the network is "
+        f"{architecture_name(here)}: {first} is {held.get(first, 'missing')} there and "
+        f"{wanted.get(first, 'missing')} here; check --resnet_depth, --width_multiplier, "
+        "--sk_ratio, --se_ratio, --stem"
+    )
+
+
+def _account(
+    checkpoint: Checkpoint, variables: dict[str, keras.Variable], values: dict[str, np.ndarray]
+) -> Iterator[Row]:
+    stored = checkpoint.stored
+    names = {key: name for name, key in checkpoint.network.weights.items()}
+    for key, shape in stored.shapes.items():
+        name = names[key]
+        if name in values:
+            adapted = values[name].shape != shape
+            note = f"{name} {tuple(values[name].shape)}" if adapted else name
+            yield Row(key, shape, "adapted" if adapted else "used", note)
+        else:
+            head = next(text for scope, text in _HEADS.items() if name.startswith(scope))
+            why = "has another shape" if name in variables else "is not in the network"
+            yield Row(key, shape, "unused", f"the {head} {why}")
+    for left in stored.left_out:
+        yield Row(left.tensor, left.shape, "unused", left.why)
+    for name, variable in variables.items():
+        if name not in values:
+            head = next(text for scope, text in _HEADS.items() if name.startswith(scope))
+            yield Row(name, tuple(variable.shape), "missing", f"the {head} starts fresh")

@@ -1,0 +1,72 @@
+"""The record that travels with an encoder: how the images it knows were prepared."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from data_prep.augment.geometry import EVALUATION_CROP
+from data_prep.augment.views import SMALL_IMAGE
+from data_prep.files import write_text
+from simclr_tf.checkpoints.imagenet import class_names
+from simclr_tf.checkpoints.locate import Location
+from simclr_tf.checkpoints.recognise import Network
+
+RECORD = "preprocessing.json"
+_IMAGENET_CLASSES = 1000
+
+
+def preprocessing_record(
+    image_size: int,
+    channels: int,
+    classes: tuple[str, ...] = (),
+    central_crop: float = 0.0,
+) -> dict[str, Any]:
+    """The facts that later commands need to prepare images as in training.
+
+    Args:
+        image_size: Side of the network's input in pixels.
+        channels: Of the images.
+        classes: Names of the supervised head's classes.
+        central_crop: Central share that is kept before anything else; 0 = all.
+
+    Returns:
+        JSON values: besides these `value_range`, and `crop_proportion`, the central share that
+        evaluation crops (none for small images, as in SimCLR).
+    """
+    return {
+        "image_size": image_size,
+        "value_range": [0, 1],
+        "channels": channels,
+        "crop_proportion": 1.0 if image_size <= SMALL_IMAGE else EVALUATION_CROP,
+        "central_crop": central_crop,
+        "class_names": list(classes),
+    }
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Writes the record beside a checkpoint, where `read_record` finds it."""
+    write_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
+
+
+def read_record(location: Location, network: Network) -> dict[str, Any]:
+    """The record that lies beside a checkpoint, or that of the public checkpoints.
+
+    Args:
+        location: The checkpoint; a run keeps its record in its folder, a SavedModel in
+            `assets.extra`.
+        network: What it was recognised as.
+    """
+    folder = location.folder
+    above = os.path.dirname(folder)
+    for place in (folder, above, os.path.join(above, "assets.extra")):
+        file = os.path.join(place, RECORD)
+        if tf.io.gfile.exists(file):
+            with tf.io.gfile.GFile(file) as stream:
+                return json.loads(stream.read())
+    architecture = network.architecture
+    classes = class_names() if network.num_classes == _IMAGENET_CLASSES else ()
+    size = SMALL_IMAGE if architecture.cifar_stem else 224
+    return preprocessing_record(size, architecture.image_channels, classes)

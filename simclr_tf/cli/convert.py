@@ -1,0 +1,142 @@
+"""`simclr-convert`: any SimCLR checkpoint into an ordinary Keras model, and back."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from data_prep.cli.app import run_app, topic
+from data_prep.cli.quiet import import_tensorflow
+from data_prep.errors import UserError
+
+if TYPE_CHECKING:
+    from simclr_tf.models.simclr import SimCLRModel
+
+NAME = "simclr-convert"
+DESCRIPTION = """Reads a SimCLR checkpoint of any kind and writes it in the layout that is wanted.
+
+Read: TF1 checkpoints and hub modules, TF2 object graphs (ckpt-N), SavedModels, files converted by
+the drill-core repository, .keras files, and the names that simclr-zoo lists. Kind and network are
+recognised. Every tensor is accounted for, and the converted network is run once: against the
+original, if that can be executed."""
+
+log = logging.getLogger("simclr_tf.convert")
+
+# Facts of the network that may be given, to be held against the checkpoint.
+EXPECTED = ("resnet_depth", "width_multiplier", "sk_ratio", "se_ratio", "stem", "num_of_classes")
+
+
+def define(flag_values: flags.FlagValues) -> None:
+    """Defines the flags."""
+    own: dict[str, Any] = {"flag_values": flag_values}
+    with topic(flag_values, "Conversion"):
+        flags.DEFINE_string("checkpoint", None, "What to read.", required=True, **own)
+        flags.DEFINE_string(
+            "output", None, "File or folder to write; none: look and report only.", **own
+        )
+        flags.DEFINE_enum(
+            "format",
+            "auto",
+            ["auto", "keras", "saved_model", "tf1", "tf2", "h5"],
+            "Layout of the output; auto goes by its ending, .keras or .weights.h5.",
+            **own,
+        )
+        flags.DEFINE_enum(
+            "part",
+            "encoder",
+            ["encoder", "model"],
+            "What keras and h5 hold: the encoder, or also the supervised head.",
+            **own,
+        )
+        flags.DEFINE_bool("overwrite", False, "Replace an output that is there.", **own)
+        flags.DEFINE_string(
+            "report", "", "CSV of every tensor; empty: the output's name and .coverage.csv.", **own
+        )
+    with topic(flag_values, "Weights"):
+        flags.DEFINE_bool("ema", False, "Take the moving averages of a TF1 checkpoint.", **own)
+        flags.DEFINE_integer(
+            "image_channels", 0, "Channels of the images to come; 0: as is.", **own
+        )
+        flags.DEFINE_enum(
+            "stem_adapt",
+            "sum",
+            ["sum", "mean", "repeat"],
+            "How the first kernel is made for other channels.",
+            **own,
+        )
+        flags.DEFINE_string(
+            "rescale",
+            "",
+            "Rescale kernels that BatchNorm follows, and its statistics: a factor, 'init' (the "
+            "norms of a fresh network) or another checkpoint of the same network, whose norms are "
+            "taken.",
+            **own,
+        )
+        flags.DEFINE_integer("step", 0, "Number that tf1 and tf2 checkpoints get.", **own)
+    with topic(flag_values, "Expected network (what is given must be what the checkpoint is)"):
+        flags.DEFINE_integer("resnet_depth", None, "Depth.", **own)
+        flags.DEFINE_float("width_multiplier", None, "Width multiplier.", **own)
+        flags.DEFINE_float("sk_ratio", None, "Ratio of selective kernels.", **own)
+        flags.DEFINE_float("se_ratio", None, "Ratio of squeeze and excitation.", **own)
+        flags.DEFINE_enum("stem", None, ["imagenet", "cifar"], "First layers.", **own)
+        flags.DEFINE_integer("num_of_classes", None, "Classes of the supervised head.", **own)
+
+
+def run(flag_values: flags.FlagValues) -> None:
+    """Converts what the flags name."""
+    f = flag_values
+    output = Path(f.output) if f.output else None
+    if output and output.exists() and not f.overwrite:
+        raise UserError(f"--output={output}: is there already; give another, or --overwrite")
+    import_tensorflow()
+    from simclr_tf.checkpoints.expected import refuse_contradictions
+    from simclr_tf.checkpoints.load import convert, open_checkpoint
+    from simclr_tf.checkpoints.verify import check_inference
+    from simclr_tf.checkpoints.write import format_of, write_model
+
+    layout = f.format if f.format != "auto" or not output else format_of(f.output)
+    checkpoint = open_checkpoint(f.checkpoint, ema=f.ema)
+    refuse_contradictions(checkpoint, {n: f[n].value for n in EXPECTED if f[n].value is not None})
+    model, coverage = convert(
+        checkpoint, channels=f.image_channels or None, stem_adapt=f.stem_adapt
+    )
+    print(coverage.summary())
+    original = checkpoint.location.saved_model if not f.image_channels else ""
+    print(check_inference(model, original).table())
+    if f.rescale:
+        _rescale(model, f.rescale)
+        print(f"after --rescale={f.rescale}:\n{check_inference(model, original).table()}")
+    if output:
+        write_model(model, output, layout, part=f.part, step=f.step)
+        report = Path(f.report or f"{output}.coverage.csv")
+        report.write_text(coverage.csv(), encoding="utf-8")
+        log.info("wrote %s (%s) and %s", output, layout, report)
+
+
+def _rescale(model: "SimCLRModel", wanted: str) -> None:
+    from simclr_tf.checkpoints.load import load_model
+    from simclr_tf.checkpoints.rescale import initial_norms, kernel_norms, rescale
+
+    try:
+        factor = float(wanted)
+    except ValueError:
+        norms = initial_norms(model) if wanted == "init" else kernel_norms(load_model(wanted))
+        missing = set(kernel_norms(model)) - set(norms)
+        if missing:
+            raise UserError(
+                f"--rescale={wanted}: is of another network; it has no {min(missing)}"
+            ) from None
+        rescale(model, norms)
+    else:
+        rescale(model, factor)
+
+
+def main() -> int:
+    """Entry point of `simclr-convert`."""
+    return run_app(run, define, name=NAME, description=DESCRIPTION)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

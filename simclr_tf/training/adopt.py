@@ -1,0 +1,55 @@
+"""What the command line leaves open is taken from the checkpoint that a run starts from."""
+
+import logging
+from collections.abc import Collection
+from typing import Any
+
+from data_prep.augment.views import SMALL_IMAGE
+from simclr_tf.checkpoints.expected import network_facts, refuse_contradictions
+from simclr_tf.checkpoints.load import open_checkpoint
+from simclr_tf.config import RunConfig
+
+log = logging.getLogger(__name__)
+
+_BACKBONE = ("resnet_depth", "width_multiplier", "sk_ratio", "se_ratio", "stem")
+_PROJECTION = ("proj_head_mode", "proj_out_dim", "num_proj_layers")
+_IMAGES = ("image_size", "central_crop")
+
+
+def adopt_checkpoint(config: RunConfig, given: Collection[str]) -> RunConfig:
+    """Completes the settings of a run that starts from a checkpoint, or learns from a teacher.
+
+    Network, image size and central crop are those of `--checkpoint`; without one, of `--teacher`.
+
+    Args:
+        config: The settings, defaults where nothing was given.
+        given: Names of the settings that were given.
+
+    Returns:
+        The completed settings.
+
+    Raises:
+        UserError: There is no such checkpoint, or what was given contradicts it.
+    """
+    path = config.start.checkpoint or config.distill.teacher
+    if not path:
+        return config
+    checkpoint = open_checkpoint(path, ema=config.start.ema and bool(config.start.checkpoint))
+    values = config.values()
+    given = {name for name in given if name != "stem" or values["stem"] != "auto"}
+    known: dict[str, Any] = network_facts(checkpoint.network)
+    if config.start.checkpoint:
+        refuse_contradictions(checkpoint, {n: values[n] for n in _BACKBONE if n in given})
+    known |= {n: checkpoint.preprocessing[n] for n in _IMAGES if n in checkpoint.preprocessing}
+    size = values["image_size"] if "image_size" in given else known.get("image_size", 0)
+    if values["stem"] == "auto" and (size <= SMALL_IMAGE) == (known.get("stem") == "cifar"):
+        known.pop("stem", None)  # as auto has it
+    adopted = {
+        name: known[name]
+        for name in (*_BACKBONE, *_PROJECTION, *_IMAGES)
+        if name in known and name not in given and known[name] != values[name]
+    }
+    if adopted:
+        said = ", ".join(f"--{name}={value}" for name, value in adopted.items())
+        log.info("from %s: %s", checkpoint.stored.path, said)
+    return RunConfig.from_values({**values, **adopted})
