@@ -3,7 +3,8 @@
 What is compared, on test images that no step has seen, over several draws of the labels:
 
 * the features of an untrained network, with a linear probe;
-* the same network trained from scratch on the same labels;
+* the same network trained from scratch on the same labels, for as many steps as ours is
+  fine-tuned, and for as many as it needs;
 * ours: pretrained on the unlabelled images, then a linear probe, and fine-tuned;
 * ours with all labels of the pool.
 """
@@ -47,6 +48,7 @@ HEAVY_NOISE = LatticeParameters(noise=(0.2, 0.5), rotation=10.0, spacing=(0.12, 
 
 UNTRAINED = "untrained features, linear probe"
 SCRATCH = "from scratch"
+LONGER = "from scratch, trained longer"
 PROBE = "pretrained, linear probe"
 FINETUNED = "pretrained, fine-tuned"
 
@@ -62,7 +64,8 @@ class DemoSettings:
         labels_per_class: Labels that are given.
         draws: How often labels are drawn.
         pretrain_steps: Updates of the pretraining.
-        finetune_steps: Updates of every fit.
+        finetune_steps: Updates of every fit but the long one.
+        scratch_steps: Updates of the long training from scratch.
         seed: Of everything.
     """
 
@@ -73,6 +76,7 @@ class DemoSettings:
     draws: int = 5
     pretrain_steps: int = 700
     finetune_steps: int = 80
+    scratch_steps: int = 400
     seed: int = 0
 
 
@@ -82,7 +86,8 @@ class Results:
 
     Attributes:
         accuracy: Test accuracy with its 95 % interval, by (name, labels a class).
-        gain: Fine-tuned minus from scratch, with the same labels.
+        gain: Fine-tuned minus from scratch, with the same labels and as many steps.
+        gain_over_longer: Fine-tuned minus from scratch trained longer, with the same labels.
         test: Outputs of the pretrained network for the test images.
         sizes: Images by split.
         seconds: Time by stage.
@@ -90,6 +95,7 @@ class Results:
 
     accuracy: dict[tuple[str, str], Interval]
     gain: Difference
+    gain_over_longer: Difference
     test: Outputs
     sizes: dict[str, int]
     seconds: dict[str, float]
@@ -186,14 +192,14 @@ class Demo:
             }
         )
 
-    def finetune_config(self, learning_rate: float) -> RunConfig:
+    def finetune_config(self, learning_rate: float, steps: int) -> RunConfig:
         """Training on labels, with the same augmentation less colour and blur."""
         return RunConfig.from_values(
             {
                 **self.common(),
                 "train_mode": "finetune",
                 "train_batch_size": 64,
-                "train_steps": self.settings.finetune_steps,
+                "train_steps": steps,
                 "warmup_epochs": 0.0,
                 "optimizer": "adam",
                 "learning_rate": learning_rate,
@@ -213,7 +219,7 @@ class Demo:
             right.setdefault((name, labels), []).append(scored.right)
             log.info("%s, %s labels a class: %.3f", name, labels, scored.right.mean())
 
-        ours = FewLabels(self.finetune_config(OURS_RATE), test, names)
+        ours = FewLabels(self.finetune_config(OURS_RATE, s.finetune_steps), test, names)
         for number, draw in enumerate(draws):
             ours.start(s.seed + number)
             note(UNTRAINED, few, probe(ours.outputs(draw), ours.test_outputs()))
@@ -228,15 +234,21 @@ class Demo:
         ours.start(s.seed, checkpoint)
         note(FINETUNED, everything, ours.finetune(pool, s.seed))
 
-        scratch = FewLabels(self.finetune_config(SCRATCH_RATE), test, names)
-        for number, draw in enumerate(draws):
-            scratch.start(s.seed + number)
-            note(SCRATCH, few, scratch.finetune(draw, s.seed + number))
-        scratch.start(s.seed)
-        note(SCRATCH, everything, scratch.finetune(pool, s.seed))
+        for name, steps in ((SCRATCH, s.finetune_steps), (LONGER, s.scratch_steps)):
+            scratch = FewLabels(self.finetune_config(SCRATCH_RATE, steps), test, names)
+            for number, draw in enumerate(draws):
+                scratch.start(s.seed + number)
+                note(name, few, scratch.finetune(draw, s.seed + number))
+            scratch.start(s.seed)
+            note(name, everything, scratch.finetune(pool, s.seed))
+
+        def gain_over(name: str) -> Difference:
+            return crossed_difference(np.array(right[FINETUNED, few]), np.array(right[name, few]))
+
         return Results(
             accuracy={key: crossed_interval(np.array(rows)) for key, rows in right.items()},
-            gain=crossed_difference(np.array(right[FINETUNED, few]), np.array(right[SCRATCH, few])),
+            gain=gain_over(SCRATCH),
+            gain_over_longer=gain_over(LONGER),
             test=held_out,
             sizes={name: len(manifest.split(name)) for name in manifest.splits},
             seconds=self._seconds,

@@ -8,7 +8,7 @@ from pathlib import Path
 from data_prep.durations import format_seconds
 from data_prep.manifest import Manifest
 from data_prep.sources import ManifestSource
-from finetune.demo import FINETUNED, PROBE, SCRATCH, UNTRAINED, Demo, Results
+from finetune.demo import FINETUNED, LONGER, PROBE, SCRATCH, UNTRAINED, Demo, Results
 from finetune.report.page import Page, Picture, Section, Table, shell_command, write_page
 from simclr_tf.evaluation import figures
 from simclr_tf.training.build import view_config
@@ -16,7 +16,7 @@ from simclr_tf.training.callbacks import read_metrics
 from simclr_tf.training.health import nt_xent_at_chance
 from simclr_tf.training.preview import sample_views
 
-_ORDER = (UNTRAINED, SCRATCH, PROBE, FINETUNED)
+_ORDER = (UNTRAINED, SCRATCH, LONGER, PROBE, FINETUNED)
 
 
 def write_demo(demo: Demo, results: Results) -> Path:
@@ -29,10 +29,11 @@ def write_demo(demo: Demo, results: Results) -> Path:
         f"{name}, {labels} labels a class": [i.value, i.low, i.high]
         for (name, labels), i in results.accuracy.items()
     }
-    gain = results.gain
+    gain, longer = results.gain, results.gain_over_longer
     facts = {
         "test_accuracy": numbers,
         "gain_over_scratch": [gain.value, gain.low, gain.high],
+        "gain_over_longer_scratch": [longer.value, longer.low, longer.high],
         "images": results.sizes,
         "seconds": results.seconds,
     }
@@ -44,19 +45,21 @@ def write_demo(demo: Demo, results: Results) -> Path:
 
 def _page(demo: Demo, results: Results) -> Page:
     few = demo.settings.labels_per_class
-    gain, sizes = results.gain, results.sizes
+    gain, longer, sizes = results.gain, results.gain_over_longer, results.sizes
     summary = (
         f"{sizes['train']} images without labels, {few} labels a class, {sizes['test']} test "
         f"images that no step has seen. Over {demo.settings.draws} draws of the labels, "
         f"pretraining on the unlabelled images changes the accuracy by {100 * gain.value:+.1f} "
-        f"points over training from scratch on the same labels (95 % interval "
-        f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}).",
+        f"points over training from scratch on the same labels for as many steps (95 % interval "
+        f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}), and by {100 * longer.value:+.1f} "
+        f"points ({100 * longer.low:+.1f} to {100 * longer.high:+.1f}) over training from scratch "
+        f"for {demo.settings.scratch_steps} steps instead of {demo.settings.finetune_steps}.",
     )
     return Page(
         title="What unlabelled images are worth",
         summary=summary,
         sections=(
-            _accuracy(results, few),
+            _accuracy(demo, results),
             _learning(demo),
             _views(demo),
             _embedding(demo, results),
@@ -70,7 +73,10 @@ def _page(demo: Demo, results: Results) -> Page:
     )
 
 
-def _accuracy(results: Results, few: int) -> Section:
+def _accuracy(demo: Demo, results: Results) -> Section:
+    few, steps, longer = (
+        getattr(demo.settings, n) for n in ("labels_per_class", "finetune_steps", "scratch_steps")
+    )
     keys = [(n, labels) for labels in (str(few), "all") for n in _ORDER]
     known = {key: results.accuracy[key] for key in keys if key in results.accuracy}
     rows = tuple(
@@ -84,9 +90,9 @@ def _accuracy(results: Results, few: int) -> Section:
         ("classifier", "labels a class", "test accuracy", "95 % interval"),
         rows,
         highlight=ours,
-        note="Every fit takes the same number of steps. Intervals resample test images and label "
-        "draws together (pigeonhole bootstrap). With all labels there is one draw: the interval is "
-        "over test images alone.",
+        note=f"Every fit takes {steps} steps, the longer one {longer}. Intervals resample test "
+        "images and label draws together (pigeonhole bootstrap). With all labels there is one "
+        "draw: the interval is over test images alone.",
     )
     bars = {f"{name}, {labels} a class": i for (name, labels), i in known.items()}
     classes = len(set(results.test.label.tolist()))
@@ -147,7 +153,8 @@ def _commands(demo: Demo) -> Section:
     own = ["simclr-demo", f"--output={demo.output}"]
     own += [f"--image_dir={s.image_dir}"] if s.image_dir else []
     own += [f"--{name}={getattr(s, name)}" for name in ("labels_per_class", "draws", "seed")]
-    own += [f"--{name}={getattr(s, name)}" for name in ("pretrain_steps", "finetune_steps")]
+    steps = ("pretrain_steps", "finetune_steps", "scratch_steps")
+    own += [f"--{name}={getattr(s, name)}" for name in steps]
     pretrain = ["simclr-run", f"--flagfile={demo.pretrain_dir / 'flags.txt'}"]
     return Section(
         "To repeat it",

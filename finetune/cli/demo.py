@@ -36,6 +36,9 @@ def define(flag_values: flags.FlagValues) -> None:
         flags.DEFINE_integer("draws", 5, "How often labels are drawn.", lower_bound=1, **own)
         flags.DEFINE_integer("pretrain_steps", 700, "Updates without labels.", lower_bound=1, **own)
         flags.DEFINE_integer("finetune_steps", 80, "Updates of each fit.", lower_bound=1, **own)
+        flags.DEFINE_integer(
+            "scratch_steps", 400, "Updates of the long fit from scratch.", lower_bound=1, **own
+        )
         flags.DEFINE_integer("seed", 0, "Seed of everything.", lower_bound=0, **own)
     with topic(flag_values, "Output"):
         flags.DEFINE_string("output", "demo", "Folder for the page and what it rests on.", **own)

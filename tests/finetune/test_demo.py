@@ -23,8 +23,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("demo")
     images = make_folder(root / "images", per_class=20, channels=1)
     tiny = ["--image_size=32", "--labels_per_class=2", "--draws=2", "--pretrain_steps=4"]
+    tiny += ["--finetune_steps=3", "--scratch_steps=5"]
     out = root / "out"
-    assert demo(f"--image_dir={images}", f"--output={out}", "--finetune_steps=3", *tiny) == 0
+    assert demo(f"--image_dir={images}", f"--output={out}", *tiny) == 0
     return out
 
 
@@ -58,6 +59,8 @@ def test_the_gain_is_the_difference_of_the_table(finished: Path) -> None:
     ours = accuracy["pretrained, fine-tuned, 2 labels a class"][0]
     scratch = accuracy["from scratch, 2 labels a class"][0]
     assert result["gain_over_scratch"][0] == pytest.approx(ours - scratch)
+    longer = accuracy["from scratch, trained longer, 2 labels a class"][0]
+    assert result["gain_over_longer_scratch"][0] == pytest.approx(ours - longer)
     images = np.array([accuracy[k][0] * 6 for k in accuracy if k.endswith("all labels a class")])
     np.testing.assert_allclose(images, images.round(), atol=1e-9)
 
