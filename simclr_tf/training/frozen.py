@@ -19,9 +19,10 @@ from simclr_tf.models.simclr import SimCLRModel
 from simclr_tf.training.inputs import (
     PREFETCH,
     Batch,
+    Batches,
+    distributed,
     evaluation_batches,
     local_batch_size,
-    untuned,
 )
 
 log = logging.getLogger(__name__)
@@ -133,7 +134,7 @@ def feature_batches(
     batch_size: int,
     seed: int,
     start_step: int,
-) -> tf.distribute.DistributedDataset:
+) -> Batches:
     """Endless training batches of features, in the order that images would have.
 
     Args:
@@ -166,7 +167,6 @@ def feature_batches(
             rows = tf.gather(table, batch["index"])
             return {"features": rows, "label": batch["label"], "index": batch["index"]}
 
-        batches = elements.batch(per_replica, drop_remainder=True).map(gather)
-        return untuned(batches.prefetch(PREFETCH))
+        return elements.batch(per_replica, drop_remainder=True).map(gather).prefetch(PREFETCH)
 
-    return devices.strategy.distribute_datasets_from_function(pipeline)
+    return distributed(devices, pipeline)

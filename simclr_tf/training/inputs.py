@@ -5,7 +5,8 @@ of the augmentation. So a run that goes on from step N sees what it would have s
 of a global batch are the same on one worker or on many.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 import tensorflow as tf
 
@@ -15,18 +16,29 @@ from data_prep.source import PARALLEL_CALLS, Source
 from simclr_tf.distribution import Devices
 
 Batch = dict[str, tf.Tensor]
+Batches: TypeAlias = Iterable[Batch]  # a data set, distributed or not
 
 PREFETCH = 4  # batches
 
 
-def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The same data set without tf.data's tuner.
+def distributed(
+    devices: Devices, pipeline: Callable[[tf.distribute.InputContext], tf.data.Dataset]
+) -> Batches:
+    """A pipeline for the replicas; on a single CPU device the data set itself.
 
-    Letting go of an iterator waits for the tuner, which sleeps for ever longer, up to a minute.
+    Letting go of an iterator waits for tf.data's tuner, which sleeps for ever longer, up to a
+    minute. Data sets go without it here, but those that TensorFlow puts between a pipeline and
+    its replicas, to bring batches to a device, always have one.
     """
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return dataset.with_options(options)
+
+    def untuned(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return pipeline(context).with_options(options)
+
+    if isinstance(devices.strategy, tf.distribute.OneDeviceStrategy) and devices.kind == "CPU":
+        return untuned(tf.distribute.InputContext())
+    return devices.strategy.distribute_datasets_from_function(untuned)
 
 
 def local_batch_size(batch_size: int, devices: Devices, flag: str) -> int:
@@ -44,7 +56,7 @@ def local_batch_size(batch_size: int, devices: Devices, flag: str) -> int:
 
 def training_batches(
     source: Source, views: ViewConfig, devices: Devices, batch_size: int, seed: int, start_step: int
-) -> tf.distribute.DistributedDataset:
+) -> Batches:
     """Endless training batches, from a given step on.
 
     Args:
@@ -82,9 +94,9 @@ def training_batches(
             shard=shard,
         )
         mapped = elements.map(example, num_parallel_calls=PARALLEL_CALLS, deterministic=True)
-        return untuned(mapped.batch(per_replica, drop_remainder=True).prefetch(PREFETCH))
+        return mapped.batch(per_replica, drop_remainder=True).prefetch(PREFETCH)
 
-    return devices.strategy.distribute_datasets_from_function(pipeline)
+    return distributed(devices, pipeline)
 
 
 def evaluation_batches(
@@ -95,7 +107,7 @@ def evaluation_batches(
     seed: int = 0,
     max_steps: int = 0,
     view: Callable[[tf.Tensor, ViewConfig], tf.Tensor] = evaluation_image,
-) -> tuple[tf.distribute.DistributedDataset, int]:
+) -> tuple[Batches, int]:
     """One pass over a source, padded to whole batches.
 
     Args:
@@ -131,9 +143,9 @@ def evaluation_batches(
             lambda _: _padding(batches.element_spec, per_replica)
         )
         rows = steps * devices.num_replicas // context.num_input_pipelines
-        return untuned(batches.concatenate(padding.repeat()).take(rows).prefetch(PREFETCH))
+        return batches.concatenate(padding.repeat()).take(rows).prefetch(PREFETCH)
 
-    return devices.strategy.distribute_datasets_from_function(pipeline), steps
+    return distributed(devices, pipeline), steps
 
 
 def _pad_to(size: int) -> Callable[[Batch], Batch]:

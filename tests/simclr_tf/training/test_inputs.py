@@ -1,33 +1,43 @@
-"""Batches come at once, and an iterator over them is let go at once."""
+"""Who brings batches to the replicas."""
 
-import time
-from pathlib import Path
-
+import numpy as np
 import pytest
+import tensorflow as tf
 
 from data_prep.augment.views import ViewConfig
 from data_prep.scan import scan_folder
 from data_prep.sources import ManifestSource
-from simclr_tf.distribution import connect
+from simclr_tf.distribution import Devices, connect
 from simclr_tf.sections import MachineSettings
-from simclr_tf.training.inputs import training_batches
+from simclr_tf.training.inputs import evaluation_batches, training_batches
 from tests.images import make_folder
 
+VIEWS = ViewConfig(16, 3)
 
-@pytest.mark.slow
-def test_an_iterator_that_ran_for_a_while_is_let_go_at_once(tmp_path: Path) -> None:
-    """With tf.data's tuner the wait grew with the run, up to a minute.
 
-    It looks up 10 ms after the start, then 20 ms later, 40 ms, ...: at 5.1 s, and at 10.2 s.
-    """
-    source = ManifestSource(scan_folder(make_folder(tmp_path)), channels=3)
-    devices = connect(MachineSettings(distribute="one_device"))
-    batches = training_batches(source, ViewConfig(16, 3), devices, 8, seed=0, start_step=0)
-    iterator = iter(batches)
-    began = time.perf_counter()
-    while time.perf_counter() - began < 6:
-        next(iterator)
-        time.sleep(0.01)
-    began = time.perf_counter()
-    del iterator
-    assert time.perf_counter() - began < 2
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> ManifestSource:
+    return ManifestSource(scan_folder(make_folder(tmp_path_factory.mktemp("i"))), channels=3)
+
+
+def one_device() -> Devices:
+    return connect(MachineSettings(distribute="one_device"))
+
+
+def test_on_one_cpu_nothing_waits_for_a_tuner(source: ManifestSource) -> None:
+    """Whoever let go of an iterator with a tuner waited up to a minute for it to look up."""
+    batches = training_batches(source, VIEWS, one_device(), 8, seed=0, start_step=0)
+    passed, _ = evaluation_batches(source, VIEWS, one_device(), 8)
+    for dataset in (batches, passed):
+        assert isinstance(dataset, tf.data.Dataset)
+        assert dataset.options().autotune.enabled is False
+
+
+def test_replicas_get_the_rows_that_one_device_gets(source: ManifestSource) -> None:
+    alone = next(iter(training_batches(source, VIEWS, one_device(), 8, seed=3, start_step=2)))
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    two = Devices(strategy, 0, 1, "CPU")
+    shared = next(iter(training_batches(source, VIEWS, two, 8, seed=3, start_step=2)))
+    for name, value in alone.items():
+        rows = np.concatenate(strategy.experimental_local_results(shared[name]))
+        np.testing.assert_array_equal(rows, value, err_msg=name)
