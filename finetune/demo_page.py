@@ -94,7 +94,8 @@ def _accuracy(demo: Demo, results: Results) -> Section:
         "images and label draws together (pigeonhole bootstrap). With all labels there is one "
         "draw: the interval is over test images alone.",
     )
-    bars = {f"{name}, {labels} a class": i for (name, labels), i in known.items()}
+    amount = {str(few): f"{few} labels a class", "all": "all labels"}
+    bars = {f"{name}, {amount[labels]}": i for (name, labels), i in known.items()}
     classes = len(set(results.test.label.tolist()))
     picture = Picture(
         figures.to_png(figures.accuracy_bars(bars, chance=1 / classes)),
