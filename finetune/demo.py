@@ -4,7 +4,7 @@ What is compared, on test images that no step has seen, over several draws of th
 
 * the features of an untrained network, with a linear probe;
 * the same network trained from scratch on the same labels, for as many steps as ours is
-  fine-tuned, and for as many as it needs;
+  fine-tuned, and for longer;
 * ours: pretrained on the unlabelled images, then a linear probe, and fine-tuned;
 * ours with all labels of the pool.
 """

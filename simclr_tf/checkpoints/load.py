@@ -230,12 +230,16 @@ def _account(
             note = f"{name} {tuple(values[name].shape)}" if adapted else name
             yield Row(key, shape, "adapted" if adapted else "used", note)
         else:
-            head = next(text for scope, text in _HEADS.items() if name.startswith(scope))
             why = "has another shape" if name in variables else "is not in the network"
-            yield Row(key, shape, "unused", f"the {head} {why}")
+            yield Row(key, shape, "unused", f"the {_head_of(name)} {why}")
     for left in stored.left_out:
         yield Row(left.tensor, left.shape, "unused", left.why)
     for name, variable in variables.items():
         if name not in values:
-            head = next(text for scope, text in _HEADS.items() if name.startswith(scope))
-            yield Row(name, tuple(variable.shape), "missing", f"the {head} starts fresh")
+            note = f"the {_head_of(name)} starts fresh"
+            yield Row(name, tuple(variable.shape), "missing", note)
+
+
+def _head_of(name: str) -> str:
+    """The head that a variable belongs to, in words; only heads may be left out."""
+    return next(text for scope, text in _HEADS.items() if name.startswith(scope))

@@ -10,7 +10,7 @@ Five layouts are told apart by what the file itself says:
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -163,7 +163,8 @@ _EXPLANATIONS = (
 )
 
 
-def _explain(keys: Iterator[str] | Mapping[str, Shape]) -> dict[str, str]:
+def _explain(keys: Iterable[str]) -> dict[str, str]:
+    """Why each of these tensors is no weight; an empty text where nobody knows."""
     return {
         key: next((why for pattern, why in _EXPLANATIONS if pattern.search(key)), "")
         for key in keys

@@ -136,22 +136,14 @@ def _class_names(config: RunConfig, manifest: Manifest) -> tuple[str, ...]:
     """The classes that labels are numbered by: a teacher's, or those of the images."""
     data, names = config.data, manifest.class_names
     if config.train.train_mode == "distill":
-        taught = _taught_classes(config.distill.teacher)
-        unknown = set(names) - set(taught)
-        if len(taught) == len(names) and not set(taught) & set(names):
-            return names  # the teacher has only numbers for them
-        if unknown:
-            raise UserError(
-                f"--teacher={config.distill.teacher}: does not know the class {min(unknown)!r}; it "
-                f"knows {', '.join(taught[:12])}"
-            )
-        return taught
+        return _taught_classes(config.distill.teacher, names)
     if data.labels == "random" and not names:
         return tuple(str(i) for i in range(data.num_of_classes))
     return names
 
 
-def _taught_classes(teacher: str) -> tuple[str, ...]:
+def _taught_classes(teacher: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """A teacher's classes; those of the images, or numbers, if it knows only how many they are."""
     from simclr_tf.checkpoints.load import open_checkpoint
 
     checkpoint = open_checkpoint(teacher)
@@ -160,8 +152,16 @@ def _taught_classes(teacher: str) -> tuple[str, ...]:
         raise UserError(
             f"--teacher={teacher}: has no supervised head to learn from; give a fine-tuned network"
         )
-    named = tuple(checkpoint.preprocessing.get("class_names", ()))
-    return named if len(named) == classes else tuple(str(i) for i in range(classes))
+    taught = tuple(checkpoint.preprocessing.get("class_names", ()))
+    if len(taught) != classes:
+        taught = names if len(names) == classes else tuple(str(i) for i in range(classes))
+    unknown = set(names) - set(taught)
+    if unknown:
+        raise UserError(
+            f"--teacher={teacher}: does not know the class {min(unknown)!r}; it knows "
+            f"{', '.join(taught[:12])}"
+        )
+    return taught
 
 
 def _few_labels(part: Manifest, data: DataSettings) -> Manifest:

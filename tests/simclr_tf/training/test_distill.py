@@ -1,6 +1,7 @@
 """Distillation runs: from a teacher, on images with and without labels."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,9 @@ def test_a_teacher_that_cannot_teach_is_refused(
         (tmp_path / "other" / "spots" / file.name).write_bytes(file.read_bytes())
     with pytest.raises(UserError, match="does not know the class 'spots'"):
         run(tmp_path / "b", **common, teacher=str(teacher), image_dir=str(other))
+    for old, new in (("checks", "bars"), ("spots", "rings")):
+        (tmp_path / "other" / old).rename(tmp_path / "other" / new)
+    shutil.copytree(tmp_path / "other" / "bars", tmp_path / "other" / "waves")
+    # As many classes as the teacher has, and none of them.
+    with pytest.raises(UserError, match="does not know the class 'bars'"):
+        run(tmp_path / "c", **common, teacher=str(teacher), image_dir=str(other))
