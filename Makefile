@@ -55,7 +55,7 @@ wheel-check: setup
 
 lock: setup
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra science --universal --python-version 3.11 \
 		--upgrade --quiet --no-header --output-file requirements.lock
 
 clean:

@@ -1,24 +1,33 @@
 """Facts of an image file from its first and last bytes: size, channels, depth, and if it is whole.
 
-The content decides the format, not the file's ending. JPEG and PNG, which make up nearly every
-large folder, are read here directly (some 20 microseconds a file); the rest goes through Pillow
-and tifffile.
+The content decides the format, not the file's ending (but for RAW files, which are declared). JPEG
+and PNG, which make up nearly every large folder, are read here directly (some 20 microseconds a
+file); the rest goes through Pillow, tifffile and `formats`.
 """
 
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import lru_cache
 from typing import BinaryIO
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from data_prep import tiff
 from data_prep.errors import UserError
+from data_prep.formats import arrays
+from data_prep.formats.source import FileSource
+from data_prep.reading import Reading, parse_reading
+from data_prep.tiles import check_inside, parse_box
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"
 _TIFF_STARTS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+_JPEG_START = b"\xff\xd8"
+_PLAIN_STARTS = (_JPEG_START, _PNG_SIGNATURE)
+_AS_IT_IS = Reading()
 _TAIL = 64
 _GREY_MODES = {"1", "L", "LA", "I;16", "I;16B", "I", "F"}
 # Start-of-frame markers; C4, C8 and CC in the same range mean other things.
@@ -27,7 +36,7 @@ _BARE_MARKERS = frozenset(range(0xD0, 0xD8)) | {0x01}
 
 
 class Decoder(IntEnum):
-    """How a file is decoded; all but the last inside the TensorFlow graph."""
+    """How a file is decoded: in the TensorFlow graph, or in Python."""
 
     RASTER = 0
     """8-bit JPEG and PNG, one op."""
@@ -36,6 +45,10 @@ class Decoder(IntEnum):
     BMP = 3
     PYTHON = 4
     """`readers.read_image`."""
+    DECLARED = 5
+    """`readers.read_image` with the record's `reading` and `tile`; arrays always."""
+    JPEG_TILE = 6
+    """A tile of a JPEG, of which no more than needed is decoded in the graph."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +59,7 @@ class Header:
         height: Pixels; the orientation noted in EXIF is not applied, here or anywhere else.
         width: Pixels.
         channels: 1 grey, 3 colour (palettes expanded, alpha dropped), n bands of a TIFF.
-        bits: 8, 16 or 32 a channel.
+        bits: 8, 16 or 32 a channel; 32 after an intensity rule.
         decoder: How to decode the file.
     """
 
@@ -57,39 +70,47 @@ class Header:
     decoder: Decoder
 
 
-def read_header(path: str) -> Header:
+def read_header(path: str, reading: str = "", tile: str = "") -> Header:
     """Reads the header of an image file and checks cheaply that the file is whole.
+
+    Args:
+        path: The file.
+        reading: What is declared of it, as in a manifest.
+        tile: Part that counts, as in a manifest.
 
     Raises:
         UserError: A few words on what is wrong with the file, without its name.
     """
     try:
         with open(path, "rb") as stream:
-            return parse_header(stream)
+            header = parse_header(stream, parse_reading(reading) if reading else _AS_IT_IS, path)
+            if not tile:
+                return header
+            box = parse_box(tile)
+            check_inside(box, header.height, header.width)
+            stream.seek(0)
+            cropped = header.decoder == Decoder.RASTER and stream.read(2) == _JPEG_START
+            decoder = Decoder.JPEG_TILE if cropped else Decoder.DECLARED
+            return replace(header, height=box.height, width=box.width, decoder=decoder)
     except FileNotFoundError:
         raise UserError("no such file") from None
     except OSError as error:
         raise UserError(error.strerror or str(error)) from None
 
 
-def parse_header(stream: BinaryIO) -> Header:
-    """Like `read_header`, from an open file or from bytes in memory."""
+def parse_header(stream: BinaryIO, reading: Reading = _AS_IT_IS, path: str = "") -> Header:
+    """Like `read_header`, from an open file or from bytes in memory; `path` if it has one."""
     size = stream.seek(0, os.SEEK_END)
     if not size:
         raise UserError("empty file")
     stream.seek(0)
     start = stream.read(64)
     try:
-        if start.startswith(b"\xff\xd8"):
-            return _jpeg(stream, size)
-        if start.startswith(_PNG_SIGNATURE):
-            return _png(stream, size)
-        if start.startswith(_TIFF_STARTS):
-            return _tiff(stream)
-        if start.startswith((b"GIF87a", b"GIF89a")):
-            return _gif(stream, size)
-        if start.startswith(b"BM"):
-            return _bmp(stream, size, start)
+        if not start.startswith(_PLAIN_STARTS) or reading.shape:
+            source = path or stream
+            if arrays.holds_array(start, source, reading):
+                return _array(source, reading)
+        header = _picture(stream, size, start, reading)
     except (struct.error, IndexError, EOFError):
         raise UserError("damaged or truncated header") from None
     except (UnidentifiedImageError, SyntaxError):
@@ -98,7 +119,75 @@ def parse_header(stream: BinaryIO) -> Header:
         if error.errno:
             raise
         raise UserError("truncated") from None  # Pillow's way to say so.
-    raise UserError("not a JPEG, PNG, BMP, GIF or TIFF image")
+    if reading is _AS_IT_IS:
+        return header
+    bits = 32 if reading.active_intensity else header.bits
+    return replace(header, bits=bits, decoder=Decoder.DECLARED)
+
+
+def _picture(stream: BinaryIO, size: int, start: bytes, reading: Reading) -> Header:
+    if start.startswith(_TIFF_STARTS):
+        return _tiff(stream, reading)
+    if isinstance(reading.page, int) and reading.page > 0:
+        raise UserError(f"there is no page {reading.page}: the file holds 1")
+    if start.startswith(_JPEG_START):
+        return _jpeg(stream, size)
+    if start.startswith(_PNG_SIGNATURE):
+        return _png(stream, size)
+    if start.startswith((b"GIF87a", b"GIF89a")):
+        return _gif(stream, size)
+    if start.startswith(b"BM"):
+        return _bmp(stream, size, start)
+    raise UserError(
+        "not a JPEG, PNG, BMP, GIF or TIFF image, nor NPY, NPZ, HDF5 or FITS (raw files need"
+        " --raw_shape and --raw_dtype)"
+    )
+
+
+def count_pages(path: str, reading: str = "") -> int:
+    """Images that a file holds: pages of a TIFF, length of axis N of an array, else 1.
+
+    Raises:
+        UserError: As `read_header`.
+    """
+    declared = parse_reading(reading)
+    with open(path, "rb") as stream:
+        start = stream.read(64)
+        if arrays.holds_array(start, path, declared):
+            with arrays.open_array(path, declared) as array:
+                return arrays.count_images(array.shape, declared)
+        stream.seek(0)
+        return tiff.count_pages(stream) if start.startswith(_TIFF_STARTS) else 1
+
+
+@lru_cache(maxsize=256)
+def _shape_on_disk(
+    path: str, stamp: tuple[int, int], reading: Reading
+) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of a stored array; asked once for all images of a stack."""
+    with arrays.open_array(path, reading) as array:
+        return tuple(array.shape), array.dtype
+
+
+def _array(source: FileSource, reading: Reading) -> Header:
+    if isinstance(source, str):
+        status = os.stat(source)
+        stamp = status.st_mtime_ns, status.st_size
+        shape, kind = _shape_on_disk(source, stamp, replace(reading, page=None))
+    else:
+        with arrays.open_array(source, reading) as array:
+            shape, kind = tuple(array.shape), array.dtype
+    height, width, channels = arrays.image_size(shape, reading)
+    if reading.active_intensity:
+        bits = 32
+    elif kind.kind == "i":
+        raise UserError(
+            f"holds {kind.name} values, which have no natural range: give --intensity=minmax,"
+            " percentile, ..."
+        )
+    else:
+        bits = {1: 8, 2: 16}.get(kind.itemsize, 32) if kind.kind in "ub" else 32
+    return Header(height, width, channels, bits, Decoder.DECLARED)
 
 
 def _tail(stream: BinaryIO, size: int) -> bytes:
@@ -212,7 +301,7 @@ def _bmp(stream: BinaryIO, size: int, start: bytes) -> Header:
     return Header(height, width, channels, 8, Decoder.BMP if in_graph else Decoder.PYTHON)
 
 
-def _tiff(stream: BinaryIO) -> Header:
+def _tiff(stream: BinaryIO, reading: Reading) -> Header:
     stream.seek(0)
-    layout = tiff.read_layout(stream)
+    layout = tiff.read_layout(stream, reading.page)
     return Header(layout.height, layout.width, layout.channels, layout.bits, Decoder.PYTHON)

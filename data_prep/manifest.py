@@ -1,7 +1,8 @@
 """Which images belong to a data set, and what is known of each: the one table behind every source.
 
-A manifest is a CSV file with the columns `path, label, split, group, case, target`; only `path` is
-required. Order matters: the position of a record is the index of its example everywhere else.
+A manifest is a CSV file with the columns `path, label, split, group, case, target` and, where they
+are used, `tile, reading, sha256`; only `path` is required. Order matters: the position of a record
+is the index of its example everywhere else.
 """
 
 import csv
@@ -19,6 +20,7 @@ import numpy as np
 
 from data_prep.errors import UserError
 from data_prep.files import write_text
+from data_prep.reading import parse_reading
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -53,6 +55,10 @@ class Record:
         group: Images of one group (specimen, field of view) are never torn between splits.
         case: Sub-population, such as an instrument setting.
         target: File of the image to predict, for paired data.
+        tile: Part of the picture that the record stands for, `x,y,width,height` in pixels; the
+            tiles of one picture are never torn between splits.
+        reading: How the file becomes an image: page, axes, intensity rule; see `reading`.
+        sha256: Hash of the file's bytes, in hexadecimal.
     """
 
     path: str
@@ -61,10 +67,14 @@ class Record:
     group: str = ""
     case: str = ""
     target: str = ""
+    tile: str = ""
+    reading: str = ""
+    sha256: str = ""
 
 
 COLUMNS = tuple(field.name for field in fields(Record))
-_values = attrgetter(*COLUMNS)
+_BASIC = COLUMNS[:6]
+_basic_values = attrgetter(*_BASIC)
 
 
 @dataclass(frozen=True)
@@ -116,6 +126,16 @@ class Manifest:
         base = os.path.abspath(self.root)
         return [os.path.normpath(os.path.join(base, record.path)) for record in self.records]
 
+    def pictures(self) -> list[tuple[str, str]]:
+        """File, and page in it, of every record: what the tiles of one picture have in common.
+
+        The images of a stack in one file are pictures of their own.
+        """
+        return [
+            (file, _page(record.reading))
+            for file, record in zip(self.files(), self.records, strict=True)
+        ]
+
     def label_indices(self, class_names: Sequence[str]) -> np.ndarray:
         """Position of every label in `class_names`: int64 [n], -1 where there is no label.
 
@@ -135,14 +155,17 @@ class Manifest:
         """Hash of the content, the same wherever the images lie.
 
         Paths count relative to the deepest folder that holds all images, so a copy of the folder
-        elsewhere, or a manifest saved and loaded again, has the same hash.
+        elsewhere, or a manifest saved and loaded again, has the same hash. The hashes of the files
+        do not count: they are known or not.
         """
         files = self.files()
         common = os.path.commonpath([os.path.dirname(file) for file in files]) if files else ""
         digest = hashlib.sha256()
         for record, file in zip(self.records, files, strict=True):
             relative = file[len(common) :].replace(os.sep, "/").lstrip("/")
-            row = (relative, *_values(record)[1:])
+            row = (relative, *_basic_values(record)[1:])
+            if record.tile or record.reading:
+                row += (record.tile, record.reading)
             digest.update("\x1f".join(row).encode() + b"\n")
         return digest.hexdigest()
 
@@ -174,9 +197,11 @@ class Manifest:
         keep = os.path.abspath(self.root) == folder
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        columns = [c for c in COLUMNS if c in _BASIC or any(getattr(r, c) for r in self.records)]
+        writer.writerow(columns)
+        values = attrgetter(*columns)
         for record, file in zip(self.records, self.files(), strict=True):
-            writer.writerow([record.path if keep else file, *_values(record)[1:]])
+            writer.writerow([record.path if keep else file, *values(record)[1:]])
         os.makedirs(folder, exist_ok=True)
         write_text(destination, text.getvalue())
 
@@ -234,14 +259,32 @@ def _check_records(manifest: Manifest, source: str) -> None:
             f"{source}: {missing} of {len(manifest)} images have no split; fill the column for all"
             " of them or for none"
         )
-    seen: dict[str, str] = {}
-    for record, file in zip(manifest.records, manifest.files(), strict=True):
-        before = seen.setdefault(file, record.split)
+    pictures = manifest.pictures()
+    splits: dict[tuple[str, str], str] = {}
+    for record, picture in zip(manifest.records, pictures, strict=True):
+        before = splits.setdefault(picture, record.split)
         if before != record.split:
-            raise UserError(f"{source}: {file} is in two splits, {before} and {record.split}")
-    if len(seen) < len(manifest):
-        twice = next(file for file, number in Counter(manifest.files()).items() if number > 1)
-        raise UserError(f"{source}: {twice} is listed twice")
+            what = "tiles of one picture are" if record.tile else "is"
+            raise UserError(
+                f"{source}: {_named(picture)} {what} in two splits, {before} and {record.split}"
+            )
+    if len(splits) == len(manifest):
+        return
+    tiles = ((*picture, r.tile) for picture, r in zip(pictures, manifest.records, strict=True))
+    (file, page, tile), number = Counter(tiles).most_common(1)[0]
+    if number > 1:
+        what = f", tile {tile}," if tile else ""
+        raise UserError(f"{source}: {_named((file, page))}{what} is listed twice")
+
+
+def _page(reading: str) -> str:
+    page = parse_reading(reading).page if reading else None
+    return "" if page is None else str(page)
+
+
+def _named(picture: tuple[str, str]) -> str:
+    file, page = picture
+    return f"{file}, page {page}," if page else file
 
 
 def _some(names: Sequence[str], limit: int = 5) -> str:

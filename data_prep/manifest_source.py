@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 import tensorflow as tf
 
-from data_prep.decoding import decode_bytes
+from data_prep.decoding import decode_file
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest
-from data_prep.order import ordered_elements
+from data_prep.order import Sampler, ordered_elements
 from data_prep.pixel_cache import PixelCache
 from data_prep.scan import image_facts
 from data_prep.source import PARALLEL_CALLS, Element, Source, random_labels, resolve_channels
@@ -33,6 +33,7 @@ class ManifestSource(Source):
     Attributes:
         manifest: The manifest; `index` is a position in it.
         cached: Whether decoded images are kept in memory.
+        sampler: Which image comes when in training, if not all in turn; see `ordered_elements`.
     """
 
     def __init__(
@@ -66,6 +67,10 @@ class ManifestSource(Source):
         self.image_dtype = tf.uint8 if facts.bits == 8 else tf.float32
         self._files = manifest.files()
         self._decoders = facts.survey.decoder
+        self._declared = {
+            name: [getattr(record, name) for record in manifest.records]
+            for name in ("reading", "tile")
+        }
         self._present = tuple(np.unique(self._decoders).tolist())
         self._labels = manifest.label_indices(self.class_names)
         self._random_labels = labels == "random"
@@ -74,6 +79,7 @@ class ManifestSource(Source):
         self._decoded_bytes = facts.total_pixels * self.channels * self.image_dtype.size
         self.cached = cache == "true" or (cache == "auto" and self._decoded_bytes <= CACHE_BUDGET)
         self._cache: PixelCache | None = None
+        self.sampler: Sampler | None = None
         self._lock = threading.Lock()
         self.identity = self._identity()
 
@@ -105,16 +111,21 @@ class ManifestSource(Source):
             start=start,
             batch_size=batch_size,
             shard=shard,
+            sampler=self.sampler,
         )
 
     def _columns(self, seed: int) -> dict[str, tf.Tensor]:
         with tf.device("CPU:0"):
             columns = {"label": tf.constant(self.labels(seed))}
-            if not self.cached:
-                columns["path"] = tf.constant(self._files)
-                if len(self._present) > 1:
-                    columns["decoder"] = tf.constant(self._decoders)
-        return columns
+            return columns if self.cached else columns | self._file_columns()
+
+    def _file_columns(self) -> dict[str, tf.Tensor]:
+        """What decoding needs to know of every image."""
+        columns = {"path": tf.constant(self._files)}
+        if len(self._present) > 1:
+            columns["decoder"] = tf.constant(self._decoders)
+        used = {name: texts for name, texts in self._declared.items() if any(texts)}
+        return columns | {name: tf.constant(texts) for name, texts in used.items()}
 
     def labels(self, seed: int = 0) -> np.ndarray:
         """Labels by index, int64 [num_examples]; the seed matters for random labels only."""
@@ -127,20 +138,26 @@ class ManifestSource(Source):
         """See `Source.decode`."""
         if self.cached:
             return self._filled_cache().image(element["index"])
-        contents = tf.io.read_file(element["path"])
-        return self._decode(contents, element.get("decoder", tf.constant(self._present[0])))
+        return self._decode(element)
 
-    def _decode(self, contents: tf.Tensor, decoder: tf.Tensor) -> tf.Tensor:
-        return decode_bytes(contents, decoder, self._present, self.channels, self.image_dtype)
+    def _decode(self, element: Element) -> tf.Tensor:
+        return decode_file(
+            element["path"],
+            element.get("decoder", tf.constant(self._present[0])),
+            self._present,
+            self.channels,
+            self.image_dtype,
+            element.get("reading", ""),
+            element.get("tile", ""),
+        )
 
     def _filled_cache(self) -> PixelCache:
         with self._lock, tf.init_scope(), tf.device("CPU:0"):
             if self._cache is None:
                 size = self._decoded_bytes / 2**20
                 _LOGGER.info("decoding %d images into memory, %.0f MiB", self.num_examples, size)
-                files = tf.constant(self._files), tf.constant(self._decoders)
-                images = tf.data.Dataset.from_tensor_slices(files).map(
-                    lambda file, decoder: self._decode(tf.io.read_file(file), decoder),
+                images = tf.data.Dataset.from_tensor_slices(self._file_columns()).map(
+                    tf.autograph.experimental.do_not_convert(self._decode),
                     num_parallel_calls=PARALLEL_CALLS,
                     deterministic=True,
                 )
@@ -154,10 +171,11 @@ class ManifestSource(Source):
 
     def diagnose(self) -> UserError | None:
         """See `Source.diagnose`."""
+        with tf.device("CPU:0"):
+            columns = self._file_columns()
 
         def decode(index: int) -> None:
             with tf.device("CPU:0"):
-                decoder = tf.constant(self._decoders[index])
-                self._decode(tf.io.read_file(self._files[index]), decoder)
+                self._decode({name: values[index] for name, values in columns.items()})
 
         return find_undecodable(self._files, decode)

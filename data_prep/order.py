@@ -6,7 +6,8 @@ example. So nothing has to be stored, any position can be reached at once, and a
 and goes on sees what it would have seen.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +16,8 @@ from data_prep.errors import UserError
 
 # With the default of 4 rounds the permutations of very small sets are not equally likely.
 _ROUNDS = 16
+# (positions [m], seed) -> (examples [m], how often each has been seen before [m]), int64.
+Sampler: TypeAlias = Callable[[tf.Tensor, int | tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
@@ -77,6 +80,7 @@ def ordered_elements(
     start: int,
     batch_size: int,
     shard: tuple[int, int],
+    sampler: Sampler | None = None,
 ) -> tf.data.Dataset:
     """Elements in their order, with what the columns hold for each.
 
@@ -88,6 +92,8 @@ def ordered_elements(
         start: Examples consumed so far by all workers, a multiple of `batch_size`.
         batch_size: Examples a step over all workers.
         shard: This worker and the number of workers; each sees its rows of every batch.
+        sampler: Which example comes at which position of a shuffled run, and in which epoch of its
+            own; None = all in turn, in another order each epoch.
 
     Returns:
         Scalars `index`, `epoch` and one for each column.
@@ -100,8 +106,11 @@ def ordered_elements(
         first = step * batch_size + worker * rows
         if shuffle:
             position = first + tf.range(rows, dtype=tf.int64)
-            index = shuffled_index(position, seed, num_examples)
-            epoch = position // num_examples
+            if sampler is None:
+                index = shuffled_index(position, seed, num_examples)
+                epoch = position // num_examples
+            else:
+                index, epoch = sampler(position, seed)
         else:
             last = tf.minimum(first + rows, num_examples)
             index = tf.range(tf.minimum(first, last), last)

@@ -16,18 +16,25 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from data_prep.errors import UserError
+from data_prep.formats.arrays import ARRAY_SUFFIXES
+from data_prep.formats.raw import SUFFIXES as RAW_SUFFIXES
 from data_prep.manifest import SPLITS, Manifest, Record, canonical_split
+from data_prep.reading import parse_reading
 from data_prep.survey import Survey, survey, unusable
 
 _LOGGER = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .bmp .dib .gif .tif .tiff".split())
+IMAGE_SUFFIXES = (
+    *".jpg .jpeg .jpe .jfif .png .bmp .dib .gif .tif .tiff".split(),
+    *ARRAY_SUFFIXES,
+)
+"""Endings of image files; `.raw`, `.bin` and `.dat` count where their shape is declared."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +60,15 @@ class ImageFacts:
     survey: Survey = field(repr=False, compare=False)
 
 
-def scan_folder(image_dir: str | os.PathLike[str], *, skip_unreadable: bool = False) -> Manifest:
+def scan_folder(
+    image_dir: str | os.PathLike[str], *, skip_unreadable: bool = False, reading: str = ""
+) -> Manifest:
     """Makes the manifest of a folder of images; records are ordered by split, class and name.
 
     Args:
         image_dir: The folder, laid out as the module's text says.
         skip_unreadable: Leave out images that cannot be read (logged) instead of raising.
+        reading: What is declared of all files, as in a manifest.
 
     Returns:
         A manifest with `root` = the folder's absolute path, labels and splits where there are any.
@@ -67,19 +77,32 @@ def scan_folder(image_dir: str | os.PathLike[str], *, skip_unreadable: bool = Fa
         UserError: No such folder, no images in it, split folders beside other images, an image in
             two splits, or unreadable images.
     """
+    listed = list_folder(image_dir, reading=reading)
+    manifest = check_images(listed, skip_unreadable=skip_unreadable)
+    _log_gaps(manifest)
+    return manifest
+
+
+def list_folder(image_dir: str | os.PathLike[str], *, reading: str = "") -> Manifest:
+    """Like `scan_folder`, by the names alone: no file is opened, so unreadable ones are listed too.
+
+    Raises:
+        UserError: No such folder, no images in it, or split folders beside other images.
+    """
     root = os.path.abspath(os.path.expanduser(image_dir))
     if not os.path.isdir(root):
         what = "is a file, not a folder" if os.path.isfile(root) else "not found"
         raise UserError(f"image folder {what}: {root}")
-    tree = _Tree(root)
+    raw = bool(reading) and bool(parse_reading(reading).shape)
+    tree = _Tree(root, IMAGE_SUFFIXES + tuple(sorted(RAW_SUFFIXES)) * raw)
     records = list(_split_records(tree))
+    if reading:
+        records = [replace(record, reading=reading) for record in records]
     if not records:
         raise UserError(_nothing_found(tree))
     if tree.ignored:
         _LOGGER.info("%s: %d files are no images (%s)", root, tree.ignored.total(), tree.others())
-    manifest = check_images(Manifest(tuple(records), root), skip_unreadable=skip_unreadable)
-    _log_gaps(manifest)
-    return manifest
+    return Manifest(tuple(records), root)
 
 
 def check_images(manifest: Manifest, *, skip_unreadable: bool = False) -> Manifest:
@@ -94,7 +117,7 @@ def check_images(manifest: Manifest, *, skip_unreadable: bool = False) -> Manife
         UserError: Unreadable images, or a file that is in two splits by way of a link.
     """
     files = manifest.files()
-    found = survey(files)
+    found = _survey(manifest, files)
     _check_links(manifest, files, found)
     if not found.problems:
         return manifest
@@ -114,7 +137,7 @@ def image_facts(manifest: Manifest) -> ImageFacts:
         UserError: Unreadable images, or images whose channels do not go together.
     """
     files = manifest.files()
-    found = survey(files)
+    found = _survey(manifest, files)
     if found.problems:
         raise unusable(files, found.problems)
     return ImageFacts(
@@ -126,6 +149,11 @@ def image_facts(manifest: Manifest) -> ImageFacts:
         extensions=tuple(sorted({os.path.splitext(file)[1].lower() for file in files})),
         survey=found,
     )
+
+
+def _survey(manifest: Manifest, files: list[str]) -> Survey:
+    readings = [record.reading for record in manifest.records]
+    return survey(files, readings, [record.tile for record in manifest.records])
 
 
 def _common_channels(channels: np.ndarray, files: list[str]) -> int:
@@ -143,8 +171,9 @@ def _common_channels(channels: np.ndarray, files: list[str]) -> int:
 class _Tree:
     """Image files below a folder, sorted; counts what it leaves out."""
 
-    def __init__(self, root: str):
+    def __init__(self, root: str, suffixes: tuple[str, ...] = IMAGE_SUFFIXES):
         self.root = root
+        self.suffixes = suffixes
         self._ignored: dict[str, Counter[str]] = {}
 
     def children(self, folder: str) -> tuple[list[str], list[str]]:
@@ -158,7 +187,7 @@ class _Tree:
                 _check_name(entry)
                 if entry.is_dir():
                     folders.append(entry.name)
-                elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+                elif entry.name.lower().endswith(self.suffixes):
                     images.append(entry.name)
                 else:
                     ignored[os.path.splitext(entry.name)[1].lower() or "no ending"] += 1
@@ -250,7 +279,7 @@ def _labelled(tree: _Tree, folder: str, split: str) -> Iterator[Record]:
 
 
 def _nothing_found(tree: _Tree) -> str:
-    wanted = ", ".join(sorted(IMAGE_SUFFIXES))
+    wanted = ", ".join(sorted(tree.suffixes))
     seen = f"; there are other files: {tree.others()}" if tree.ignored else ""
     return f"no images ({wanted}) in {tree.root}{seen}"
 
@@ -263,17 +292,19 @@ def _check_links(manifest: Manifest, files: list[str], found: Survey) -> None:
         & (np.diff(found.device[order]) == 0)
         & (found.inode[order][1:] != 0)
     )
-    for one, other in zip(order[same], order[same + 1], strict=True):
+    pairs = zip(order[same].tolist(), order[same + 1].tolist(), strict=True)
+    links = [(one, other) for one, other in pairs if files[one] != files[other]]
+    for one, other in links:
         splits = manifest.records[one].split, manifest.records[other].split
         if splits[0] != splits[1]:
             raise UserError(
                 f"one image is in two splits by a link: {files[one]} and {files[other]}"
             )
-    if len(same):
+    if links:
         _LOGGER.warning(
             "%d images are links to other images of the set, such as %s",
-            len(same),
-            files[order[same[0]]],
+            len(links),
+            files[links[0][0]],
         )
 
 

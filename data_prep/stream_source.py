@@ -30,8 +30,13 @@ class StreamSource(Source):
     _random_labels: bool = False
 
     @abstractmethod
-    def _records(self) -> tf.data.Dataset:
-        """All records in order: dictionaries of `encoded`, `label` and perhaps `decoder`."""
+    def _records(self, key: tf.Tensor | None = None) -> tf.data.Dataset:
+        """All records: dictionaries of `index`, `encoded`, `label` and perhaps `decoder`.
+
+        Args:
+            key: uint32 [3]; what may be read in any order, such as files, comes in one that is a
+                function of the key. None = as it is stored.
+        """
 
     def _set_shuffle_buffer(self, encoded_bytes: int) -> None:
         mean = max(1, encoded_bytes // self.num_examples)
@@ -60,7 +65,7 @@ class StreamSource(Source):
             stream = epochs.flat_map(no_autograph(lambda epoch: self._epoch(epoch, seed)))
             stream = stream.skip(start % count)
         else:
-            stream = self._numbered(tf.constant(0, tf.int64)).skip(start)
+            stream = self._of_epoch(tf.constant(0, tf.int64)).skip(start)
         worker, workers = shard
         rows = batch_size // workers
         if workers > 1:
@@ -68,23 +73,28 @@ class StreamSource(Source):
                 no_autograph(lambda position, _: position % batch_size // rows == worker)
             )
             stream = stream.map(no_autograph(lambda _, element: element))
-        if self._random_labels:
-            with tf.device("CPU:0"):
-                drawn = tf.constant(random_labels(seed, count, len(self.class_names)))
-            stream = stream.map(no_autograph(lambda e: {**e, "label": drawn[e["index"]]}))
-        return stream
+        return self._with_random_labels(stream, seed)
 
-    def _numbered(self, epoch: tf.Tensor) -> tf.data.Dataset:
-        def element(index: tf.Tensor, record: Element) -> Element:
-            return {"index": index, "epoch": epoch, **record}
+    def _with_random_labels(self, elements: tf.data.Dataset, seed: int) -> tf.data.Dataset:
+        """The elements, with other labels if the source draws them."""
+        if not self._random_labels:
+            return elements
+        with tf.device("CPU:0"):
+            drawn = tf.constant(random_labels(seed, self.num_examples, len(self.class_names)))
+        return elements.map(
+            tf.autograph.experimental.do_not_convert(lambda e: {**e, "label": drawn[e["index"]]})
+        )
 
-        return self._records().enumerate().map(tf.autograph.experimental.do_not_convert(element))
+    def _of_epoch(self, epoch: tf.Tensor, key: tf.Tensor | None = None) -> tf.data.Dataset:
+        return self._records(key).map(
+            tf.autograph.experimental.do_not_convert(lambda record: {"epoch": epoch, **record})
+        )
 
     def _epoch(self, epoch: tf.Tensor, seed: int) -> tf.data.Dataset:
         # tf.data mixes the program's global seed into every shuffle; the order must not hang on it.
         tf.compat.v1.get_default_graph().seed = 1
         words = shuffle_key(tf.constant(seed, tf.int64), epoch)
-        return self._numbered(epoch).shuffle(
+        return self._of_epoch(epoch, words).shuffle(
             self.shuffle_buffer, seed=tf.cast(words[0], tf.int64), reshuffle_each_iteration=False
         )
 
@@ -98,14 +108,21 @@ class StreamSource(Source):
 
     def diagnose(self) -> UserError | None:
         """See `Source.diagnose`."""
-        for number, record in enumerate(self._records()):
-            try:
-                self.decode(record)
-            except tf.errors.OpError as error:
-                return UserError(
-                    f"record {number} in {self._name()} cannot be decoded: {in_short(error)}"
-                )
+        try:
+            for record in self._records():
+                try:
+                    self.decode(record)
+                except tf.errors.OpError as error:
+                    return UserError(
+                        f"{self._record_name(record)} in {self._name()} cannot be decoded:"
+                        f" {in_short(error)}"
+                    )
+        except tf.errors.OpError as error:
+            return UserError(f"{self._name()} cannot be read: {in_short(error)}")
         return None
+
+    def _record_name(self, record: Element) -> str:
+        return f"record {int(record['index'])}"
 
     @abstractmethod
     def _name(self) -> str:

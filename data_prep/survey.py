@@ -24,7 +24,7 @@ class Survey:
         height: int32, pixels.
         width: int32, pixels.
         channels: int32, 1 grey, 3 colour, or bands.
-        bits: int32, 8, 16 or 32 a channel.
+        bits: int32, 8, 16 or 32 a channel; 32 after an intensity rule.
         decoder: int32, `headers.Decoder`.
         device: int64, with `inode` the identity of the file on disk (links share it).
         inode: int64; 0 where the file system has none.
@@ -41,8 +41,22 @@ class Survey:
     problems: dict[int, str]
 
 
-def survey(files: Sequence[str]) -> Survey:
-    """Reads the headers of all files with several threads (waiting for disks overlaps)."""
+def survey(files: Sequence[str], readings: Sequence[str] = (), tiles: Sequence[str] = ()) -> Survey:
+    """Reads the headers of all files with several threads (waiting for disks overlaps).
+
+    Args:
+        files: File names.
+        readings: What is declared of each, as in a manifest; none if empty.
+        tiles: The part of each that counts, as in a manifest; all if empty.
+    """
+    if any(readings) or any(tiles):
+        declared = list(zip(files, readings or [""] * len(files), tiles or [""] * len(files),
+                            strict=True))  # fmt: skip
+        return _survey(declared)
+    return _survey([(file, "", "") for file in files])
+
+
+def _survey(files: Sequence[tuple[str, str, str]]) -> Survey:
     facts = np.zeros((7, len(files)), dtype=np.int64)
     problems: dict[int, str] = {}
     starts = range(0, len(files), _CHUNK)
@@ -59,10 +73,10 @@ def survey(files: Sequence[str]) -> Survey:
     return Survey(height, width, channels, bits, decoder, device, inode, problems)
 
 
-def _read(files: Sequence[str]) -> Iterator[str | tuple[int, ...]]:
-    for file in files:
+def _read(files: Sequence[tuple[str, str, str]]) -> Iterator[str | tuple[int, ...]]:
+    for file, reading, tile in files:
         try:
-            header = read_header(file)
+            header = read_header(file, reading, tile)
             status = os.stat(file)
         except UserError as error:
             yield str(error)
@@ -116,7 +130,7 @@ def find_undecodable(files: Sequence[str], decode: Callable[[int], object]) -> U
         try:
             decode(index)
         except Exception as error:  # Whatever it is, it is the answer.
-            return in_short(error)
+            return in_short(error).removeprefix(f"{files[index]}: ")
         return None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -69,7 +69,7 @@ class TFDSSource(StreamSource):
         parts = (info.full_name, split, self.num_examples, self.channels, labels)
         self.identity = hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()
 
-    def _records(self) -> tf.data.Dataset:
+    def _records(self, key: tf.Tensor | None = None) -> tf.data.Dataset:
         import tensorflow_datasets as tfds
 
         wanted = {"image": True} | ({"label": True} if self._has_label else {})
@@ -81,11 +81,11 @@ class TFDSSource(StreamSource):
             split=self.split, shuffle_files=False, decoders=decoders, read_config=config
         )
 
-        def rename(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        def rename(index: tf.Tensor, record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             label = tf.cast(record.get("label", -1), tf.int64)
-            return {"encoded": record["image"], "label": label}
+            return {"index": index, "encoded": record["image"], "label": label}
 
-        return records.map(tf.autograph.experimental.do_not_convert(rename))
+        return records.enumerate().map(tf.autograph.experimental.do_not_convert(rename))
 
     def _name(self) -> str:
         return f"{self._builder.info.full_name} of split {self.split}"

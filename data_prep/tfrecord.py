@@ -1,48 +1,63 @@
-"""Image sets as TFRecord shards: few large files instead of many small ones.
+"""What a set of TFRecord shards says of itself, and whether its files are still what was written.
 
-Each record is a tf.train.Example with the customary keys `image/encoded` (the file, byte for
-byte), `image/filename`, `image/class/label` and `image/class/text`, and `image/decoder` (how to
-decode it). A file `dataset.json` beside the shards holds what a reader must know first.
+A set is a folder of shards with a file `dataset.json` beside them that holds what a reader must
+know first: classes, splits, and of every shard its records, bytes and SHA-256. Each record is a
+`tf.train.Example` with the customary keys (`image/encoded`, `image/class/label`, ...; see
+`tfrecord_writer`).
 """
 
 import json
 import os
-import shutil
-import tempfile
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import tensorflow as tf
-
+from data_prep.declaration import Declaration
 from data_prep.errors import UserError
-from data_prep.files import write_text
-from data_prep.manifest import Manifest
-from data_prep.scan import image_facts
+from data_prep.files import file_sha256
 
 FACTS_FILE = "dataset.json"
 ALL = "all"
 """Name of the only split of a set without splits."""
 
-_FORMAT = "simclr-tf image shards 1"
+FORMAT = "simclr-tf image shards 2"
+_HASHING_THREADS = min(4, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
-class ShardFacts:
+class Shard:
+    """One file.
+
+    Attributes:
+        file: Its name in the folder.
+        num_examples: Records in it.
+        num_bytes: Its size.
+        sha256: Hash of its bytes, in hexadecimal.
+    """
+
+    file: str
+    num_examples: int
+    num_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class SplitFacts:
     """What one split of a sharded set holds.
 
     Attributes:
-        files: Names of the shards, in order.
+        shards: Its files, in order.
         num_examples: Records in all of them.
-        encoded_bytes: Size of the encoded images.
+        encoded_bytes: Size of all records.
         channels: 1, 3 or n.
         bits: 8, 16 or 32.
         decoders: The `headers.Decoder` values that occur.
-        sha256: Hash of the manifest the shards were made from.
+        sha256: Hash of the manifest of the split.
     """
 
-    files: tuple[str, ...]
+    shards: tuple[Shard, ...]
     num_examples: int
     encoded_bytes: int
     channels: int
@@ -50,100 +65,45 @@ class ShardFacts:
     decoders: tuple[int, ...]
     sha256: str
 
-
-def write_shards(
-    manifest: Manifest, output_dir: str | os.PathLike[str], num_shards: int
-) -> dict[str, ShardFacts]:
-    """Writes the images of a manifest as shards, whole or not at all.
-
-    The records of a split are written in a fixed mixed order, so that a shuffle buffer smaller
-    than the set sees all classes.
-
-    Args:
-        manifest: The images; each split gets shards of its own.
-        output_dir: A folder that does not exist yet, or is empty.
-        num_shards: Shards a split; no more than it has images.
-
-    Returns:
-        The facts of every split (`all` if the manifest has none).
-
-    Raises:
-        UserError: The folder is in use, too many shards, or unreadable images.
-    """
-    target = Path(output_dir).expanduser().absolute()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target} exists and is not empty; give a new folder")
-    splits = {name: manifest.split(name) for name in manifest.splits} or {ALL: manifest}
-    for name, part in splits.items():
-        if not 1 <= num_shards <= len(part):
-            raise UserError(f"{len(part)} images of split {name} do not fill {num_shards} shards")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        facts = {
-            name: _write_split(part, manifest.class_names, temporary, name, num_shards)
-            for name, part in splits.items()
-        }
-        content = {
-            "format": _FORMAT,
-            "class_names": manifest.class_names,
-            "splits": {name: asdict(part) for name, part in facts.items()},
-        }
-        write_text(temporary / FACTS_FILE, json.dumps(content, indent=1, ensure_ascii=False))
-        temporary.chmod(0o755)
-        temporary.replace(target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    return facts
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the shards, in order."""
+        return tuple(shard.file for shard in self.shards)
 
 
-def _write_split(
-    manifest: Manifest, class_names: tuple[str, ...], folder: Path, split: str, num_shards: int
-) -> ShardFacts:
-    facts = image_facts(manifest)
-    files, labels = manifest.files(), manifest.label_indices(class_names)
-    names = [f"{split}-{shard:05d}-of-{num_shards:05d}.tfrecord" for shard in range(num_shards)]
-    order = np.random.default_rng(0).permutation(len(manifest))
-    size = 0
-    for name, part in zip(names, np.array_split(order, num_shards), strict=True):
-        with tf.io.TFRecordWriter(str(folder / name)) as writer:
-            for index in part:
-                encoded = Path(files[index]).read_bytes()
-                size += len(encoded)
-                record = manifest.records[index]
-                decoder = int(facts.survey.decoder[index])
-                example = _example(encoded, record.path, int(labels[index]), record.label, decoder)
-                writer.write(example.SerializeToString())
-    decoders = tuple(np.unique(facts.survey.decoder).tolist())
-    return ShardFacts(
-        tuple(names), len(manifest), size, facts.channels, facts.bits, decoders, manifest.sha256()
-    )
-
-
-def _example(encoded: bytes, path: str, label: int, text: str, decoder: int) -> Any:
-    def strings(value: bytes) -> Any:
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-
-    def integer(value: int) -> Any:
-        return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-
-    feature = {
-        "image/encoded": strings(encoded),
-        "image/filename": strings(path.encode()),
-        "image/class/label": integer(label),
-        "image/class/text": strings(text.encode()),
-        "image/decoder": integer(decoder),
-    }
-    return tf.train.Example(features=tf.train.Features(feature=feature))
-
-
-def read_facts(folder: str | os.PathLike[str]) -> tuple[tuple[str, ...], dict[str, ShardFacts]]:
+def read_facts(folder: str | os.PathLike[str]) -> tuple[tuple[str, ...], dict[str, SplitFacts]]:
     """Class names and the facts of every split of a sharded set.
 
     Raises:
         UserError: No such set, or one that another program wrote.
     """
+    content = _read(folder)
+    try:
+        splits = {name: _split_facts(part) for name, part in content["splits"].items()}
+        return tuple(content["class_names"]), splits
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{FACTS_FILE} in {folder} is damaged: {error!r}") from None
+
+
+def read_declaration(folder: str | os.PathLike[str]) -> Declaration:
+    """How the files were read that the images were made from, and new ones are to be read.
+
+    Raises:
+        UserError: No such set, or its images were made by different rules.
+    """
+    declared = _read(folder).get("reading")
+    if declared is None:
+        raise UserError(
+            f"the shards in {folder} were made by different intensity rules, so nobody could tell"
+            " how to read new images; write them by one rule"
+        )
+    try:
+        return Declaration(**declared)
+    except TypeError as error:
+        raise UserError(f"{FACTS_FILE} in {folder} is damaged: {error}") from None
+
+
+def _read(folder: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(folder).expanduser() / FACTS_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -151,14 +111,79 @@ def read_facts(folder: str | os.PathLike[str]) -> tuple[tuple[str, ...], dict[st
         raise UserError(f"no image shards in {path.parent}: {FACTS_FILE} is missing") from None
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from None
-    if content.get("format") != _FORMAT:
-        raise UserError(f"{path} is of another format than {_FORMAT!r}")
-    splits = {
-        name: ShardFacts(**{key: _tuple(value) for key, value in part.items()})
-        for name, part in content["splits"].items()
-    }
-    return tuple(content["class_names"]), splits
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(
+            f"{path} is of another format than {FORMAT!r}; write the shards anew with"
+            " simclr-tfrecord"
+        )
+    return content
 
 
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _split_facts(part: dict[str, Any]) -> SplitFacts:
+    values = {field.name: part[field.name] for field in fields(SplitFacts)}
+    values["shards"] = tuple(Shard(**shard) for shard in values["shards"])
+    values = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    return SplitFacts(**values)
+
+
+def wrong_sizes(folder: str | os.PathLike[str], shards: tuple[Shard, ...]) -> dict[str, str]:
+    """Shards that are missing or of another size than was written: name -> what is wrong.
+
+    Cheap: nothing is read.
+    """
+    problems = {}
+    for shard in shards:
+        try:
+            size = os.stat(os.path.join(folder, shard.file)).st_size
+        except FileNotFoundError:
+            problems[shard.file] = "missing"
+            continue
+        if size != shard.num_bytes:
+            problems[shard.file] = f"{size} bytes instead of {shard.num_bytes}"
+    return problems
+
+
+def damaged_shards(
+    folder: str | os.PathLike[str],
+    shards: tuple[Shard, ...],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, str]:
+    """Reads shards again and compares them with their checksums.
+
+    Args:
+        folder: Folder of the set.
+        shards: The shards to check.
+        progress: Called with (shards done, shards in all).
+
+    Returns:
+        Name of a damaged shard -> what is wrong with it, in the order of the shards.
+    """
+    problems = wrong_sizes(folder, shards)
+
+    def problem(shard: Shard) -> str:
+        if shard.file in problems:
+            return problems[shard.file]
+        try:
+            same = file_sha256(os.path.join(folder, shard.file)) == shard.sha256
+        except OSError as error:
+            return error.strerror or str(error)
+        return "" if same else "its bytes have changed (SHA-256 differs)"
+
+    found = {}
+    with ThreadPoolExecutor(_HASHING_THREADS) as pool:
+        results = pool.map(problem, shards)
+        for done, (shard, text) in enumerate(zip(shards, results, strict=True), 1):
+            if text:
+                found[shard.file] = text
+            progress(done, len(shards))
+    return found
+
+
+def damage_error(folder: str | os.PathLike[str], problems: dict[str, str]) -> UserError:
+    """The error that names damaged shards."""
+    shown = "; ".join(f"{name} ({text})" for name, text in list(problems.items())[:3])
+    more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+    return UserError(
+        f"shards missing or damaged in {folder}: {shown}{more}. Copy them again, or write the set"
+        " anew"
+    )

@@ -69,8 +69,8 @@ class ViewConfig:
     blur_probability: float = 0.5
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "crop_area", _pair("crop_area", self.crop_area))
-        object.__setattr__(self, "crop_aspect", _pair("crop_aspect", self.crop_aspect))
+        object.__setattr__(self, "crop_area", pair("crop_area", self.crop_area))
+        object.__setattr__(self, "crop_aspect", pair("crop_aspect", self.crop_aspect))
         self.validate()
 
     def validate(self) -> None:
@@ -161,7 +161,8 @@ def skipped_for_channels(config: ViewConfig) -> list[str]:
     return [*skipped, "grayscale"] if wants_gray > 0 else skipped
 
 
-def _pair(name: str, value: Any) -> tuple[float, float]:
+def pair(name: str, value: Any) -> tuple[float, float]:
+    """Two numbers; UserError says so if the setting `name` is anything else."""
     try:
         low, high = (float(v) for v in value)
     except (TypeError, ValueError):

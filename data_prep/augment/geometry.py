@@ -14,6 +14,7 @@ import tensorflow as tf
 from data_prep.augment.config import MIN_OBJECT_COVERED
 
 EVALUATION_CROP = 0.875
+GRID_SHARE = 0.6
 CROP_ATTEMPTS = 100
 
 
@@ -95,6 +96,24 @@ def crop_and_resize(image: tf.Tensor, box: Box, height: int, width: int) -> tf.T
 def center_crop(image: tf.Tensor, height: int, width: int, proportion: float) -> tf.Tensor:
     """The central box with the target's aspect, at `proportion` of its sides, resized."""
     return crop_and_resize(image, central_box(image, width / height, proportion), height, width)
+
+
+def square_grid(image: tf.Tensor, along: int) -> list[Box]:
+    """`along` x `along` squares, row by row, spread evenly from edge to edge of the image.
+
+    Their side is `GRID_SHARE` of the image's shorter one, so that three along each side cover
+    images up to 1.8 times as long as wide.
+
+    Args:
+        image: [H, W, C].
+        along: 2 or more.
+    """
+    height, width = _size(image)
+    shorter = tf.cast(tf.minimum(height, width), tf.float32)
+    side = tf.maximum(tf.cast(tf.math.rint(GRID_SHARE * shorter), tf.int32), 1)
+    tops = [(height - side) * i // (along - 1) for i in range(along)]
+    lefts = [(width - side) * i // (along - 1) for i in range(along)]
+    return [Box(top, left, side, side) for top in tops for left in lefts]
 
 
 def rotate_and_resize(image: tf.Tensor, box: Box, angle: tf.Tensor, size: int) -> tf.Tensor:

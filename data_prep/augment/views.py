@@ -21,6 +21,7 @@ __all__ = [
     "Draw",
     "ViewConfig",
     "device_views",
+    "evaluation_crops",
     "evaluation_image",
     "example_seed",
     "host_views",
@@ -87,15 +88,42 @@ def evaluation_image(image: tf.Tensor, config: ViewConfig) -> tf.Tensor:
     Returns:
         [S, S, C] of the image's dtype, float32 clipped to [0, 1].
     """
-    image = _checked(image, config)
+    image = _for_evaluation(image, config)
     side = config.image_size
+    proportion = 1.0 if side <= SMALL_IMAGE else geometry.EVALUATION_CROP
+    return _within_range(geometry.center_crop(image, side, side, proportion))
+
+
+def evaluation_crops(image: tf.Tensor, config: ViewConfig, crops: int) -> tf.Tensor:
+    """Several views of an image for evaluation: a grid of overlapping squares over all of it.
+
+    Args:
+        image: [H, W, C], uint8 or float32 in [0, 1].
+        config: Size, channels and central crop of the training views.
+        crops: Squares along each side, see `geometry.square_grid`.
+
+    Returns:
+        [crops * crops, S, S, C] of the image's dtype, row by row, float32 clipped to [0, 1].
+    """
+    image = _for_evaluation(image, config)
+    side = config.image_size
+    boxes = geometry.square_grid(image, crops)
+    return _within_range(
+        tf.stack([geometry.crop_and_resize(image, box, side, side) for box in boxes])
+    )
+
+
+def _for_evaluation(image: tf.Tensor, config: ViewConfig) -> tf.Tensor:
+    image = _checked(image, config)
     if config.central_crop:
         box = geometry.central_box(image, 1.0, config.central_crop)
         image = tf.slice(image, [box.top, box.left, 0], [box.height, box.width, -1])
         image = tf.ensure_shape(image, [None, None, config.channels])
-    proportion = 1.0 if side <= SMALL_IMAGE else geometry.EVALUATION_CROP
-    view = geometry.center_crop(image, side, side, proportion)
-    return view if view.dtype == tf.uint8 else tf.clip_by_value(view, 0.0, 1.0)
+    return image
+
+
+def _within_range(views: tf.Tensor) -> tf.Tensor:
+    return views if views.dtype == tf.uint8 else tf.clip_by_value(views, 0.0, 1.0)
 
 
 def _checked(image: tf.Tensor, config: ViewConfig) -> tf.Tensor:

@@ -3,83 +3,97 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import fields
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
 from data_prep.cli.app import run_app, topic
+from data_prep.cli.progress import progress_lines
 from data_prep.errors import UserError
+from data_prep.synthetic.kinds import KINDS, Kind
+from data_prep.synthetic.parameters import Meaning, Parameters
 
 NAME = "simclr-synthesize"
-DESCRIPTION = """Makes a labelled synthetic image set in class folders, with a manifest and the
-parameters of every image. The same seed gives the same bytes.
+DESCRIPTION = """Makes a labelled synthetic image set, with a manifest and the parameters of every
+image. The same seed gives the same bytes, and a larger set begins with the images of a smaller one.
 
---kind=lattice: scanning transmission electron micrographs of 13 crystal classes: Gaussian atom
-columns on one or two sublattices, with jitter, an unsteady scan and noise."""
+Flags that take LOW,HIGH are ranges from which each image's value is drawn uniformly.
 
-_SECONDS_BETWEEN_LINES = 2.0
+""" + "\n\n".join(
+    f"--kind={kind.name}: {kind.summary} Classes: {', '.join(kind.classes)}."
+    for kind in KINDS.values()
+)
 
 logger = logging.getLogger("data_prep.synthesize")
 
 
 def define(flag_values: flags.FlagValues) -> None:
-    """Defines the flags."""
-    from data_prep.synthetic.lattice import LatticeParameters
-
-    defaults = LatticeParameters()
+    """Defines the flags: those of the set, then those of every kind."""
     own: dict[str, Any] = {"flag_values": flag_values}
-
-    def number_range(name: str, help_text: str) -> None:
-        low, high = getattr(defaults, name)
-        flags.DEFINE_list(name, [f"{low:g}", f"{high:g}"], help_text, **own)
-
     with topic(flag_values, "Set"):
-        flags.DEFINE_enum("kind", "lattice", ["lattice"], "What the images show.", **own)
+        flags.DEFINE_enum("kind", "lattice", list(KINDS), "What the images show.", **own)
         flags.DEFINE_string("output", None, "New folder to write to.", required=True, **own)
-        flags.DEFINE_integer("images_per_class", 100, "Images of each class.", **own)
-        flags.DEFINE_integer("image_size", 128, "Side of the images in pixels.", **own)
-        flags.DEFINE_integer("seed", 0, "Seed of the set, from 0.", **own)
-        flags.DEFINE_list("classes", [], "Only these classes; all if empty.", **own)
-    with topic(flag_values, "Crystals (ranges, LOW,HIGH, are drawn from uniformly)"):
-        number_range("spacing", "Root of the area per atom column, as a fraction of the side.")
-        number_range("atom_size", "Sigma of a column's Gaussian, as a fraction of the spacing.")
-        number_range("contrast", "Brightness of the second element relative to the first.")
-        flags.DEFINE_float(
-            "displacement",
-            defaults.displacement,
-            "Largest shift of the second sublattice in x and y, as a fraction of the spacing.",
+        flags.DEFINE_integer(
+            "images_per_class",
+            100,
+            "Images of each class; of sem_depth, depth maps with their pictures.",
             **own,
         )
-        number_range("jitter", "Sigma of each column's own shift, as a fraction of the spacing.")
-        flags.DEFINE_float(
-            "rotation", defaults.rotation, "Orientations are drawn from +- this, degrees.", **own
+        flags.DEFINE_string(
+            "image_size",
+            "",
+            "Side in pixels, or HEIGHTxWIDTH; empty = 128, of sem_depth 72x48.",
+            **own,
         )
-    with topic(flag_values, "Microscope"):
-        number_range("scan_distortion", "Sigma of the shift of each scan row, in pixels.")
-        number_range("noise", "Sigma of the noise, relative to a column of the first element.")
+        flags.DEFINE_integer("seed", 0, "Seed of the set, from 0.", **own)
+        flags.DEFINE_list("classes", [], "Only these classes; all if empty.", **own)
+        flags.DEFINE_enum(
+            "format",
+            "png",
+            ["png", "png16", "npy"],
+            "8-bit PNG; 16-bit PNG (rheed, depth maps); float32 NPY (lensing, depth maps).",
+            **own,
+        )
+        flags.DEFINE_string(
+            "sheet", "", "Also draws the first images of every class on this new PNG.", **own
+        )
+    for kind in KINDS.values():
+        for name, (default, meaning) in kind.parameters.meanings().items():
+            with topic(flag_values, f"--kind={kind.name}: {meaning.topic}"):
+                _define_setting(name, default, meaning, own)
+
+
+def _define_setting(name: str, default: Any, meaning: Meaning, own: dict[str, Any]) -> None:
+    if meaning.choices:
+        flags.DEFINE_enum(name, default, list(meaning.choices), meaning.text, **own)
+    elif isinstance(default, tuple):
+        flags.DEFINE_list(name, [f"{number:g}" for number in default], meaning.text, **own)
+    else:
+        flags.DEFINE_float(name, default, meaning.text, **own)
 
 
 def run(flag_values: flags.FlagValues) -> None:
     """Writes the set that the flags ask for."""
-    from data_prep.synthetic.lattice import LatticeParameters
-    from data_prep.synthetic.lattice_classes import LATTICE_CLASSES
-    from data_prep.synthetic.write import write_lattice_set
+    from data_prep.files import check_new_png
+    from data_prep.synthetic.sheet import write_sheet
+    from data_prep.synthetic.write import write_set
 
-    chosen: dict[str, Any] = {}
-    for field in fields(LatticeParameters):
-        value = getattr(flag_values, field.name)
-        chosen[field.name] = _numbers(field.name, value) if isinstance(value, list) else value
+    kind = KINDS[flag_values.kind]
+    parameters = _parameters(kind, flag_values)
+    if flag_values.sheet:
+        check_new_png(flag_values.sheet, "sheet")
     started = time.perf_counter()
-    manifest = write_lattice_set(
+    manifest = write_set(
+        kind.name,
         flag_values.output,
         images_per_class=flag_values.images_per_class,
-        image_size=flag_values.image_size,
+        image_size=_size(flag_values.image_size),
         seed=flag_values.seed,
-        parameters=LatticeParameters(**chosen),
-        classes=flag_values.classes or tuple(LATTICE_CLASSES),
-        progress=progress_lines("images"),
+        parameters=parameters,
+        classes=flag_values.classes or None,
+        file_format=flag_values.format,
+        progress=progress_lines("samples"),
     )
     seconds = time.perf_counter() - started
     logger.info(
@@ -89,19 +103,32 @@ def run(flag_values: flags.FlagValues) -> None:
         flag_values.output,
         seconds,
     )
+    if flag_values.sheet:
+        write_sheet(flag_values.sheet, kind, manifest)
+        logger.info("drew %s", flag_values.sheet)
 
 
-def progress_lines(what: str) -> Callable[[int, int], None]:
-    """A progress callback that logs a line every few seconds."""
-    last = time.monotonic()
+def _parameters(kind: Kind, flag_values: flags.FlagValues) -> Parameters:
+    """The kind's settings; a flag of another kind is refused."""
+    for other in KINDS.values():
+        given = [name for name in other.parameters.meanings() if flag_values[name].present]
+        if given and other is not kind:
+            raise UserError(f"--{given[0]} belongs to --kind={other.name}, not to {kind.name}")
+    chosen: dict[str, Any] = {}
+    for name in kind.parameters.meanings():
+        value = flag_values[name].value
+        chosen[name] = _numbers(name, value) if isinstance(value, list) else value
+    return kind.parameters(**chosen)
 
-    def report(done: int, total: int) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            logger.info("%d of %d %s (%d %%)", done, total, what, 100 * done // total)
 
-    return report
+def _size(text: str) -> tuple[int, int] | None:
+    """(height, width) of `128` or `72x48`; None if empty."""
+    if not text:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() for part in parts):
+        raise UserError(f"--image_size={text}: must be a whole number, or HEIGHTxWIDTH")
+    return int(parts[0]), int(parts[-1])
 
 
 def _numbers(name: str, texts: Sequence[str]) -> tuple[float, float]:

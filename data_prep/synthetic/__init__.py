@@ -1,1 +1,1 @@
-"""Seeded generators of labelled scientific images, with NumPy alone."""
+"""Seeded generators of labelled scientific images, with NumPy and SciPy alone."""

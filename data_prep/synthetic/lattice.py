@@ -2,75 +2,88 @@
 
 An image is a sum of Gaussian atom columns on one or two sublattices (`lattice_classes`), with
 thermal jitter, a displaced second sublattice, rows shifted by an unsteady scan and detector
-noise. Every image is drawn from its own generator, seeded by (seed, class, index): it does not
-depend on how many others are made, nor in which order.
+noise.
 """
 
 import dataclasses
 import math
-import zlib
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from data_prep.errors import UserError
+from data_prep.synthetic.draws import between, image_generator
 from data_prep.synthetic.lattice_classes import LATTICE_CLASSES, LatticeClass
-
-Range = tuple[float, float]
+from data_prep.synthetic.parameters import Meaning, Parameters, Range
 
 _STAMP_SIGMAS = 4.0  # a Gaussian is 3e-4 of its peak there, less than one grey level
 _PERCENTILES = (0.5, 99.5)
 
 
-@dataclass(frozen=True)
-class LatticeParameters:
-    """What varies between images of one class. Ranges are drawn from uniformly.
+_CRYSTAL = "Crystals"
+_MICROSCOPE = "Microscope"
 
-    Attributes:
-        spacing: root of the area per atom column, as a fraction of the image's side.
-        atom_size: standard deviation of a column's Gaussian, as a fraction of the spacing.
-        contrast: brightness of sublattice B relative to A.
-        displacement: largest shift of sublattice B off its site in x and y, as a fraction of
-            the spacing (two-element classes only).
-        jitter: standard deviation of each column's own displacement, as a fraction of the
-            spacing.
-        rotation: orientations are drawn from [-rotation, rotation], in degrees; crystals are
-            usually turned until an axis lies about along the scan.
-        scan_distortion: standard deviation of the shift of each row, in pixels.
-        noise: standard deviation of the detector noise, as a fraction of the height of a
-            column of A.
+
+@dataclass(frozen=True)
+class LatticeParameters(Parameters):
+    """What varies between images of one class: meaning and limits stand beside each default.
+
+    The columns of sublattice B are dimmed by `contrast` and shifted by `displacement`, in
+    two-element classes only. Orientations are limited, since crystals are usually turned until an
+    axis lies about along the scan.
     """
 
-    spacing: Range = (0.15, 0.21)
-    atom_size: Range = (0.18, 0.26)
-    contrast: Range = (0.3, 0.6)
-    displacement: float = 0.05
-    jitter: Range = (0.0, 0.05)
-    rotation: float = 15.0
-    scan_distortion: Range = (0.5, 1.5)
-    noise: Range = (0.1, 0.4)
-
-    def validate(self) -> None:
-        """Raises UserError if a range is reversed or outside what can be drawn."""
-        limits = {
-            "spacing": (0.01, 1.0),
-            "atom_size": (0.02, 1.0),
-            "contrast": (0.0, 1.0),
-            "jitter": (0.0, 0.5),
-            "scan_distortion": (0.0, math.inf),
-            "noise": (0.0, math.inf),
-        }
-        for name, (lowest, highest) in limits.items():
-            low, high = getattr(self, name)
-            if not lowest <= low <= high <= highest:
-                raise UserError(
-                    f"{name}={low:g},{high:g}: must be two numbers, the smaller first, "
-                    f"from {lowest:g} to {highest:g}"
-                )
-        if not 0 <= self.displacement <= 0.5:
-            raise UserError(f"displacement={self.displacement:g}: must be from 0 to 0.5")
-        if not 0 <= self.rotation <= 180:
-            raise UserError(f"rotation={self.rotation:g}: must be from 0 to 180 degrees")
+    spacing: Annotated[
+        Range,
+        Meaning(
+            "Root of the area per atom column, as a fraction of the side.",
+            topic=_CRYSTAL,
+            least=0.01,
+            most=1,
+        ),
+    ] = (0.15, 0.21)
+    atom_size: Annotated[
+        Range,
+        Meaning(
+            "Sigma of a column's Gaussian, as a fraction of the spacing.",
+            topic=_CRYSTAL,
+            least=0.02,
+            most=1,
+        ),
+    ] = (0.18, 0.26)
+    contrast: Annotated[
+        Range,
+        Meaning("Brightness of the second element relative to the first.", topic=_CRYSTAL, most=1),
+    ] = (0.3, 0.6)
+    displacement: Annotated[
+        float,
+        Meaning(
+            "Largest shift of the second sublattice in x and y, as a fraction of the spacing.",
+            topic=_CRYSTAL,
+            most=0.5,
+        ),
+    ] = 0.05
+    jitter: Annotated[
+        Range,
+        Meaning(
+            "Sigma of each column's own shift, as a fraction of the spacing.",
+            topic=_CRYSTAL,
+            most=0.5,
+        ),
+    ] = (0.0, 0.05)
+    rotation: Annotated[
+        float, Meaning("Orientations are drawn from +- this, degrees.", topic=_CRYSTAL, most=180)
+    ] = 15.0
+    scan_distortion: Annotated[
+        Range, Meaning("Sigma of the shift of each scan row, in pixels.", topic=_MICROSCOPE)
+    ] = (0.5, 1.5)
+    noise: Annotated[
+        Range,
+        Meaning(
+            "Sigma of the noise, relative to a column of the first element.", topic=_MICROSCOPE
+        ),
+    ] = (0.1, 0.4)
 
 
 @dataclass(frozen=True)
@@ -125,12 +138,6 @@ class Crystal:
         return dataclasses.asdict(self)
 
 
-def image_generator(seed: int, class_name: str, index: int) -> np.random.Generator:
-    """The random generator that belongs to one image of a set."""
-    entropy = [seed, zlib.crc32(class_name.encode()), index]
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
-
-
 def draw_crystal(
     lattice: LatticeClass,
     image_size: int,
@@ -148,31 +155,27 @@ def draw_crystal(
     Returns:
         The crystal.
     """
-
-    def between(bounds: Range) -> float:
-        return float(rng.uniform(*bounds))
-
-    spacing = between(parameters.spacing) * image_size
+    spacing = between(rng, parameters.spacing) * image_size
     largest_shift = parameters.displacement * spacing
     two = lattice.num_species == 2
     offset = rng.uniform(-0.5, 0.5, 2) * image_size
-    contrast = between(parameters.contrast)
+    contrast = between(rng, parameters.contrast)
     shift = rng.uniform(-largest_shift, largest_shift, 2)
     return Crystal(
         class_name=lattice.name,
-        ratio=between(lattice.ratio),
-        angle=between(lattice.angle),
+        ratio=between(rng, lattice.ratio),
+        angle=between(rng, lattice.angle),
         spacing=spacing,
-        orientation=between((-parameters.rotation, parameters.rotation)),
+        orientation=between(rng, (-parameters.rotation, parameters.rotation)),
         offset_x=float(offset[0]),
         offset_y=float(offset[1]),
-        atom_size=between(parameters.atom_size) * spacing,
+        atom_size=between(rng, parameters.atom_size) * spacing,
         contrast=contrast if two else 1.0,
         displacement_x=float(shift[0]) if two else 0.0,
         displacement_y=float(shift[1]) if two else 0.0,
-        jitter=between(parameters.jitter) * spacing,
-        scan_distortion=between(parameters.scan_distortion),
-        noise=between(parameters.noise),
+        jitter=between(rng, parameters.jitter) * spacing,
+        scan_distortion=between(rng, parameters.scan_distortion),
+        noise=between(rng, parameters.noise),
     )
 
 

@@ -125,8 +125,8 @@ def test_content_decides_not_the_ending(tmp_path: Path) -> None:
         (lambda root: root.mkdir(), r"no images \(.*\.png.*\) in "),
         (lambda root: (root / "a").mkdir(parents=True), "no images"),
         (
-            lambda root: (root.mkdir(), (root / "cube.npy").write_text("x")),
-            r"there are other files: 1 \.npy",
+            lambda root: (root.mkdir(), (root / "cube.mat").write_text("x")),
+            r"there are other files: 1 \.mat",
         ),
         (
             lambda root: (

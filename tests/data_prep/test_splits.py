@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from data_prep.apportion import apportion
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest, Record
-from data_prep.splits import labels_per_class, stratified_split
+from data_prep.splits import labels_per_class, parse_ratios, stratified_split
 
 RATIOS = {"train": 0.6, "validation": 0.3, "test": 0.1}
 
@@ -107,6 +108,62 @@ def test_split_is_fixed_for_all_time() -> None:
 
 
 GOLDEN_TEST_SPLIT = ["c0/004.png", "c0/007.png", "c1/000.png", "c1/009.png"]
+
+
+def test_groups_are_dealt_as_they_always_were() -> None:
+    records = tuple(Record(f"{n:02d}.png", "ab"[n % 2], group=f"g{n % 7}") for n in range(40))
+    split = stratified_split(Manifest(records), RATIOS, seed=5)
+    homes = dict(sorted({(r.group, r.split) for r in split.records}))
+    assert " ".join(homes[f"g{n}"][:2] for n in range(7)) == GOLDEN_GROUP_SPLIT
+
+
+GOLDEN_GROUP_SPLIT = "tr va tr tr tr va te"
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data(), seed=seeds)
+def test_tiles_and_identical_files_are_never_torn(data: st.DataObject, seed: int) -> None:
+    keys = data.draw(
+        st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=40, max_size=60)
+    )
+    records = tuple(
+        Record(f"{file}.png", "abc"[i % 3], tile=f"{i},0,1,1", sha256=f"{hash_}" * (hash_ > 20))
+        for i, (file, hash_) in enumerate(keys)
+    )
+    try:
+        split = stratified_split(Manifest(records), RATIOS, seed)
+    except UserError:
+        return  # too few units
+    for key in ("path", "sha256"):
+        homes = {(getattr(r, key), r.split) for r in split.records if getattr(r, key)}
+        assert len(homes) == len({getattr(r, key) for r in records} - {""})
+
+
+def test_hashes_change_nothing_where_no_two_are_the_same() -> None:
+    plain = manifest_of([20, 30])
+    hashed = plain.subset(replace(r, sha256=f"{i:064x}") for i, r in enumerate(plain.records))
+    split = stratified_split(hashed, RATIOS, 3)
+    assert members(split) == members(stratified_split(plain, RATIOS, 3))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("train", "'train' is not NAME:SHARE"),
+        ("train:x", "is not NAME:SHARE"),
+        (":0.5,test:0.5", "':0.5' is not NAME:SHARE"),
+        ("train:0.5,val:0.2,validation:0.3", "'validation' is named twice"),
+    ],
+)
+def test_ratios_that_cannot_be_read(text: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        parse_ratios(text)
+
+
+def test_ratios_are_read_in_order_with_the_usual_names() -> None:
+    assert list(parse_ratios("Train:0.6, val:0.3 ,odd:0.1").items()) == [
+        *(("train", 0.6), ("validation", 0.3), ("odd", 0.1)),
+    ]
 
 
 def test_every_image_gets_its_share_of_splits_over_the_seeds() -> None:

@@ -14,7 +14,7 @@ from data_prep.manifest import Manifest
 from data_prep.scan import scan_folder
 from data_prep.sources import Source, TFDSSource, TFRecordSource
 from data_prep.splits import stratified_split
-from data_prep.tfrecord import write_shards
+from data_prep.tfrecord_writer import write_shards
 from tests.data_prep.image_files import pixels, write, write_class_folders, write_tiff
 
 Seen = list[tuple[int, int, int]]
@@ -85,7 +85,7 @@ def test_any_start_goes_on_exactly(source: Source) -> None:
     for step in (1, 3, 7, 11):
         assert sequence(source, 12 - step, start=6 * step) == whole[6 * step :]
     single = sequence(source, shuffle=False)
-    assert [index for _, index, _ in single] == list(range(20))
+    assert sorted(index for _, index, _ in single) == list(range(20))
     assert sequence(source, shuffle=False, start=12) == single[12:]
 
 
@@ -181,7 +181,7 @@ def test_writing_never_overwrites_and_leaves_nothing_half_done(
 ) -> None:
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "thesis.txt").write_text("precious")
-    with pytest.raises(UserError, match="used exists and is not empty"):
+    with pytest.raises(UserError, match="used is not empty"):
         write_shards(split_manifest, tmp_path / "used", 1)
     assert [path.name for path in (tmp_path / "used").iterdir()] == ["thesis.txt"]
     with pytest.raises(UserError, match="6 images of split test do not fill 7 shards"):
@@ -207,7 +207,9 @@ def test_bad_shard_folders_are_refused(split_manifest: Manifest, tmp_path: Path)
     with pytest.raises(UserError, match=r"has several splits \(train, test\)"):
         TFRecordSource(tmp_path / "out")
     (tmp_path / "out" / "train-00001-of-00002.tfrecord").unlink()
-    with pytest.raises(UserError, match=r"1 shards are missing, the first .*train-00001"):
+    with pytest.raises(
+        UserError, match=r"damaged in .*: train-00001-of-00002.tfrecord \(missing\)"
+    ):
         TFRecordSource(tmp_path / "out", "train")
     facts = tmp_path / "out" / "dataset.json"
     facts.write_text(json.dumps({"format": "other"}))

@@ -43,6 +43,21 @@ def test_central_boxes_are_never_empty() -> None:
     assert numbers == [4, 3, 1, 1]
 
 
+@pytest.mark.parametrize("shape", [(40, 70), (70, 40), (33, 33), (2, 3)])
+@pytest.mark.parametrize("along", [2, 3, 5])
+def test_a_grid_of_squares_reaches_from_edge_to_edge(shape: tuple[int, int], along: int) -> None:
+    boxes = geometry.square_grid(noise(0, (*shape, 1)), along)
+    side = round(0.6 * min(shape))
+    tops, lefts = (np.linspace(0, length - side, along).astype(int) for length in shape)
+    expected = [(top, left, side, side) for top in tops for left in lefts]
+    np.testing.assert_array_equal(np.array(boxes), expected)
+    if along >= 3 and side > 1:
+        seen = np.zeros(shape, bool)
+        for top, left, height, width in expected:
+            seen[top : top + height, left : left + width] = True
+        assert seen.all()
+
+
 @pytest.mark.parametrize("run", BOTH_WAYS)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_resizing_to_the_same_size_is_the_crop(dtype: type, run: Callable[..., Any]) -> None:

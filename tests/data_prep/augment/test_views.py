@@ -12,6 +12,7 @@ from data_prep.augment.views import (
     Draw,
     ViewConfig,
     device_views,
+    evaluation_crops,
     evaluation_image,
     example_seed,
     host_views,
@@ -242,6 +243,28 @@ def test_evaluation_takes_small_images_whole() -> None:
     assert evaluation_image(corner, ViewConfig(32, 1)).numpy()[0, 0, 0] == 255
     assert evaluation_image(corner, ViewConfig(33, 1)).numpy()[0, 0, 0] == 255
     assert evaluation_image(corner[2:], ViewConfig(33, 1)).shape == (33, 33, 1)
+
+
+@pytest.mark.parametrize("run", BOTH_WAYS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_several_evaluation_crops_are_those_squares_of_the_image(
+    dtype: type, run: Callable[..., Any]
+) -> None:
+    """At their own size nothing is interpolated: rows 0 to 24, 8 to 32, 16 to 40, and so on."""
+    image = noise(0, (40, 50, 2), dtype)
+    crops = run(lambda x: evaluation_crops(x, ViewConfig(24, 2), 3), image)
+    expected = [image[y : y + 24, x : x + 24] for y in (0, 8, 16) for x in (0, 13, 26)]
+    np.testing.assert_array_equal(crops, expected)
+    centre = run(lambda x: evaluation_crops(x, ViewConfig(12, 2, central_crop=0.5), 3), image)
+    inner = image[10:30, 15:35]
+    expected = [inner[y : y + 12, x : x + 12] for y in (0, 4, 8) for x in (0, 4, 8)]
+    np.testing.assert_array_equal(centre, expected)
+
+
+def test_evaluation_crops_of_floats_stay_in_range() -> None:
+    image = np.zeros((40, 40, 1), np.float32)
+    image[:, 20:] = 1
+    assert evaluation_crops(image, ViewConfig(40, 1), 2).numpy().max() == 1
 
 
 @pytest.mark.parametrize("size", [24, 48])

@@ -1,0 +1,115 @@
+"""What a recipe makes of one's own images, as rows of a sheet."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import chain, zip_longest
+
+import numpy as np
+import tensorflow as tf
+
+from data_prep.augment.copy_files import encode_like, kept_reading
+from data_prep.augment.copying import CopyPlan, copy_pixels, part_name, part_of
+from data_prep.augment.sheet import SheetRow
+from data_prep.augment.supervised import SupervisedConfig, resized, supervised_image
+from data_prep.augment.views import ViewConfig, device_views, example_seed, host_views
+from data_prep.errors import UserError
+from data_prep.grouping import inner_paths
+from data_prep.manifest import Manifest, Record
+from data_prep.readers import read_image, read_stored
+
+ORIGINAL = "image"
+
+
+def chosen_images(manifest: Manifest, number: int) -> Manifest:
+    """A few images: the first of every class, then the second, ...; training images if split."""
+    if "train" in manifest.splits:
+        manifest = manifest.split("train")
+    classes: dict[str, list[Record]] = defaultdict(list)
+    for record in manifest.records:
+        classes[record.label].append(record)
+    turns = chain.from_iterable(zip_longest(*(classes[name] for name in sorted(classes))))
+    return manifest.subset([record for record in turns if record][:number])
+
+
+def view_rows(
+    manifest: Manifest, config: ViewConfig, seed: int = 0
+) -> tuple[list[str], list[SheetRow]]:
+    """The views of SimCLR's recipes: names of the columns, and a row an image."""
+    names, images = _named(manifest), list(_images(manifest, config.channels))
+    made = [
+        host_views(tf.constant(image), example_seed(seed, 0, index), config)
+        for index, image in enumerate(images)
+    ]
+    # One batch, whatever the images' type: its photometry is compiled once.
+    views = tf.stack([_to_float(view) for view, _ in made])
+    shown = device_views(views, tf.stack([draws for _, draws in made]), config).numpy()
+    rows = [
+        SheetRow(name, [image, *views])
+        for name, image, views in zip(names, images, shown, strict=True)
+    ]
+    return [ORIGINAL, *(f"view {n + 1}" for n in range(config.num_views))], rows
+
+
+def supervised_rows(
+    manifest: Manifest,
+    config: SupervisedConfig,
+    *,
+    channels: int,
+    image_size: int,
+    epochs: int,
+    seed: int = 0,
+) -> tuple[list[str], list[SheetRow]]:
+    """The images that transfer learning sees in its first epochs, before any standardization."""
+    rows = []
+    for index, (name, image) in enumerate(
+        zip(_named(manifest), _images(manifest, channels), strict=True)
+    ):
+        pixels = resized(tf.constant(image), image_size, image_size)
+        made = [
+            supervised_image(pixels, example_seed(seed, epoch, index), config).numpy() / 255
+            for epoch in range(epochs)
+        ]
+        rows.append(SheetRow(name, [image, *made]))
+    return [ORIGINAL, *(f"epoch {n + 1}" for n in range(epochs))], rows
+
+
+def copy_rows(manifest: Manifest, number: int, plan: CopyPlan) -> tuple[list[str], list[SheetRow]]:
+    """The very copies that `folder.write_copies` makes of a few images of a set."""
+    rows = []
+    identities = dict(zip(manifest.records, inner_paths(manifest), strict=True))
+    chosen = chosen_images(manifest, number)
+    for name, record, file in zip(_named(chosen), chosen.records, chosen.files(), strict=True):
+        identity = identities[record] + part_name(record)
+        pixels = part_of(read_stored(file, record.reading), record)
+        images = [read_image(file, None, record.reading, record.tile)]
+        for operation, which in plan.copies_of_one():
+            try:
+                made = copy_pixels(pixels, operation, which, identity, plan.seed)
+            except UserError as error:
+                raise UserError(f"{file}: {error}") from None
+            ending, content = encode_like(made, file, record.reading)
+            images.append(read_image(content, None, kept_reading(record.reading, ending)))
+        rows.append(SheetRow(name, images))
+    many = [f"{operation} {number + 1}" for operation, number in plan.copies_of_one()]
+    titles = [name.removesuffix(" 1") if plan.copies == 1 else name for name in many]
+    return [ORIGINAL, *titles], rows
+
+
+def _named(manifest: Manifest) -> list[tuple[str, ...]]:
+    """Class and file of every image."""
+    return [
+        tuple(filter(None, (record.label, os.path.basename(record.path), record.tile)))
+        for record in manifest.records
+    ]
+
+
+def _images(manifest: Manifest, channels: int) -> Iterator[np.ndarray]:
+    for file, record in zip(manifest.files(), manifest.records, strict=True):
+        yield read_image(file, channels, record.reading, record.tile)
+
+
+def _to_float(views: tf.Tensor) -> tf.Tensor:
+    return tf.image.convert_image_dtype(views, tf.float32)

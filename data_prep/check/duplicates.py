@@ -1,0 +1,111 @@
+"""Findings about copies: the same bytes or the same looks, in two classes or two splits."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+
+from data_prep.check.examine import Examination
+from data_prep.check.findings import Finding, Severity, counted
+from data_prep.leaks import check_leaks
+from data_prep.likeness import Looks, near_pairs
+from data_prep.manifest import Manifest
+
+_SHOWN = 10
+
+
+def exact_pairs(examination: Examination) -> np.ndarray:
+    """Images whose files have the same bytes: each with the first of them, int64 [m, 2]."""
+    manifest = examination.manifest
+    first: dict[tuple[str, str, str], int] = {}
+    pairs = []
+    for i, (_, page) in enumerate(manifest.pictures()):
+        digest = examination.sha256[i]
+        if digest and examination.facts[i].size:
+            before = first.setdefault((digest, page, manifest.records[i].tile), i)
+            if before != i:
+                pairs.append((before, i))
+    return np.array(pairs, np.int64).reshape(-1, 2)
+
+
+def lookalike_pairs(examination: Examination, distance: int) -> np.ndarray:
+    """Images that look the same and are not the same bytes, int64 [m, 2].
+
+    Args:
+        examination: The set.
+        distance: Most bits in which the perceptual hashes may differ; -1 = do not look.
+    """
+    usable = examination.usable()
+    usable = usable[[not examination.facts[i].constant for i in usable]]
+    if distance < 0 or not len(usable):
+        return np.empty((0, 2), np.int64)
+    looks = Looks(examination.looks.hashes[usable], examination.looks.thumbnails[usable])
+    pairs = usable[near_pairs(looks, distance)]
+    sha256 = examination.sha256
+    return pairs[[sha256[i] != sha256[j] for i, j in pairs.tolist()]]
+
+
+def duplicate_findings(
+    examination: Examination, exact: np.ndarray, near: np.ndarray
+) -> Iterator[Finding]:
+    """What copies there are, the worst first.
+
+    Args:
+        examination: The set.
+        exact: See `exact_pairs`.
+        near: See `lookalike_pairs`.
+    """
+    manifest = examination.manifest
+    yield from _findings(manifest, exact, "identical", "identical files", "serious", "warning")
+    yield from _findings(manifest, near, "near", "near duplicates", "warning", "note")
+    yield from _torn_groups(manifest)
+
+
+def _torn_groups(manifest: Manifest) -> Iterator[Finding]:
+    for leak in check_leaks(manifest):
+        if leak.what in ("group", "picture") and leak.shared:
+            yield Finding(
+                f"{leak.what}_splits", "serious",
+                f"{counted(leak.shared, leak.what)} of {leak.checked} in two splits",
+                "Images of one group or picture are no independent test. Split anew: simclr-split "
+                "keeps them on one side.",
+                leak.shared, (leak.example,),
+            )  # fmt: skip
+
+
+def _findings(
+    manifest: Manifest,
+    pairs: np.ndarray,
+    kind: str,
+    what: str,
+    across_classes: Severity,
+    within: Severity,
+) -> Iterator[Finding]:
+    records = manifest.records
+    sorted_out: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for i, j in pairs.tolist():
+        if records[i].split != records[j].split:
+            sorted_out["splits"].append((i, j))
+        elif records[i].label != records[j].label:
+            sorted_out["classes"].append((i, j))
+        else:
+            sorted_out["within"].append((i, j))
+    texts: dict[str, tuple[Severity, str]] = {
+        "splits": (
+            "serious",
+            "A model is tested on what it was trained on. Split anew: simclr-split keeps copies on "
+            "one side.",
+        ),
+        "classes": (
+            across_classes,
+            "One of the labels is wrong, or the classes cannot be told apart; look at them.",
+        ),
+        "within": (within, "simclr-split keeps them on one side."),
+    }
+    for place, (severity, text) in texts.items():
+        found = sorted_out[place]
+        if found:
+            where = "within a class" if place == "within" else f"in two {place}"
+            title = f"{counted(len(found), 'pair')} of {what} {where}"
+            shown = tuple(f"{records[i].path} = {records[j].path}" for i, j in found[:_SHOWN])
+            yield Finding(f"{kind}_{place}", severity, title, text, len(found), shown)

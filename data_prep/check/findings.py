@@ -1,0 +1,56 @@
+"""What a check has to say: findings by severity, and what the whole of it looks like as JSON."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Severity = Literal["serious", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("serious", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found.
+
+    Attributes:
+        kind: Its name for scripts, such as `unreadable`.
+        severity: `serious`: numbers of a model would be wrong; `warning`: they may be; `note`:
+            worth knowing.
+        title: In a few words.
+        text: What it means and how to mend it.
+        count: Images, or pairs of images, that are concerned.
+        examples: Some of them, as text.
+    """
+
+    kind: str
+    severity: Severity
+    title: str
+    text: str
+    count: int
+    examples: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        """In one line."""
+        shown = f": {'; '.join(self.examples[:2])}" if self.examples else ""
+        return f"{self.severity}: {self.title}{shown}. {self.text}"
+
+
+def counted(number: int, what: str) -> str:
+    """A number and what is counted: `1 image`, `2 images`, `2 classes`.
+
+    Args:
+        number: How many.
+        what: In the singular; an `s` makes the plural, after an `s` an `es`.
+    """
+    plural = what + ("es" if what.endswith("s") else "s")
+    return f"{number} {what if number == 1 else plural}"
+
+
+def by_severity(findings: Sequence[Finding]) -> list[Finding]:
+    """The worst first; else in the order in which they came."""
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def to_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """The findings as JSON values."""
+    return [asdict(finding) for finding in findings]

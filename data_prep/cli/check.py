@@ -1,0 +1,105 @@
+"""`simclr-check`: what would spoil the numbers of a model, found before it is trained."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from data_prep.cli.app import run_app, topic
+from data_prep.cli.images import define_images, given_images
+from data_prep.cli.progress import progress_lines
+from data_prep.manifest import Manifest
+
+if TYPE_CHECKING:
+    from data_prep.check.run import Checked
+
+NAME = "simclr-check"
+EXIT_FOUND = 3
+DESCRIPTION = f"""Reads every image of a set and reports: unreadable, empty, misnamed files; copies
+and look-alikes, above all across classes and splits; features of the files that tell the class;
+margins, darkness, sizes; few or uneven classes, and groups that file names speak of. With --output
+also a page with contact sheets and a JSON file.
+
+Exit code: 0 = nothing of the severity that --fail_on names; {EXIT_FOUND} = something;
+1 = the images cannot be looked at."""
+
+logger = logging.getLogger("data_prep.check")
+
+
+def define(flag_values: flags.FlagValues) -> None:
+    """Defines the flags."""
+    own: dict[str, Any] = {"flag_values": flag_values}
+    define_images(flag_values, may_skip=False)
+    with topic(flag_values, "Check"):
+        flags.DEFINE_integer(
+            "near_distance",
+            8,
+            "Most bits of 64 in which the perceptual hashes of near duplicates differ; -1 = do not"
+            " look for them.",
+            -1,
+            64,
+            **own,
+        )
+        flags.DEFINE_enum(
+            "fail_on",
+            "serious",
+            ["serious", "warning", "never"],
+            f"From which severity on the exit code is {EXIT_FOUND}.",
+            **own,
+        )
+        flags.DEFINE_integer("seed", 0, "Of the test for features that tell the class.", 0, **own)
+    with topic(flag_values, "Output"):
+        flags.DEFINE_string("output", None, "New folder for report.html and check.json.", **own)
+        flags.DEFINE_integer("thumbnails", 12, "Pictures of each class on the page.", 0, **own)
+
+
+def run(flag_values: flags.FlagValues) -> int:
+    """Checks the set that the flags name."""
+    from data_prep.check.run import check
+    from data_prep.files import check_new_folder
+
+    f = flag_values
+    if f.output:
+        check_new_folder(Path(f.output))
+    manifest = _images(f)
+    checked = check(
+        manifest, near_distance=f.near_distance, seed=f.seed, progress=progress_lines("files")
+    )
+    print(manifest.table())
+    for finding in checked.findings:
+        print(finding.line())
+    if not checked.findings:
+        print("nothing found")
+    if f.output:
+        _write(Path(f.output), checked, f.image_dir or f.manifest, f.thumbnails)
+        logger.info("the page is %s", Path(f.output) / "report.html")
+    failing = {"serious": ["serious"], "warning": ["serious", "warning"], "never": []}[f.fail_on]
+    return EXIT_FOUND if checked.worst() in failing else 0
+
+
+def _images(flag_values: flags.FlagValues) -> Manifest:
+    from data_prep.scan import list_folder
+
+    folder, listed = given_images(flag_values)
+    return list_folder(folder) if folder else Manifest.load(listed)
+
+
+def _write(output: Path, checked: "Checked", what: str, thumbnails: int) -> None:
+    from data_prep.check.page import check_page
+    from data_prep.new_folder import new_folder
+    from data_prep.page import write_page
+
+    with new_folder(output) as partial:
+        (partial / "check.json").write_text(checked.to_json(), encoding="utf-8")
+        write_page(check_page(checked, f"Check of {what}", thumbnails), partial / "report.html")
+
+
+def main() -> int:
+    """Entry point of `simclr-check`."""
+    return run_app(run, define, name=NAME, description=DESCRIPTION)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

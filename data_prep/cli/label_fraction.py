@@ -1,0 +1,89 @@
+"""`simclr-label-fraction`: leave labels to a few of the training images only."""
+
+import logging
+import sys
+from typing import Any
+
+from absl import flags
+
+from data_prep.cli.app import run_app, topic
+from data_prep.cli.images import define_images, open_images
+from data_prep.cli.split import check_new
+from data_prep.errors import UserError
+from data_prep.manifest import canonical_split
+
+NAME = "simclr-label-fraction"
+DESCRIPTION = """Writes a manifest in which only some training images have a label, for learning
+from few labels. Draws are stratified, exact in number and nested: with the same seed the labels of
+--fraction=0.01 are among those of --fraction=0.1. Other splits stay as they are."""
+
+logger = logging.getLogger("data_prep.label_fraction")
+
+
+def define(flag_values: flags.FlagValues) -> None:
+    """Defines the flags."""
+    own: dict[str, Any] = {"flag_values": flag_values}
+    define_images(flag_values)
+    with topic(flag_values, "Output"):
+        flags.DEFINE_string("output", None, "New manifest.", required=True, **own)
+    with topic(flag_values, "Labels"):
+        flags.DEFINE_float(
+            "fraction",
+            None,
+            "Share of the labelled training images that keep the label, such as 0.01.",
+            **own,
+        )
+        flags.DEFINE_integer("labels_per_class", None, "Or how many of each class.", **own)
+        flags.DEFINE_integer("seed", 0, "Another seed, another draw.", **own)
+        flags.DEFINE_string(
+            "split", "train", "The split to draw from; all images if they have no splits.", **own
+        )
+        flags.DEFINE_enum(
+            "unchosen",
+            "unlabelled",
+            ["unlabelled", "left_out"],
+            "What becomes of the others: they lose the label, or are left out.",
+            **own,
+        )
+        flags.DEFINE_string(
+            "group_by",
+            "",
+            "Draw whole groups: a column of the manifest (say group), or a regular expression on"
+            " /CLASS/FILE whose (first group) is the name.",
+            **own,
+        )
+
+
+def run(flag_values: flags.FlagValues) -> None:
+    """Writes the manifest that the flags ask for."""
+    from data_prep.fractions import label_fraction
+    from data_prep.grouping import with_group_column, with_groups_of
+
+    if (flag_values.fraction is None) == (flag_values.labels_per_class is None):
+        raise UserError("give either --fraction or --labels_per_class")
+    check_new("output", flag_values.output)
+    images = grouped = open_images(flag_values)
+    if flag_values.group_by:
+        grouped = with_group_column(images, flag_values.group_by, flag_values.manifest or "")
+    drawn = label_fraction(
+        grouped,
+        flag_values.seed,
+        fraction=flag_values.fraction,
+        per_class=flag_values.labels_per_class,
+        split=canonical_split(flag_values.split),
+        unchosen=flag_values.unchosen,
+        whole_groups=bool(flag_values.group_by),
+    )
+    drawn = with_groups_of(drawn, images)
+    print(f"{drawn.table()}\n\nseed {flag_values.seed}")
+    drawn.save(flag_values.output)
+    logger.info("wrote %s", flag_values.output)
+
+
+def main() -> int:
+    """Entry point of `simclr-label-fraction`."""
+    return run_app(run, define, name=NAME, description=DESCRIPTION)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""`simclr-manifest`: one table of images, with how each is read, out of files of any kind."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from data_prep.cli.app import run_app, topic
+from data_prep.cli.images import define_images, given_images
+from data_prep.cli.progress import progress_lines
+from data_prep.cli.reading_flags import define_reading, read_reading
+from data_prep.errors import UserError
+
+NAME = "simclr-manifest"
+DESCRIPTION = """Writes a manifest: a CSV with a row for each image, its class, split and group, and
+how it is read. A file may give many images: pages of a TIFF, a stack in one array, tiles of a large
+picture. Every other command takes it as --manifest.
+
+JPEG, PNG, TIFF, BMP, GIF, NPY, NPZ, HDF5 and FITS are known by their content; RAW files by what is
+declared of them. With --intensity_per=set the black and white point are found over the images of
+the split train, or, if there is no split yet, by the run that makes one."""
+
+logger = logging.getLogger("data_prep.manifest_command")
+
+
+def define(flag_values: flags.FlagValues) -> None:
+    """Defines the flags."""
+    own: dict[str, Any] = {"flag_values": flag_values}
+    define_images(flag_values)
+    with topic(flag_values, "Output"):
+        flags.DEFINE_string("output", None, "CSV file to write.", required=True, **own)
+    define_reading(flag_values)
+
+
+def run(flag_values: flags.FlagValues) -> None:
+    """Writes the manifest that the flags ask for."""
+    from data_prep.declared import open_declared
+    from data_prep.set_limits import find_set_limits, has_open_limits
+
+    output = Path(flag_values.output)
+    folder, listed = given_images(flag_values)
+    if output.exists():
+        raise UserError(f"--output={output}: is there already; give another, or remove it first")
+    manifest = open_declared(
+        folder,
+        listed,
+        read_reading(flag_values),
+        skip_unreadable=flag_values.skip_unreadable,
+    )
+    if has_open_limits(manifest) and "train" in manifest.splits:
+        manifest = find_set_limits(manifest, manifest.split("train"), progress_lines("pictures"))
+    elif has_open_limits(manifest):
+        logger.info("no split yet: black and white point will be found by the run that makes one")
+    manifest.save(output)
+    print(manifest.table())
+    pictures = len(set(manifest.pictures()))
+    logger.info("wrote %s: %d images from %d pictures", output, len(manifest), pictures)
+
+
+def main() -> int:
+    """Entry point of `simclr-manifest`."""
+    return run_app(run, define, name=NAME, description=DESCRIPTION)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

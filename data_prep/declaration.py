@@ -1,0 +1,147 @@
+"""What a command declares of all its files, as flags say it and as a network carries it along."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from data_prep.errors import UserError
+from data_prep.intensity import parse_intensity
+from data_prep.manifest import Manifest, Record
+from data_prep.reading import STACK, Reading, parse_reading
+
+ALL_PAGES = "all"
+
+
+def _declared(default: Any, help_text: str, low: float | None = None) -> Any:
+    """A field that knows its meaning and its lower limit, as the settings of a run do."""
+    return field(default=default, metadata={"help": help_text, "low": low, "high": None})
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """Reading of files."""
+
+    page: str = _declared(
+        "",
+        "Page of a TIFF, or position in a stack of images (axis N): a number; 'all', each an image "
+        "of its own; 'stack', all together as channels. Empty: first of a TIFF, all of a stack.",
+    )
+    axes: str = _declared(
+        "",
+        "Axes of arrays (NPY, NPZ, HDF5, FITS, RAW), in order: HW, HWC, CHW, NHW, ... with "
+        "N images, H height, W width, C channels. Needed for more than two axes.",
+    )
+    array_name: str = _declared(
+        "", "Array of a file with several: HDF5 data set, member of an NPZ, FITS extension."
+    )
+    raw_shape: str = _declared("", "RAW files (.raw, .bin, .dat): shape in the order of --axes.")
+    raw_dtype: str = _declared(
+        "", "RAW files: type, such as uint8, uint16, float32; >uint16 for big-endian."
+    )
+    raw_offset: int = _declared(0, "RAW files: bytes of header before the pixels.", 0)
+    intensity: str = _declared(
+        "none",
+        "Rule that maps values to [0, 1]: none, minmax, percentile:1,99, sqrt, arcsinh:0.1, "
+        "zscore:3.",
+    )
+    intensity_per: Literal["image", "set"] = _declared(
+        "image",
+        "Where the rule finds its black and white point: in each image, or once in all training "
+        "images.",
+    )
+    nan: Literal["refuse", "min", "zero", "median"] = _declared(
+        "refuse", "What NaN and infinities become: the image's least or median value, or zero."
+    )
+    tile: int = _declared(0, "Cut pictures into tiles of this side in pixels; 0 = whole.", 0)
+    overlap: int = _declared(0, "Pixels that neighbouring tiles share.", 0)
+    tile_rest: Literal["drop", "keep"] = _declared(
+        "drop",
+        "What is left at the right and lower edge, too narrow for a tile: left out, or kept in a "
+        "tile that ends at the edge and overlaps its neighbour.",
+    )
+
+    def reading(self) -> Reading:
+        """What is declared of every file, but for the page.
+
+        Raises:
+            UserError: A value that is impossible.
+        """
+        rule = parse_intensity(self.intensity, self.intensity_per)
+        parts = {
+            "axes": self.axes,
+            "array": self.array_name,
+            "shape": self.raw_shape,
+            "dtype": self.raw_dtype,
+            "offset": str(self.raw_offset or ""),
+            "nan": "" if self.nan == "refuse" else self.nan,
+            "intensity": str(rule) if rule.active else "",
+        }
+        if ";" in "".join(parts.values()):
+            raise UserError("a semicolon cannot be part of what is declared of files")
+        return parse_reading(";".join(f"{name}={value}" for name, value in parts.items() if value))
+
+    def changes(self) -> dict[str, Any]:
+        """What is not as by default: the form in which it travels with a network."""
+        return {
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if getattr(self, f.name) != f.default
+        }
+
+
+_TILE_FIELDS = ("tile", "overlap", "tile_rest")
+READING_FIELDS = tuple(f.name for f in fields(Declaration) if f.name not in _TILE_FIELDS)
+"""What every image that a network sees must have in common; how it was cut out is another thing."""
+
+
+def declaration_of(manifest: Manifest) -> Declaration:
+    """The declaration that reads other files as these were read, for a network to carry along.
+
+    Raises:
+        UserError: The records are read by different intensity rules.
+    """
+    readings = readings_of(manifest) or {Reading()}
+    rules = sorted({str(Reading(nan=r.nan, intensity=r.intensity)) for r in readings})
+    if len(rules) > 1:
+        shown = " and ".join(rule or "none" for rule in rules[:2])
+        raise UserError(
+            f"the images are read by {len(rules)} intensity rules ({shown}), so nobody could tell"
+            " how to read new ones; let them have one"
+        )
+
+    def common(name: str) -> Any:
+        """What all say; the default if they differ, as formats may."""
+        values = {getattr(reading, name) for reading in readings}
+        return values.pop() if len(values) == 1 else getattr(Reading(), name)
+
+    axes = common("axes")
+    return Declaration(
+        page=_common_page({reading.page for reading in readings}, axes),
+        axes=axes,
+        array_name=common("array"),
+        raw_shape=",".join(map(str, common("shape"))),
+        raw_dtype=common("dtype"),
+        raw_offset=common("offset"),
+        intensity=str(common("intensity") or "none"),
+        nan=common("nan") or "refuse",
+        tile=_common_tile(manifest.records),
+    )
+
+
+def _common_page(pages: set[int | str | None], axes: str) -> str:
+    if pages == {STACK}:
+        return STACK
+    if "N" in axes or pages == {None}:
+        return ""
+    return str(pages.pop()) if len(pages) == 1 else ALL_PAGES
+
+
+def _common_tile(records: Sequence[Record]) -> int:
+    """The side of the tiles, if they have one; tiles cut at an edge may be narrower."""
+    sides = [side for r in records if r.tile for side in map(int, r.tile.split(",")[2:])]
+    return max(sides, default=0)
+
+
+def readings_of(manifest: Manifest) -> set[Reading]:
+    """The readings that occur in a manifest."""
+    return {parse_reading(text) for text in {record.reading for record in manifest.records}}

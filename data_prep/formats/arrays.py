@@ -1,0 +1,155 @@
+"""Which format a file has, and one image of the array that it holds: page, axes, tile."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import numpy as np
+
+from data_prep.errors import UserError
+from data_prep.formats import fits, hdf5, npy, raw
+from data_prep.formats.source import FileSource, opened
+from data_prep.reading import STACK, Reading
+from data_prep.tiles import Box, check_inside
+
+ARRAY_SUFFIXES = (".npy", ".npz", ".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".h5", ".hdf5")
+
+_BY_START = (
+    (npy.START, npy.open_array),
+    (npy.ARCHIVE_START, npy.open_archive),
+    (hdf5.START, hdf5.open_array),
+    (fits.START, fits.open_array),
+    (fits.GZIP_START, fits.open_array),
+)
+
+
+_PICTURE_STARTS = (b"\xff\xd8", b"\x89PNG", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+",
+                   b"GIF8", b"BM")  # fmt: skip
+
+
+def holds_array(start: bytes, source: FileSource, reading: Reading) -> bool:
+    """Whether a file that begins with these bytes is read here: by content, or declared RAW."""
+    if _is_raw(source, reading):
+        return True
+    known = any(start.startswith(magic) for magic, _ in _BY_START)
+    return known or (bool(reading.shape) and not start.startswith(_PICTURE_STARTS))
+
+
+def _is_raw(source: FileSource, reading: Reading) -> bool:
+    if not isinstance(source, str):
+        return False
+    return bool(reading.shape) and os.path.splitext(source)[1].lower() in raw.SUFFIXES
+
+
+@contextmanager
+def open_array(source: FileSource, reading: Reading) -> Iterator[Any]:
+    """The stored array of a file of any of these formats.
+
+    Raises:
+        UserError: It cannot be read, or does not hold numbers.
+    """
+    with _opener(source, reading) as array:
+        if array.dtype.kind not in "uifb":
+            raise UserError(f"holds values of type {array.dtype}, which are no intensities")
+        yield array
+
+
+def _opener(source: FileSource, reading: Reading) -> AbstractContextManager[Any]:
+    if _is_raw(source, reading):
+        return raw.open_array(source, reading)
+    with opened(source) as stream:
+        start = stream.read(16)
+        stream.seek(0)
+    for magic, opener in _BY_START:
+        if start.startswith(magic):
+            return opener(source, reading)
+    return raw.open_array(source, reading)
+
+
+def image_axes(shape: tuple[int, ...], reading: Reading) -> str:
+    """The axes of an array as declared; the last two if it has no others longer than 1.
+
+    Returns:
+        Letters as in `Reading.axes`, with a `1` for each leading axis of length 1 left undeclared.
+
+    Raises:
+        UserError: The declaration is missing or does not fit.
+    """
+    axes = reading.axes or "HW"
+    surplus = len(shape) - len(axes)
+    if surplus < 0 or any(length != 1 for length in shape[:surplus]):
+        shown = "x".join(map(str, shape))
+        if reading.axes:
+            raise UserError(f"array of shape {shown} does not have the axes {axes}")
+        raise UserError(
+            f"array of shape {shown}: say which axis is which, such as --axes=CHW, HWC or NHW"
+        )
+    axes = "1" * surplus + axes
+    if reading.page == STACK and "N" in axes:
+        if "C" in axes:
+            raise UserError(f"axes {axes}: pages cannot be stacked as channels, there are channels")
+        axes = axes.replace("N", "C")
+    if 0 in shape:
+        raise UserError("array without values")
+    return axes
+
+
+def image_size(shape: tuple[int, ...], reading: Reading) -> tuple[int, int, int]:
+    """Height, width and channels of one image of an array.
+
+    Raises:
+        UserError: Axes or page do not fit.
+    """
+    axes = image_axes(shape, reading)
+    _check_page(axes, shape, reading)
+    sizes = dict(zip(axes, shape, strict=True))
+    return sizes["H"], sizes["W"], sizes.get("C", 1)
+
+
+def count_images(shape: tuple[int, ...], reading: Reading) -> int:
+    """Images along axis N; 1 without it."""
+    axes = image_axes(shape, reading)
+    return dict(zip(axes, shape, strict=True)).get("N", 1)
+
+
+def _check_page(axes: str, shape: tuple[int, ...], reading: Reading) -> int:
+    page = reading.page if isinstance(reading.page, int) else None
+    images = shape[axes.index("N")] if "N" in axes else 1
+    if page is None and "N" in axes:
+        raise UserError(f"stack of {images} images: say which, --page=0 or --page=all")
+    if page is not None and page >= images:
+        raise UserError(f"there is no page {page}: the file holds {images}")
+    return page or 0
+
+
+def read_array(source: FileSource, reading: Reading, box: Box | None = None) -> np.ndarray:
+    """One image of a file, as stored.
+
+    Args:
+        source: The file.
+        reading: What is declared of it.
+        box: Only this part, which alone is read where the format allows.
+
+    Returns:
+        [H, W, C] of the stored type, in the machine's byte order.
+
+    Raises:
+        UserError: It cannot be read as declared.
+    """
+    with open_array(source, reading) as array:
+        axes = image_axes(array.shape, reading)
+        page = _check_page(axes, array.shape, reading)
+        index: dict[str, Any] = {"N": page, "1": 0, "C": slice(None)}
+        sizes = dict(zip(axes, array.shape, strict=True))
+        box = box or Box(0, 0, sizes["W"], sizes["H"])
+        check_inside(box, sizes["H"], sizes["W"])
+        index["H"] = slice(box.y, box.y + box.height)
+        index["W"] = slice(box.x, box.x + box.width)
+        values = np.array(array[tuple(index[axis] for axis in axes)])
+    left = [axis for axis in axes if axis in "HWC"]
+    if "C" not in left:
+        left.append("C")
+        values = values[..., np.newaxis]
+    values = values.transpose([left.index(axis) for axis in "HWC"])
+    return np.ascontiguousarray(values, values.dtype.newbyteorder("="))

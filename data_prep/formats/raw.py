@@ -1,0 +1,37 @@
+"""RAW files: pixels and nothing else, so shape and type must be declared."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from data_prep.errors import UserError
+from data_prep.formats.source import FileSource, opened
+from data_prep.reading import Reading
+
+SUFFIXES = frozenset({".raw", ".bin", ".dat"})
+
+
+@contextmanager
+def open_array(source: FileSource, reading: Reading) -> Iterator[np.ndarray]:
+    """The array, mapped into memory if it is on disk."""
+    if not reading.shape:
+        raise UserError("raw file: say what it holds, --raw_shape=H,W --raw_dtype=uint16")
+    name = reading.dtype.lstrip("<>")
+    # NumPy knows >u2 and uint16, but not >uint16.
+    dtype = np.dtype((reading.dtype[: -len(name)] or "<") + np.dtype(name).str[1:])
+    needed = int(np.prod(reading.shape)) * dtype.itemsize
+    with opened(source) as stream:
+        size = stream.seek(0, os.SEEK_END)
+        if size - reading.offset != needed:
+            shape = "x".join(map(str, reading.shape))
+            raise UserError(
+                f"raw file of {size} bytes: {shape} values of {reading.dtype} after"
+                f" {reading.offset} bytes of header take {reading.offset + needed}"
+            )
+        if not isinstance(source, str):
+            stream.seek(reading.offset)
+            yield np.frombuffer(stream.read(), dtype).reshape(reading.shape)
+            return
+    yield np.memmap(source, dtype, "r", reading.offset, reading.shape)

@@ -1,0 +1,202 @@
+"""What must stay together: groups, tiles of a picture, links, identical and similar images."""
+
+import csv
+import os
+import re
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from data_prep.errors import UserError
+from data_prep.manifest import COLUMNS, Manifest
+
+
+def unit_numbers(manifest: Manifest, pairs: np.ndarray | None = None) -> np.ndarray:
+    """Numbers the sets of records that must stay together.
+
+    Together are records of one picture (its tiles), of one group, of one hash, and those of a pair;
+    whatever is together with the same record is together, too.
+
+    Args:
+        manifest: The records.
+        pairs: int64 [m, 2], further pairs of record indices.
+
+    Returns:
+        int64 [n], from 0, in the order of the names of the groups, then of the paths of the rest.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    records = manifest.records
+    links = [
+        _same(manifest.pictures()),
+        _same([record.group for record in records]),
+        _same(
+            [
+                (record.sha256, page) if record.sha256 else None
+                for record, (_, page) in zip(records, manifest.pictures(), strict=True)
+            ]
+        ),
+    ]
+    if pairs is not None:
+        links.append(np.asarray(pairs, dtype=np.int64).reshape(-1, 2))
+    one, other = np.concatenate(links).T
+    graph = coo_array((np.ones(len(one), dtype=bool), (one, other)), (len(records),) * 2)
+    count, component = connected_components(graph, directed=False)
+    names: list[tuple[str, str]] = [("~", "")] * count
+    for record, number in zip(records, component.tolist(), strict=True):
+        own = ("group", record.group) if record.group else ("path", record.path)
+        names[number] = min(names[number], own)
+    rank = np.empty(count, dtype=np.int64)
+    rank[sorted(range(count), key=names.__getitem__)] = np.arange(count)
+    return rank[component]
+
+
+def with_group_column(manifest: Manifest, group_by: str, source: str = "") -> Manifest:
+    """Fills `group` from a column of the manifest or from the paths.
+
+    Args:
+        manifest: The images.
+        group_by: Name of a column, or a regular expression, told by its parenthesis: what its
+            first group matches in the path is the name. The path is written from the deepest
+            folder that holds all images, with `/` before it. An image for which the first group
+            takes no part, or whose column is empty, is on its own.
+        source: The CSV file of the manifest, for columns that records do not have.
+
+    Returns:
+        The manifest with `group` replaced.
+
+    Raises:
+        UserError: No such column, an expression that is wrong or does not match every path.
+    """
+    if "(" in group_by:
+        names = _from_paths(inner_paths(manifest), group_by)
+    elif group_by in COLUMNS:
+        names = [getattr(record, group_by) for record in manifest.records]
+    else:
+        names = _from_csv(manifest, group_by, source)
+    if not any(names):
+        raise UserError(f"--group_by={group_by}: no image has a group")
+    return manifest.subset(
+        replace(record, group=name) for record, name in zip(manifest.records, names, strict=True)
+    )
+
+
+def with_groups_of(manifest: Manifest, other: Manifest) -> Manifest:
+    """Gives records the groups they have in another manifest of the same images."""
+    groups = {(record.path, record.tile): record.group for record in other.records}
+    return manifest.subset(
+        replace(record, group=groups[record.path, record.tile]) for record in manifest.records
+    )
+
+
+def with_joined_groups(manifest: Manifest, pairs: np.ndarray) -> Manifest:
+    """Writes what must stay together into `group`, so that later commands keep to it.
+
+    Args:
+        manifest: The images.
+        pairs: int64 [m, 2], pairs of record indices that belong together.
+
+    Returns:
+        The manifest; records joined with others have the first of their groups' names or, without
+        any, `like PATH` of the first file. Records that are on their own stay as they are.
+    """
+    unit = unit_numbers(manifest, pairs)
+    paths = inner_paths(manifest)
+    names: dict[int, str] = {}
+    first: dict[int, str] = {}
+    several: set[int] = set()
+    for record, number, path in zip(manifest.records, unit.tolist(), paths, strict=True):
+        if record.group:
+            names[number] = min(names.get(number, record.group), record.group)
+        if first.setdefault(number, path) != path:
+            several.add(number)
+            first[number] = min(first[number], path)
+    for number in several:
+        names.setdefault(number, f"like {first[number].lstrip('/')}")
+    return manifest.subset(
+        replace(record, group=names.get(number, ""))
+        for record, number in zip(manifest.records, unit.tolist(), strict=True)
+    )
+
+
+def linked_pairs(manifest: Manifest) -> np.ndarray:
+    """Pairs of records whose files are one file on disk, by a symbolic or hard link.
+
+    Returns:
+        int64 [m, 2], record indices.
+
+    Raises:
+        UserError: A file is gone.
+    """
+    known: dict[str, tuple[int, int]] = {}
+    try:
+        for file in manifest.files():
+            if file not in known:
+                status = os.stat(file)
+                known[file] = status.st_dev, status.st_ino
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from None
+    # Some file systems have no inode numbers and say 0.
+    return _same(
+        [(known[file], page) if known[file][1] else None for file, page in manifest.pictures()]
+    )
+
+
+def inner_paths(manifest: Manifest) -> list[str]:
+    """The paths below the deepest folder that holds all images, written `/a/b.png`.
+
+    They are the same wherever the images lie and whatever the manifest's own folder is.
+    """
+    files = manifest.files()
+    common = os.path.commonpath([os.path.dirname(file) for file in files])
+    return ["/" + file[len(common) :].replace(os.sep, "/").lstrip("/") for file in files]
+
+
+def _same(values: Sequence[Hashable]) -> np.ndarray:
+    """Pairs (first index with a value, later index with it); empty values pair with nothing."""
+    first: dict[Hashable, int] = {}
+    pairs = [
+        (before, index)
+        for index, value in enumerate(values)
+        if value and (before := first.setdefault(value, index)) != index
+    ]
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+
+
+def _from_paths(paths: Sequence[str], pattern: str) -> list[str]:
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"--group_by={pattern}: not a regular expression: {error}") from None
+    if not expression.groups:
+        raise UserError(f"--group_by={pattern}: needs a group in parentheses, such as ([^/]*)_")
+    found = [expression.search(path) for path in paths]
+    missed = [path for path, match in zip(paths, found, strict=True) if match is None]
+    if missed:
+        raise UserError(
+            f"--group_by={pattern}: does not match {len(missed)} of {len(paths)} paths, such as"
+            f" {missed[0]}; (...)? after it lets an image be on its own"
+        )
+    return [match[1] or "" for match in found if match]
+
+
+def _from_csv(manifest: Manifest, column: str, source: str) -> list[str]:
+    """A column that records do not carry, read from the CSV by path and tile."""
+    header: list[str] = []
+    values: dict[tuple[str, str], str] = {}
+    if source:
+        with open(source, newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            header = reader.fieldnames = [n.strip().lower() for n in reader.fieldnames or ()]
+            for row in reader:
+                key = (row["path"] or "").strip(), (row.get("tile") or "").strip()
+                values[key] = (row.get(column.lower()) or "").strip()
+    if column.lower() not in header:
+        known = ", ".join(dict.fromkeys((*COLUMNS[1:], *header[1:])))
+        raise UserError(
+            f"--group_by={column}: no such column; there are {known}; a regular expression on the"
+            " path needs a group in parentheses"
+        )
+    return [values[record.path, record.tile] for record in manifest.records]

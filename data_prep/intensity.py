@@ -1,0 +1,273 @@
+"""Intensity rules: stored pixel values of any range to float32 in [0, 1].
+
+Every rule first finds a black and a white point (the limits), maps them to 0 and 1, clips what
+lies outside, and then bends the curve between them:
+
+    none                      no rule: integers over their full range, floats as they are
+    minmax                    limits: least and greatest value; a straight line
+    percentile(low,high)      limits: two percentiles (1, 99); a straight line
+    sqrt(low,high)            limits: two percentiles (0, 100); the square root
+    arcsinh(a,low,high)       limits: two percentiles (1, 99.7); arcsinh(x / a) / arcsinh(1 / a),
+                              a = 0.1 (Lupton et al. 1999; `astropy.visualization.AsinhStretch`)
+    zscore(k)                 limits: mean -+ k standard deviations (3); a straight line, so that
+                              z = 0 becomes 0.5
+
+All channels of an image share their limits. Values that are not finite never count.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from data_prep.errors import UserError
+
+_DEFAULTS: dict[str, tuple[float, ...]] = {
+    "none": (),
+    "minmax": (),
+    "percentile": (1.0, 99.0),
+    "arcsinh": (0.1, 1.0, 99.7),
+    "sqrt": (0.0, 100.0),
+    "zscore": (3.0,),
+}
+RULES = tuple(_DEFAULTS)
+NAN_RULES = ("min", "zero", "median")
+
+_TEXT = re.compile(r"(?P<rule>[a-z]+)(?:\((?P<in>[^()]*)\)|:(?P<after>[^@]*))?(?:@(?P<at>.+))?")
+
+Limits = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Intensity:
+    """An intensity rule and where its limits come from.
+
+    Attributes:
+        rule: One of `RULES`.
+        parameters: Its numbers, all of them.
+        limits: "image": found in each image; "set": to be found once, over the training images;
+            two numbers: as found, in the units of the files.
+    """
+
+    rule: str = "none"
+    parameters: tuple[float, ...] = ()
+    limits: Literal["image", "set"] | Limits = "image"
+
+    def __str__(self) -> str:
+        """The form that `parse_intensity` reads: `sqrt(0,100)`, `...@set`, `...@12.5,3071`."""
+        text = self.rule
+        if self.parameters:
+            text += f"({','.join(map(_short, self.parameters))})"
+        if isinstance(self.limits, tuple):
+            return f"{text}@{','.join(map(_short, self.limits))}"
+        return f"{text}@set" if self.limits == "set" else text
+
+    @property
+    def active(self) -> bool:
+        """Whether values are changed at all."""
+        return self.rule != "none"
+
+    def same_rule(self, other: "Intensity") -> bool:
+        """Whether both are alike but for where the limits come from."""
+        return (self.rule, self.parameters) == (other.rule, other.parameters)
+
+
+def parse_intensity(text: str, per: Literal["image", "set"] = "image") -> Intensity:
+    """Reads `sqrt`, `percentile:1,99.7`, `percentile(1,99.7)`, each with `@set` or `@LOW,HIGH`.
+
+    Args:
+        text: The rule; numbers left out take their defaults.
+        per: Where the limits come from if the text does not say.
+
+    Raises:
+        UserError: No such rule, or impossible numbers.
+    """
+    match = _TEXT.fullmatch("".join(text.split()).lower())
+    if not match or match["rule"] not in _DEFAULTS:
+        raise UserError(
+            f"intensity rule {text!r}: must be one of {', '.join(RULES)}, such as percentile:1,99.7"
+        )
+    rule, defaults = match["rule"], _DEFAULTS[match["rule"]]
+    given = _numbers(match["in"] or match["after"] or "", text)
+    if len(given) > len(defaults):
+        raise UserError(f"intensity rule {text!r}: {rule} takes {len(defaults)} numbers at most")
+    parameters = given + defaults[len(given) :]
+    _check_parameters(rule, parameters, text)
+    limits: Literal["image", "set"] | Limits = per
+    if match["at"] in ("set", "image"):
+        limits = match["at"]  # type: ignore[assignment]
+    elif match["at"]:
+        numbers = _numbers(match["at"], text)
+        if len(numbers) != 2 or not np.isfinite(numbers).all() or numbers[0] > numbers[1]:
+            raise UserError(f"intensity rule {text!r}: after @ must come LOW,HIGH or set")
+        limits = (numbers[0], numbers[1])
+    return Intensity(rule, parameters, limits if rule != "none" else "image")
+
+
+def find_limits(pixels: np.ndarray, intensity: Intensity) -> Limits:
+    """Black and white point of one image by a rule, in its own units.
+
+    Args:
+        pixels: Any shape and number type; values that are not finite do not count.
+        intensity: The rule; where it says limits come from does not matter here.
+    """
+    finder = LimitFinder(intensity, pixels.size)
+    finder.add(pixels)
+    return finder.limits()
+
+
+def apply_intensity(pixels: np.ndarray, intensity: Intensity) -> np.ndarray:
+    """Maps stored values to [0, 1] by a rule that is not `none`.
+
+    Args:
+        pixels: Finite values of any shape and number type.
+        intensity: The rule, its limits found or to be found in these pixels.
+
+    Returns:
+        float32 of the same shape. An image without contrast is 0 everywhere (0.5 for zscore).
+
+    Raises:
+        UserError: The limits of the set have not been found yet.
+    """
+    if intensity.limits == "set":
+        raise UserError(
+            f"the limits of --intensity={intensity} are still to be found over the training images"
+        )
+    low, high = find_limits(pixels, intensity) if intensity.limits == "image" else intensity.limits
+    if high <= low:
+        return np.full(pixels.shape, 0.5 if intensity.rule == "zscore" else 0.0, np.float32)
+    share = np.clip((pixels.astype(np.float64) - low) / (high - low), 0.0, 1.0)
+    if intensity.rule == "sqrt":
+        share = np.sqrt(share)
+    elif intensity.rule == "arcsinh":
+        softening = intensity.parameters[0]
+        share = np.arcsinh(share / softening) / np.arcsinh(1.0 / softening)
+    return share.astype(np.float32)
+
+
+class LimitFinder:
+    """Finds the limits of a rule over many images in one pass, in little memory.
+
+    Least and greatest value, mean and deviation are exact. Percentiles come from a sample: of each
+    image its values at even distances, at most so many that all images together give four
+    millions (and never fewer than 256 an image).
+    """
+
+    _SAMPLE = 2**22
+
+    def __init__(self, intensity: Intensity, images: int = 1):
+        """Starts with nothing seen.
+
+        Args:
+            intensity: The rule.
+            images: How many images will come.
+        """
+        self._intensity = intensity
+        self._per_image = max(256, self._SAMPLE // max(1, images))
+        self._least, self._greatest = np.inf, -np.inf
+        self._count, self._mean, self._squares = 0, 0.0, 0.0
+        self._sample: list[np.ndarray] = []
+
+    def add(self, pixels: np.ndarray) -> None:
+        """Takes one image in."""
+        values = pixels.ravel()
+        if values.dtype.kind == "f":
+            values = values[np.isfinite(values)]
+        if not values.size:
+            return
+        self._least = min(self._least, float(values.min()))
+        self._greatest = max(self._greatest, float(values.max()))
+        rule = self._intensity.rule
+        if rule == "zscore":
+            self._add_moments(values)
+        elif self._percentiles != (0.0, 100.0):
+            if values.size > self._per_image:
+                places = np.linspace(0, values.size - 1, self._per_image).astype(np.int64)
+                values = values[places]
+            self._sample.append(values.astype(np.float64))
+
+    def _add_moments(self, values: np.ndarray) -> None:
+        """Joins mean and sum of squares with those so far (Chan, Golub and LeVeque 1979)."""
+        mean = float(values.mean(dtype=np.float64))
+        squares = float(((values.astype(np.float64) - mean) ** 2).sum())
+        total, gap = self._count + values.size, mean - self._mean
+        self._squares += squares + gap**2 * self._count * values.size / total
+        self._mean += gap * values.size / total
+        self._count = total
+
+    @property
+    def _percentiles(self) -> Limits:
+        """The percentiles that are wanted; 0 and 100 for rules without any."""
+        if self._intensity.rule in ("percentile", "sqrt", "arcsinh"):
+            low, high = self._intensity.parameters[-2:]
+            return low, high
+        return 0.0, 100.0
+
+    def limits(self) -> Limits:
+        """The limits over all that was added; (0, 0) if there was no finite value."""
+        if self._least > self._greatest:
+            return 0.0, 0.0
+        if self._intensity.rule == "zscore" and self._least < self._greatest:
+            spread = self._intensity.parameters[0] * np.sqrt(self._squares / self._count)
+            return float(self._mean - spread), float(self._mean + spread)
+        if self._sample:
+            low, high = np.percentile(np.concatenate(self._sample), self._percentiles)
+            return float(low), float(high)
+        return self._least, self._greatest
+
+
+def with_limits(intensity: Intensity, limits: Limits) -> Intensity:
+    """The rule with its limits as numbers."""
+    return replace(intensity, limits=limits)
+
+
+def fill_not_finite(pixels: np.ndarray, rule: str) -> np.ndarray:
+    """Replaces NaN and infinities.
+
+    Args:
+        pixels: Any shape and number type.
+        rule: "min" or "median" of the image's finite values, or "zero"; empty = refuse.
+
+    Raises:
+        UserError: There are such values and no rule, or nothing else.
+    """
+    if pixels.dtype.kind != "f":
+        return pixels
+    finite = np.isfinite(pixels)
+    if finite.all():
+        return pixels
+    if not rule:
+        raise UserError(
+            f"holds {(~finite).sum()} values of {finite.size} that are not finite (NaN or"
+            " infinity); say what they become with --nan=min, --nan=zero or --nan=median"
+        )
+    if rule == "zero":
+        filling = 0.0
+    elif not finite.any():
+        raise UserError("holds no finite value at all")
+    else:
+        filling = pixels[finite].min() if rule == "min" else np.median(pixels[finite])
+    return np.where(finite, pixels, np.asarray(filling, pixels.dtype))
+
+
+def _short(number: float) -> str:
+    return repr(float(number)).removesuffix(".0")
+
+
+def _numbers(text: str, whole: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",") if part)
+    except ValueError:
+        raise UserError(f"intensity rule {whole!r}: {text!r} are not numbers") from None
+
+
+def _check_parameters(rule: str, parameters: tuple[float, ...], text: str) -> None:
+    if rule in ("percentile", "sqrt", "arcsinh"):
+        low, high = parameters[-2:]
+        if not 0 <= low < high <= 100:
+            raise UserError(
+                f"intensity rule {text!r}: percentiles must rise and lie between 0 and 100"
+            )
+    if rule in ("arcsinh", "zscore") and not 0 < parameters[0] < np.inf:
+        raise UserError(f"intensity rule {text!r}: its first number must be above 0")

@@ -1,0 +1,161 @@
+"""One self-contained HTML page: everything inline, readable on a phone and in print."""
+
+import base64
+import os
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import jinja2
+from markupsafe import Markup, escape
+
+from data_prep.files import write_text
+
+_NUMERIC = re.compile(r"^[\s\d.,%+\-−–±×()\[\]e]*\d[\s\d.,%+\-−–±×()\[\]e]*$")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; cells are plain text, in which a line break is kept.
+
+    Attributes:
+        headers: one a column.
+        rows: cells, as many a row as headers.
+        caption: above the table.
+        highlight: positions of rows to set off.
+        note: below the table.
+    """
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+    highlight: tuple[int, ...] = ()
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if any(len(row) != len(self.headers) for row in self.rows):
+            raise ValueError(f"every row needs {len(self.headers)} cells")
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """Which columns hold numbers alone, and are set flush right."""
+        columns = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.headers)
+        return tuple(
+            any(cells) and all(_NUMERIC.match(cell) for cell in cells if cell)
+            for cells in map(tuple, columns)
+        )
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An embedded picture.
+
+    Attributes:
+        data: the file's bytes.
+        caption: below the picture.
+        alt: for readers who do not see it; the caption if empty.
+        kind: of file.
+        width: in CSS pixels (96 an inch) where there is room; 0 = as many as it has dots.
+        least: CSS pixels below which it is not shrunk: on a narrow screen it scrolls instead.
+        half: takes half the page's width, beside the next such picture, where there is room.
+    """
+
+    data: bytes
+    caption: str = ""
+    alt: str = ""
+    kind: Literal["png", "jpeg", "svg+xml"] = "png"
+    width: int = 0
+    least: int = 0
+    half: bool = False
+
+    @property
+    def uri(self) -> str:
+        """The picture as a `data:` URI."""
+        return f"data:image/{self.kind};base64,{base64.b64encode(self.data).decode('ascii')}"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: its text, then tables, pictures, a gallery and commands.
+
+    Attributes:
+        title: heading.
+        text: paragraphs, plain text.
+        tables: in order.
+        pictures: in order.
+        gallery: small pictures, side by side.
+        commands: shell commands, shown as they are typed.
+    """
+
+    title: str
+    text: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    gallery: tuple[Picture, ...] = ()
+    commands: tuple[str, ...] = ()
+
+    @property
+    def anchor(self) -> str:
+        """Its place in the page."""
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-") or "section"
+
+
+@dataclass(frozen=True)
+class Page:
+    """A report.
+
+    Attributes:
+        title: of the page.
+        summary: the result in a few paragraphs, plain text.
+        sections: in order.
+        facts: name -> value, small print at the end (versions, machine, time).
+    """
+
+    title: str
+    summary: tuple[str, ...] = ()
+    sections: tuple[Section, ...] = ()
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+def shell_command(arguments: Sequence[str], width: int = 88) -> str:
+    """A command as it can be pasted into a shell, broken between arguments.
+
+    Args:
+        arguments: program and arguments; quoted where the shell needs it.
+        width: columns a line.
+
+    Returns:
+        Lines joined by a backslash.
+    """
+    lines = [""]
+    for word in map(shlex.quote, arguments):
+        if lines[-1] and len(lines[-1]) + len(word) + 3 > width:
+            lines.append(" ")
+        lines[-1] += f" {word}" if lines[-1] else word
+    return " \\\n".join(lines)
+
+
+def render_page(page: Page) -> str:
+    """The page as HTML; all text is escaped, nothing is loaded from anywhere."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("data_prep", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["breakable"] = _breakable
+    return environment.get_template("page.html").render(page=page)
+
+
+def _breakable(text: str) -> Markup:
+    """The escaped text, which may go on in a new line after an underscore."""
+    return Markup(str(escape(text)).replace("_", "_<wbr>"))
+
+
+def write_page(page: Page, path: str | os.PathLike[str]) -> None:
+    """Writes the page, complete or not at all."""
+    write_text(Path(path), render_page(page))

@@ -1,0 +1,54 @@
+"""A folder that is written in many steps: there whole or not at all, and taken up where it was."""
+
+import fcntl
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from data_prep.errors import UserError
+from data_prep.files import check_new_folder, write_text
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@contextmanager
+def partial_folder(target: Path, plan: str) -> Iterator[Path]:
+    """The folder to fill, hidden beside the target; it becomes the target at the end of the block.
+
+    What an interrupted or killed call of the same plan has left in it is still there: whoever
+    fills it skips what it finds. So files must be put there whole (under another name first).
+
+    Args:
+        target: A folder that does not exist yet or is empty.
+        plan: Hash of all that decides the content.
+
+    Raises:
+        UserError: The target holds something, or another process is at it. A UserError from
+            inside the block removes what is there.
+    """
+    target = target.expanduser().absolute()
+    check_new_folder(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = target.with_name(f".{target.name}.partial")
+    work.mkdir(exist_ok=True)
+    with open(work / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another process is writing {target}; wait for it to end") from None
+        content, noted = work / "content", work / "plan"
+        if noted.exists() and noted.read_text(encoding="utf-8") == plan:
+            _LOGGER.info("going on where an interrupted call has left %s", target)
+        else:
+            shutil.rmtree(content, ignore_errors=True)
+            write_text(noted, plan)
+        content.mkdir(exist_ok=True)
+        try:
+            yield content
+            content.replace(target)
+        except UserError:
+            shutil.rmtree(work)
+            raise
+        shutil.rmtree(work)

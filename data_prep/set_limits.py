@@ -1,0 +1,82 @@
+"""Limits of intensity rules that are found once, over the training images, and written down."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from data_prep.declaration import readings_of
+from data_prep.errors import UserError
+from data_prep.intensity import Intensity, LimitFinder, with_limits
+from data_prep.manifest import Manifest, Record
+from data_prep.readers import read_stored
+from data_prep.reading import Reading, parse_reading
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def has_open_limits(manifest: Manifest) -> bool:
+    """Whether limits of an intensity rule are still to be found over the training images."""
+    return any(map(_open_rule, readings_of(manifest)))
+
+
+def _open_rule(reading: Reading) -> Intensity | None:
+    """The rule of a reading if its limits are still to be found."""
+    rule = reading.active_intensity
+    return rule if rule and rule.limits == "set" else None
+
+
+def find_set_limits(
+    manifest: Manifest,
+    training: Manifest,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Manifest:
+    """Finds the limits of intensity rules once, over the training images, and writes them in.
+
+    Pictures count once, whole, whatever their tiles; values that are not finite do not count.
+
+    Args:
+        manifest: All images.
+        training: Those of them that limits may be learned from.
+        progress: Called with (pictures read, pictures in all).
+
+    Returns:
+        The manifest; where a reading said `@set` it has the numbers.
+
+    Raises:
+        UserError: A picture cannot be read, or no training image is read by a rule that needs it.
+    """
+    if not has_open_limits(manifest):
+        return manifest
+    pictures: dict[tuple[str, str], str] = {}
+    for picture, record in zip(training.pictures(), training.records, strict=True):
+        if _open_rule(parse_reading(record.reading)):
+            pictures.setdefault(picture, record.reading)
+    if not pictures:
+        raise UserError("no training image to find the limits of the intensity rule from")
+    finders: dict[Intensity, LimitFinder] = {}
+    types: set[str] = set()
+    _LOGGER.info("finding black and white point over %d training pictures", len(pictures))
+    for done, ((file, _), text) in enumerate(pictures.items(), 1):
+        values = read_stored(file, text)
+        types.add(values.dtype.name)
+        if rule := _open_rule(parse_reading(text)):
+            finders.setdefault(rule, LimitFinder(rule, len(pictures))).add(values)
+        progress(done, len(pictures))
+    if {"uint8", "uint16"} <= types:
+        raise UserError(
+            "images of 8 and of 16 bits have no common black and white point; give"
+            " --intensity_per=image, or bring them to one depth"
+        )
+    found = {rule: with_limits(rule, finder.limits()) for rule, finder in finders.items()}
+    _LOGGER.info("intensity rule: %s", ", ".join(map(str, found.values())))
+    return manifest.subset(_resolved(record, found) for record in manifest.records)
+
+
+def _resolved(record: Record, found: dict[Intensity, Intensity]) -> Record:
+    reading = parse_reading(record.reading)
+    rule = _open_rule(reading)
+    if rule is None:
+        return record
+    if rule not in found:
+        raise UserError(f"{record.path}: no training image is read by its rule {rule}")
+    return replace(record, reading=str(replace(reading, intensity=found[rule])))

@@ -1,0 +1,239 @@
+"""What a simulated gravitational lens consists of, and how one is drawn. See `lensing`."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+
+from data_prep.synthetic.deflection import (
+    Deflector,
+    Ellipsoid,
+    Line,
+    Shear,
+    mean_radial_deflection,
+)
+from data_prep.synthetic.draws import between, whole_between
+from data_prep.synthetic.parameters import Meaning, Parameters, Range
+from data_prep.synthetic.sample import Row
+
+LENSING_CLASSES = {
+    "no_lens": "a galaxy and an unlensed neighbour",
+    "smooth": "a lens without substructure: an isothermal ellipsoid and shear",
+    "subhalo": "the same with subhaloes, isothermal spheres near the ring",
+    "vortex": "the same with a vortex, a straight line of mass",
+}
+
+_GALAXIES, _DARK, _TELESCOPE = "Galaxies", "Lens", "Telescope"
+
+
+@dataclass(frozen=True)
+class LensingParameters(Parameters):
+    """What varies between images of one class; lengths in arcseconds."""
+
+    engine: Annotated[
+        str,
+        Meaning(
+            "What traces the rays; lenstronomy comes with simclr-tf[lensing].",
+            topic=_DARK,
+            choices=("numpy", "lenstronomy"),
+        ),
+    ] = "numpy"
+    einstein_radius: Annotated[Range, Meaning("Radius of the ring.", topic=_DARK, least=0.05)] = (
+        0.8,
+        1.6,
+    )
+    mass_axis_ratio: Annotated[
+        Range, Meaning("Minor over major axis of the mass.", topic=_DARK, least=0.2, most=1)
+    ] = (0.65, 0.95)
+    shear: Annotated[Range, Meaning("Strength of the outer shear.", topic=_DARK, most=0.5)] = (
+        0.0,
+        0.08,
+    )
+    subhaloes: Annotated[Range, Meaning("How many subhaloes.", topic=_DARK, most=1000)] = (4, 10)
+    subhalo_radius: Annotated[
+        Range, Meaning("Einstein radius of a subhalo.", topic=_DARK, most=1)
+    ] = (0.02, 0.07)
+    vortex_mass: Annotated[
+        Range, Meaning("Mass of the vortex over that inside the ring.", topic=_DARK, most=0.5)
+    ] = (0.04, 0.12)
+    vortex_length: Annotated[
+        Range, Meaning("Length of the vortex over the ring's radius.", topic=_DARK, least=0.01)
+    ] = (0.8, 1.6)
+    source_radius: Annotated[
+        Range, Meaning("Effective radius of the source.", topic=_GALAXIES, least=0.01)
+    ] = (0.1, 0.25)
+    source_offset: Annotated[
+        Range,
+        Meaning("Distance of the source from the axis over the ring's radius.", topic=_GALAXIES),
+    ] = (0.0, 0.35)
+    light: Annotated[
+        Range, Meaning("Brightness of the lens galaxy at its effective radius.", topic=_GALAXIES)
+    ] = (0.2, 0.6)
+    light_radius: Annotated[
+        Range, Meaning("Effective radius of the lens galaxy.", topic=_GALAXIES, least=0.01)
+    ] = (0.25, 0.6)
+    field_of_view: Annotated[float, Meaning("Side of the image.", topic=_TELESCOPE, least=0.1)] = (
+        5.12
+    )
+    psf_fwhm: Annotated[
+        Range, Meaning("Full width at half maximum of a point.", topic=_TELESCOPE, least=0.001)
+    ] = (0.09, 0.15)
+    photons: Annotated[
+        Range, Meaning("Photons of unit brightness in 0.08 x 0.08.", topic=_TELESCOPE, least=0.01)
+    ] = (20, 80)
+    background: Annotated[
+        Range,
+        Meaning("Sigma of the background noise in 0.08 x 0.08, in brightness.", topic=_TELESCOPE),
+    ] = (0.05, 0.2)
+    softening: Annotated[
+        float,
+        Meaning("Brightness where the stretch of a PNG bends.", topic=_TELESCOPE, least=0.001),
+    ] = 0.5
+    nan_border: Annotated[
+        Range,
+        Meaning(
+            "Width of a border of NaN on each side over the image's; only with --format=npy.",
+            topic=_TELESCOPE,
+            most=0.4,
+        ),
+    ] = (0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Galaxy:
+    """Elliptical Sersic light.
+
+    Attributes:
+        brightness: at the effective radius.
+        radius: effective radius on the intermediate axis.
+        index: Sersic index n: 1 an exponential disk, 4 a de Vaucouleurs spheroid.
+        axis_ratio: minor over major axis.
+        angle: of the major axis, in radians from x towards y.
+        x: of its centre.
+        y: of its centre.
+    """
+
+    brightness: float
+    radius: float
+    index: float
+    axis_ratio: float
+    angle: float
+    x: float = 0.0
+    y: float = 0.0
+
+    def light(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Surface brightness at (x, y)."""
+        c, s = math.cos(self.angle), math.sin(self.angle)
+        along = c * (x - self.x) + s * (y - self.y)
+        across = c * (y - self.y) - s * (x - self.x)
+        squared = self.axis_ratio * along**2 + across**2 / self.axis_ratio
+        slope = 1.9992 * self.index - 0.3271  # half of the light lies inside the radius
+        relative = (squared / self.radius**2) ** (0.5 / self.index)
+        return self.brightness * np.exp(-slope * (relative - 1))
+
+
+@dataclass(frozen=True)
+class LensSystem:
+    """One drawn picture: everything about it but its noise. The lens lies at the origin.
+
+    Attributes:
+        class_name: its class.
+        deflectors: the masses.
+        source: the galaxy behind, or beside in `no_lens`.
+        lens: the galaxy in front.
+        row: all that was drawn, for a table.
+    """
+
+    class_name: str
+    deflectors: tuple[Deflector, ...]
+    source: Galaxy
+    lens: Galaxy
+    row: Row
+
+
+def draw_system(
+    class_name: str, parameters: LensingParameters, rng: np.random.Generator
+) -> LensSystem:
+    """Draws a system of a class.
+
+    Args:
+        class_name: one of `LENSING_CLASSES`.
+        parameters: what to draw from.
+        rng: advanced by the draws.
+
+    Returns:
+        The system.
+    """
+    ring = between(rng, parameters.einstein_radius)
+    turn = between(rng, (0, math.pi))
+    mass = Ellipsoid(ring, between(rng, parameters.mass_axis_ratio), turn)
+    shear = Shear(between(rng, parameters.shear), between(rng, (0, math.pi)))
+    lens = Galaxy(
+        brightness=between(rng, parameters.light),
+        radius=between(rng, parameters.light_radius),
+        index=between(rng, (2.5, 4)),
+        axis_ratio=between(rng, (0.65, 0.95)),
+        angle=turn + between(rng, (-0.2, 0.2)),
+    )
+    lensed = class_name != "no_lens"
+    distance = between(rng, parameters.source_offset if lensed else (0.6, 1.3)) * ring
+    direction = between(rng, (0, 2 * math.pi))
+    source = Galaxy(
+        brightness=1.0,
+        radius=between(rng, parameters.source_radius),
+        index=between(rng, (0.8, 1.5)),
+        axis_ratio=between(rng, (0.5, 0.95)),
+        angle=between(rng, (0, math.pi)),
+        x=distance * math.cos(direction),
+        y=distance * math.sin(direction),
+    )
+    added = _substructure(class_name, ring, parameters, rng)
+    # Gauss: what the added masses deflect on the ring is taken from the main lens.
+    mass = dataclasses.replace(mass, theta_e=ring - mean_radial_deflection(added, ring))
+    row = {
+        "class_name": class_name,
+        "einstein_radius": ring,
+        **_columns("mass", mass),
+        **_columns("shear", shear),
+        **_columns("source", source),
+        **_columns("lens", lens),
+        "substructure": ";".join(_text(one) for one in added),
+    }
+    deflectors = (mass, shear, *added) if lensed else ()
+    return LensSystem(class_name, deflectors, source, lens, row)
+
+
+def _substructure(
+    class_name: str, ring: float, parameters: LensingParameters, rng: np.random.Generator
+) -> tuple[Ellipsoid | Line, ...]:
+    """The masses that make the class."""
+
+    def somewhere(bounds: Range) -> tuple[float, float]:
+        radius, angle = between(rng, bounds) * ring, between(rng, (0, 2 * math.pi))
+        return radius * math.cos(angle), radius * math.sin(angle)
+
+    if class_name == "subhalo":
+        haloes = []
+        for _ in range(whole_between(rng, parameters.subhaloes)):
+            theta_e = between(rng, parameters.subhalo_radius)
+            x, y = somewhere((0.75, 1.25))
+            haloes.append(Ellipsoid(theta_e, x=x, y=y))
+        return tuple(haloes)
+    if class_name == "vortex":
+        theta_e = math.sqrt(between(rng, parameters.vortex_mass)) * ring
+        length = between(rng, parameters.vortex_length) * ring
+        x, y = somewhere((0.3, 1.0))
+        return (Line(theta_e, length, between(rng, (0, math.pi)), x, y),)
+    return ()
+
+
+def _columns(prefix: str, part: Ellipsoid | Shear | Galaxy) -> Row:
+    return {f"{prefix}_{name}": value for name, value in dataclasses.asdict(part).items()}
+
+
+def _text(part: Ellipsoid | Line) -> str:
+    """A mass in one cell of the table."""
+    values = dataclasses.asdict(part)
+    return f"{type(part).__name__.lower()} " + " ".join(f"{k}={v!r}" for k, v in values.items())
