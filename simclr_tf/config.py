@@ -4,14 +4,10 @@ The command line derives its flags from the declarations, `config.json` in a run
 their values, and nothing below the command line reads a flag.
 """
 
-import dataclasses
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
-from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field
 
+from data_prep.declaration import Declaration
 from data_prep.errors import UserError
 from simclr_tf.parts import PARTS
 from simclr_tf.sections import (
@@ -25,14 +21,15 @@ from simclr_tf.sections import (
     TrainSettings,
     ViewSettings,
 )
-from simclr_tf.settings import Setting
+from simclr_tf.settings import Config, Setting
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Config):
     """All settings of one run, by topic."""
 
     data: DataSettings = field(default_factory=DataSettings)
+    reading: Declaration = field(default_factory=Declaration)
     views: ViewSettings = field(default_factory=ViewSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     start: StartSettings = field(default_factory=StartSettings)
@@ -42,40 +39,14 @@ class RunConfig:
     machine: MachineSettings = field(default_factory=MachineSettings)
     run: RunSettings = field(default_factory=RunSettings)
 
-    @classmethod
-    def from_values(cls, values: dict[str, Any]) -> "RunConfig":
-        """Builds the configuration from flat name-value pairs; absent names take their default.
-
-        Raises:
-            UserError: An unknown name, a value of the wrong kind or outside its limits.
-        """
-        known = {s.name for s in all_settings()}
-        for name in values:
-            if name not in known:
-                near = get_close_matches(name, known, n=1)
-                hint = f"; did you mean {near[0]}?" if near else ""
-                raise UserError(f"unknown setting {name!r}{hint}")
-        sections = {}
-        for topic in fields(cls):
-            section = _section_type(topic)
-            own = {f.name: values[f.name] for f in fields(section) if f.name in values}
-            sections[topic.name] = section(**own)
-        config = cls(**sections)
-        config.validate()
-        return config
-
-    def values(self) -> dict[str, Any]:
-        """All settings as flat name-value pairs."""
-        return {s.name: getattr(getattr(self, s.topic), s.name) for s in all_settings()}
-
     def validate(self) -> None:
         """Checks kinds, choices and limits of every setting, and what only fits together.
 
         Raises:
             UserError: With the flag, its value and what would be right.
         """
-        for s in all_settings():
-            s.check(getattr(getattr(self, s.topic), s.name))
+        super().validate()
+        self.reading.reading()
         if self.model.resnet_depth not in (18, 34, 50, 101, 152, 200):
             raise UserError(
                 f"--resnet_depth={self.model.resnet_depth}: choose 18, 34, 50, 101, 152 or 200"
@@ -165,51 +136,10 @@ class RunConfig:
         asked = tuple(q.strip() for q in self.start.reference_quirks.split(",") if q.strip())
         return QUIRKS if asked == ("all",) else asked
 
-    def to_json(self) -> str:
-        """The configuration as JSON, by topic."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> "RunConfig":
-        """Reads what `to_json` wrote.
-
-        Raises:
-            UserError: Unknown or wrong entries.
-        """
-        values: dict[str, Any] = {}
-        for section in json.loads(text).values():
-            values.update(section)
-        return cls.from_values(values)
-
-    @classmethod
-    def load(cls, path: str | Path) -> "RunConfig":
-        """Reads a `config.json`."""
-        return cls.from_json(Path(path).read_text())
-
 
 QUIRKS = ("frozen_bn", "unused_projection_head", "zero_init_logits")
 
 
-def _section_type(topic: dataclasses.Field) -> Any:
-    return get_type_hints(RunConfig)[topic.name]
-
-
 def all_settings() -> Iterator[Setting]:
     """Every declared setting, in the order of declaration."""
-    for topic in fields(RunConfig):
-        section = _section_type(topic)
-        hints = get_type_hints(section)
-        title = (section.__doc__ or topic.name).strip().rstrip(".")
-        for f in fields(section):
-            literal = get_origin(hints[f.name]) is Literal
-            yield Setting(
-                name=f.name,
-                topic=topic.name,
-                title=title,
-                kind=str if literal else hints[f.name],
-                choices=get_args(hints[f.name]) if literal else (),
-                default=f.default,
-                help=f.metadata["help"],
-                low=f.metadata["low"],
-                high=f.metadata["high"],
-            )
+    return RunConfig.settings()

@@ -7,19 +7,21 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from data_prep.errors import UserError
 from data_prep.files import write_text
 from simclr_tf.config import RunConfig
+from simclr_tf.settings import Config
 
 # Settings that may change when a run goes on: they alter where, how fast and how often, not what.
 _FREE_TO_CHANGE = frozenset(
     """
-    image_dir manifest tfrecord_dir data_dir download eval_split cache_dataset
+    image_dir manifest tfrecord_dir data_dir download eval_split cache_dataset data_service
     mode eval_steps eval_batch_size keep_checkpoint_max keep_hub_module_max health_watch
-    eval_timeout knn_neighbors linear_probe distribute num_cpu_devices use_tpu tpu_name cache_frozen
-    tpu_zone gcp_project master jit_compile steps_per_loop model_dir overwrite eval_name
+    eval_crops eval_timeout knn_neighbors linear_probe distribute num_cpu_devices use_tpu tpu_name
+    cache_frozen tpu_zone gcp_project master jit_compile steps_per_loop model_dir overwrite
+    eval_name
     """.split()
 )
 
@@ -33,9 +35,21 @@ _OWN_FILES = (
 
 @dataclass(frozen=True)
 class RunDir:
-    """The folder of one run."""
+    """The folder of one run.
+
+    Attributes:
+        path: The folder.
+        config_type: The settings of its command.
+        flag: That names the folder.
+        free_to_change: Settings that may change when a run goes on.
+        own_files: Patterns of what a run writes, and what `--overwrite` may delete.
+    """
 
     path: Path
+    config_type: ClassVar[type[Config]] = RunConfig
+    flag: ClassVar[str] = "model_dir"
+    free_to_change: ClassVar[frozenset[str]] = _FREE_TO_CHANGE
+    own_files: ClassVar[tuple[str, ...]] = _OWN_FILES
 
     @property
     def config_file(self) -> Path:
@@ -77,11 +91,11 @@ class RunDir:
         """`saved_model/`: one export per step."""
         return self.path / "saved_model"
 
-    def prepare(self, config: RunConfig) -> bool:
+    def prepare(self, config: Config) -> bool:
         """Makes the folder ready for a run, or finds that the same run goes on in it.
 
         Args:
-            config: The run's settings; `run.overwrite` allows another run's files to be deleted.
+            config: The run's settings; `overwrite` allows another run's files to be deleted.
 
         Returns:
             Whether an earlier part of the same run is there.
@@ -90,53 +104,53 @@ class RunDir:
             UserError: The folder holds another run, or files that are not of a run.
         """
         if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"--model_dir={self.path}: is a file; give a folder")
-        found = self._earlier_config()
-        if found is not None and not config.run.overwrite:
+            raise UserError(f"--{self.flag}={self.path}: is a file; give a folder")
+        found, overwrite = self._earlier_config(), config.values()["overwrite"]
+        if found is not None and not overwrite:
             self._refuse_other(found, config)
             return True
-        if found is not None or config.run.overwrite:
+        if found is not None or overwrite:
             self._delete_own_files()
         elif self.path.exists() and any(self.path.iterdir()):
             raise UserError(
-                f"--model_dir={self.path}: is not empty and holds no run; give another folder, or "
-                "--overwrite to write beside what is there"
+                f"--{self.flag}={self.path}: is not empty and holds no run; give another folder, or"
+                " --overwrite to write beside what is there"
             )
         self.path.mkdir(parents=True, exist_ok=True)
         return False
 
-    def _earlier_config(self) -> RunConfig | None:
+    def _earlier_config(self) -> Config | None:
         if not self.config_file.exists():
             return None
         try:
-            return RunConfig.load(self.config_file)
+            return self.config_type.load(self.config_file)
         except (UserError, ValueError) as error:
             raise UserError(
-                f"{self.config_file} cannot be read ({error}); give another --model_dir"
+                f"{self.config_file} cannot be read ({error}); give another --{self.flag}"
             ) from None
 
-    def _refuse_other(self, found: RunConfig, config: RunConfig) -> None:
+    def _refuse_other(self, found: Config, config: Config) -> None:
         before, now = found.values(), config.values()
         differing = [
             f"--{name} was {before[name]!r}, is {now[name]!r}"
             for name in now
-            if name not in _FREE_TO_CHANGE and before[name] != now[name]
+            if name not in self.free_to_change and before[name] != now[name]
         ]
         if differing:
             raise UserError(
-                f"--model_dir={self.path} holds a run with other settings "
+                f"--{self.flag}={self.path} holds a run with other settings "
                 f"({'; '.join(differing)}); give another folder, or --overwrite"
             )
 
     def _delete_own_files(self) -> None:
-        for pattern in _OWN_FILES:
+        for pattern in self.own_files:
             for path in self.path.glob(pattern):
                 if path.is_dir():
                     shutil.rmtree(path)
                 else:
                     path.unlink()
 
-    def write_settings(self, config: RunConfig) -> None:
+    def write_settings(self, config: Config) -> None:
         """Writes the settings in all three forms: by topic, flat, and as a flag file to replay."""
         values = config.values()
         write_text(self.config_file, config.to_json())

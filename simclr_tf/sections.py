@@ -19,7 +19,7 @@ class DataSettings:
         "folder. Wins over --manifest, --tfrecord_dir and --dataset.",
     )
     manifest: str = setting("", "Manifest CSV with the columns path, label, split.")
-    tfrecord_dir: str = setting("", "Folder of TFRecord shards, one sub-folder a split.")
+    tfrecord_dir: str = setting("", "Folder of shards that simclr-tfrecord wrote.")
     dataset: str = setting("imagenet2012", "Name of a TensorFlow Datasets set.")
     data_dir: str = setting("", "Where TensorFlow Datasets keeps its data.")
     download: bool = setting(False, "Let TensorFlow Datasets download and prepare the set.")
@@ -45,6 +45,11 @@ class DataSettings:
     image_channels: str = setting("auto", "Channels of the images: auto, 1, 3 or n.")
     cache_dataset: Literal["auto", "true", "false"] = setting(
         "auto", "Keep decoded images in memory; auto does so up to 1 GiB."
+    )
+    data_service: str = setting(
+        "",
+        "grpc://HOST:PORT of a tf.data service (simclr-data-service) whose workers decode and "
+        "augment the training images; the batches stay the same.",
     )
     skip_unreadable: bool = setting(
         False, "Leave unreadable images out (they are listed) instead of stopping."
@@ -217,6 +222,13 @@ class TrainSettings:
     train_steps: int = setting(0, "Steps to train; wins over --train_epochs.", low=0)
     eval_steps: int = setting(0, "Batches to evaluate; 0 = the whole split.", low=0)
     eval_batch_size: int = setting(256, "Images in an evaluation batch.", low=1)
+    eval_crops: int = setting(
+        1,
+        "Above 1: evaluate the mean over a grid of this many crops along each side, which covers "
+        "the whole image; 1 = the central crop alone.",
+        low=1,
+        high=8,
+    )
     checkpoint_epochs: int = setting(1, "Epochs between checkpoints.", low=1)
     checkpoint_steps: int = setting(
         0, "Steps between checkpoints; wins over --checkpoint_epochs.", low=0

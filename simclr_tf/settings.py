@@ -1,7 +1,12 @@
-"""How a setting is declared: default, meaning and limits in one place."""
+"""How a setting is declared: default, meaning and limits in one place; and what they make up."""
 
-from dataclasses import dataclass, field
-from typing import Any
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from data_prep.errors import UserError
 
@@ -43,3 +48,91 @@ class Setting:
             raise UserError(f"--{self.name}={value}: must be at least {self.low:g}")
         if self.high is not None and number > self.high:
             raise UserError(f"--{self.name}={value}: must be at most {self.high:g}")
+
+
+class Config:
+    """All settings of a command, by topic; the base of frozen dataclasses.
+
+    Each field of the subclass is a topic: itself a frozen dataclass, whose fields are declared by
+    `setting`. A setting's name is its flag, so names are unique over all topics.
+    """
+
+    @classmethod
+    def settings(cls) -> Iterator[Setting]:
+        """Every declared setting, in the order of declaration."""
+        topics: Any = cls
+        for topic in fields(topics):
+            section = get_type_hints(cls)[topic.name]
+            hints = get_type_hints(section)
+            title = (section.__doc__ or topic.name).strip().rstrip(".")
+            for f in fields(section):
+                literal = get_origin(hints[f.name]) is Literal
+                yield Setting(
+                    name=f.name,
+                    topic=topic.name,
+                    title=title,
+                    kind=str if literal else hints[f.name],
+                    choices=get_args(hints[f.name]) if literal else (),
+                    default=f.default,
+                    help=f.metadata["help"],
+                    low=f.metadata["low"],
+                    high=f.metadata["high"],
+                )
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> Self:
+        """Builds the configuration from flat name-value pairs; absent names take their default.
+
+        Raises:
+            UserError: An unknown name, a value of the wrong kind or outside its limits.
+        """
+        known = {s.name for s in cls.settings()}
+        for name in values:
+            if name not in known:
+                near = get_close_matches(name, known, n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise UserError(f"unknown setting {name!r}{hint}")
+        sections, topics = {}, get_type_hints(cls)
+        own: Any = cls
+        for topic in fields(own):
+            section = topics[topic.name]
+            given = {f.name: values[f.name] for f in fields(section) if f.name in values}
+            sections[topic.name] = section(**given)
+        config: Self = own(**sections)
+        config.validate()
+        return config
+
+    def values(self) -> dict[str, Any]:
+        """All settings as flat name-value pairs."""
+        return {s.name: getattr(getattr(self, s.topic), s.name) for s in self.settings()}
+
+    def validate(self) -> None:
+        """Checks kinds, choices and limits of every setting.
+
+        Raises:
+            UserError: With the flag, its value and what would be right.
+        """
+        for s in self.settings():
+            s.check(getattr(getattr(self, s.topic), s.name))
+
+    def to_json(self) -> str:
+        """The configuration as JSON, by topic."""
+        own: Any = self
+        return json.dumps(dataclasses.asdict(own), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            UserError: Unknown or wrong entries.
+        """
+        values: dict[str, Any] = {}
+        for section in json.loads(text).values():
+            values.update(section)
+        return cls.from_values(values)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Reads a `config.json`."""
+        return cls.from_json(Path(path).read_text())

@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 COMMANDS: dict[str, str] = PROJECT["scripts"]
+DOCS = "".join(p.read_text(encoding="utf-8") for p in sorted((ROOT / "docs").glob("*.md")))
 PROSE = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
 
 EVERY_COMMAND_HAS = {"help", "flagfile"}
@@ -39,14 +40,14 @@ TINY = [
 ]  # fmt: skip
 
 
-def blocks(language: str) -> list[str]:
+def blocks(language: str, text: str = README) -> list[str]:
     """The contents of the fenced blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def shell_lines() -> list[list[str]]:
     """The words of every command in the `bash` blocks; comments left out, lines joined."""
-    joined = "\n".join(blocks("bash")).replace("\\\n", " ")
+    joined = "\n".join(blocks("bash", f"{README}\n{DOCS}")).replace("\\\n", " ")
     return [words for line in joined.splitlines() if (words := shlex.split(line, comments=True))]
 
 
@@ -115,6 +116,10 @@ def test_every_shell_line_is_of_a_kind_that_is_checked_here() -> None:
     ids=[f"{n}-{i}" for i, (n, _) in enumerate(own_commands())],
 )
 def test_the_commands_of_the_bash_blocks_parse(name: str, arguments: list[str]) -> None:
+    if "--" in arguments:  # simclr-folds: what follows is another command's
+        cut = arguments.index("--")
+        assert not unknown_flags(arguments[cut + 1 :], ["simclr-finetune"])
+        arguments = arguments[:cut]
     assert not unknown_flags(arguments, [name]), f"{name} has no such flag"
     if name in ("simclr-run", "simclr-distill"):
         config = configuration(arguments, name)
@@ -262,6 +267,19 @@ def test_flags_txt_repeats_a_run_elsewhere(
     before = RunConfig.load("runs/pretrain/config.json").values()
     differing = {name for name in values if values[name] != before[name]}
     assert differing == {"model_dir"}
+
+
+def test_what_the_python_of_the_docs_imports_is_there() -> None:
+    found = [
+        (match[1], match[2].split(", "))
+        for block in blocks("python", DOCS)
+        for match in re.finditer(r"^from (data_prep\S*|simclr_tf\S*|finetune\S*) import (.+)$",
+                                 block, re.MULTILINE)
+    ]  # fmt: skip
+    assert found
+    for module, names in found:
+        for name in names:
+            assert hasattr(importlib.import_module(module), name), f"{module}.{name}"
 
 
 @pytest.mark.slow

@@ -141,15 +141,26 @@ def convert(
     """
     network = checkpoint.network
     channels = channels or network.architecture.image_channels
-    encoder = SimCLREncoder(
-        **{**network.encoder_arguments(), "image_channels": channels},
-        **checkpoint.stored.config,
-        preprocessing={**checkpoint.preprocessing, "channels": channels},
-        dtype="float32",
-    )
+    encoder = build_encoder(checkpoint, channels)
     model = SimCLRModel(encoder, network.num_classes, network.ft_proj_selector)
     model.build()
     return model, fill(model, checkpoint, stem_adapt)
+
+
+def build_encoder(checkpoint: Checkpoint, channels: int, dtype: str = "float32") -> SimCLREncoder:
+    """The encoder that a checkpoint is of, with fresh weights.
+
+    Args:
+        checkpoint: The opened checkpoint.
+        channels: Channels of the images to come.
+        dtype: Keras dtype policy.
+    """
+    return SimCLREncoder(
+        **{**checkpoint.network.encoder_arguments(), "image_channels": channels},
+        **checkpoint.stored.config,
+        preprocessing={**checkpoint.preprocessing, "channels": channels},
+        dtype=dtype,
+    )
 
 
 def load_weights(

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ def preprocessing_record(
     channels: int,
     classes: tuple[str, ...] = (),
     central_crop: float = 0.0,
+    reading: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The facts that later commands need to prepare images as in training.
 
@@ -31,6 +33,8 @@ def preprocessing_record(
         channels: Of the images.
         classes: Names of the supervised head's classes.
         central_crop: Central share that is kept before anything else; 0 = all.
+        reading: How files become images where that is not plain: fields of
+            `data_prep.declaration.Declaration`, such as the intensity rule with its limits.
 
     Returns:
         JSON values: besides these `value_range`, and `crop_proportion`, the central share that
@@ -43,6 +47,7 @@ def preprocessing_record(
         "crop_proportion": 1.0 if image_size <= SMALL_IMAGE else EVALUATION_CROP,
         "central_crop": central_crop,
         "class_names": list(classes),
+        "reading": dict(reading or {}),
     }
 
 

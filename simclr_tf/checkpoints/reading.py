@@ -160,6 +160,7 @@ _EXPLANATIONS = (
     (re.compile(r"^(global_step|save_counter|_save_counter)(/|$)"), "step counter"),
     (re.compile(r"(^|/)ema_model/|/ExponentialMovingAverage$"), "moving average; --ema takes it"),
     (re.compile(r"(^|/)memory(/|$)"), "memory bank of other images"),
+    (re.compile(r"^classifier/"), "hidden layers and output of a classifier"),
 )
 
 

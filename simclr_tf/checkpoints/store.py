@@ -7,6 +7,7 @@ The network is stored under the object-graph keys of the reference's `tf2/run.py
 import logging
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class CheckpointStore:
         keep: How many checkpoints to keep.
         is_chief: Whether this worker's files count; others write to a folder that is thrown away,
             because reading variables that are spread over workers takes all of them.
+        keys: All variables of the model by their keys; None = those of a SimCLR model.
     """
 
     def __init__(
@@ -59,10 +61,11 @@ class CheckpointStore:
         optimizer: keras.optimizers.Optimizer,
         keep: int = 5,
         is_chief: bool = True,
+        keys: Mapping[str, tf.Variable] | None = None,
     ) -> None:
         self.directory = directory
         self._variables = {
-            **model_keys(model),
+            **(model_keys(model) if keys is None else keys),
             **{f"optimizer/_variables/{i}": v.value for i, v in enumerate(optimizer.variables)},
         }
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -106,13 +109,17 @@ class CheckpointStore:
             )
         return None
 
-    def restore(self, step: int) -> None:
+    def restore(self, step: int, directory: Path | None = None) -> None:
         """Sets weights, optimizer and step from `ckpt-<step>`.
+
+        Args:
+            step: Its number.
+            directory: Where it lies, if not in the store's own.
 
         Raises:
             UserError: It is missing, damaged, or of another network; nothing has been set then.
         """
-        prefix = str(self.directory / f"ckpt-{step}")
+        prefix = str((directory or self.directory) / f"ckpt-{step}")
         tensors = read_tensors(prefix)
         wrong = [
             key

@@ -1,32 +1,43 @@
-"""Figures of runs and representations, drawn without pyplot, so without global state.
+"""Figures of runs and representations; those of a classifier are in `classifier_figures`.
 
-Every function returns a `matplotlib.figure.Figure`; `to_png_base64` embeds it in a page.
+Every function returns a `matplotlib.figure.Figure`; `to_png` makes a file of it.
 """
 
-import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from simclr_tf.evaluation.drawing import (
+    COLOURS,
+    GREY,
+    WIDTH,
+    Curve,
+    bare_figure,
+    draw_chance,
+    draw_legend,
+    draw_lines,
+    plain,
+    point_style,
+    single_axes,
+    to_png,
+    to_png_base64,
+)
 from simclr_tf.evaluation.intervals import Interval
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart; beyond eight classes the
-# marker changes too.
-_COLOURS = (
-    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C7A00", "#444444",
-)  # fmt: skip
-_MARKERS = ("o", "^", "s", "D", "v", "P", "X")
-_GREY = "#888888"
-_WIDTH = 7.0
-_MAX_CLASSES_WITH_NUMBERS = 25
-
-Curve = tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]
+__all__ = [
+    "accuracy_bars",
+    "accuracy_over_time",
+    "embedding_map",
+    "loss_curves",
+    "project_2d",
+    "to_png",
+    "to_png_base64",
+    "view_sheet",
+]
 
 
 def loss_curves(
@@ -36,6 +47,7 @@ def loss_curves(
     ylabel: str = "loss",
     chance: float | None = None,
     title: str = "",
+    width: float = WIDTH,
 ) -> Figure:
     """Curves over training.
 
@@ -45,16 +57,17 @@ def loss_curves(
         ylabel: of the vertical axis.
         chance: level of a model that has learnt nothing, drawn as a dashed line.
         title: of the figure.
+        width: in inches.
 
     Returns:
         The figure.
     """
-    figure, axes = _figure(3.6, title)
-    _lines(axes, curves)
-    _chance(axes, chance)
+    figure, axes = single_axes(3.6, title, width)
+    draw_lines(axes, curves)
+    draw_chance(axes, chance)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
-    _legend(axes)
+    draw_legend(axes)
     return figure
 
 
@@ -65,6 +78,7 @@ def accuracy_over_time(
     ylabel: str = "accuracy",
     chance: float | None = None,
     title: str = "",
+    width: float = WIDTH,
 ) -> Figure:
     """Accuracies from 0 to 1 over training, as for k-NN on frozen features.
 
@@ -74,11 +88,14 @@ def accuracy_over_time(
         ylabel: of the vertical axis.
         chance: accuracy of guessing, drawn as a dashed line.
         title: of the figure.
+        width: in inches.
 
     Returns:
         The figure.
     """
-    figure = loss_curves(curves, xlabel=xlabel, ylabel=ylabel, chance=chance, title=title)
+    figure = loss_curves(
+        curves, xlabel=xlabel, ylabel=ylabel, chance=chance, title=title, width=width
+    )
     axes = figure.axes[0]
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -98,10 +115,10 @@ def accuracy_bars(
     Returns:
         The figure.
     """
-    figure, axes = _figure(0.9 + 0.5 * len(results), title)
+    figure, axes = single_axes(0.9 + 0.5 * len(results), title)
     rows = np.arange(len(results))
     for row, interval in zip(rows, results.values(), strict=True):
-        axes.barh(row, interval.value, height=0.6, color=_COLOURS[0], alpha=0.85)
+        axes.barh(row, interval.value, height=0.6, color=COLOURS[0], alpha=0.85)
         ends = [[interval.value - interval.low], [interval.high - interval.value]]
         axes.errorbar(interval.value, row, xerr=ends, color="black", capsize=4, linewidth=1.2)
         axes.annotate(
@@ -112,9 +129,9 @@ def accuracy_bars(
             va="center",
         )
     if chance is not None:
-        axes.axvline(chance, color=_GREY, linestyle="--", linewidth=1, label="chance")
+        axes.axvline(chance, color=GREY, linestyle="--", linewidth=1, label="chance")
         figure.legend(loc="outside lower right", frameon=False)
-    axes.set_yticks(rows, list(results))
+    axes.set_yticks(rows, [plain(name) for name in results])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.12)
     axes.set_xticks(np.linspace(0, 1, 6))
@@ -140,8 +157,8 @@ def view_sheet(
     columns, num_views = views.shape[:2]
     rows = [("image", originals)] if originals is not None else []
     rows += [(f"view {index + 1}", views[:, index]) for index in range(num_views)]
-    cell = _WIDTH / columns
-    figure = _bare_figure(cell * len(rows) + 0.4, title)
+    cell = WIDTH / columns
+    figure = bare_figure(cell * len(rows) + 0.4, title)
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for row, (label, images) in enumerate(rows):
         for column in range(columns):
@@ -197,16 +214,16 @@ def embedding_map(
         The figure.
     """
     longest = max((len(name) for name in class_names), default=1)
-    columns = max(1, min(4, int(_WIDTH / (0.55 + 0.085 * longest))))
+    columns = max(1, min(4, int(WIDTH / (0.55 + 0.085 * longest))))
     rows = math.ceil((len(class_names) + 1) / columns)
-    figure, axes = _figure(5.2 + 0.2 * rows, title)
+    figure, axes = single_axes(5.2 + 0.2 * rows, title)
     unlabelled = labels < 0
     if unlabelled.any():
         axes.scatter(
             points[unlabelled, 0],
             points[unlabelled, 1],
             s=8,
-            color=_GREY,
+            color=GREY,
             alpha=0.4,
             label="no label",
         )
@@ -217,9 +234,9 @@ def embedding_map(
             points[chosen, 1],
             s=18,
             alpha=0.8,
-            label=name,
+            label=plain(name),
             linewidths=0,
-            **_mark(index),
+            **point_style(index),
         )
     axes.set_xticks([])
     axes.set_yticks([])
@@ -227,87 +244,6 @@ def embedding_map(
     axes.set_aspect("equal", adjustable="datalim")
     figure.legend(loc="outside lower center", ncols=columns, frameon=False, markerscale=1.4)
     return figure
-
-
-def confusion_figure(matrix: np.ndarray, class_names: Sequence[str], *, title: str = "") -> Figure:
-    """Heat map of a confusion matrix, shaded by the share of each true class.
-
-    Args:
-        matrix: int [K, K], rows = true, columns = predicted.
-        class_names: in the order of the rows.
-        title: of the figure.
-
-    Returns:
-        The figure; counts are printed up to 25 classes.
-    """
-    size = len(class_names)
-    side = max(4.0, 2.2 + 0.42 * size)
-    figure = _bare_figure(side, title, width=side)
-    axes = figure.subplots()
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(size), class_names, rotation=90)
-    axes.set_yticks(range(size), class_names)
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class")
-    if size <= _MAX_CLASSES_WITH_NUMBERS:
-        for row, column in np.argwhere(matrix > 0):
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            text = str(int(matrix[row, column]))
-            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
-    return figure
-
-
-def to_png(figure: Figure, dpi: int = 130) -> bytes:
-    """The figure as PNG bytes, the same for the same figure."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def to_png_base64(figure: Figure, dpi: int = 130) -> str:
-    """The figure as base64 text, for `data:image/png;base64,...`."""
-    return base64.b64encode(to_png(figure, dpi)).decode("ascii")
-
-
-def _bare_figure(height: float, title: str, width: float = _WIDTH) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    if title:
-        figure.suptitle(title)
-    return figure
-
-
-def _figure(height: float, title: str) -> tuple[Figure, Axes]:
-    figure = _bare_figure(height, title)
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _lines(axes: Axes, curves: Mapping[str, Curve]) -> None:
-    for index, (name, (x, y)) in enumerate(curves.items()):
-        # A single point would be an invisible line.
-        marker = "o" if len(x) < 30 else ""
-        colour = _COLOURS[index % len(_COLOURS)]
-        axes.plot(x, y, label=name, color=colour, marker=marker, markersize=4, linewidth=1.6)
-
-
-def _chance(axes: Axes, level: float | None) -> None:
-    if level is not None:
-        axes.axhline(level, color=_GREY, linestyle="--", linewidth=1, label="chance")
-
-
-def _legend(axes: Axes) -> None:
-    handles, names = axes.get_legend_handles_labels()
-    if any(names):
-        axes.legend(handles, names, frameon=False)
-
-
-def _mark(index: int) -> dict[str, Any]:
-    return {
-        "color": _COLOURS[index % len(_COLOURS)],
-        "marker": _MARKERS[index // len(_COLOURS) % len(_MARKERS)],
-    }
 
 
 def _showable(image: np.ndarray) -> np.ndarray:

@@ -1,5 +1,8 @@
-"""The supervised loss and the accuracies logged with it."""
+"""The supervised losses and the accuracies logged with them."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import tensorflow as tf
 
 
@@ -18,6 +21,65 @@ def supervised_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(probabilities, logits))
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(labels, 0), logits)
     return _mean_over_labelled(losses, labels)
+
+
+def classification_loss(
+    logits: tf.Tensor,
+    labels: tf.Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
+    class_weights: Sequence[float] | None = None,
+) -> tf.Tensor:
+    """Cross entropy with what unbalanced or doubtful labels ask for; float32 scalar.
+
+    The loss of an example with targets q, probabilities p and true class y is
+    w_y sum_k q_k (1 - p_k)^gamma (-log p_k). Without any option this is `supervised_loss`.
+
+    Args:
+        logits: [B, K]; half precision is computed in float32.
+        labels: Class numbers [B], integers, -1 = no label.
+        label_smoothing: Share of the target spread evenly over all classes (Szegedy et al. 2016,
+            "Rethinking the Inception Architecture", section 7), in [0, 1).
+        focal_gamma: Above 0 the focal loss (Lin et al. 2017, "Focal Loss for Dense Object
+            Detection", equation 4): what is known already counts less. `class_weights` are its
+            alpha.
+        class_weights: w, one a class; None = all 1. The mean over examples is not divided by their
+            weights, so it does not depend on which classes a batch happens to hold.
+
+    Returns:
+        The mean over the labelled examples; 0 if there is none.
+    """
+    if logits.dtype in (tf.float16, tf.bfloat16):
+        logits = tf.cast(logits, tf.float32)
+    classes = logits.shape[-1]
+    one_hot = tf.one_hot(tf.maximum(labels, 0), classes, dtype=logits.dtype)
+    targets = one_hot * (1 - label_smoothing) + label_smoothing / classes
+    log_p = tf.nn.log_softmax(logits)
+    # -log p weighted by (1 - p)^gamma, from log(1 - p), which stays finite where p reaches 1.
+    terms = -targets * log_p
+    if focal_gamma:
+        log_rest = tf.math.log(tf.maximum(-tf.math.expm1(log_p), 1e-30))
+        terms *= tf.exp(focal_gamma * log_rest)
+    losses = tf.reduce_sum(terms, axis=1)
+    if class_weights is not None:
+        losses *= tf.gather(tf.constant(class_weights, logits.dtype), tf.maximum(labels, 0))
+    return _mean_over_labelled(losses, tf.convert_to_tensor(labels))
+
+
+def balanced_weights(labels: np.ndarray, num_classes: int) -> list[float]:
+    """Weights under which every class counts the same: n / (classes that occur x images of it).
+
+    Args:
+        labels: Class numbers [n] of the training images, -1 = no label.
+        num_classes: K.
+
+    Returns:
+        K weights, as scikit-learn's `balanced`; 0 for a class without images.
+    """
+    counts = np.bincount(labels[labels >= 0], minlength=num_classes)
+    present = np.count_nonzero(counts)
+    return [counts.sum() / (present * n) if n else 0.0 for n in counts.tolist()]
 
 
 def accuracy(logits: tf.Tensor, labels: tf.Tensor, top: int = 1) -> tf.Tensor:

@@ -1,6 +1,7 @@
 """Which parts of a network moved: a hash of each part's weights and moving statistics."""
 
 import hashlib
+from collections.abc import Iterable
 
 import keras
 import numpy as np
@@ -30,12 +31,17 @@ def part_hashes(model: SimCLRModel) -> dict[str, str]:
         "projection_head": model.encoder.projection_head,
         "supervised_head": model.supervised_head,
     }
-    return {name: _hash(part) for name, part in parts.items() if part and part.variables}
+    return {
+        name: variables_hash(part.variables)
+        for name, part in parts.items()
+        if part and part.variables
+    }
 
 
-def _hash(part: keras.layers.Layer) -> str:
+def variables_hash(variables: Iterable[keras.Variable]) -> str:
+    """SHA-256 over the bytes of variables, in hexadecimal."""
     digest = hashlib.sha256()
-    for variable in part.variables:
+    for variable in variables:
         digest.update(np.ascontiguousarray(variable.value.numpy()).tobytes())
     return digest.hexdigest()
 

@@ -1,11 +1,12 @@
 """Optimizers by the names that `--optimizer` takes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 
 from data_prep.errors import UserError
 from simclr_tf.optim.lars import LARS
+from simclr_tf.optim.layerwise import with_rate_factors
 
 OPTIMIZERS = ("lars", "momentum", "adam", "adamw")
 
@@ -18,6 +19,7 @@ def build_optimizer(
     weight_decay: float = 0.0,
     supervised_head: Sequence[keras.Variable] = (),
     variables: Sequence[keras.Variable] | None = None,
+    rate_factors: Mapping[int, float] | None = None,
 ) -> keras.optimizers.Optimizer:
     """The optimizer of a name. Under a strategy, call it inside the scope.
 
@@ -32,24 +34,35 @@ def build_optimizer(
         variables: trainable variables to build it on; None to build it later. Vectors among them
             (biases, scales and offsets) are not decayed by `adamw`; LARS leaves vectors alone
             anyhow.
+        rate_factors: Factor on the learning rate by `id` of a variable, of all `variables`, see
+            `decayed_rates`; None = all have the same rate.
 
     Raises:
         UserError: for another name.
     """
+    kinds = {
+        "lars": LARS,
+        "momentum": keras.optimizers.SGD,
+        "adam": keras.optimizers.Adam,
+        "adamw": keras.optimizers.AdamW,
+    }
+    if name not in kinds:
+        raise UserError(f"there is no optimizer {name!r}; choose one of {', '.join(OPTIMIZERS)}")
+    kind = kinds[name] if rate_factors is None else with_rate_factors(kinds[name])
     optimizer: keras.optimizers.Optimizer
     if name == "lars":
-        optimizer = LARS(learning_rate, momentum, weight_decay)
+        optimizer = kind(learning_rate, momentum, weight_decay)
         optimizer.exclude_from_weight_decay(list(supervised_head))
     elif name == "momentum":
-        optimizer = keras.optimizers.SGD(learning_rate, momentum=momentum, nesterov=True)
+        optimizer = kind(learning_rate, momentum=momentum, nesterov=True)
     elif name == "adam":
-        optimizer = keras.optimizers.Adam(learning_rate)
-    elif name == "adamw":
-        optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay)
+        optimizer = kind(learning_rate)
+    else:
+        optimizer = kind(learning_rate, weight_decay=weight_decay)
         vectors = [v for v in variables or () if len(v.shape) <= 1]
         optimizer.exclude_from_weight_decay(vectors)
-    else:
-        raise UserError(f"there is no optimizer {name!r}; choose one of {', '.join(OPTIMIZERS)}")
+    if rate_factors is not None:
+        optimizer.set_rate_factors([rate_factors[id(v)] for v in variables or ()])
     if variables is not None:
         optimizer.build(list(variables))
     return optimizer

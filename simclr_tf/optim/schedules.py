@@ -52,6 +52,29 @@ def warmup_steps(num_examples: int, batch_size: int, warmup_epochs: float) -> in
 
 
 @keras.saving.register_keras_serializable(package="simclr_tf")
+class WarmUpAndConstant(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up from 0, then always the same.
+
+    Args:
+        peak: learning rate after the warm-up.
+        warmup: steps of the warm-up, see `warmup_steps`.
+    """
+
+    def __init__(self, peak: float, warmup: int) -> None:
+        self.peak = peak
+        self.warmup = warmup
+
+    def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
+        """Learning rate before the update of step 0, 1, 2, ...; float32 scalar."""
+        share = tf.cast(tf.convert_to_tensor(step), tf.float32) / max(self.warmup, 1)
+        return self.peak * (tf.minimum(share, 1.0) if self.warmup else tf.ones_like(share))
+
+    def get_config(self) -> dict[str, Any]:
+        """All constructor arguments."""
+        return {"peak": self.peak, "warmup": self.warmup}
+
+
+@keras.saving.register_keras_serializable(package="simclr_tf")
 class WarmUpAndCosineDecay(keras.optimizers.schedules.LearningRateSchedule):
     """Linear warm-up from 0, then cosine decay to 0 (SimCLR, section 2.1), in float32.
 

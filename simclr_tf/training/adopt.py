@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import Any
 
 from data_prep.augment.views import SMALL_IMAGE
+from data_prep.declaration import READING_FIELDS
 from simclr_tf.checkpoints.expected import network_facts, refuse_contradictions
 from simclr_tf.checkpoints.load import open_checkpoint
 from simclr_tf.config import RunConfig
@@ -19,7 +20,8 @@ _IMAGES = ("image_size", "central_crop")
 def adopt_checkpoint(config: RunConfig, given: Collection[str]) -> RunConfig:
     """Completes the settings of a run that starts from a checkpoint, or learns from a teacher.
 
-    Network, image size and central crop are those of `--checkpoint`; without one, of `--teacher`.
+    Network, image size, central crop and the way files are read (tiles excepted) are those of
+    `--checkpoint`; without one, of `--teacher`.
 
     Args:
         config: The settings, defaults where nothing was given.
@@ -41,15 +43,30 @@ def adopt_checkpoint(config: RunConfig, given: Collection[str]) -> RunConfig:
     if config.start.checkpoint:
         refuse_contradictions(checkpoint, {n: values[n] for n in _BACKBONE if n in given})
     known |= {n: checkpoint.preprocessing[n] for n in _IMAGES if n in checkpoint.preprocessing}
+    known |= checkpoint.preprocessing.get("reading", {})
     size = values["image_size"] if "image_size" in given else known.get("image_size", 0)
     if values["stem"] == "auto" and (size <= SMALL_IMAGE) == (known.get("stem") == "cifar"):
         known.pop("stem", None)  # as auto has it
     adopted = {
         name: known[name]
-        for name in (*_BACKBONE, *_PROJECTION, *_IMAGES)
+        for name in (*_BACKBONE, *_PROJECTION, *_IMAGES, *READING_FIELDS)
         if name in known and name not in given and known[name] != values[name]
     }
     if adopted:
         said = ", ".join(f"--{name}={value}" for name, value in adopted.items())
         log.info("from %s: %s", checkpoint.stored.path, said)
+    _say_other_reading(values, known, given)
     return RunConfig.from_values({**values, **adopted})
+
+
+def _say_other_reading(
+    values: dict[str, Any], known: dict[str, Any], given: Collection[str]
+) -> None:
+    for name in ("intensity", "nan"):
+        if name in given and name in known and values[name] != known[name]:
+            log.warning(
+                "--%s=%s: the network has seen images read with %s",
+                name,
+                values[name],
+                known[name],
+            )

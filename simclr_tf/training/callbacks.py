@@ -8,8 +8,9 @@ import csv
 import logging
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -69,11 +70,13 @@ class StepLog(keras.callbacks.Callback):
     Args:
         path: `metrics.csv`.
         start_step: Steps already taken.
+        exact: Write numbers to the last digit of a double.
     """
 
-    def __init__(self, path: Path, start_step: int) -> None:
+    def __init__(self, path: Path, start_step: int, exact: bool = False) -> None:
         super().__init__()
         self._path = path
+        self._digits = 17 if exact else 9
         self._columns: list[str] = []
         if path.exists():
             _drop_rows_after(path, start_step)
@@ -94,7 +97,8 @@ class StepLog(keras.callbacks.Callback):
                 writer.writerow(columns)
                 self._columns = columns
             for i in range(len(next(iter(metrics.values())))):
-                row = {"step": first_step + i} | {k: f"{v[i]:.9g}" for k, v in metrics.items()}
+                numbers = {k: f"{v[i]:.{self._digits}g}" for k, v in metrics.items()}
+                row = {"step": first_step + i} | numbers
                 writer.writerow([row[name] for name in self._columns])
 
 
@@ -122,16 +126,21 @@ class ValidationLog(keras.callbacks.Callback):
     Args:
         path: `validation.csv`.
         start_step: Steps already taken.
+        splits: Whose scores are written, `SPLIT/...`.
     """
 
-    def __init__(self, path: Path, start_step: int) -> None:
+    def __init__(
+        self, path: Path, start_step: int, splits: tuple[str, ...] = ("validation",)
+    ) -> None:
         super().__init__()
-        self._log = StepLog(path, start_step)
+        # Exact, so that after a restart equals are still equals.
+        self._log = StepLog(path, start_step, exact=True)
+        self._prefixes = tuple(f"{split}/" for split in splits)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Writes what the validation, if there was one, added to the logs."""
         logs = logs or {}
-        values = {k: np.array([v]) for k, v in logs.items() if k.startswith("validation/")}
+        values = {k: np.array([v]) for k, v in logs.items() if k.startswith(self._prefixes)}
         if values:
             self._log.write(int(logs["step"]), values)
 
@@ -174,20 +183,36 @@ class BestCheckpoint(keras.callbacks.Callback):
     Args:
         directory: The run's folder; the copy goes to its `best/`.
         monitor: What is to be largest.
-        best: The best value of an earlier part of the run.
+        mode: `max`, or `min` if it is to be smallest.
+        tie_breaker: What decides between equals: the smaller is better; empty = the first.
     """
 
-    def __init__(self, directory: Path, monitor: str, best: float = -np.inf) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        monitor: str,
+        mode: Literal["max", "min"] = "max",
+        tie_breaker: str = "",
+    ) -> None:
         super().__init__()
-        self._directory, self._monitor, self.best = directory, monitor, best
+        self._directory, self._monitor, self._tie_breaker = directory, monitor, tie_breaker
+        self._sign = 1 if mode == "max" else -1
+        self._highest = (-np.inf, -np.inf)
+
+    def remember(self, logs: dict[str, Any]) -> bool:
+        """Takes note of a validation; whether it is the best yet."""
+        value = self._sign * logs.get(self._monitor, np.nan)
+        key = (value, -logs.get(self._tie_breaker, 0.0))
+        if np.isnan(value) or not key > self._highest:
+            return False
+        self._highest = key
+        return True
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Copies the checkpoint just written if its validation is the best yet."""
         logs = logs or {}
-        value = logs.get(self._monitor)
-        if value is None or value <= self.best:
+        if not self.remember(logs):
             return
-        self.best = value
         target, name = self._directory / "best", f"ckpt-{int(logs['step'])}"
         target.mkdir(exist_ok=True)
         old = list(target.glob("ckpt-*"))
@@ -198,3 +223,23 @@ class BestCheckpoint(keras.callbacks.Callback):
         for file in old:
             if not file.name.startswith(f"{name}."):
                 file.unlink()
+
+
+def replay(path: Path, start_step: int, judges: Iterable[keras.callbacks.Callback]) -> None:
+    """Tells best checkpoint and early stopping what earlier validations of a run gave.
+
+    Args:
+        path: What `ValidationLog` wrote, rows after `start_step` dropped.
+        start_step: Steps already taken; at 0 there was nothing before.
+        judges: Callbacks of validations.
+    """
+    if not start_step or not path.exists():
+        return
+    columns = read_metrics(path)
+    for i in range(len(columns.get("step", ()))):
+        logs = {name: float(values[i]) for name, values in columns.items()}
+        for judge in judges:
+            if isinstance(judge, BestCheckpoint):
+                judge.remember(logs)  # the copy is there; the original may be gone
+            elif not isinstance(judge, ValidationLog):
+                judge.on_epoch_end(i, logs)

@@ -1,12 +1,14 @@
 """From data settings to the sources of a run: what is trained on, what is scored."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from data_prep.declaration import Declaration, declaration_of
+from data_prep.declared import open_declared
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest
-from data_prep.scan import check_images, scan_folder
+from data_prep.set_limits import find_set_limits
 from data_prep.source import Source
 from data_prep.splits import labels_per_class, parse_ratios, stratified_split
 from simclr_tf.config import RunConfig
@@ -23,11 +25,13 @@ class RunData:
         train: What is trained on.
         splits: Every split that can be scored, by name.
         manifest: Which image is in which split; None for sets that have no files of their own.
+        reading: How the files become images, as the network's record should say.
     """
 
     train: Source
     splits: dict[str, Source]
     manifest: Manifest | None
+    reading: Declaration = field(default_factory=Declaration)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -69,37 +73,49 @@ def open_data(config: RunConfig) -> RunData:
     """
     data = config.data
     if data.image_dir or data.manifest:
-        opened = _open_manifest(config, read_manifest(data))
+        opened = _open_manifest(config, read_manifest(data, config.reading))
     elif data.tfrecord_dir:
         opened = _open_tfrecords(data)
     else:
         opened = _open_tfds(data)
+    if opened.manifest is None and config.reading.changes():
+        log.warning(
+            "images are read as they were written: %s not looked at",
+            ", ".join(f"--{name}" for name in config.reading.changes()),
+        )
     _check_classes(opened.class_names, config)
     if data.labels == "random":
         log.warning("labels are drawn at random, as a control: no accuracy below means anything")
     return opened
 
 
-def read_manifest(data: DataSettings) -> Manifest:
+def read_manifest(data: DataSettings, declaration: Declaration | None = None) -> Manifest:
     """The images of a folder or a manifest, each in a split.
 
     Images without a split get a seeded, stratified one; that is said in the log.
 
     Args:
         data: Where the images are and how to split them.
+        declaration: How files are read; None = as they say themselves.
 
     Returns:
-        A manifest in which every record has a split.
+        A manifest in which every record has a split, and every intensity rule its limits: those
+        of the whole set are found over the training images.
     """
-    if data.image_dir:
-        manifest = scan_folder(data.image_dir, skip_unreadable=data.skip_unreadable)
-    else:
-        manifest = check_images(Manifest.load(data.manifest), skip_unreadable=data.skip_unreadable)
+    manifest = open_declared(
+        data.image_dir,
+        data.manifest,
+        declaration or Declaration(),
+        skip_unreadable=data.skip_unreadable,
+    )
     if not manifest.splits:
         manifest = stratified_split(manifest, parse_ratios(data.split_ratios), data.split_seed)
         log.info("the images come without a split; made one with seed %d", data.split_seed)
     log.info("%s", manifest.table())
-    return manifest
+    training = Manifest(
+        tuple(r for r in manifest.records if r.split == data.train_split), manifest.root
+    )
+    return find_set_limits(manifest, training)
 
 
 def _open_manifest(config: RunConfig, manifest: Manifest) -> RunData:
@@ -116,8 +132,11 @@ def _open_manifest(config: RunConfig, manifest: Manifest) -> RunData:
     random = data.labels == "random"
     names = _class_names(config, manifest)
 
+    # What a data service decodes cannot be kept in memory here.
+    cache = "false" if data.data_service and data.cache_dataset == "auto" else data.cache_dataset
+
     def source(part: Manifest, channels: int | str) -> ManifestSource:
-        return ManifestSource(part, names, channels, data.cache_dataset, _control(data))
+        return ManifestSource(part, names, channels, cache, _control(data))
 
     train_part = manifest.split(data.train_split)
     if config.train.train_mode == "finetune" and not random:
@@ -129,7 +148,7 @@ def _open_manifest(config: RunConfig, manifest: Manifest) -> RunData:
         name: train if name == data.train_split else source(manifest.split(name), train.channels)
         for name in manifest.splits
     }
-    return RunData(train, splits, manifest)
+    return RunData(train, splits, manifest, declaration_of(manifest))
 
 
 def _class_names(config: RunConfig, manifest: Manifest) -> tuple[str, ...]:
@@ -167,10 +186,8 @@ def _taught_classes(teacher: str, names: tuple[str, ...]) -> tuple[str, ...]:
 def _few_labels(part: Manifest, data: DataSettings) -> Manifest:
     """All images, with only so many labels of each class left."""
     labelled = Manifest(tuple(r for r in part.records if r.label), part.root)
-    kept = {
-        r.path for r in labels_per_class(labelled, data.labels_per_class, data.label_seed).records
-    }
-    records = tuple(r if r.path in kept else replace(r, label="") for r in part.records)
+    kept = set(labels_per_class(labelled, data.labels_per_class, data.label_seed).records)
+    records = tuple(r if r in kept else replace(r, label="") for r in part.records)
     return Manifest(records, part.root)
 
 
@@ -185,7 +202,7 @@ def _labelled(part: Manifest, data: DataSettings) -> Manifest:
 
 def _open_tfrecords(data: DataSettings) -> RunData:
     from data_prep.sources import TFRecordSource
-    from data_prep.tfrecord import read_facts
+    from data_prep.tfrecord import read_declaration, read_facts
 
     _, facts = read_facts(data.tfrecord_dir)
     if data.train_split not in facts:
@@ -197,7 +214,7 @@ def _open_tfrecords(data: DataSettings) -> RunData:
         name: TFRecordSource(data.tfrecord_dir, name, channels=data.image_channels, labels=labels)
         for name in facts
     }
-    return RunData(splits[data.train_split], splits, None)
+    return RunData(splits[data.train_split], splits, None, read_declaration(data.tfrecord_dir))
 
 
 def _open_tfds(data: DataSettings) -> RunData:

@@ -11,7 +11,7 @@ from data_prep.augment.photometry import to_float
 from data_prep.augment.views import ViewConfig, host_views
 from data_prep.durations import format_seconds
 from data_prep.errors import UserError
-from data_prep.order import ordered_elements
+from data_prep.order import Sampler, ordered_elements
 from data_prep.source import Source
 from simclr_tf.distribution import Devices
 from simclr_tf.models.architecture import NUM_GROUPS
@@ -134,6 +134,7 @@ def feature_batches(
     batch_size: int,
     seed: int,
     start_step: int,
+    sampler: Sampler | None = None,
 ) -> Batches:
     """Endless training batches of features, in the order that images would have.
 
@@ -143,6 +144,7 @@ def feature_batches(
         batch_size: Rows of a global batch.
         seed: The run's seed.
         start_step: Steps already taken.
+        sampler: Which row comes at which position; None = all in turn, shuffled.
 
     Returns:
         Dictionaries, per replica with b rows: `features` [b, ...], `label` [b] and `index` [b].
@@ -161,6 +163,7 @@ def feature_batches(
             start=start_step * batch_size,
             batch_size=batch_size,
             shard=(context.input_pipeline_id, context.num_input_pipelines),
+            sampler=sampler,
         )
 
         def gather(batch: Batch) -> Batch:

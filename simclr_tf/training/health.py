@@ -13,11 +13,11 @@ import keras
 import numpy as np
 
 from data_prep.errors import UserError
+from data_prep.suggestions import FEW_UPDATES
 from simclr_tf.evaluation.metrics import effective_rank
 
 log = logging.getLogger(__name__)
 
-_FEW_UPDATES = 200
 _NEAR_CHANCE = 0.985
 _COLLAPSED_RANK = 2.0
 
@@ -46,10 +46,10 @@ def warnings_before_start(
         One sentence a problem.
     """
     found = []
-    if steps < _FEW_UPDATES:
+    if steps < FEW_UPDATES:
         found.append(
             f"only {steps} updates in all ({num_examples} images, batch {batch_size}): too few to "
-            f"learn much; take a smaller batch or more epochs ({_FEW_UPDATES} updates at least)"
+            f"learn much; take a smaller batch or more epochs ({FEW_UPDATES} updates at least)"
         )
     if batch_size > num_examples:
         pretrain = train_mode == "pretrain"

@@ -6,7 +6,7 @@ of a global batch are the same on one worker or on many.
 """
 
 from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
@@ -14,6 +14,7 @@ from data_prep.augment.views import ViewConfig, evaluation_image, example_seed, 
 from data_prep.errors import UserError
 from data_prep.source import PARALLEL_CALLS, Source
 from simclr_tf.distribution import Devices
+from simclr_tf.training.data_service import check_portable, connect
 
 Batch = dict[str, tf.Tensor]
 Batches: TypeAlias = Iterable[Batch]  # a data set, distributed or not
@@ -54,38 +55,63 @@ def local_batch_size(batch_size: int, devices: Devices, flag: str) -> int:
     return batch_size // devices.num_replicas
 
 
+MakeExample: TypeAlias = Callable[[tf.Tensor, tf.Tensor], Batch]
+MakeImage: TypeAlias = Callable[[tf.Tensor], tf.Tensor]
+
+
+def view_maker(views: ViewConfig) -> MakeExample:
+    """Makes `views` [V, S, S, C] and `draws` [V, K] of an image [H, W, C] and its seed [2]."""
+
+    def make(image: tf.Tensor, seed: tf.Tensor) -> Batch:
+        made, draws = host_views(image, seed, views)
+        return {"views": made, "draws": draws}
+
+    return make
+
+
 def training_batches(
-    source: Source, views: ViewConfig, devices: Devices, batch_size: int, seed: int, start_step: int
+    source: Source,
+    views: ViewConfig | MakeExample,
+    devices: Devices,
+    batch_size: int,
+    seed: int,
+    start_step: int,
+    data_service: str = "",
 ) -> Batches:
     """Endless training batches, from a given step on.
 
     Args:
         source: The training images.
-        views: The augmentation.
+        views: The augmentation; or what makes the tensors of an example out of a decoded image and
+            a seed, int64 [2], that belongs to run, epoch and image.
         devices: Who consumes the batches.
         batch_size: Images of a global batch.
         seed: The run's seed.
         start_step: Steps already taken.
+        data_service: Address of a tf.data service whose workers decode and make the views; empty =
+            here. The batches are the same.
 
     Returns:
         A distributed data set of dictionaries, per replica with b = batch_size / replicas images:
-        `views` [b, V, S, S, C] of the source's dtype, `draws` [b, V, K] float32, `label` [b] int64
-        (-1 = none) and `index` [b] int64.
+        `views` [b, V, S, S, C] of the source's dtype and `draws` [b, V, K] float32 (or what was
+        made instead), `label` [b] int64 (-1 = none) and `index` [b] int64.
+
+    Raises:
+        UserError: The batch cannot be shared out, or the service not be used.
     """
     per_replica = local_batch_size(batch_size, devices, "train_batch_size")
+    make = view_maker(views) if isinstance(views, ViewConfig) else views
+    remote = None
+    if data_service:
+        check_portable(source)
+        remote = connect(data_service)
 
     def example(element: Batch) -> Batch:
-        views_seed = example_seed(seed, element["epoch"], element["index"])
-        images, draws = host_views(source.decode(element), views_seed, views)
-        return {
-            "views": images,
-            "draws": draws,
-            "label": element["label"],
-            "index": element["index"],
-        }
+        own_seed = example_seed(seed, element["epoch"], element["index"])
+        made = make(source.decode(element), own_seed)
+        return {**made, "label": element["label"], "index": element["index"]}
 
-    def pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        shard = (context.input_pipeline_id, context.num_input_pipelines)
+    def batches(shard: tuple[int, int], steps: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
         elements = source.elements(
             seed=seed,
             shuffle=True,
@@ -93,34 +119,48 @@ def training_batches(
             batch_size=batch_size,
             shard=shard,
         )
-        mapped = elements.map(example, num_parallel_calls=PARALLEL_CALLS, deterministic=True)
+        parallel = PARALLEL_CALLS
+        if remote:
+            first, every = steps
+            elements = elements.batch(per_replica, drop_remainder=True).shard(every, first)
+            elements = elements.unbatch()
+            parallel = tf.data.AUTOTUNE  # the worker's processors are not those of this machine
+        mapped = elements.map(example, num_parallel_calls=parallel, deterministic=True)
         return mapped.batch(per_replica, drop_remainder=True).prefetch(PREFETCH)
+
+    def pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        shard = (context.input_pipeline_id, context.num_input_pipelines)
+        if not remote:
+            return batches(shard)
+        collected = remote.collect(lambda worker, workers: batches(shard, (worker, workers)))
+        return collected.prefetch(PREFETCH)
 
     return distributed(devices, pipeline)
 
 
 def evaluation_batches(
     source: Source,
-    views: ViewConfig,
+    views: ViewConfig | MakeImage,
     devices: Devices,
     batch_size: int,
     seed: int = 0,
     max_steps: int = 0,
-    view: Callable[[tf.Tensor, ViewConfig], tf.Tensor] = evaluation_image,
+    view: Callable[[tf.Tensor, Any], tf.Tensor] = evaluation_image,
 ) -> tuple[Batches, int]:
     """One pass over a source, padded to whole batches.
 
     Args:
         source: The images to score.
-        views: Size and central crop of the run.
+        views: Size and central crop of the run; what `view` gets beside the image.
         devices: Who consumes the batches.
         batch_size: Images of a global batch; rounded up to a multiple of the replicas.
         seed: The run's seed, which labels drawn at random depend on.
         max_steps: Global batches at most; 0 = all.
-        view: Makes [S, S, C] of an image [H, W, C]; the central crop of evaluation unless given.
+        view: Makes [S, S, C], or [V, S, S, C], of an image [H, W, C]; the central crop of
+            evaluation unless given.
 
     Returns:
-        The distributed data set, per replica `image` [b, S, S, C], `label` [b] and `index` [b],
+        The distributed data set, per replica `image` [b, (V,) S, S, C], `label` [b], `index` [b],
         where padding has index -1; and the number of steps.
     """
     per_replica = -(-batch_size // devices.num_replicas)

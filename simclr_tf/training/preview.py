@@ -3,12 +3,12 @@
 import numpy as np
 import tensorflow as tf
 
+from data_prep.augment.sheet import tiled
 from data_prep.augment.views import ViewConfig, device_views, example_seed, host_views
 from data_prep.source import Source
 from simclr_tf.config import RunConfig
 
 _IMAGES = 8
-_GAP = 2
 
 
 def view_sheet(source: Source, views: ViewConfig, config: RunConfig) -> np.ndarray:
@@ -22,7 +22,7 @@ def view_sheet(source: Source, views: ViewConfig, config: RunConfig) -> np.ndarr
     Returns:
         A picture [H, W, 3], uint8: one column an image, one row a view.
     """
-    return sheet(sample_views(source, views, config))
+    return tiled(sample_views(source, views, config))
 
 
 def sample_views(source: Source, views: ViewConfig, config: RunConfig) -> np.ndarray:
@@ -38,20 +38,3 @@ def sample_views(source: Source, views: ViewConfig, config: RunConfig) -> np.nda
         images.append(image)
         draws.append(draw)
     return device_views(tf.stack(images), tf.stack(draws), views).numpy()
-
-
-def sheet(images: np.ndarray) -> np.ndarray:
-    """Lays images [columns, rows, S, S, C] in [0, 1] out with a white gap; uint8 [H, W, 3].
-
-    Of one or two channels the first is shown grey, of more than three the first three as colour.
-    """
-    columns, rows, size, _, channels = images.shape
-    rgb = np.repeat(images[..., :1], 3, axis=-1) if channels < 3 else images[..., :3]
-    step = size + _GAP
-    picture = np.full((rows * step - _GAP, columns * step - _GAP, 3), 255, np.uint8)
-    for column in range(columns):
-        for row in range(rows):
-            y, x = row * step, column * step
-            tile = np.clip(rgb[column, row] * 255 + 0.5, 0, 255).astype(np.uint8)
-            picture[y : y + size, x : x + size] = tile
-    return picture

@@ -79,7 +79,9 @@ def score_features(
 def write_predictions(
     path: Path, outputs: Outputs, class_names: tuple[str, ...], manifest: Manifest | None
 ) -> None:
-    """Writes one row an image: path, true and predicted class, the probability of every class.
+    """Writes one row an image: where it is, true and predicted class, probability of every class.
+
+    Probabilities have all digits, so that they read back as the same numbers.
 
     Args:
         path: The CSV file.
@@ -89,13 +91,36 @@ def write_predictions(
     """
     if outputs.logits is None:
         return
-    logits = outputs.logits.astype(np.float64)
-    probabilities = np.exp(logits - _log_sum_exp(logits)[:, np.newaxis])
+    probabilities = softmax(outputs.logits)
+    places = place_columns(manifest) if manifest else {"path": list(map(str, outputs.index))}
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["path", "true", "predicted", *(f"score_{name}" for name in class_names)])
+        writer.writerow([*places, "true", "predicted", *(f"score_{name}" for name in class_names)])
         for i, index in enumerate(outputs.index):
-            name = manifest.records[index].path if manifest else str(index)
+            row = index if manifest else i
             true = class_names[outputs.label[i]] if outputs.label[i] >= 0 else ""
             best = class_names[int(probabilities[i].argmax())]
-            writer.writerow([name, true, best, *(f"{p:.7g}" for p in probabilities[i])])
+            where = (texts[row] for texts in places.values())
+            writer.writerow([*where, true, best, *(repr(float(p)) for p in probabilities[i])])
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities float64 [n, K] of logits float [n, K]."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    likelihood = np.exp(shifted)
+    return likelihood / likelihood.sum(axis=1, keepdims=True)
+
+
+def place_columns(manifest: Manifest) -> dict[str, list[str]]:
+    """What tells the images of a manifest apart, in its order: columns of a table.
+
+    Returns:
+        `path`, as in the manifest, and where any image has one `tile` (x,y,width,height) and
+        `page`.
+    """
+    parts = {
+        "tile": [record.tile for record in manifest.records],
+        "page": [page for _, page in manifest.pictures()],
+    }
+    used = {name: texts for name, texts in parts.items() if any(texts)}
+    return {"path": [record.path for record in manifest.records]} | used

@@ -91,7 +91,11 @@ def open_session(config: RunConfig) -> Session:
     classes, examples = len(data.class_names), data.train.num_examples
     model, parts = build_seeded(config, devices, data.channels, classes, examples)
     model.encoder.preprocessing = preprocessing_record(
-        views.image_size, views.channels, data.class_names, views.central_crop
+        views.image_size,
+        views.channels,
+        data.class_names,
+        views.central_crop,
+        data.reading.changes(),
     )
     if devices.is_chief:
         write_record(run_dir.path, model.encoder.preprocessing)
@@ -109,7 +113,12 @@ def open_session(config: RunConfig) -> Session:
         plan=_plan(config, data, devices, parts),
         store=store,
         evaluator=Evaluator(
-            model, views, devices, config.train.eval_batch_size, config.machine.seed
+            model,
+            views,
+            devices,
+            config.train.eval_batch_size,
+            config.machine.seed,
+            config.train.eval_crops,
         ),
         start=start,
     )

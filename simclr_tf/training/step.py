@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from data_prep.augment.photometry import to_float
 from data_prep.augment.views import ViewConfig, device_views
 from simclr_tf.distribution import Devices
 from simclr_tf.losses.weight_decay import WeightDecay
@@ -21,7 +22,7 @@ class TrainStep:
         method: The losses.
         optimizer: The optimizer, built on the trainable variables.
         weight_decay: The L2 term of the loss.
-        views: The augmentation whose device half runs here.
+        views: The augmentation whose device half runs here; None if batches hold images.
         devices: What the run is on.
         jit_compile: Compile losses and gradients with XLA.
     """
@@ -32,7 +33,7 @@ class TrainStep:
         method: Method,
         optimizer: keras.optimizers.Optimizer,
         weight_decay: WeightDecay,
-        views: ViewConfig,
+        views: ViewConfig | None,
         devices: Devices,
         jit_compile: bool = False,
     ) -> None:
@@ -76,6 +77,9 @@ class TrainStep:
     def _from_batch(self, batch: Batch) -> dict[str, tf.Tensor]:
         if "features" in batch:  # of frozen stages, computed before; one view
             return self.replica_step(batch["features"][tf.newaxis], batch["label"])
+        if self._views is None:  # augmented on the host; one view
+            images = tf.clip_by_value(to_float(batch["image"]), 0.0, 1.0)
+            return self.replica_step(images[tf.newaxis], batch["label"])
         images = device_views(batch["views"], batch["draws"], self._views)
         return self.replica_step(tf.transpose(images, [1, 0, 2, 3, 4]), batch["label"])
 

@@ -3,27 +3,25 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from data_prep.manifest import Manifest
 from data_prep.source import Source
 from simclr_tf.checkpoints.export import export_keras
 from simclr_tf.checkpoints.load import Checkpoint, fill
-from simclr_tf.config import RunConfig
 from simclr_tf.models.copies import float32_copy
 from simclr_tf.models.fingerprint import moved, part_hashes
-from simclr_tf.run_dir import RunDir
 from simclr_tf.training import callbacks as cb
 from simclr_tf.training import health, scoring
 from simclr_tf.training.build import build_step, first_trained_stage
+from simclr_tf.training.data_service import out_of_turn
 from simclr_tf.training.evaluator import Outputs
 from simclr_tf.training.frozen import feature_batches, frozen_features
 from simclr_tf.training.inputs import training_batches
+from simclr_tf.training.lineage import warn_of_leaks
 from simclr_tf.training.loop import Loop, StopRequest
 from simclr_tf.training.preview import view_sheet
 from simclr_tf.training.session import Session
@@ -85,8 +83,9 @@ def _train_from(session: Session, start_step: int, stop: StopRequest) -> int:
         batches = feature_batches(known, session.devices, batch_size, seed, start_step)
     else:
         batches = training_batches(
-            source, session.views, session.devices, batch_size, seed, start_step
-        )
+            source, session.views, session.devices, batch_size, seed, start_step,
+            session.config.data.data_service,
+        )  # fmt: skip
     if session.devices.is_chief:
         session.run_dir.early_stop_file.unlink(missing_ok=True)
     loop, step_callbacks = _loop(session, step, start_step)
@@ -136,7 +135,8 @@ def _start_from(session: Session, checkpoint: Checkpoint) -> None:
     if start.zero_init_logits_layer and head and "zero_init_logits" not in session.config.quirks:
         for variable in head.variables:
             variable.assign(np.zeros(variable.shape))
-    _warn_of_leaks(session, checkpoint)
+    if session.data.manifest is not None:
+        warn_of_leaks(checkpoint, session.data.manifest, session.config.data.train_split)
 
 
 def _say_what_moved(session: Session) -> None:
@@ -147,35 +147,13 @@ def _say_what_moved(session: Session) -> None:
             log.info("%s: %s", word, ", ".join(parts))
 
 
-def _warn_of_leaks(session: Session, checkpoint: Checkpoint) -> None:
-    """Says so if images to be scored were trained on by the run that the weights come from."""
-    folder = Path(checkpoint.location.folder)
-    earlier = RunDir(folder.parent if folder.name == "best" else folder)
-    manifest = session.data.manifest
-    if manifest is None or not (earlier.manifest_file.exists() and earlier.config_file.exists()):
-        return
-    its_split = RunConfig.load(earlier.config_file).data.train_split
-    trained_on = Manifest.load(earlier.manifest_file).split(its_split)
-    seen = {str(Path(f).resolve()) for f in trained_on.files()}
-    for name in manifest.splits:
-        files = {str(Path(f).resolve()) for f in manifest.split(name).files()}
-        if name != session.config.data.train_split and seen & files:
-            log.warning(
-                "%d of %d %s images were training images of %s: scores on them are too good",
-                len(seen & files),
-                len(files),
-                name,
-                checkpoint.stored.path,
-            )
-
-
 @contextmanager
 def naming_unreadable(source: Source) -> Iterator[None]:
     """Turns a failure to decode into an error that names the image."""
     try:
         yield
     except (tf.errors.OpError, OSError) as error:
-        raise source.diagnose() or error from None
+        raise out_of_turn(error) or source.diagnose() or error from None
 
 
 def _loop(
@@ -206,7 +184,7 @@ def _loop(
     after_validation = keras.callbacks.CallbackList(judges, model=session.model)
     session.model.stop_training = False
     after_validation.on_train_begin()
-    _replay(run_dir.validation_file, start_step, judges)
+    cb.replay(run_dir.validation_file, start_step, judges)
     loop = Loop(
         step,
         plan,
@@ -225,18 +203,6 @@ def _monitor(session: Session) -> str:
         "knn_accuracy" if session.config.train.train_mode == "pretrain" else "label_top_1_accuracy"
     )
     return f"validation/{score}"
-
-
-def _replay(path: Path, start_step: int, judges: list[keras.callbacks.Callback]) -> None:
-    """Tells best checkpoint and early stopping what earlier validations of this run gave."""
-    if not start_step or not path.exists():
-        return
-    columns = cb.read_metrics(path)
-    for i in range(len(columns.get("step", ()))):
-        logs = {name: float(values[i]) for name, values in columns.items()}
-        for judge in judges:
-            if not isinstance(judge, cb.ValidationLog):
-                judge.on_epoch_end(i, logs)
 
 
 def _health(session: Session) -> health.HealthWatch:

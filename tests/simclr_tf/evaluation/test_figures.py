@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from simclr_tf.evaluation import figures
+from simclr_tf.evaluation import classifier_figures, curves, figures
+from simclr_tf.evaluation.drawing import line_style, plain, point_style, single_axes
 from simclr_tf.evaluation.intervals import Interval
 
 LONG_NAMES = [f"tetragonal_face_bcc_number_{index}" for index in range(13)]
@@ -35,17 +36,39 @@ def make(name: str) -> Figure:
     if name == "embedding_map":
         labels = rng.integers(-1, 13, 300)
         return figures.embedding_map(rng.normal(size=(300, 2)), labels, LONG_NAMES, title="Map")
-    matrix = rng.integers(0, 9, (13, 13)) + 300 * np.eye(13, dtype=int)
-    return figures.confusion_figure(matrix, LONG_NAMES, title="Confusion")
+    kind, _, number = name.partition("_of_")
+    return make_classifier_figure(kind, int(number))
 
 
+def make_classifier_figure(kind: str, classes: int) -> Figure:
+    rng = np.random.default_rng(0)
+    names = [f"tetragonal_face_bcc_number_{index}" for index in range(classes)]
+    if kind == "confusion":
+        matrix = rng.integers(0, 9, (classes, classes)) + 300 * np.eye(classes, dtype=int)
+        return classifier_figures.confusion_figure(matrix, names, title="Confusion")
+    labels = np.arange(200) % classes
+    p = rng.dirichlet(np.full(classes, 0.5), 200) + 0.2 * np.eye(classes)[labels]
+    p /= p.sum(axis=1, keepdims=True)
+    areas = dict(zip(names, rng.random(classes), strict=True))
+    if kind == "calibration":
+        return classifier_figures.calibration_figure(curves.calibration_curve(labels, p))
+    of = curves.roc_curve if kind == "roc" else curves.precision_recall_curve
+    draw = getattr(classifier_figures, f"{kind}_figure")
+    return draw({n: of(labels == k, p[:, k]) for k, n in enumerate(names)}, areas)
+
+
+CLASSIFIER = [
+    f"{kind}_of_{classes}"
+    for kind in ("confusion", "roc", "precision_recall", "calibration")
+    for classes in (2, 13, 40)
+]
 ALL = [
     "loss_curves",
     "accuracy_over_time",
     "accuracy_bars",
     "view_sheet",
     "embedding_map",
-    "confusion_figure",
+    *CLASSIFIER,
 ]
 
 
@@ -59,11 +82,11 @@ def test_labels_do_not_overlap_nor_leave_the_figure(name: str) -> None:
     assert texts
     width, height = figure.get_size_inches() * figure.dpi
     ticks_outside = {
-        id(label)
+        id(tick.label1)
         for axes in figure.axes
         for axis in (axes.xaxis, axes.yaxis)
-        for label, at in zip(axis.get_ticklabels(), axis.get_ticklocs(), strict=True)
-        if not min(axis.get_view_interval()) <= at <= max(axis.get_view_interval())
+        for tick in axis.get_major_ticks()
+        if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
     }
     shown = [
         (text, box) for text, box in zip(texts, boxes, strict=True) if id(text) not in ticks_outside
@@ -80,7 +103,7 @@ def test_labels_do_not_overlap_nor_leave_the_figure(name: str) -> None:
         )
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [name for name in ALL if not name.endswith(("_2", "_40"))])
 def test_png_is_an_image_and_repeatable(name: str) -> None:
     png = figures.to_png(make(name), dpi=60)
     assert png == figures.to_png(make(name), dpi=60)
@@ -109,7 +132,7 @@ def test_bars_and_their_ends_are_the_numbers_given() -> None:
 
 
 def test_every_class_has_its_own_mark() -> None:
-    marks = {tuple(figures._mark(index).items()) for index in range(50)}
+    marks = {tuple(point_style(index).items()) for index in range(50)}
     assert len(marks) == 50
 
 
@@ -132,3 +155,31 @@ def test_projection_keeps_clusters_apart(method: str) -> None:
     means = np.array([points[labels == k].mean(axis=0) for k in range(3)])
     nearest = np.linalg.norm(points[:, None] - means, axis=-1).argmin(axis=1)
     np.testing.assert_array_equal(nearest, labels)
+
+
+def test_curves_of_many_classes_name_the_worst() -> None:
+    figure = make_classifier_figure("roc", 40)
+    names = [text.get_text() for text in figure.legends[0].texts]
+    assert len(names) == 9
+    assert names[0] == "the other 32 classes"
+    shown = [float(name.split()[-1]) for name in names[1:]]
+    assert shown == sorted(shown)
+
+
+def test_names_are_drawn_as_they_stand() -> None:
+    assert plain("a$b$") == r"a\$b\$"
+    assert plain("two\nlines") == "two lines"
+    assert plain("x" * 30 + "end", 11) == "xxxxx…xxend"
+    _, axes = single_axes(2.0)
+    axes.plot([0, 1], [0, 1], label=plain("_hidden$x"))
+    axes.legend()
+    assert [t.get_text() for t in axes.get_legend().texts] == ["\u200b_hidden\\$x"]
+
+
+def test_names_in_scripts_that_the_font_lacks_do_no_harm() -> None:
+    matrix = np.eye(2, dtype=int)
+    assert figures.to_png(classifier_figures.confusion_figure(matrix, ["岩石", "氷"]), dpi=40)
+
+
+def test_every_curve_has_its_own_line() -> None:
+    assert len({tuple(line_style(index).items()) for index in range(32)}) == 32

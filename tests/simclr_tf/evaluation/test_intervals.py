@@ -10,31 +10,35 @@ from simclr_tf.evaluation.intervals import (
     paired_difference,
     wilson_interval,
 )
-from simclr_tf.evaluation.metrics import accuracy, roc_auc
+from simclr_tf.evaluation.metrics import roc_auc
+
+
+def accuracy(labels: np.ndarray, predicted: np.ndarray) -> float:
+    return float((labels == predicted).mean())
 
 
 def answers(correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and scores of two classes, right where `correct`."""
+    """Labels and predictions of two classes, right where `correct`."""
     labels = np.arange(len(correct)) % 2
-    return labels, np.eye(2)[np.where(correct, labels, 1 - labels)]
+    return labels, np.where(correct, labels, 1 - labels)
 
 
 def test_interval_of_an_accuracy_is_the_binomial_one() -> None:
-    labels, scores = answers(np.arange(400) < 300)
-    interval = bootstrap_interval(accuracy, labels, scores)
+    labels, predicted = answers(np.arange(400) < 300)
+    interval = bootstrap_interval(accuracy, labels, predicted)
     half = 1.96 * (0.75 * 0.25 / 400) ** 0.5
     assert interval.value == 0.75
     assert interval.low == pytest.approx(0.75 - half, abs=0.006)
     assert interval.high == pytest.approx(0.75 + half, abs=0.006)
-    assert bootstrap_interval(accuracy, labels, scores) == interval
+    assert bootstrap_interval(accuracy, labels, predicted) == interval
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     rng = np.random.default_rng(0)
     hits = 0
     for trial in range(200):
-        labels, scores = answers(rng.random(150) < 0.7)
-        interval = bootstrap_interval(accuracy, labels, scores, resamples=200, seed=trial)
+        labels, predicted = answers(rng.random(150) < 0.7)
+        interval = bootstrap_interval(accuracy, labels, predicted, resamples=200, seed=trial)
         hits += interval.low <= 0.7 <= interval.high
     assert 0.89 <= hits / 200 <= 0.99
 
@@ -42,9 +46,9 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
 def test_groups_are_resampled_whole() -> None:
     groups = np.repeat(np.arange(20), 20)
     correct = np.repeat(np.arange(20) < 15, 20)  # images of a group are all right or all wrong
-    labels, scores = answers(correct)
-    alone = bootstrap_interval(accuracy, labels, scores)
-    grouped = bootstrap_interval(accuracy, labels, scores, groups=groups)
+    labels, predicted = answers(correct)
+    alone = bootstrap_interval(accuracy, labels, predicted)
+    grouped = bootstrap_interval(accuracy, labels, predicted, groups=groups)
     assert grouped.value == alone.value
     ratio = (grouped.high - grouped.low) / (alone.high - alone.low)
     assert ratio == pytest.approx(20**0.5, rel=0.25)

@@ -9,6 +9,7 @@ from simclr_tf.training.callbacks import (
     StepLog,
     ValidationLog,
     read_metrics,
+    replay,
 )
 
 
@@ -68,3 +69,53 @@ def test_the_folder_of_the_best_checkpoint_means_that_checkpoint(
     assert locate(str(run / "best")).path == str(run / "best" / "ckpt-4")
     moved = run.rename(tmp_path / "moved")
     assert locate(str(moved / "best")).path == str(moved / "best" / "ckpt-4")
+
+
+def validate(
+    folder: Path, keeper: BestCheckpoint, log: ValidationLog, step: int, **logs: float
+) -> None:
+    (folder / f"ckpt-{step}.index").write_text(str(step))
+    named = {"step": step, **{f"validation/{name}": value for name, value in logs.items()}}
+    keeper.on_epoch_end(step, named)
+    log.on_epoch_end(step, named)
+
+
+def kept(folder: Path) -> list[str]:
+    return sorted(p.name for p in (folder / "best").glob("ckpt-*"))
+
+
+def test_the_smallest_can_be_best_and_a_second_number_decides_between_equals(
+    tmp_path: Path,
+) -> None:
+    for folder, keeper, best in (
+        (tmp_path / "a", BestCheckpoint(tmp_path / "a", "validation/loss", "min"), 2),
+        (tmp_path / "b", BestCheckpoint(tmp_path / "b", "validation/acc", "max"), 1),
+        (
+            tmp_path / "c",
+            BestCheckpoint(tmp_path / "c", "validation/acc", tie_breaker="validation/loss"),
+            3,
+        ),
+    ):
+        folder.mkdir()
+        log = ValidationLog(folder / "validation.csv", 0)
+        validate(folder, keeper, log, 1, acc=0.7, loss=0.9)
+        validate(folder, keeper, log, 2, acc=0.6, loss=0.1)
+        validate(folder, keeper, log, 3, acc=0.7, loss=0.5)
+        validate(folder, keeper, log, 4, acc=float("nan"), loss=0.5)
+        assert kept(folder) == [f"ckpt-{best}.index"]
+
+
+def test_after_a_restart_the_best_stays_although_its_original_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "validation.csv"
+    keeper, log = BestCheckpoint(tmp_path, "validation/acc"), ValidationLog(path, 0)
+    for step, value in ((1, 0.2), (2, 5 / 7), (3, 0.3)):
+        validate(tmp_path, keeper, log, step, acc=value)
+    for old in tmp_path.glob("ckpt-*"):
+        old.unlink()
+    again, log = BestCheckpoint(tmp_path, "validation/acc"), ValidationLog(path, 3)
+    replay(path, 3, [again, log])
+    assert kept(tmp_path) == ["ckpt-2.index"]
+    validate(tmp_path, again, log, 4, acc=5 / 7)
+    assert kept(tmp_path) == ["ckpt-2.index"], "to the last digit the same, so not better"
+    validate(tmp_path, again, log, 5, acc=0.8)
+    assert kept(tmp_path) == ["ckpt-5.index"]

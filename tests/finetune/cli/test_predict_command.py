@@ -10,11 +10,11 @@ import tensorflow as tf
 from data_prep.augment.views import ViewConfig, evaluation_image
 from data_prep.cli.app import run_app
 from data_prep.readers import read_image
+from finetune.cli.predict import define, run
 from simclr_tf.checkpoints import imagenet
 from simclr_tf.checkpoints.load import load_model
 from simclr_tf.checkpoints.preprocessing import preprocessing_record
 from simclr_tf.checkpoints.write import write_model
-from simclr_tf.cli.predict import define, run
 from simclr_tf.models import SimCLREncoder, SimCLRModel
 from tests.images import make_folder
 from tests.simclr_tf.checkpoints.common import path_of
@@ -79,7 +79,7 @@ def test_the_record_of_the_network_is_obeyed(images: Path, tmp_path: Path) -> No
     scores = tf.nn.softmax(model(batch)["logits_sup"]).numpy()[0]
     assert row["class_1"] == "ab"[int(scores.argmax())]
     assert float(row["score_1"]) == pytest.approx(scores.max(), rel=1e-4)
-    assert set(row) == {"path", "class_1", "id_1", "score_1", "class_2", "id_2", "score_2"}
+    assert list(row) == ["path", "predicted", "class_1", "score_1", "class_2", "score_2"]
 
 
 def test_what_cannot_be_predicted_is_said_in_one_line(

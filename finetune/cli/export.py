@@ -1,0 +1,75 @@
+"""`simclr-export`: a trained classifier as ONNX, SavedModel or Keras file for use elsewhere."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from data_prep.cli.app import run_app, topic
+from data_prep.cli.quiet import import_tensorflow
+from data_prep.errors import UserError
+from finetune.cli.predict import define_model, given_model
+
+NAME = "simclr-export"
+DESCRIPTION = """Writes the classifier of a run, or any SimCLR checkpoint with a supervised head, as
+a file that runs without this package: ONNX (onnxruntime), SavedModel (TensorFlow) or a Keras file
+of Keras's own layers. It gives probabilities, logits and features. What was written is read back
+and run, and kept only if it says what the network says. OUTPUT.json (in a SavedModel
+classifier.json) names the classes and how images are prepared."""
+
+log = logging.getLogger("finetune.export")
+
+
+def define(flag_values: flags.FlagValues) -> None:
+    """Defines the flags."""
+    own: dict[str, Any] = {"flag_values": flag_values}
+    with topic(flag_values, "Export"):
+        define_model(flag_values)
+        flags.DEFINE_enum(
+            "format", "onnx", ["onnx", "saved_model", "keras"], "Kind of file.", **own
+        )
+        flags.DEFINE_string("output", None, "New file; of a SavedModel a new folder.",
+                            required=True, **own)  # fmt: skip
+        flags.DEFINE_enum(
+            "input",
+            None,
+            ["image", "float_image", "prepared"],
+            "What goes in: image = one image HxWxC of any size, uint8; float_image = the same,"
+            " float32 in [0, 1], after the intensity rule; prepared = a batch of images already"
+            " cropped and resized, float32 in [0, 1]. Default: image; of a Keras file prepared.",
+            **own,
+        )
+
+
+def run(flag_values: flags.FlagValues) -> None:
+    """Exports what the flags name."""
+    f, output = flag_values, Path(flag_values.output)
+    model = given_model(f)
+    if output.exists():
+        raise UserError(f"--output={output}: is there already; give another, or remove it")
+    if f.format == "keras" and output.suffix != ".keras":
+        raise UserError(f"--output={output}: must end in .keras")
+    import_tensorflow()
+    from finetune.export import ExportRequest, export, facts_file
+    from finetune.trained import open_trained
+
+    takes: Any = f.input or ("prepared" if f.format == "keras" else "image")
+    trained = open_trained(model, "float32")
+    difference = export(trained, output, ExportRequest(f.format, takes))
+    log.info(
+        "wrote %s and %s; probabilities differ by at most %.0e from the network's",
+        output,
+        facts_file(output),
+        difference,
+    )
+
+
+def main() -> int:
+    """Entry point of `simclr-export`."""
+    return run_app(run, define, name=NAME, description=DESCRIPTION)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

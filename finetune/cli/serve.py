@@ -1,0 +1,61 @@
+"""`simclr-serve`: a local page that classifies an image dropped on it."""
+
+import logging
+import sys
+from typing import Any
+
+from absl import flags
+
+from data_prep.cli.app import run_app, topic
+from data_prep.cli.progress import progress_lines
+from data_prep.cli.quiet import import_tensorflow
+from finetune.cli.predict import define_model, given_model
+
+NAME = "simclr-serve"
+DESCRIPTION = """Serves a page on this machine: drop an image on it and see its class, the scores
+and the training images that lie nearest in the network's embedding. `curl -F image=@FILE
+http://127.0.0.1:PORT/predict` gives the same as JSON. Uploads stay in memory. There are no
+accounts: whoever can reach the address can use it, so it is 127.0.0.1 unless --host says
+otherwise."""
+
+log = logging.getLogger("finetune.serve")
+
+
+def define(flag_values: flags.FlagValues) -> None:
+    """Defines the flags."""
+    own: dict[str, Any] = {"flag_values": flag_values}
+    with topic(flag_values, "Service"):
+        define_model(flag_values)
+        flags.DEFINE_string("host", "127.0.0.1", "Address to listen on.", **own)
+        flags.DEFINE_integer("port", 8000, "Its port; 0 = any free one.", 0, 65535, **own)
+        flags.DEFINE_float("max_megabytes", 32.0, "Largest upload.", 0.001, **own)
+
+
+def run(flag_values: flags.FlagValues) -> None:
+    """Serves until interrupted."""
+    f = flag_values
+    model = given_model(f)
+    import_tensorflow()
+    from finetune.neighbours import open_neighbours
+    from finetune.serve import make_service
+    from finetune.trained import open_trained
+
+    trained = open_trained(model)
+    neighbours = open_neighbours(trained, progress_lines("images"))
+    server = make_service(trained, neighbours, f.host, f.port, f.max_megabytes)
+    log.info("http://%s:%d/ (stop with Ctrl-C)", f.host, server.server_port)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        log.info("stopped")
+    finally:
+        server.server_close()
+
+
+def main() -> int:
+    """Entry point of `simclr-serve`."""
+    return run_app(run, define, name=NAME, description=DESCRIPTION)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

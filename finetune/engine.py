@@ -1,0 +1,211 @@
+"""Training a classifier: the part that fine-tuning and transfer learning share.
+
+    open -> train, validate after every epoch -> the best epoch's weights -> score all splits,
+    test among them for the first and only time -> export -> report
+
+The loop is that of `simclr-run`: the same command goes on from the newest checkpoint.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Literal
+
+import keras
+import tensorflow as tf
+from PIL import Image
+
+from data_prep.augment.sheet import tiled
+from data_prep.durations import format_seconds
+from finetune.epoch_scores import FeatureScorer, epoch_scores
+from finetune.finish import finish
+from finetune.image_steps import sample_views
+from finetune.recipe import Recipe
+from finetune.session import ClassifierSession, open_session, part_hashes
+from finetune.settings import ClassifierConfig
+from simclr_tf.training import callbacks as cb
+from simclr_tf.training import health
+from simclr_tf.training.frozen import feature_batches
+from simclr_tf.training.inputs import Batches, training_batches
+from simclr_tf.training.loop import Loop, StopRequest
+from simclr_tf.training.train import naming_unreadable
+
+log = logging.getLogger(__name__)
+
+
+def train_classifier(config: ClassifierConfig, recipe: Recipe, command: Sequence[str] = ()) -> int:
+    """Trains, scores, exports and reports, or goes on where the same run was stopped.
+
+    Args:
+        config: All settings.
+        recipe: What the command brings.
+        command: Program and arguments, for the report.
+
+    Returns:
+        0, or 128 + the number of the signal that asked the run to stop.
+
+    Raises:
+        UserError: Something asked for is impossible; nothing has been overwritten then.
+    """
+    began = time.perf_counter()
+    session = open_session(config, recipe)
+    with StopRequest().listening() as stop:
+        step = fit(session, stop)
+    if stop.signal:
+        log.info("stopped at step %d, which is saved; the same command goes on from there", step)
+        return 128 + stop.signal
+    if session.folder.report_page.exists():
+        log.info("the run is complete: %s", session.folder.report_page)
+        return 0
+    finish(session, command)
+    log.info("done in %s: %s", format_seconds(time.perf_counter() - began), config.run.output)
+    return 0
+
+
+def fit(session: ClassifierSession, stop: StopRequest) -> int:
+    """Trains from the newest checkpoint, or from the start, to the end or until asked to stop.
+
+    Args:
+        session: The opened run.
+        stop: The request to stop.
+
+    Returns:
+        The step reached; its checkpoint is on disk.
+
+    Raises:
+        DivergedError: A number became NaN or infinite; the last checkpoint is kept.
+    """
+    start = _restore(session)
+    missed = _missed(session, start)
+    if start >= session.last_step() and not missed:
+        log.info("training was complete at step %d", start)
+        return start
+    folder, chief = session.folder, session.devices.is_chief
+    with naming_unreadable(session.data.train):
+        step_log, watchers, judges = _callbacks(session, start)
+    watching = keras.callbacks.CallbackList(watchers, model=session.model)
+    judging = keras.callbacks.CallbackList(judges, model=session.model)
+    session.model.stop_training = False
+    judging.on_train_begin()
+    validate = epoch_scores(
+        session.data, session.scorer, score_train=session.config.train.score_train
+    )
+    cb.replay(folder.validation_file, start, judges)
+    if missed:
+        # Killed between a checkpoint and its validation.
+        epoch = -(-start // session.plan.checkpoint_steps) - 1
+        judging.on_epoch_end(epoch, {"step": start, **validate(start)})
+    planned = session.plan.total_steps
+    loop = Loop(
+        session.step,
+        session.plan,
+        session.store,
+        session.devices,
+        step_log,
+        watching,
+        judging,
+        lambda step: _said(validate(step), step, session),
+    )
+    watching.on_train_begin()
+    with naming_unreadable(session.data.train):
+        reached = loop.run(iter(_batches(session, start)), start, stop)
+    watching.on_train_end()
+    if session.model.stop_training and reached < planned and chief:
+        folder.write_early_stop(reached)
+    if session.model.stop_training:
+        log.info("stopped early at step %d: no better validation since", reached)
+    return reached
+
+
+def _restore(session: ClassifierSession) -> int:
+    step = session.store.restore_latest()
+    if step is not None:
+        log.info("going on from ckpt-%d in %s", step, session.folder.path)
+        return step
+    session.recipe.start(session.model)
+    hashes = part_hashes(session)
+    if session.devices.is_chief:
+        session.folder.write_blocks(hashes)
+    _say_plan(session)
+    return 0
+
+
+def _say_plan(session: ClassifierSession) -> None:
+    images, plan = session.data.train.num_examples, session.plan
+    batch = session.config.train.train_batch_size
+    for message in health.warnings_before_start(images, batch, plan.total_steps, "finetune"):
+        log.warning("%s", message)
+    if not session.validates:
+        log.warning("there is no labelled validation split: the last epoch's weights are taken")
+    weights = sum(int(tf.size(v)) for v in session.model.trainable_variables)
+    log.info(
+        "training %s weights on %d images of %d classes, batch %d, %d steps, %d an epoch",
+        f"{weights:,}",
+        images,
+        len(session.data.class_names),
+        batch,
+        plan.total_steps,
+        plan.checkpoint_steps,
+    )
+
+
+def _callbacks(
+    session: ClassifierSession, start: int
+) -> tuple[cb.StepLog | None, list[keras.callbacks.Callback], list[keras.callbacks.Callback]]:
+    """The per-step log, what watches every epoch, and what judges validations."""
+    train, folder = session.config.train, session.folder
+    watchers: list[keras.callbacks.Callback] = []
+    judges: list[keras.callbacks.Callback] = []
+    step_log = None
+    monitor = f"validation/{train.monitor}"
+    mode: Literal["min", "max"] = "min" if train.monitor == "loss" else "max"
+    if session.devices.is_chief:
+        step_log = cb.StepLog(folder.metrics_file, start)
+        board = cb.TensorBoard(folder.path)
+        views = sample_views(
+            session.data.train, session.steps, session.config.machine.seed, train.train_batch_size
+        )
+        board.image("views", tiled(views), start)
+        Image.fromarray(tiled(views)).save(folder.views_file)
+        watchers = [cb.Progress(session.plan.total_steps, train.train_batch_size, start), board]
+        if session.validates:
+            # First, so that where a validation is logged its checkpoint has been copied.
+            judges.append(cb.BestCheckpoint(folder.path, monitor, mode, "validation/loss"))
+        judges.append(cb.ValidationLog(folder.validation_file, start, ("train", "validation")))
+    if train.early_stopping_patience:
+        judges.append(
+            keras.callbacks.EarlyStopping(
+                monitor, patience=train.early_stopping_patience, mode=mode
+            )
+        )
+    return step_log, watchers, judges
+
+
+def _missed(session: ClassifierSession, step: int) -> bool:
+    """Whether the newest checkpoint ended an epoch of which nothing was logged."""
+    if not step or not session.plan.is_checkpoint(step):
+        return False
+    file = session.folder.validation_file
+    logged = cb.read_metrics(file).get("step", ()) if file.exists() else ()
+    return step not in logged
+
+
+def _batches(session: ClassifierSession, start: int) -> Batches:
+    source, seed = session.data.train, session.config.machine.seed
+    batch_size = session.config.train.train_batch_size
+    if isinstance(session.scorer, FeatureScorer):
+        known = session.scorer.features(session.data.train_split)
+        return feature_batches(known, session.devices, batch_size, seed, start, source.sampler)
+    return training_batches(
+        source, session.steps.training_example(), session.devices, batch_size, seed, start
+    )
+
+
+def _said(scores: dict[str, float], step: int, session: ClassifierSession) -> dict[str, float]:
+    epoch = -(-step // session.plan.checkpoint_steps)
+    shown = ("train/loss", "train/accuracy", "validation/loss", "validation/accuracy",
+             f"validation/{session.config.train.monitor}")  # fmt: skip
+    text = ", ".join(f"{name} {scores[name]:.3f}" for name in dict.fromkeys(shown)
+                     if name in scores)  # fmt: skip
+    log.info("epoch %d: %s", epoch, text or "nothing to score")
+    return scores

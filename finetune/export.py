@@ -1,0 +1,263 @@
+"""A trained classifier as a file that runs without this package.
+
+Images can go in as they are: crop, resizing and scaling are part of the exported graph.
+"""
+
+import contextlib
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from data_prep.augment.photometry import to_float
+from data_prep.augment.views import ViewConfig, evaluation_crops, evaluation_image
+from data_prep.errors import UserError
+from data_prep.files import write_text
+from finetune.export_views import evaluation_view
+from finetune.standard_layers import standard_model
+from finetune.trained import Trained
+
+Format = Literal["onnx", "saved_model", "keras"]
+Input = Literal["image", "float_image", "prepared"]
+
+FORMATS: tuple[Format, ...] = get_args(Format)
+INPUTS: tuple[Input, ...] = get_args(Input)
+TOLERANCE = 1e-5
+FACTS = "classifier.json"  # in the folder of a SavedModel
+
+_OPSET = 18
+_OUTPUTS = ("features", "logits", "probabilities")
+
+Outputs = dict[str, np.ndarray]
+Signature = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What is wanted.
+
+    Attributes:
+        form: `onnx`, `saved_model` or `keras`.
+        takes: `image` = one image [H, W, C] of any size, uint8; `float_image` = the same, float32
+            in [0, 1], after the intensity rule; `prepared` = a batch [B, S, S, C], float32 in
+            [0, 1], cropped and resized. A Keras file takes `prepared` ones.
+    """
+
+    form: Format
+    takes: Input = "image"
+
+
+def export(trained: Trained, output: Path, request: ExportRequest) -> float:
+    """Writes the model, and beside it what a user must know (`facts_file`).
+
+    It is read back and run before it takes its name: what it says must be what the network says.
+
+    Args:
+        trained: The classifier.
+        output: New file, or folder of a SavedModel.
+        request: Format and input.
+
+    Returns:
+        The largest difference of a probability from the network's own, in float32.
+
+    Raises:
+        UserError: The format cannot take such an input, its packages are missing, or the exported
+            model differs by more than `TOLERANCE`.
+    """
+    if request.form == "keras" and request.takes != "prepared":
+        raise UserError("--format=keras takes prepared images: give --input=prepared")
+    if request.form == "onnx" and request.takes != "prepared" and trained.crops > 1:
+        raise UserError(
+            f"--format=onnx: the run scores {trained.crops**2} crops of an image; give"
+            " --input=prepared, or --format=saved_model"
+        )
+    model = _rebuilt(trained, request)
+    write, read = _FORMS[request.form]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as folder:
+        # The name counts: Keras goes by its ending.
+        draft = Path(folder) / output.name
+        write(draft, model, _signature(model, trained, request), _facts(trained, request))
+        difference = _difference(read(draft), trained, request.takes)
+        if difference > TOLERANCE:
+            raise UserError(
+                f"--format={request.form}: the exported model differs from the network by"
+                f" {difference:.1e} in a probability; nothing was written"
+            )
+        draft.rename(output)
+    write_text(facts_file(output), json.dumps(_facts(trained, request), indent=2) + "\n")
+    return difference
+
+
+def _rebuilt(trained: Trained, request: ExportRequest) -> keras.Model:
+    try:
+        return standard_model(trained.network, trained.views.image_size)
+    except TypeError as error:
+        raise UserError(f"--format={request.form}: {error}") from None
+
+
+def facts_file(output: Path) -> Path:
+    """Where the class names and the way to prepare images are said."""
+    return output / FACTS if output.is_dir() else output.with_name(f"{output.name}.json")
+
+
+def _facts(trained: Trained, request: ExportRequest) -> dict[str, Any]:
+    views, decision = trained.views, trained.decision
+    side, channels = views.image_size, views.channels
+    shapes = {
+        "image": (["height", "width", channels], "uint8"),
+        "float_image": (["height", "width", channels], "float32 in [0, 1]"),
+        "prepared": (["batch", side, side, channels], "float32 in [0, 1]"),
+    }
+    shape, dtype = shapes[request.takes]
+    facts: dict[str, Any] = {
+        "class_names": list(trained.class_names),
+        "input": {"name": "images", "shape": shape, "type": dtype},
+        "outputs": list(_OUTPUTS),
+        "reading": dict(trained.reading),
+        "preparation": {
+            "image_size": side,
+            "central_crop": views.central_crop,
+            "crops": trained.crops,
+            "inside": request.takes != "prepared",
+        },
+    }
+    if decision.threshold is not None:
+        positive = trained.class_names[decision.positive]
+        facts["decision"] = {"positive": positive, "threshold": decision.threshold}
+    return facts
+
+
+def _signature(model: keras.Model, trained: Trained, request: ExportRequest) -> Signature:
+    """The graph from the input to the outputs."""
+    views, crops, takes = trained.views, trained.crops, request.takes
+    side, channels = views.image_size, views.channels
+    if takes == "prepared":
+        spec = tf.TensorSpec([None, side, side, channels], tf.float32, name="images")
+    else:
+        dtype = tf.uint8 if takes == "image" else tf.float32
+        spec = tf.TensorSpec([None, None, channels], dtype, name="images")
+
+    def outputs(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        if takes == "prepared":
+            return _named(model(images, training=False))
+        if request.form == "onnx":
+            seen = evaluation_view(images, views)[tf.newaxis]
+        else:
+            seen = _views(images, views, crops)
+        found = model(to_float(seen), training=False)
+        means = {name: tf.reduce_mean(found[name], 0, keepdims=True) for name in _OUTPUTS[:2]}
+        return _named({**means, "probabilities": tf.nn.softmax(means["logits"])})
+
+    return tf.function(outputs, input_signature=[spec], autograph=False)
+
+
+def _views(image: tf.Tensor, views: ViewConfig, crops: int) -> tf.Tensor:
+    """The crops of an image that are scored, [crops ** 2, S, S, C]."""
+    if crops == 1:
+        return evaluation_image(image, views)[tf.newaxis]
+    return evaluation_crops(image, views, crops)
+
+
+def _named(outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    return {name: tf.identity(outputs[name], name=name) for name in _OUTPUTS}
+
+
+def _difference(run: Callable[[np.ndarray], Outputs], trained: Trained, takes: Input) -> float:
+    """How far the exported probabilities lie from the network's, on noise of several sizes."""
+    rng, views = np.random.default_rng(0), trained.views
+    side, worst = views.image_size, 0.0
+    for height, width in ((side, side), (2 * side + 3, 3 * side), (side // 2 + 1, side)):
+        image = rng.integers(0, 256, (height, width, views.channels)).astype(np.uint8)
+        given = image if takes == "image" else image.astype(np.float32) / np.float32(255)
+        seen = to_float(_views(tf.constant(given), views, trained.crops))
+        logits = trained.forward(seen)["logits"]
+        if takes == "prepared":
+            given, expected = seen.numpy(), tf.nn.softmax(logits)
+        else:
+            expected = tf.nn.softmax(tf.reduce_mean(logits, 0, keepdims=True))
+        worst = max(worst, float(np.abs(run(given)["probabilities"] - expected.numpy()).max()))
+    return worst
+
+
+def _write_keras(path: Path, model: keras.Model, signature: Signature, facts: Any) -> None:
+    model.save(path)
+
+
+def _read_keras(path: Path) -> Callable[[np.ndarray], Outputs]:
+    model = keras.models.load_model(path, compile=False)
+    return lambda images: {k: v.numpy() for k, v in model(images, training=False).items()}
+
+
+def _write_saved_model(path: Path, model: keras.Model, signature: Signature, facts: Any) -> None:
+    module = tf.Module()
+    module.variables_of_the_model = [v.value for v in model.variables]
+    module.serve = signature
+    tf.saved_model.save(module, str(path), signatures=signature)
+
+
+def _read_saved_model(path: Path) -> Callable[[np.ndarray], Outputs]:
+    loaded = tf.saved_model.load(str(path))
+    serve = loaded.signatures["serving_default"]
+    return lambda images: {k: v.numpy() for k, v in serve(images=tf.constant(images)).items()}
+
+
+def _write_onnx(path: Path, model: keras.Model, signature: Signature, facts: Any) -> None:
+    onnx, tf2onnx = _onnx_packages()
+    with _quiet("tf2onnx"):
+        proto, _ = tf2onnx.convert.from_function(
+            signature,
+            input_signature=signature.input_signature,  # type: ignore[attr-defined]
+            opset=_OPSET,
+        )
+    onnx.helper.set_model_props(proto, {"classifier": json.dumps(facts)})
+    onnx.checker.check_model(proto)
+    onnx.save(proto, str(path))
+
+
+def _read_onnx(path: Path) -> Callable[[np.ndarray], Outputs]:
+    import onnxruntime  # type: ignore[import-untyped]
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda images: dict(zip(names, session.run(None, {"images": images}), strict=True))
+
+
+def _onnx_packages() -> tuple[Any, Any]:
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401
+        import tf2onnx  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise UserError(
+            f"--format=onnx needs the package {error.name}: pip install 'simclr-tf[onnx]'"
+        ) from None
+    return onnx, tf2onnx
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Silences a chatty logger."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+_FORMS: dict[Format, tuple[Callable[..., None], Callable[[Path], Any]]] = {
+    "onnx": (_write_onnx, _read_onnx),
+    "saved_model": (_write_saved_model, _read_saved_model),
+    "keras": (_write_keras, _read_keras),
+}

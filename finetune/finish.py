@@ -1,0 +1,191 @@
+"""The end of a run: the best weights, all splits scored once, what is handed out, the report."""
+
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from data_prep.manifest import Manifest
+from data_prep.page import Section, Table
+from finetune.classifier import Classifier
+from finetune.image_steps import sample_views
+from finetune.report.classification_page import RunFacts, write_report
+from finetune.report.result_files import write_results
+from finetune.report.results import ClassificationResults, evaluate_classifier
+from finetune.scored import ScoredSplit, softmax
+from finetune.session import HEAD, ClassifierSession, part_hashes, rate_factors
+from simclr_tf.checkpoints.export import export_keras
+from simclr_tf.checkpoints.locate import locate
+from simclr_tf.training.callbacks import read_metrics
+
+log = logging.getLogger(__name__)
+
+
+def finish(session: ClassifierSession, command: Sequence[str]) -> None:
+    """Takes the best epoch's weights, scores every split, exports and reports.
+
+    All workers must call it; the first one writes.
+
+    Args:
+        session: The run, trained to its end.
+        command: Program and arguments, for the report.
+    """
+    step = _take_best(session)
+    # With the paths of the file, so that predictions can be joined to it.
+    manifest = Manifest.load(session.folder.manifest_file)
+    splits = {
+        name: ScoredSplit.from_manifest(
+            name,
+            manifest.split(name),
+            session.data.class_names,
+            softmax(session.scorer.logits(name)),
+        )
+        for name in session.data.sources
+    }
+    copy, hashes = _float32_copy(session), part_hashes(session)
+    if not session.devices.is_chief:
+        return
+    export_classifier(copy, session.folder.path)
+    results = _measure(session, splits)
+    write_results(session.folder.path, results, splits, history(session), overwrite=True)
+    write_report(session.folder.path, _facts(session, command, step, hashes))
+    _say(results)
+
+
+def _take_best(session: ClassifierSession) -> int:
+    """Restores the checkpoint that validated best; the last one without a validation."""
+    if not session.validates:
+        return session.last_step()
+    step = int(locate(str(session.folder.best)).path.rpartition("-")[2])
+    session.store.restore(step, session.folder.best)
+    epoch = -(-step // session.plan.checkpoint_steps)
+    log.info("the weights of epoch %d (step %d) validated best", epoch, step)
+    return step
+
+
+def _float32_copy(session: ClassifierSession) -> Classifier:
+    """The classifier outside any strategy, in float32; all of it trains."""
+    copy = session.recipe.build(session.data.channels, len(session.data.class_names))
+    for target, source in zip(copy.variables, session.model.variables, strict=True):
+        target.assign(source.value.numpy())
+    copy.trainable = True
+    copy.facts = session.model.facts
+    return copy
+
+
+def export_classifier(model: Classifier, folder: Path) -> None:
+    """Writes `model.keras` and `saved_model/`, both from images in [0, 1] to probabilities.
+
+    Args:
+        model: In float32.
+        folder: Where to; earlier exports are replaced.
+    """
+    export_keras(model, folder / "model.keras")
+    temporary, target = folder / ".saved_model", folder / "saved_model"
+    for path in (temporary, target):
+        shutil.rmtree(path, ignore_errors=True)
+    images = keras.InputSpec(shape=(None, *model.image_shape), dtype="float32", name="images")
+    model.export(temporary, input_signature=[images], verbose=False)
+    temporary.rename(target)
+
+
+def _measure(session: ClassifierSession, splits: dict[str, ScoredSplit]) -> ClassificationResults:
+    m = session.config.measure
+    fixed = m.fixed_threshold()
+    return evaluate_classifier(
+        splits,
+        session.data.class_names,
+        criterion="fixed" if fixed is not None else m.threshold,  # type: ignore[arg-type]
+        threshold=fixed,
+        positive=m.positive or None,
+        resamples=m.bootstrap,
+        seed=session.config.machine.seed,
+    )
+
+
+def history(session: ClassifierSession) -> dict[str, np.ndarray]:
+    """What was scored after every epoch, for `history.csv` and the learning curves."""
+    file = session.folder.validation_file
+    columns = read_metrics(file) if file.exists() else {}
+    if len(columns) < 2:
+        return {}
+    step = columns.pop("step")
+    return {"epoch": step / session.plan.checkpoint_steps, **columns}
+
+
+def _facts(
+    session: ClassifierSession, command: Sequence[str], step: int, hashes: Mapping[str, str]
+) -> RunFacts:
+    config = session.config
+    flags = f"--flagfile={session.folder.path / 'flags.txt'}"
+    defaults = type(config)().values()
+    changed = {n: str(v) for n, v in config.values().items() if v != defaults[n]}
+    epoch = step / session.plan.checkpoint_steps
+    monitor = config.train.monitor.replace("_", " ")
+    chosen = (
+        f"The weights are those of epoch {epoch:g}, the best by {monitor} on validation; test was "
+        "scored once, with them."
+        if session.validates
+        else "There was no validation split: the weights are those of the last epoch."
+    )
+    note = "Training images as the network sees them: nothing augments."
+    if session.steps.augments:
+        note = "Training images as the network sees them, a row an epoch."
+    views = sample_views(
+        session.data.train, session.steps, config.machine.seed, config.train.train_batch_size
+    )
+    return RunFacts(
+        title=session.recipe.title,
+        model=(*session.recipe.about(session.model), chosen, *map(_sentence, session.remarks)),
+        command=command or (session.recipe.program, flags),
+        manifest=Manifest.load(session.folder.manifest_file),
+        views=views,
+        views_note=note,
+        settings={**session.recipe.settings, **changed},
+        facts={"Machine": f"{session.devices.describe()}, {session.precision}"},
+        sections=(_what_moved(session, hashes),),
+    )
+
+
+def _what_moved(session: ClassifierSession, hashes: Mapping[str, str]) -> Section:
+    """A row a part: how many weights train, at which rate, and whether it is as it was."""
+    config, before = session.config.optimizer, session.folder.blocks()
+    factors = rate_factors(session.recipe, session.model, config.layer_decay)
+    parts = {**session.recipe.parts(session.model), HEAD: [session.model.head]}
+    rows = []
+    for name, layers in parts.items():
+        variables = [v for layer in layers for v in layer.variables]
+        trained = [v for layer in layers for v in layer.trainable_variables]
+        if not variables:
+            continue
+        moved = before.get(name) != hashes[name]
+        rows.append(
+            (
+                name,
+                f"{_size(variables):,}",
+                f"{_size(trained):,}" if trained else "none",
+                f"{config.learning_rate * factors[id(trained[0])]:.3g}" if trained else "–",
+                "moved" if moved else "unchanged, bit for bit",
+            )
+        )
+    columns = ("part", "numbers", "of which train", "learning rate", "since the start")
+    return Section("What was trained", tables=(Table(columns, tuple(rows)),))
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _size(variables: Sequence[keras.Variable]) -> int:
+    return sum(int(np.prod(v.shape)) for v in variables)
+
+
+def _say(results: ClassificationResults) -> None:
+    for name, split in results.splits.items():
+        for metric in ("accuracy", "balanced_accuracy", "roc_auc"):
+            if metric in split.metrics:
+                log.info("%s %s: %s", name, metric.replace("_", " "),
+                         format(split.metrics[metric], ".3f"))  # fmt: skip

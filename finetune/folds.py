@@ -1,0 +1,254 @@
+"""The same training over folds or seeds: what every run gave, and mean and spread of them.
+
+A folder of folds holds a run a fold (`fold_1`, `fold_2`, ... or `seed_0`, ...), and
+
+    folds.json   what was trained; it is checked before the training goes on
+    folds.csv    every metric of every run, all digits
+    folds.html   the page
+"""
+
+import csv
+import io
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.errors import UserError
+from data_prep.files import file_sha256, write_text
+from data_prep.manifest import Manifest
+from finetune.paired import Judged, metric_values
+from finetune.report.classification_page import REPORT_PAGE
+from finetune.report.result_files import REPORT, read_results
+from finetune.report.results import SplitResults
+from finetune.scored import ScoredSplit
+
+log = logging.getLogger(__name__)
+
+PLAN = "folds.json"
+TABLE = "folds.csv"
+PAGE = "folds.html"
+MANIFEST = "manifest.csv"
+
+# (run, its folder) -> exit code of the training
+Train = Callable[["OneRun", Path], int]
+
+
+@dataclass(frozen=True)
+class OneRun:
+    """One training.
+
+    Attributes:
+        name: Of the run, and of its folder.
+        manifest: The images with their splits.
+        seed: Of the training; None = as the arguments say.
+    """
+
+    name: str
+    manifest: str
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class FoldsPlan:
+    """What is trained.
+
+    Attributes:
+        command: `finetune` or `transfer`.
+        arguments: Its flags, but for manifest, seed and output.
+        runs: The trainings.
+    """
+
+    command: str
+    arguments: tuple[str, ...]
+    runs: tuple[OneRun, ...]
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """What one run gave on the split that is compared.
+
+    Attributes:
+        name: Of the run.
+        folder: Of the run.
+        judged: Its labelled images, with absolute paths, and what was said of them.
+        measured: Their metrics with intervals over images.
+        train_images: Labelled images it was trained on.
+        classes: Names of the classes.
+    """
+
+    name: str
+    folder: Path
+    judged: Judged
+    measured: SplitResults
+    train_images: int
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FoldsResult:
+    """All runs.
+
+    Attributes:
+        split: That is compared: `test`, or `validation` where there is none.
+        folds: In order.
+    """
+
+    split: str
+    folds: tuple[FoldResult, ...]
+
+    @property
+    def shared(self) -> bool:
+        """Whether all runs were scored on the same images: seeds, or a sealed test split."""
+        first = set(self.folds[0].judged.split.paths)
+        return all(set(fold.judged.split.paths) == first for fold in self.folds)
+
+    @property
+    def ratio(self) -> float:
+        """Test images for every training image; 0 for runs that share both."""
+        sizes = [len(f.judged.split) / max(1, f.train_images) for f in self.folds]
+        return 0.0 if self.shared else float(np.mean(sizes))
+
+    def values(self, metric: str) -> np.ndarray:
+        """A metric in every run, float64 [k]."""
+        return np.array([fold.measured.metrics[metric].value for fold in self.folds])
+
+
+def manifests_of(folder: str | Path) -> tuple[OneRun, ...]:
+    """The folds that `simclr-split --folds` wrote.
+
+    Raises:
+        UserError: There are none.
+    """
+    files = sorted(Path(folder).glob("fold_*.csv"))
+    if not files:
+        raise UserError(
+            f"--folds_dir={folder}: holds no fold_1.csv, fold_2.csv, ...; make them with"
+            " simclr-split --folds=K --output=FOLDER"
+        )
+    return tuple(OneRun(file.stem, str(file.resolve())) for file in files)
+
+
+def train_folds(plan: FoldsPlan, output: Path, train: Train) -> int:
+    """Trains what is not yet complete.
+
+    Args:
+        plan: What is trained.
+        output: Folder of the runs; of the same plan if it is there.
+        train: Trains one run.
+
+    Returns:
+        0, or the exit code of a training that was stopped.
+
+    Raises:
+        UserError: The folder holds the runs of another plan.
+    """
+    _keep_plan(plan, output)
+    for number, run in enumerate(plan.runs, 1):
+        folder = output / run.name
+        if (folder / REPORT_PAGE).is_file():
+            log.info("%s is complete", run.name)
+            continue
+        log.info("%s, %d of %d", run.name, number, len(plan.runs))
+        code = train(run, folder)
+        if code:
+            return code
+    return 0
+
+
+def _keep_plan(plan: FoldsPlan, output: Path) -> None:
+    hashes = {run.name: file_sha256(run.manifest) for run in plan.runs}
+    facts = {**asdict(plan), "manifest_sha256": hashes}
+    text = json.dumps(facts, indent=2) + "\n"
+    file = output / PLAN
+    if not file.is_file():
+        if output.exists() and any(p.name != "folds" for p in output.iterdir()):
+            raise UserError(f"--output={output}: holds something else; give another folder")
+        output.mkdir(parents=True, exist_ok=True)
+        write_text(file, text)
+        return
+    known = json.loads(file.read_text(encoding="utf-8"))
+    wanted = json.loads(text)
+    differing = [name for name in wanted if known.get(name) != wanted[name]]
+    if differing:
+        raise UserError(
+            f"--output={output}: was begun with other {', '.join(differing)} (see {file}); give"
+            " another folder, or the same flags"
+        )
+
+
+def read_folds(folder: str | Path) -> FoldsResult:
+    """Reads all runs of a folder of folds, or a single run as one.
+
+    Raises:
+        UserError: There are none, some are not complete, or they have no common split.
+    """
+    folder = Path(folder)
+    if (folder / PLAN).is_file():
+        names = [run["name"] for run in json.loads((folder / PLAN).read_text())["runs"]]
+        folders = {name: folder / name for name in names}
+    elif (folder / REPORT).is_file():
+        folders = {folder.name: folder}
+    else:
+        raise UserError(f"{folder}: is neither a run with a {REPORT} nor a folder of simclr-folds")
+    missing = [name for name, run in folders.items() if not (run / REPORT).is_file()]
+    if missing:
+        raise UserError(f"{folder}: {', '.join(missing)} not complete; run simclr-folds again")
+    stored = {name: read_results(run) for name, run in folders.items()}
+    split = next(
+        (s for s in ("test", "validation") if all(s in r.results.splits for r in stored.values())),
+        None,
+    )
+    if split is None:
+        raise UserError(f"{folder}: the runs have neither test nor validation images with labels")
+    folds = []
+    for name, results in stored.items():
+        scored = _absolute(results.splits[split], folders[name]).labelled()
+        train = results.results.splits.get("train")
+        folds.append(
+            FoldResult(
+                name,
+                folders[name],
+                Judged(scored, results.results.decision.classes(scored.scores)),
+                results.results.splits[split],
+                train.images if train else 0,
+                results.results.class_names,
+            )
+        )
+    return FoldsResult(split, tuple(folds))
+
+
+def _absolute(split: ScoredSplit, folder: Path) -> ScoredSplit:
+    """The split with the paths that the run's manifest has, which do not depend on where it ran."""
+    file = folder / MANIFEST
+    if not file.is_file():
+        return split
+    images = Manifest.load(file)
+    images = images.subset(r for r in images.records if r.split == split.split)
+    files = images.files()
+    matches = len(files) == len(split) and all(
+        path.endswith(name.lstrip("./")) for path, name in zip(files, split.paths, strict=True)
+    )
+    if not matches:
+        return split
+    return ScoredSplit(
+        split.split, tuple(files), split.labels, split.scores, split.groups, split.tiles,
+        split.readings,
+    )  # fmt: skip
+
+
+def write_table(result: FoldsResult, path: Path) -> None:
+    """Writes every metric of every run as CSV, all digits."""
+    names = list(result.folds[0].measured.metrics)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["run", "split", "images", "train_images", *names])
+    for fold in result.folds:
+        values: Mapping[str, float] = metric_values(fold.judged)
+        numbers = (repr(float(values[name])) for name in names)
+        images = len(fold.judged.split)
+        writer.writerow([fold.name, result.split, images, fold.train_images, *numbers])
+    write_text(path, text.getvalue())

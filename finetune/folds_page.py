@@ -1,0 +1,178 @@
+"""The pages of `simclr-folds`: all runs with mean and spread, and two models side by side."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_prep.page import Page, Picture, Section, Table, shell_command, write_page
+from finetune.compare import Compared
+from finetune.folds import FoldsPlan, FoldsResult
+from finetune.paired import spread
+from finetune.report.measured_sections import _WORDS as WORDS
+from simclr_tf.evaluation.drawing import to_png
+from simclr_tf.evaluation.figures import accuracy_bars
+from simclr_tf.evaluation.intervals import Difference, Interval
+
+METRICS = (
+    "accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "cohen_kappa", "roc_auc",
+    "average_precision", "log_loss",
+)  # fmt: skip
+
+
+_SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "average_precision", "log_loss")
+
+
+def fold_table(result: FoldsResult, metrics: Sequence[str] = _SHOWN) -> Table:
+    """A row a run, then mean, standard deviation and the corrected interval of the mean."""
+    folds = result.folds
+    rows = [
+        (
+            fold.name,
+            f"{len(fold.judged.split)}",
+            f"{fold.train_images}",
+            *(f"{fold.measured.metrics[name].value:.3f}" for name in metrics),
+        )
+        for fold in folds
+    ]
+    highlight: tuple[int, ...] = ()
+    if len(folds) > 1:
+        values = [result.values(name) for name in metrics]
+        ends = [spread(value, result.ratio) for value in values]
+        highlight = (len(rows),)
+        rows.append(("mean", "", "", *(f"{value.mean():.3f}" for value in values)))
+        rows.append(("deviation", "", "", *(f"{end[0]:.3f}" for end in ends)))
+        rows.append(("95 % from", "", "", *(f"{end[1]:.3f}" for end in ends)))
+        rows.append(("95 % to", "", "", *(f"{end[2]:.3f}" for end in ends)))
+    return Table(
+        ("run", f"{result.split}\nimages", "train\nimages", *(WORDS[name] for name in metrics)),
+        tuple(rows),
+        f"Metrics on {result.split}",
+        highlight,
+        _note(result),
+    )
+
+
+def _note(result: FoldsResult) -> str:
+    if len(result.folds) < 2:
+        return ""
+    if result.shared:
+        return (
+            "Standard deviation over runs (of k - 1), and Student's interval of their mean. All"
+            f" runs have the same {result.split} images: what other images would give is in the"
+            " intervals below."
+        )
+    return (
+        "Standard deviation over folds (of k - 1). The interval of the mean is Student's with the"
+        f" variance widened by {result.ratio:.3f}, the {result.split} images for every training"
+        " image, because folds share training images (Nadeau and Bengio 2003)."
+    )
+
+
+def headline(result: FoldsResult) -> str:
+    """The result in a sentence."""
+    words = []
+    for name in ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc"):
+        values = result.values(name)
+        deviation, low, high = spread(values, result.ratio)
+        interval = "" if math.isnan(low) else f" ± {deviation:.3f} [{low:.3f}, {high:.3f}]"
+        words.append(f"{WORDS[name]} {values.mean():.3f}{interval}")
+    return (
+        f"Mean ± standard deviation over {len(result.folds)} runs on {result.split}, in brackets"
+        f" the 95 % interval of the mean: {', '.join(words)}."
+    )
+
+
+def write_folds_page(result: FoldsResult, plan: FoldsPlan, command: Sequence[str], path: Path
+) -> None:  # fmt: skip
+    """Writes the page of a folder of folds."""
+    bars: dict[str, Interval] = {f.name: f.measured.metrics["accuracy"] for f in result.folds}
+    most = max(max(f.measured.support) / f.measured.images for f in result.folds)
+    picture = Picture(
+        to_png(accuracy_bars(bars, chance=most), dpi=160),
+        f"Accuracy on {result.split} with 95 % intervals over its images; the dashed line is"
+        " always saying the most frequent class.",
+        width=672,
+        least=520,
+    )
+    reports = tuple(
+        (fold.name, f"{fold.name}/report.html", f"{fold.measured.metrics['accuracy']:.3f}")
+        for fold in result.folds
+    )
+    of_runs = Table(("run", "its report", "accuracy with interval over images"), reports)
+    trained = shell_command([f"simclr-{plan.command}", *plan.arguments])
+    page = Page(
+        title=f"{len(result.folds)} runs of simclr-{plan.command}",
+        summary=(headline(result),),
+        sections=(
+            Section("Runs", tables=(fold_table(result),), pictures=(picture,)),
+            Section(
+                "Reports",
+                text=("Every run has a report of its own. Numbers of all metrics: folds.csv.",),
+                tables=(of_runs,),
+            ),
+            Section(
+                "To repeat it",
+                text=("All of it; and what every run trains, but for manifest and output.",),
+                commands=(shell_command(command), trained),
+            ),
+        ),
+    )
+    write_page(page, path)
+
+
+def compare_table(found: Compared, names: tuple[str, str]) -> Table:
+    """A row a metric: both models, their difference, and the tests."""
+    tests = {"t-test": found.t_test, "bootstrap": found.bootstrap}
+    used = {what: test for what, test in tests.items() if test}
+    rows = []
+    for metric in METRICS:
+        a, b = found.means[metric]
+        cells = [WORDS[metric], f"{a:.3f}", f"{b:.3f}", f"{a - b:+.3f}"]
+        for test in used.values():
+            cells += [_interval(test[metric]), _p_value(test[metric])]
+        rows.append(tuple(cells))
+    heads = (cell for what in used for cell in (f"95 %\n{what}", f"p\n{what}"))
+    return Table(
+        ("metric", *names, "difference", *heads),
+        tuple(rows),
+        f"Metrics on {found.split}, means over runs",
+        note="One test a row and none corrected for their number: decide on one metric before"
+        " looking.",
+    )
+
+
+def write_compare_page(
+    found: Compared, names: tuple[str, str], command: Sequence[str], path: Path
+) -> None:
+    """Writes the page of a comparison."""
+    test = found.t_test or found.bootstrap
+    by = "corrected resampled t-test" if found.t_test else "paired bootstrap"
+    summary: tuple[str, ...] = ()
+    if test:
+        d = test["accuracy"]
+        summary = (
+            f"Accuracy on {found.split}: {names[0]} {found.means['accuracy'][0]:.3f}, {names[1]}"
+            f" {found.means['accuracy'][1]:.3f}; difference {d.value:+.3f}, 95 % interval"
+            f" {_interval(d)}, p = {_p_value(d)} ({by}).",
+        )
+    page = Page(
+        title=f"{names[0]} and {names[1]}",
+        summary=summary,
+        sections=(
+            Section("Comparison", text=found.remarks, tables=(compare_table(found, names),)),
+            Section("To repeat it", commands=(shell_command(command),)),
+        ),
+    )
+    write_page(page, path)
+
+
+def _interval(difference: Difference) -> str:
+    if math.isnan(difference.low):
+        return "–"
+    return f"{difference.low:+.3f} to {difference.high:+.3f}"
+
+
+def _p_value(difference: Difference) -> str:
+    if math.isnan(difference.p_value):
+        return "–"
+    return f"{difference.p_value:.3f}" if difference.p_value >= 0.001 else "< 0.001"

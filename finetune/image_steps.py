@@ -1,0 +1,113 @@
+"""What becomes of a decoded image before the network sees it, in training and in scoring."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import tensorflow as tf
+
+from data_prep.augment.photometry import to_float
+from data_prep.augment.supervised import supervised_image
+from data_prep.augment.views import (
+    ViewConfig,
+    device_views,
+    evaluation_image,
+    example_seed,
+    skipped_for_channels,
+)
+from data_prep.source import Source
+from finetune.augment_settings import AugmentSettings
+from simclr_tf.training.inputs import MakeExample, MakeImage, view_maker
+
+_LEVELS = 255.0
+
+
+@dataclass(frozen=True)
+class ImageSteps:
+    """How images are made.
+
+    Attributes:
+        shape: (H, W, C) of the network's input.
+        scored: Makes the network's input of a decoded image; nothing of it is random.
+        trained: Makes the tensors of a training example of a decoded image and its seed: `views`
+            and `draws` if there is photometry, else `image`; None = as `scored`: nothing augments.
+        photometry: The part of the augmentation that runs on the device, if there is one.
+    """
+
+    shape: tuple[int, int, int]
+    scored: MakeImage
+    trained: MakeExample | None = None
+    photometry: ViewConfig | None = None
+
+    @property
+    def augments(self) -> bool:
+        """Whether training images differ from epoch to epoch."""
+        return self.trained is not None
+
+    def training_example(self) -> MakeExample:
+        """What makes a training example."""
+        return self.trained or (lambda image, _seed: {"image": self.scored(image)})
+
+
+def image_steps(settings: AugmentSettings, augment: str, channels: int) -> ImageSteps:
+    """The steps that the settings ask for.
+
+    Args:
+        settings: Size, crops and augmentation.
+        augment: `none`, `views` or `generator`.
+        channels: Of the images.
+    """
+    views = settings.view_config(channels)
+    shape = (views.image_size, views.image_size, channels)
+    scored = partial(evaluation_image, config=views)
+    if augment == "none":
+        return ImageSteps(shape, scored)
+    if augment == "views":
+        return ImageSteps(shape, scored, view_maker(views), views)
+    config = settings.generator()
+
+    def generated(image: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        pixels = supervised_image(scored(image), seed, config)
+        return {"image": tf.clip_by_value(pixels / _LEVELS, 0.0, 1.0)}
+
+    return ImageSteps(shape, scored, generated)
+
+
+def skipped(steps: ImageSteps) -> list[str]:
+    """Operations that were asked for and make sense for colour images alone."""
+    return skipped_for_channels(steps.photometry) if steps.photometry else []
+
+
+def sample_views(
+    source: Source, steps: ImageSteps, seed: int, batch_size: int, images: int = 8, views: int = 4
+) -> np.ndarray:
+    """The first training images as the network sees them, one view an epoch.
+
+    Args:
+        source: The training images.
+        steps: What becomes of them.
+        seed: The run's seed.
+        batch_size: Of the run: it fixes which images come first.
+        images: How many at most.
+        views: Epochs shown of each; one if nothing augments.
+
+    Returns:
+        [n, V, H, W, C], float32 in [0, 1].
+    """
+    make = steps.training_example()
+    elements = source.elements(seed=seed, shuffle=True, start=0, batch_size=batch_size)
+    shown = []
+    for element in elements.take(min(images, batch_size, source.num_examples)):
+        image = source.decode(element)
+        epochs = range(views if steps.augments else 1)
+        own = [make(image, example_seed(seed, epoch, element["index"])) for epoch in epochs]
+        shown.append(tf.concat([_as_seen(example, steps) for example in own], axis=0))
+    return tf.stack(shown).numpy()
+
+
+def _as_seen(example: dict[str, tf.Tensor], steps: ImageSteps) -> tf.Tensor:
+    """One view, [1, H, W, C]."""
+    if steps.photometry is None:
+        return to_float(example["image"])[tf.newaxis]
+    return device_views(example["views"][tf.newaxis], example["draws"][tf.newaxis],
+                        steps.photometry)[0]  # fmt: skip

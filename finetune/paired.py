@@ -1,0 +1,181 @@
+"""Whether two classifiers differ: tests that respect what their runs have in common.
+
+Folds share training images, so their scores are not independent, and the plain t-test finds
+differences that are none; `corrected_t_test` widens the variance as Nadeau and Bengio (2003,
+Inference for the Generalization Error) do. Models scored on the same images are compared on the
+same bootstrap samples of them.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from data_prep.errors import UserError
+from finetune.scored import ScoredSplit
+from simclr_tf.evaluation.bootstrap import metric_samples
+from simclr_tf.evaluation.intervals import Difference
+from simclr_tf.evaluation.metrics import classification_metrics
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Scores, and the classes that a run made of them.
+
+    Attributes:
+        split: Labelled images with their scores.
+        predicted: int64 [n], the classes.
+    """
+
+    split: ScoredSplit
+    predicted: np.ndarray
+
+
+def spread(values: np.ndarray, ratio: float, level: float = 0.95) -> tuple[float, float, float]:
+    """Standard deviation over folds, and the corrected interval of their mean.
+
+    Args:
+        values: float [k], a metric in every fold.
+        ratio: Test images for every training image; see `corrected_t_test`.
+        level: Of confidence.
+
+    Returns:
+        Standard deviation (of k - 1), lower and upper end; nan for a single fold.
+    """
+    k = len(values)
+    if k < 2:
+        return math.nan, math.nan, math.nan
+    deviation, mean = float(np.std(values, ddof=1)), float(np.mean(values))
+    half = float(stats.t.ppf((1 + level) / 2, k - 1)) * deviation * math.sqrt(1 / k + ratio)
+    return deviation, mean - half, mean + half
+
+
+def corrected_t_test(a: np.ndarray, b: np.ndarray, ratio: float, level: float = 0.95) -> Difference:
+    """Corrected resampled t-test of paired folds (Nadeau and Bengio 2003, section 5).
+
+    Args:
+        a: float [k], a metric of one model in every fold.
+        b: float [k], of the other, in the same folds.
+        ratio: Test images for every training image. 0 = the plain paired t-test.
+        level: Of confidence.
+
+    Returns:
+        The mean of a - b with its interval and two-sided p-value, of Student's t with k - 1
+        degrees of freedom; undefined ones are nan.
+    """
+    difference = np.asarray(a, np.float64) - np.asarray(b, np.float64)
+    k, mean = len(difference), float(difference.mean())
+    deviation, low, high = spread(difference, ratio, level)
+    if k < 2:
+        return Difference(mean, low, high, level, math.nan)
+    error = deviation * math.sqrt(1 / k + ratio)
+    if error == 0:
+        return Difference(mean, mean, mean, level, 1.0 if mean == 0 else 0.0)
+    return Difference(mean, low, high, level, float(2 * stats.t.sf(abs(mean) / error, k - 1)))
+
+
+def paired_bootstrap(
+    a: Sequence[Judged], b: Sequence[Judged], *, resamples: int, seed: int, level: float = 0.95
+) -> dict[str, Difference]:
+    """Differences of all metrics on the same bootstrap samples of the same images.
+
+    Of several runs on the same test images (seeds, folds with one sealed test split) the mean over
+    the runs is compared: every sample of images is drawn for all of them.
+
+    Args:
+        a: One model's runs; see `same_images` for their order.
+        b: As many runs of the other.
+        resamples: Bootstrap samples.
+        seed: Of the resampling.
+        level: Of confidence.
+
+    Returns:
+        Metric -> difference a - b, with its percentile interval and two-sided p-value.
+    """
+    sides = [_mean_metrics(runs, resamples, seed) for runs in (a, b)]
+    found = {}
+    for name, (value, samples) in sides[0].items():
+        other, others = sides[1][name]
+        gaps = samples - others
+        gaps = gaps[~np.isnan(gaps)]
+        if not len(gaps) or math.isnan(value - other):
+            found[name] = Difference(value - other, math.nan, math.nan, level, math.nan)
+            continue
+        low, high = np.quantile(gaps, [(1 - level) / 2, (1 + level) / 2])
+        tail = min((gaps <= 0).sum(), (gaps >= 0).sum())
+        p_value = min(1.0, 2 * (int(tail) + 1) / (len(gaps) + 1))
+        found[name] = Difference(value - other, float(low), float(high), level, p_value)
+    return found
+
+
+def _mean_metrics(
+    runs: Sequence[Judged], resamples: int, seed: int
+) -> dict[str, tuple[float, np.ndarray]]:
+    """Metric -> its mean over runs, and the same on every sample [B]."""
+    values = [metric_values(run) for run in runs]
+    samples = [
+        metric_samples(
+            run.split.labels, run.split.scores, run.predicted, groups=run.split.units,
+            resamples=resamples, seed=seed,
+        ).overall
+        for run in runs
+    ]  # fmt: skip
+    return {
+        name: (
+            float(np.mean([value[name] for value in values])),
+            np.mean([sample[name] for sample in samples], axis=0),
+        )
+        for name in values[0]
+    }
+
+
+def metric_values(run: Judged) -> dict[str, float]:
+    """All metrics of a run, by name."""
+    split = run.split
+    return classification_metrics(split.labels, split.scores, run.predicted)
+
+
+def image_keys(split: ScoredSplit) -> list[tuple[str, str, str]]:
+    """Path, tile and reading of every image: what tells it from all others."""
+    blank = ("",) * len(split)
+    tiles, readings = split.tiles or blank, split.readings or blank
+    return list(zip(split.paths, tiles, readings, strict=True))
+
+
+def same_images(a: Judged, b: Judged, what: str) -> tuple[Judged, Judged]:
+    """Two runs with their images in the same order.
+
+    Args:
+        a: One run.
+        b: Another, which must have scored the same images with the same labels.
+        what: Names the images in messages.
+
+    Raises:
+        UserError: Their images or labels differ.
+    """
+    rows_a, rows_b = (_order(run, what) for run in (a, b))
+    if rows_a.keys() != rows_b.keys():
+        alone = len(rows_a.keys() ^ rows_b.keys())
+        raise UserError(
+            f"{what}: {alone} images were scored by one run and not by the other; only runs on the"
+            " same images can be compared: train both on the same manifest"
+        )
+    keys = sorted(rows_a)
+    orders = (
+        (run, np.array([rows[key] for key in keys])) for run, rows in ((a, rows_a), (b, rows_b))
+    )
+    first, second = (Judged(run.split.take(order), run.predicted[order]) for run, order in orders)
+    if (first.split.labels != second.split.labels).any():
+        key = keys[int(np.argmax(first.split.labels != second.split.labels))]
+        raise UserError(f"{what}: the two runs have different labels for {key[0]}")
+    return first, second
+
+
+def _order(run: Judged, what: str) -> dict[tuple[str, str, str], int]:
+    keys = image_keys(run.split)
+    rows = {key: row for row, key in enumerate(keys)}
+    if len(rows) < len(keys):
+        raise UserError(f"{what}: an image was scored twice by one run")
+    return rows

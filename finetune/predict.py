@@ -1,0 +1,219 @@
+"""What a trained classifier says of any number of new images, written as it goes."""
+
+import csv
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from data_prep.errors import UserError
+from data_prep.manifest import Manifest
+from finetune.listed import Listed
+from finetune.report.threshold import Decision
+from finetune.trained import Scorer, Trained
+from simclr_tf.training.scoring import place_columns
+
+log = logging.getLogger(__name__)
+
+_FILES = 256  # looked at together
+_IMAGES = 1024  # scored together: pages and tiles make many of one file
+_SHOWN = 10
+
+Row = list[str]
+
+
+@dataclass(frozen=True)
+class PredictSettings:
+    """How scores become rows.
+
+    Attributes:
+        top_k: Best classes of each image.
+        threshold: Of the positive class, for two classes; None = as the run decided.
+        abstain: Least score of the predicted class; below it none is predicted. 0 = always one.
+        batch_size: Images of a pass.
+    """
+
+    top_k: int = 5
+    threshold: float | None = None
+    abstain: float = 0.0
+    batch_size: int = 64
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What became of the images.
+
+    Attributes:
+        images: Rows written.
+        abstained: Rows without a class, for want of confidence.
+        unreadable: Files that could not be read.
+    """
+
+    images: int
+    abstained: int
+    unreadable: int
+
+
+def unreadable_file(output: Path) -> Path:
+    """Where the files that could not be read are listed."""
+    return output.with_name(f"{output.stem}.unreadable.csv")
+
+
+def predict_images(
+    trained: Trained,
+    listed: Listed,
+    output: Path,
+    settings: PredictSettings,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Predicted:
+    """Classifies images and writes a row for each, however many they are.
+
+    The pixels of a batch and the scores of a chunk are held at a time; of all images only the
+    names. Files that cannot be read are left out, logged, and listed with the reason beside the
+    output (`unreadable_file`).
+
+    Args:
+        trained: The classifier.
+        listed: The files.
+        output: CSV: `path`, absolute (`tile` and `page` where images are parts of files),
+            `predicted`, `abstained` (yes or empty; only with `abstain`), then for k = 1 to `top_k`
+            `class_k`, `id_k` (WordNet id, for ImageNet's classes alone) and `score_k`
+            (probability, all its digits).
+        settings: How scores become rows.
+        progress: Called with (files done, files in all).
+
+    Raises:
+        UserError: A threshold for other than two classes, or no file can be read; nothing is
+            written then.
+    """
+    table = _Table(trained, listed, settings)
+    scorer = Scorer(trained, settings.batch_size)
+    reasons = unreadable_file(output)
+    done = images = abstained = unreadable = 0
+    with _new_csv(output) as write, _new_csv(reasons) as write_bad:
+        write([table.header])
+        write_bad([["path", "problem"]])
+        for chunk in listed.chunks(_FILES):
+            problems = dict(chunk.problems)
+            for part in _parts(chunk.images):
+                readable, scores = _score(scorer, part, problems)
+                predicted, sure = table.decide(scores)
+                write(table.rows(readable, scores, predicted, sure))
+                images, abstained = images + len(scores), abstained + int((~sure).sum())
+            write_bad([path, why] for path, why in problems.items())
+            _say_unreadable(problems, unreadable)
+            unreadable += len(problems)
+            done += chunk.files
+            progress(done, len(listed.manifest))
+        if not images:
+            path, why = next(iter(problems.items()))
+            raise UserError(f"none of the images can be read; {path}: {why}")
+    if not unreadable:
+        reasons.unlink()
+    return Predicted(images, abstained, unreadable)
+
+
+class _Table:
+    """Columns and rows of the output."""
+
+    def __init__(self, trained: Trained, listed: Listed, settings: PredictSettings) -> None:
+        self._names, self._ids = trained.class_names, trained.class_ids
+        self._decision = _decision(trained, settings.threshold)
+        self._abstain = settings.abstain
+        self._top_k = min(settings.top_k, len(self._names))
+        self._places = ["path", *["tile"] * listed.tiled, *["page"] * listed.paged]
+
+    @property
+    def header(self) -> Row:
+        """Names of the columns."""
+        best = ["class", *["id"] * bool(self._ids), "score"]
+        ranks = range(1, self._top_k + 1)
+        return [
+            *self._places,
+            "predicted",
+            *["abstained"] * bool(self._abstain),
+            *(f"{what}_{k}" for k in ranks for what in best),
+        ]
+
+    def decide(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Predicted classes int64 [n], and whether they reach the score asked for, bool [n]."""
+        predicted = self._decision.classes(scores)
+        return predicted, scores[np.arange(len(scores)), predicted] >= self._abstain
+
+    def rows(
+        self, images: Manifest, scores: np.ndarray, predicted: np.ndarray, sure: np.ndarray
+    ) -> Iterator[Row]:
+        """A row an image."""
+        known = place_columns(images) | {"path": images.files()}
+        blank = [""] * len(images)
+        places = zip(*(known.get(name, blank) for name in self._places), strict=True)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, : self._top_k]
+        for place, row, best, c, certain in zip(
+            places, scores, order, predicted, sure, strict=True
+        ):
+            said = [self._names[c] if certain else ""]
+            if self._abstain:
+                said.append("" if certain else "yes")
+            yield [*place, *said, *(cell for k in best for cell in self._best(k, row[k]))]
+
+    def _best(self, k: int, score: float) -> Row:
+        return [self._names[k], *self._ids[k : k + 1], repr(float(score))]
+
+
+def _decision(trained: Trained, threshold: float | None) -> Decision:
+    if threshold is None:
+        return trained.decision
+    if len(trained.class_names) != 2:
+        raise UserError(
+            f"--threshold={threshold:g}: needs two classes, the network has"
+            f" {len(trained.class_names)}"
+        )
+    positive = trained.decision.positive
+    return Decision(threshold, 1 if positive < 0 else positive)
+
+
+def _parts(images: Manifest) -> Iterator[Manifest]:
+    """At most so many images at a time."""
+    for start in range(0, len(images), _IMAGES):
+        yield images.subset(images.records[start : start + _IMAGES])
+
+
+def _score(
+    scorer: Scorer, images: Manifest, problems: dict[str, str]
+) -> tuple[Manifest, np.ndarray]:
+    """The images that can be decoded, with their scores float64 [n, K]; adds to `problems`."""
+    try:
+        return images, scorer.scores(images)
+    except (tf.errors.OpError, UserError):
+        bad = scorer.undecodable(images)
+        if not bad:
+            raise
+    problems.update((images.records[index].path, why) for index, why in bad.items())
+    # With one tile or page the others of the file fall too.
+    readable = images.subset(r for r in images.records if r.path not in problems)
+    if not len(readable):
+        return readable, np.zeros((0, scorer.classes))
+    return readable, scorer.scores(readable)
+
+
+def _say_unreadable(problems: dict[str, str], before: int) -> None:
+    for path, why in list(problems.items())[: max(0, _SHOWN - before)]:
+        log.warning("left out: %s (%s)", path, why)
+
+
+@contextmanager
+def _new_csv(path: Path) -> Iterator[Callable[[Any], None]]:
+    """Writes rows to a hidden file, which takes its name at the end of the block, or is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            yield csv.writer(file, lineterminator="\n").writerows
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,54 @@
+"""What the engine has to be told by a command: how the classifier is built and described."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from finetune.classifier import Classifier
+from finetune.image_steps import ImageSteps
+from finetune.labelled import LabelledData
+from finetune.run_folder import ClassifierDir
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The part of a run that commands differ in.
+
+    Attributes:
+        build: (channels, classes) -> the classifier, built, and frozen where it is to be. Called
+            under the strategy and the precision of the run, and once more without them for the
+            export.
+        start: Sets the starting weights of a new run, if `build` does not.
+        parts: The backbone's layers by part, from the input to the output: what layer-wise rates
+            and the account of what moved go by. Names are words.
+        keys: All variables of a classifier by their checkpoint keys.
+        images: channels -> what becomes of images.
+        record: (data, steps) -> what a user must know to prepare images: `preprocessing.json`.
+        program: Name of the command.
+        title: Of the report.
+        about: What was trained, sentences for the report.
+        settings: Settings for the report, beside those that differ from their defaults.
+        folder: Kind of run folder.
+        look: Looks at the data before anything is written: what a reader of the numbers must know.
+    """
+
+    build: Callable[[int, int], Classifier]
+    parts: Callable[[Classifier], Mapping[str, Sequence[keras.layers.Layer]]]
+    keys: Callable[[Classifier], dict[str, tf.Variable]]
+    images: Callable[[int], ImageSteps]
+    record: Callable[[LabelledData, ImageSteps], dict[str, Any]]
+    program: str
+    title: str
+    about: Callable[[Classifier], tuple[str, ...]]
+    settings: Mapping[str, str] = field(default_factory=dict)
+    folder: type[ClassifierDir] = ClassifierDir
+    start: Callable[[Classifier], None] = lambda model: None
+    look: Callable[[LabelledData], tuple[str, ...]] = lambda data: ()
+
+
+def plain_keys(model: Classifier) -> dict[str, tf.Variable]:
+    """Checkpoint keys for a backbone that has no names of its own: variables by number."""
+    return {f"classifier/variables/{i}": v.value for i, v in enumerate(model.variables)}

@@ -1,0 +1,50 @@
+"""What the training of a classifier leaves behind, and where: the layout of `--output`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from finetune.report.classification_page import REPORT_PAGE
+from finetune.report.result_files import RESULT_FILES
+from finetune.settings import ClassifierConfig, FinetuneConfig
+from simclr_tf.run_dir import RunDir
+
+# Settings that may change when a run goes on: they alter where, how fast and how much is told.
+_FREE_TO_CHANGE = frozenset(
+    """
+    image_dir manifest cache_dataset eval_batch_size keep_checkpoint_max distribute num_cpu_devices
+    use_tpu tpu_name tpu_zone gcp_project master jit_compile steps_per_loop output overwrite
+    """.split()
+)
+
+_OWN_FILES = (
+    "config.json", "flags.txt", "flags.json", "environment.json", "manifest.csv", "metrics.csv",
+    "validation.csv", "checkpoint", "ckpt-*", "best", "blocks.json", "preprocessing.json",
+    "model.keras", "saved_model", "events.out.tfevents.*", "views.png", "stopped_early.json",
+    REPORT_PAGE, *RESULT_FILES,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ClassifierDir(RunDir):
+    """The folder of one run; subclasses name the settings of their command."""
+
+    config_type: ClassVar[type[ClassifierConfig]] = FinetuneConfig
+    flag: ClassVar[str] = "output"
+    free_to_change: ClassVar[frozenset[str]] = _FREE_TO_CHANGE
+    own_files: ClassVar[tuple[str, ...]] = _OWN_FILES
+
+    @property
+    def best(self) -> Path:
+        """`best/`: the checkpoint that validated best."""
+        return self.path / "best"
+
+    @property
+    def model_file(self) -> Path:
+        """`model.keras`: the classifier, from images in [0, 1] to probabilities."""
+        return self.path / "model.keras"
+
+    @property
+    def report_page(self) -> Path:
+        """`report.html`, written last: where it is, the run is complete."""
+        return self.path / REPORT_PAGE

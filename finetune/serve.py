@@ -1,0 +1,202 @@
+"""A small local page that says what a trained classifier sees in an image dropped on it.
+
+    GET /          the page
+    POST /         the page with the answer for the form's file `image`
+    POST /predict  the same as JSON
+
+Uploads stay in memory; nothing is written. Meant for the user's own machine: it knows no accounts.
+"""
+
+import io
+import json
+import logging
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import jinja2
+from werkzeug.exceptions import (
+    BadRequest,
+    HTTPException,
+    RequestEntityTooLarge,
+    UnsupportedMediaType,
+)
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+from werkzeug.wrappers import Request, Response
+
+from data_prep.errors import UserError
+from finetune.answer import Answer, Classify
+from finetune.neighbours import Neighbours
+from finetune.trained import Trained
+
+log = logging.getLogger(__name__)
+
+_MEBIBYTE = 2**20
+_LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
+
+StartResponse = Callable[..., Any]
+
+
+class _InMemory(Request):
+    """A request whose files never touch the disk."""
+
+    def _get_file_stream(self, *_: Any, **__: Any) -> IO[bytes]:
+        return io.BytesIO()
+
+
+class _PlainLog(WSGIRequestHandler):
+    """Logs what was asked for and how it went; nothing of who asked."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        log.info("%s %s", self.command, code)
+
+
+class Service:
+    """The WSGI application.
+
+    Args:
+        classify: Answers.
+        title: Of the page.
+        max_megabytes: Largest upload.
+        trusted_hosts: Names that a request may come to; empty = all. It keeps other web sites that
+            the user looks at from reaching a service on their own machine.
+    """
+
+    def __init__(
+        self,
+        classify: Classify,
+        title: str,
+        max_megabytes: float,
+        trusted_hosts: tuple[str, ...] = (),
+    ) -> None:
+        self._classify, self._title, self._megabytes = classify, title, max_megabytes
+        self._hosts = trusted_hosts
+        environment = jinja2.Environment(
+            loader=jinja2.PackageLoader("finetune", "templates"),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+        )
+        self._template = environment.get_template("serve.html")
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Answers a request."""
+        request = _InMemory(environ)
+        # A little more than the file: its name and the form around it.
+        request.max_content_length = int(self._megabytes * _MEBIBYTE) + 4096
+        request.trusted_hosts = list(self._hosts) or None
+        return self._respond(request)(environ, start_response)
+
+    def _respond(self, request: Request) -> Response:
+        as_json = request.path == "/predict"
+        try:
+            _check_host(request)
+            if (request.method, request.path) == ("GET", "/"):
+                return self._page()
+            if (request.method, request.path) not in {("POST", "/"), ("POST", "/predict")}:
+                return _text("nothing is here; GET / for the page, POST /predict for JSON", 404)
+            name, content = self._upload(request)
+            try:
+                answer = self._classify(name, content)
+            except UserError as error:
+                raise UnsupportedMediaType(f"{name}: {_plain(error)}") from None
+            if as_json:
+                return _json(_without_pictures(answer), 200)
+            return self._page(answer=answer, picture=self._classify.picture(content))
+        except HTTPException as error:
+            said = " ".join(str(error.description).split())
+            code = error.code or 400
+            return _json({"error": said}, code) if as_json else self._page(code, error=said)
+
+    def _upload(self, request: Request) -> tuple[str, bytes]:
+        """Name and bytes of the uploaded image."""
+        too_large = RequestEntityTooLarge(f"the file is larger than {self._limit}")
+        try:
+            file = request.files.get("image")
+        except RequestEntityTooLarge:
+            raise too_large from None
+        if file is None:
+            raise BadRequest("no file: choose an image (field 'image' of a multipart form)")
+        content = file.read()
+        if len(content) > self._megabytes * _MEBIBYTE:
+            raise too_large
+        # Only ever shown, never a path.
+        name = Path((file.filename or "image").replace("\\", "/")).name[:120]
+        if not content:
+            raise UnsupportedMediaType(f"{name}: empty file")
+        return name, content
+
+    @property
+    def _limit(self) -> str:
+        return f"{self._megabytes:g} MB"
+
+    def _page(self, code: int = 200, **parts: Any) -> Response:
+        nonce = secrets.token_urlsafe(16)
+        known = {"answer": None, "picture": "", "error": "", **parts}
+        text = self._template.render(title=self._title, limit=self._limit, nonce=nonce, **known)
+        response = Response(text, code, mimetype="text/html")
+        response.headers["Content-Security-Policy"] = (
+            f"default-src 'none'; img-src data:; script-src 'nonce-{nonce}';"
+            f" style-src 'nonce-{nonce}'; form-action 'self'; frame-ancestors 'none';"
+            " base-uri 'none'"
+        )
+        return _guarded(response)
+
+
+def make_service(
+    trained: Trained, neighbours: Neighbours, host: str, port: int, max_megabytes: float
+) -> BaseWSGIServer:
+    """A server that is bound to its address, to be run with `serve_forever`.
+
+    Args:
+        trained: The classifier.
+        neighbours: Its training images.
+        host: Address to bind to.
+        port: Its port; 0 = any free one, see `server_port` of the result.
+        max_megabytes: Largest upload.
+
+    Raises:
+        UserError: The address cannot be bound to.
+    """
+    local = host in {"127.0.0.1", "localhost", "::1"}
+    title = f"{trained.folder.name}: {len(trained.class_names)} classes"
+    service = Service(
+        Classify(trained, neighbours), title, max_megabytes, _LOCAL_NAMES if local else ()
+    )
+    try:
+        return make_server(host, port, service, threaded=True, request_handler=_PlainLog)
+    except (OSError, SystemExit):
+        raise UserError(
+            f"--host={host} --port={port}: cannot be bound to; give --port=0 for any free port"
+        ) from None
+
+
+def _check_host(request: Request) -> None:
+    request.host  # noqa: B018 (raises a SecurityError, a BadRequest, for hosts that are not trusted)
+
+
+def _plain(error: UserError) -> str:
+    return str(error).removeprefix("image: ")
+
+
+def _without_pictures(answer: Answer) -> dict[str, Any]:
+    facts = asdict(answer)
+    for neighbour in facts["neighbours"]:
+        del neighbour["picture"]
+    return {**facts, "scores": dict(answer.scores)}
+
+
+def _json(facts: dict[str, Any], code: int) -> Response:
+    return _guarded(Response(json.dumps(facts) + "\n", code, mimetype="application/json"))
+
+
+def _text(text: str, code: int) -> Response:
+    return _guarded(Response(text + "\n", code, mimetype="text/plain"))
+
+
+def _guarded(response: Response) -> Response:
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers["Cache-Control"] = "no-store"
+    return response

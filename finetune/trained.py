@@ -1,0 +1,258 @@
+"""A trained classifier, whatever command made it: what every later command starts from."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from data_prep.augment.views import ViewConfig
+from data_prep.errors import UserError
+from data_prep.manifest import Manifest
+from data_prep.scan import image_facts
+from data_prep.source import PARALLEL_CALLS
+from data_prep.sources import ManifestSource
+from finetune import backbones, simclr_backbone, standardize_input  # noqa: F401 (for Keras)
+from finetune.classifier import Classifier, load_classifier
+from finetune.report.result_files import REPORT
+from finetune.report.results import ClassificationResults
+from finetune.report.threshold import Decision
+from simclr_tf import distribution
+from simclr_tf.checkpoints import imagenet
+from simclr_tf.checkpoints.load import load_model
+from simclr_tf.models.simclr import SimCLRModel
+from simclr_tf.sections import MachineSettings
+from simclr_tf.training.evaluator import Evaluator, Forward, simclr_outputs
+from simclr_tf.training.inputs import Batch
+from simclr_tf.training.scoring import softmax
+
+_CONFIG, _ENVIRONMENT, _MODEL = "config.json", "environment.json", "model.keras"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A classifier with what is needed to use it.
+
+    Attributes:
+        path: What was opened.
+        folder: Of the run that made it.
+        network: Of images [B, S, S, C] in [0, 1].
+        class_names: K names in the order of the logits.
+        class_ids: WordNet ids of ImageNet's classes; empty for other classes.
+        views: How an image becomes the network's input.
+        crops: Crops of an image along each side; 1 = the central one.
+        reading: Fields of `Declaration`: how files become images.
+        decision: How the run made classes of scores.
+    """
+
+    path: str
+    folder: Path
+    network: SimCLRModel | Classifier
+    class_names: tuple[str, ...]
+    class_ids: tuple[str, ...]
+    views: ViewConfig
+    crops: int = 1
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    decision: Decision = field(default_factory=Decision)
+
+    @property
+    def forward(self) -> Forward:
+        """Gives `features` [B, D] and `logits` [B, K] of images [B, S, S, C] in [0, 1]."""
+        network = self.network
+        if isinstance(network, SimCLRModel):
+            return simclr_outputs(network)
+
+        def outputs(images: tf.Tensor) -> dict[str, tf.Tensor]:
+            features = network.features(images)
+            return {"features": features, "logits": network.head(features)}
+
+        return outputs
+
+
+class Scorer:
+    """Scores images; its graph is traced once and serves every call.
+
+    Args:
+        trained: The classifier.
+        batch_size: Images of a pass; fewer are padded.
+    """
+
+    def __init__(self, trained: Trained, batch_size: int) -> None:
+        self.classes = len(trained.class_names)
+        self._channels, self._batch_size = trained.views.channels, batch_size
+        devices = distribution.connect(MachineSettings(distribute="one_device"))
+        self._evaluator = Evaluator(
+            trained.forward, trained.views, devices, batch_size, crops=trained.crops
+        )
+
+    def scores(self, images: Manifest) -> np.ndarray:
+        """Probabilities float64 [n, K] of images; see `outputs`."""
+        return self.outputs(images)[0]
+
+    def outputs(self, images: Manifest) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities float64 [n, K] and features float32 [n, D] of images.
+
+        What is said of an image does not depend on the images beside it: those of 8 bits are
+        resized in 8 bits and others in floating point, so each kind is taken for itself.
+
+        Args:
+            images: Without labels.
+
+        Raises:
+            UserError: A header cannot be read.
+            tf.errors.OpError: An image cannot be decoded.
+        """
+        source = self._source(images)
+        eight = None
+        if source.image_dtype != tf.uint8:
+            eight = image_facts(images).survey.bits == 8
+        if eight is None or not eight.any():
+            return self._of_source(source)
+        probabilities = np.zeros((len(images), self.classes))
+        features = np.zeros((len(images), 0), np.float32)
+        for rows in (np.flatnonzero(eight), np.flatnonzero(~eight)):
+            part = images.subset(images.records[row] for row in rows)
+            probabilities[rows], own = self._of_source(self._source(part))
+            if not features.shape[1]:
+                features = np.zeros((len(images), own.shape[1]), np.float32)
+            features[rows] = own
+        return probabilities, features
+
+    def _source(self, images: Manifest) -> ManifestSource:
+        return ManifestSource(images, (), channels=self._channels, cache="false")
+
+    def _of_source(self, source: ManifestSource) -> tuple[np.ndarray, np.ndarray]:
+        outputs = self._evaluator.outputs(source)
+        if outputs.logits is None:
+            raise ValueError("the network has no supervised head")
+        return softmax(outputs.logits), outputs.features
+
+    def undecodable(self, images: Manifest) -> dict[int, str]:
+        """Positions of images that cannot be decoded, and why."""
+        source = self._source(images)
+        elements = source.elements(seed=0, shuffle=False, start=0, batch_size=self._batch_size)
+
+        def index(element: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+            # A pixel goes along, or the decoding would be optimised away.
+            return element["index"], source.decode(element)[0, 0, 0]
+
+        pairs = elements.map(index, num_parallel_calls=PARALLEL_CALLS).ignore_errors()
+        decoded = {int(position) for position, _ in pairs.as_numpy_iterator()}
+        bad = sorted(set(range(len(images))).difference(decoded))
+        return {i: _why(self._source(images.subset([images.records[i]]))) for i in bad}
+
+
+def _why(source: ManifestSource) -> str:
+    """What is wrong with the one image of a source."""
+    error = source.diagnose()
+    text = str(error) if error else "cannot be decoded"
+    return text.partition(" (")[2].partition("). Mend")[0] or text
+
+
+def open_trained(path: str, precision: str = "run") -> Trained:
+    """Opens the classifier of a run, or any SimCLR checkpoint that has a supervised head.
+
+    Args:
+        path: Folder of a run, its `model.keras`, or anything that `load_model` reads.
+        precision: `run` = in which the run was scored, so that scores are the same; `float32` or
+            `bfloat16`.
+
+    Raises:
+        UserError: There is none, or it has no supervised head.
+    """
+    file = _classifier_file(path)
+    if file:
+        return _open_classifier(path, file)
+    model = load_model(path)
+    if not model.num_classes:
+        raise UserError(f"--model={path}: has no supervised head; fine-tune it first")
+    folder = run_folder(path)
+    if precision == "run":
+        precision = str(_json(folder / _ENVIRONMENT).get("precision", "float32"))
+    if precision != "float32":
+        model = _in_bfloat16(model)
+    names, ids = class_labels(model)
+    return _trained(path, folder, model, model.encoder.preprocessing, names, ids)
+
+
+def _trained(
+    path: str,
+    folder: Path,
+    network: SimCLRModel | Classifier,
+    facts: Mapping[str, Any],
+    names: tuple[str, ...],
+    ids: tuple[str, ...] = (),
+) -> Trained:
+    views = ViewConfig(facts["image_size"], facts["channels"], central_crop=facts["central_crop"])
+    crops = int(_json(folder / _CONFIG).get("train", {}).get("eval_crops", 1))
+    decision, reading = _decision(folder, names), facts.get("reading", {})
+    return Trained(path, folder, network, names, ids, views, crops, reading, decision)
+
+
+def _classifier_file(path: str) -> Path | None:
+    """The `.keras` file of a `Classifier` that a path means, if it means one."""
+    given = Path(path)
+    inside = given / _MODEL
+    if inside.is_file():
+        return inside
+    return given if given.name == _MODEL and given.is_file() else None
+
+
+def _open_classifier(path: str, file: Path) -> Trained:
+    try:
+        model = load_classifier(file)
+    except (ValueError, OSError, TypeError, KeyError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"--model={file}: cannot be read: {first}") from None
+    return _trained(path, file.parent, model, model.facts, model.class_names)
+
+
+def _in_bfloat16(model: SimCLRModel) -> SimCLRModel:
+    """The same network, computing in bfloat16 where training did."""
+    copy = SimCLRModel.from_config({**model.get_config(), "dtype": "mixed_bfloat16"})
+    copy.build((None, None, None, model.image_channels))
+    for target, source in zip(copy.variables, model.variables, strict=True):
+        target.assign(source.value.numpy())
+    return copy
+
+
+def class_labels(model: SimCLRModel) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names and identifiers of the classes of a supervised head.
+
+    Returns:
+        Names from the preprocessing record, or numbers; and WordNet ids of ImageNet's classes, or
+        nothing.
+    """
+    number = model.num_classes or 0
+    names = tuple(model.encoder.preprocessing.get("class_names", ()))
+    if len(names) != number:
+        names = tuple(str(i) for i in range(number))
+    return names, imagenet.wordnet_ids() if names == imagenet.class_names() else ()
+
+
+def run_folder(path: str) -> Path:
+    """The folder of the run that a path belongs to: itself, or the nearest above with a config."""
+    given = Path(path)
+    near = [given, *list(given.parents)[:2]]
+    return next((p for p in near if (p / _CONFIG).is_file()), given if given.is_dir() else near[1])
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """What a JSON file holds; nothing if there is none."""
+    try:
+        facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts
+
+
+def _decision(folder: Path, names: tuple[str, ...]) -> Decision:
+    """The rule of the run's report; the highest score where there is none."""
+    try:
+        results = ClassificationResults.from_json(_json(folder / REPORT))
+    except KeyError:
+        return Decision()
+    return results.decision if results.class_names == names else Decision()

@@ -1,0 +1,109 @@
+"""`simclr-data-service`: a dispatcher or a worker that prepares batches for `simclr-run`."""
+
+import logging
+import sys
+import threading
+from typing import Any
+
+from absl import flags
+
+from data_prep.cli.app import run_app, topic
+from data_prep.cli.quiet import import_tensorflow
+from data_prep.errors import UserError
+
+NAME = "simclr-data-service"
+DESCRIPTION = """Prepares training batches on other machines (tf.data service): when decoding and
+augmentation outgrow one machine.
+
+Start one dispatcher, told the addresses of its workers, then each of the workers; give simclr-run
+--data_service=grpc://HOST:PORT of the dispatcher. The batches and their order stay the same. All
+machines must see the images under the same paths. The service asks nobody for a password: keep it
+inside a network that you trust. Both run until they are stopped (Ctrl-C)."""
+
+logger = logging.getLogger("simclr_tf.data_service")
+
+
+def define(flag_values: flags.FlagValues) -> None:
+    """Defines the flags."""
+    own: dict[str, Any] = {"flag_values": flag_values}
+    with topic(flag_values, "Dispatcher"):
+        flags.DEFINE_integer("port", 5050, "Port to listen on.", lower_bound=0, **own)
+        flags.DEFINE_list(
+            "workers", [], "Addresses of all its workers, HOST:PORT,HOST:PORT.", **own
+        )
+    with topic(flag_values, "Worker"):
+        flags.DEFINE_string("dispatcher", None, "Its dispatcher, grpc://HOST:PORT.", **own)
+        flags.DEFINE_string(
+            "address", None, "Its own HOST:PORT, as the dispatcher was told it.", **own
+        )
+
+
+def run(flag_values: flags.FlagValues) -> None:
+    """Serves until it is stopped."""
+    server = start(
+        flag_values.port, flag_values.workers, flag_values.dispatcher, flag_values.address
+    )
+    threading.Event().wait()
+    del server
+
+
+def start(port: int, workers: list[str], dispatcher: str | None, address: str | None) -> Any:
+    """Starts a dispatcher, or a worker if a dispatcher is given.
+
+    Args:
+        port: Where a dispatcher listens.
+        workers: Addresses of the dispatcher's workers.
+        dispatcher: Address of a worker's dispatcher.
+        address: Address of the worker.
+
+    Returns:
+        The server, which serves as long as it is held.
+
+    Raises:
+        UserError: Flags of both or neither, or an address that cannot be used.
+    """
+    if bool(workers) == bool(dispatcher or address) or bool(dispatcher) != bool(address):
+        raise UserError(
+            "give --workers=HOST:PORT,... to start a dispatcher, or --dispatcher=grpc://HOST:PORT"
+            " and --address=HOST:PORT to start a worker"
+        )
+    own_port = port if workers else _port("address", address or "")
+    for worker in workers:
+        _port("workers", worker)
+    import_tensorflow()
+    import tensorflow as tf
+
+    from simclr_tf.training.data_service import check_reachable
+
+    service = tf.data.experimental.service
+    try:
+        if workers:
+            config = service.DispatcherConfig(port=own_port, worker_addresses=workers)
+            server = service.DispatchServer(config)
+            logger.info("dispatcher of %d workers on port %d", len(workers), own_port)
+            return server
+        check_reachable(dispatcher or "", "dispatcher")
+        place = (dispatcher or "").removeprefix("grpc://")
+        server = service.WorkerServer(
+            service.WorkerConfig(dispatcher_address=place, worker_address=address, port=own_port)
+        )
+    except (RuntimeError, tf.errors.OpError) as error:
+        raise UserError(f"port {own_port} cannot be served: {error}; take another") from None
+    logger.info("worker %s of %s", address, dispatcher)
+    return server
+
+
+def _port(flag: str, place: str) -> int:
+    host, _, port = place.rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        raise UserError(f"--{flag}={place}: must be like HOST:PORT")
+    return int(port)
+
+
+def main() -> int:
+    """Entry point of `simclr-data-service`."""
+    return run_app(run, define, name=NAME, description=DESCRIPTION)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""Exported classifiers, run by programs that know nothing of this package."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from data_prep.declaration import Declaration
+from data_prep.errors import UserError
+from data_prep.readers import read_image
+from finetune.backbones import PreprocessInput, build_backbone
+from finetune.classifier import Classifier
+from finetune.export import ExportRequest, Format, Input, export, facts_file
+from finetune.listed import list_images
+from finetune.predict import PredictSettings, predict_images
+from finetune.standard_layers import standard_model
+from finetune.trained import Trained, open_trained
+from simclr_tf.checkpoints.export import export_keras
+from simclr_tf.checkpoints.preprocessing import preprocessing_record
+from simclr_tf.training.evaluator import simclr_outputs
+from simclr_tf.training.scoring import softmax
+from tests.finetune.networks import network, write_run
+from tests.images import make_folder
+
+_OUTSIDE = """
+import json, sys
+for name in ("simclr_tf", "finetune", "data_prep"):
+    sys.modules[name] = None  # an import fails
+import numpy as np
+kind, path, images = sys.argv[1:]
+arrays = [np.asarray(array) for array in np.load(images).values()]
+if kind == "onnx":
+    import onnxruntime
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    found = [session.run(["probabilities"], {"images": array})[0] for array in arrays]
+elif kind == "saved_model":
+    import tensorflow as tf
+    serve = tf.saved_model.load(path).signatures["serving_default"]
+    found = [serve(images=tf.constant(array))["probabilities"].numpy() for array in arrays]
+else:
+    import keras
+    model = keras.models.load_model(path)
+    found = [model.predict(array, verbose=0)["probabilities"] for array in arrays]
+print(json.dumps([f[0].tolist() for f in found]))
+"""
+
+
+def run_outside(kind: str, path: Path, arrays: list[np.ndarray], folder: Path) -> np.ndarray:
+    np.savez(folder / "images.npz", *arrays)
+    done = subprocess.run(
+        [sys.executable, "-c", _OUTSIDE, kind, str(path), str(folder / "images.npz")],
+        capture_output=True, text=True, check=True, cwd=folder,
+    )  # fmt: skip
+    return np.array(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    run = write_run(tmp_path_factory.mktemp("run") / "run", ("a", "b", "c"), size=40)
+    return open_trained(str(run))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "saved_model"])
+def test_files_of_any_size_have_the_scores_of_predict_outside_the_package(
+    trained: Trained, tmp_path: Path, form: Format
+) -> None:
+    """Decoded pixels go in: crop, resizing and scaling are in the exported graph."""
+    images = make_folder(tmp_path / "images", per_class=1, size=70)
+    make_folder(tmp_path / "images" / "small", per_class=1, size=31)
+    listed = list_images(str(images), "", Declaration())
+    predict_images(trained, listed, tmp_path / "p.csv", PredictSettings(batch_size=4))
+    with (tmp_path / "p.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    scores = [{r[f"class_{k}"]: float(r[f"score_{k}"]) for k in (1, 2, 3)} for r in rows]
+    export(trained, tmp_path / "model", ExportRequest(form))
+    pixels = [read_image(row["path"], 3) for row in rows]
+    assert {p.shape for p in pixels} == {(70, 70, 3), (31, 31, 3)}
+    found = run_outside(form, tmp_path / "model", pixels, tmp_path)
+    facts = json.loads(facts_file(tmp_path / "model").read_text())
+    expected = [[s[name] for name in facts["class_names"]] for s in scores]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    assert np.ptp(expected, axis=0).min() > 1e-3  # images differ in their scores
+    assert facts["input"]["type"] == "uint8"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "keras"])
+def test_prepared_images_have_the_scores_of_the_network_outside_the_package(
+    trained: Trained, tmp_path: Path, form: Format
+) -> None:
+    """Keras here can load nothing but its own layers."""
+    path = tmp_path / "m.keras"
+    assert export(trained, path, ExportRequest(form, "prepared")) < 1e-5
+    rng = np.random.default_rng(0)
+    batches = [rng.random((1, 40, 40, 3)).astype(np.float32) for _ in range(3)]
+    found = run_outside(form, path, batches, tmp_path)
+    logits = np.concatenate([trained.forward(batch)["logits"] for batch in batches])
+    np.testing.assert_allclose(found, softmax(logits), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        {"size": 40, "sk_ratio": 0.0625, "depth": 50},
+        {"size": 41, "se_ratio": 0.25},
+        {"size": 40, "channels": 2, "num_proj_layers": 2},
+        {"size": 16},
+    ],
+    ids=["selective kernels", "squeeze and excitation, odd size", "two bands", "small stem"],
+)
+def test_standard_layers_compute_what_the_network_computes(architecture: dict) -> None:  # type: ignore[type-arg]
+    model = network(("a", "b"), **architecture)
+    size, channels = architecture["size"], model.image_channels
+    images = np.random.default_rng(1).random((2, size, size, channels)).astype(np.float32)
+    rebuilt = standard_model(model, size)
+    assert {type(layer).__module__.split(".")[0] for layer in rebuilt.layers} == {"keras"}
+    found, expected = rebuilt(images, training=False), simclr_outputs(model)(images)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+    assert float(np.ptp(expected["logits"])) > 0.1
+
+
+@pytest.mark.parametrize("takes", ["image", "float_image"])
+def test_an_export_that_says_something_else_is_not_kept(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes: Input
+) -> None:
+    def wrong(model: object, size: int) -> object:
+        rebuilt = standard_model(trained.network, size)
+        bias = rebuilt.layers[-2].bias
+        bias.assign(bias + np.array([0.1, 0, 0], np.float32))
+        return rebuilt
+
+    monkeypatch.setattr("finetune.export.standard_model", wrong)
+    with pytest.raises(UserError, match=r"differs from the network by \d"):
+        export(trained, tmp_path / "m", ExportRequest("saved_model", takes))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_keras_file_takes_prepared_images(trained: Trained, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="give --input=prepared"):
+        export(trained, tmp_path / "m.keras", ExportRequest("keras", "image"))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("backbone", ["vgg16", "mobilenet", "densenet121", "efficientnetb0"])
+def test_the_preprocessing_of_networks_of_keras_becomes_a_convolution(
+    backbone: str, channels: int
+) -> None:
+    """BGR less the mean, -1 to 1, ImageNet's mean and deviation, and 0 to 255."""
+    images = keras.Input((8, 8, channels))
+    seen = PreprocessInput(backbone, name="inputs")(images)
+    features = keras.Model(images, keras.layers.GlobalAveragePooling2D()(seen))
+    model = Classifier(features, 3, (8, 8, channels))
+    model.build()
+    batch = np.random.default_rng(0).random((2, 8, 8, channels)).astype(np.float32)
+    rebuilt = standard_model(model, 8)
+    assert {type(layer).__module__.split(".")[0] for layer in rebuilt.layers} == {"keras"}
+    found, expected = rebuilt(batch)["features"], model.features(batch)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+    assert float(np.ptp(expected)) > 0
+
+
+@pytest.mark.slow
+def test_a_network_of_keras_is_exported_with_its_head(tmp_path: Path) -> None:
+    keras.utils.set_random_seed(0)
+    trunk = build_backbone(
+        "mobilenet", image_size=32, weights="none", pooling="avg",
+        inputs=PreprocessInput("mobilenet", name="inputs", dtype="float32"),
+    )  # fmt: skip
+    model = Classifier(trunk, 3, (32, 32, 3), (5,))
+    model.build()
+    model.facts = preprocessing_record(32, 3, ("a", "b", "c"))
+    export_keras(model, tmp_path / "model.keras")
+    path = tmp_path / "out" / "m.onnx"
+    export(open_trained(str(tmp_path)), path, ExportRequest("onnx", "prepared"))
+    batch = np.random.default_rng(0).random((1, 32, 32, 3)).astype(np.float32)
+    found = run_outside("onnx", path, [batch], tmp_path)
+    np.testing.assert_allclose(found, model(batch), rtol=0, atol=1e-5)

@@ -1,0 +1,110 @@
+"""Tests between models, against the formulas and SciPy."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from data_prep.errors import UserError
+from finetune.paired import Judged, corrected_t_test, paired_bootstrap, same_images, spread
+from finetune.scored import ScoredSplit
+from simclr_tf.evaluation.intervals import paired_difference
+from simclr_tf.evaluation.metrics import accuracy
+from tests.finetune.scores import scored
+
+A, B = np.array([0.81, 0.84, 0.79, 0.88, 0.80]), np.array([0.78, 0.80, 0.80, 0.83, 0.77])
+
+
+def judged(split: ScoredSplit) -> Judged:
+    split = split.labelled()
+    return Judged(split, split.scores.argmax(axis=1))
+
+
+def test_without_correction_it_is_the_paired_t_test() -> None:
+    found = corrected_t_test(A, B, ratio=0.0)
+    expected = stats.ttest_rel(A, B)
+    interval = expected.confidence_interval(0.95)
+    assert found.p_value == pytest.approx(expected.pvalue, rel=1e-9)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+
+
+def test_the_variance_is_widened_as_nadeau_and_bengio_say() -> None:
+    """Their equation for k folds with n2 test and n1 training images, written out."""
+    k, d = 5, A - B
+    variance = sum((x - d.mean()) ** 2 for x in d) / (k - 1)
+    t = d.mean() / math.sqrt((1 / k + 20 / 80) * variance)
+    found = corrected_t_test(A, B, ratio=20 / 80)
+    assert found.p_value == pytest.approx(2 * stats.t.cdf(-t, k - 1), rel=1e-9)
+    assert found.p_value > 2 * corrected_t_test(A, B, ratio=0.0).p_value
+    swapped = corrected_t_test(B, A, ratio=20 / 80)
+    assert (swapped.value, swapped.p_value) == pytest.approx((-found.value, found.p_value))
+
+
+def test_the_corrected_test_errs_as_rarely_as_it_says() -> None:
+    """Equal models in ten folds whose scores depend as those of folds do: correlation n2 / n.
+
+    The plain test, which takes them for independent, is wrong far more often than one in twenty.
+    """
+    rng = np.random.default_rng(0)
+    k, ratio = 10, 0.25
+    correlation = ratio / (1 + ratio)
+    wrong = {0.0: 0, ratio: 0}
+    for _ in range(2000):
+        common = rng.normal(0, math.sqrt(correlation))
+        d = common + rng.normal(0, math.sqrt(1 - correlation), k)
+        for used in wrong:
+            wrong[used] += corrected_t_test(d, np.zeros(k), used).p_value < 0.05
+    assert 0.03 < wrong[ratio] / 2000 < 0.07
+    assert wrong[0.0] / 2000 > 0.2
+
+
+def test_one_fold_has_no_spread_and_equal_folds_no_difference() -> None:
+    assert all(map(math.isnan, spread(A[:1], 0.25)))
+    assert math.isnan(corrected_t_test(A[:1], B[:1], 0.25).p_value)
+    assert corrected_t_test(A, A, 0.25).p_value == 1
+
+
+def test_the_paired_bootstrap_is_that_of_one_metric_on_resampled_rows() -> None:
+    """Same model plus noise: an interval that unpaired resampling would not give."""
+    first, second = scored("test", 200, skill=1.5), scored("test", 200, skill=1.2, seed=1)
+    second = ScoredSplit("test", first.paths, first.labels, second.scores)
+    a, b = judged(first), judged(second)
+    found = paired_bootstrap([a], [b], resamples=2000, seed=0)["accuracy"]
+    reference = paired_difference(
+        accuracy, first.labels, a.predicted, b.predicted, resamples=2000, seed=1
+    )
+    assert found.value == pytest.approx(reference.value)
+    assert (found.low, found.high) == pytest.approx((reference.low, reference.high), abs=0.015)
+    assert paired_bootstrap([a], [a], resamples=100, seed=0)["roc_auc"].high == 0
+
+
+def test_runs_on_the_same_images_are_averaged_sample_by_sample() -> None:
+    a, b = (judged(scored("test", 60, skill=skill)) for skill in (2.0, 1.0))
+    one = paired_bootstrap([a], [b], resamples=300, seed=3)
+    again = paired_bootstrap([a, a], [b, b], resamples=300, seed=3)
+    for name, difference in one.items():
+        other = again[name]
+        assert (other.value, other.low, other.high) == pytest.approx(
+            (difference.value, difference.low, difference.high)
+        )
+
+
+def test_images_are_matched_by_name_whatever_their_order() -> None:
+    split = scored("test", 20)
+    order = np.random.default_rng(0).permutation(20)
+    a, b = same_images(judged(split), judged(split.take(order)), "test")
+    assert a.split.paths == b.split.paths
+    np.testing.assert_array_equal(a.split.scores, b.split.scores)
+    np.testing.assert_array_equal(a.predicted, b.predicted)
+
+
+def test_other_images_or_labels_are_refused() -> None:
+    split = scored("test", 20)
+    with pytest.raises(UserError, match="fold_1: 1 images were scored by one run and not by the"):
+        same_images(judged(split), judged(split.take(np.arange(19))), "fold_1")
+    labels = split.labels.copy()
+    labels[3] = (labels[3] + 1) % 3
+    other = ScoredSplit("test", split.paths, labels, split.scores)
+    with pytest.raises(UserError, match=r"different labels for test/3\.png"):
+        same_images(judged(split), judged(other), "fold_1")

@@ -1,0 +1,96 @@
+"""`simclr-data-service`: dispatcher and workers as the command starts them."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep.augment.views import ViewConfig
+from data_prep.cli.app import run_app
+from data_prep.errors import UserError
+from data_prep.scan import scan_folder
+from data_prep.sources import ManifestSource
+from simclr_tf.cli.data_service import define, run
+from simclr_tf.distribution import connect as connect_devices
+from simclr_tf.sections import MachineSettings
+from simclr_tf.training import data_service
+from simclr_tf.training.inputs import training_batches
+from tests.images import make_folder
+from tests.simclr_tf.training.test_data_service import free_port
+
+
+def command(*arguments: str) -> subprocess.Popen:
+    program = [sys.executable, "-m", "simclr_tf.cli.data_service", *arguments]
+    return subprocess.Popen(program, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.slow
+def test_processes_prepare_the_batches_of_a_run(tmp_path: Path) -> None:
+    ports = [free_port() for _ in range(3)]
+    address, *workers = (f"localhost:{port}" for port in ports)
+    address = f"grpc://{address}"
+    servers = [command(f"--port={ports[0]}", f"--workers={','.join(workers)}")]
+    try:
+        wait_for(lambda: data_service.check_reachable(address, "data_service"))
+        servers += [command(f"--dispatcher={address}", f"--address={own}") for own in workers]
+        wait_for(lambda: data_service.connect(address))
+        source = ManifestSource(scan_folder(make_folder(tmp_path)), cache="false")
+        device = connect_devices(MachineSettings(distribute="one_device"))
+        settings = (source, ViewConfig(16, 3), device, 4, 1, 5)
+        expected = training_batches(*settings).take(6)  # type: ignore[attr-defined]
+        found = training_batches(*settings, address).take(6)  # type: ignore[attr-defined]
+        for one, other in zip(expected, found, strict=True):
+            np.testing.assert_array_equal(other["index"], one["index"])
+            np.testing.assert_array_equal(other["views"], one["views"])
+        servers[1].send_signal(signal.SIGINT)
+        assert servers[1].wait(20) == 130
+    finally:
+        for server in servers:
+            server.kill()
+            server.wait()
+
+
+def wait_for(condition: object) -> None:
+    """Calls until there is no more UserError."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            condition()  # type: ignore[operator]
+            return
+        except UserError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ([], "give --workers=HOST:PORT,... to start a dispatcher, or"),
+        (["--workers=a:1", "--dispatcher=grpc://b:2"], "give --workers"),
+        (["--dispatcher=grpc://localhost:1"], "give --workers"),
+        (["--workers=a:1,b"], "--workers=b: must be like HOST:PORT"),
+        (["--dispatcher=grpc://b:2", "--address=grpc://a:1"], "must be like HOST:PORT"),
+        (["--dispatcher=localhost:1", "--address=a:1"], "must be like grpc://HOST:PORT"),
+        (["--dispatcher=grpc://localhost:1", "--address=a:1"], "no dispatcher answers there"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_app(run, define, arguments, name="simclr-data-service") == 1
+    assert problem in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_port_in_use_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        arguments = [f"--port={taken.getsockname()[1]}", "--workers=a:1"]
+        assert run_app(run, define, arguments, name="simclr-data-service") == 1
+    assert "cannot be served" in capsys.readouterr().err.splitlines()[-1]
