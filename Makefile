@@ -7,6 +7,9 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
 	&& echo $$p && break; done)
 
+# A file's tests stay in one process, for they share what takes long to make.
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
 .PHONY: help setup demo test test-fast lint format wheel-check lock clean
 
 help:
@@ -29,11 +32,11 @@ demo: setup
 	$(BIN)/simclr-demo --output=demo --overwrite
 
 test: lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
 	$(MAKE) --no-print-directory wheel-check
 
 test-fast: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -55,7 +58,7 @@ wheel-check: setup
 
 lock: setup
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra science --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra science --extra onnx --universal --python-version 3.11 \
 		--upgrade --quiet --no-header --output-file requirements.lock
 
 clean:

@@ -35,7 +35,7 @@ def open_declared(
         UserError: As `scan_folder` and `check_images`, or what is declared does not fit.
     """
     reading = declaration.reading()
-    pages = _page_choice(declaration.page, reading)
+    pages = page_choice(declaration.page, reading)
     declared = replace(reading, page=0 if pages == ALL_PAGES else pages)
     if image_dir:
         found = scan_folder(image_dir, skip_unreadable=skip_unreadable, reading=str(declared))
@@ -48,21 +48,22 @@ def open_declared(
         found = listed.subset(
             page
             for record, file in files
-            for page in _completed(record, file, declared, pages == ALL_PAGES)
+            for page in completed(record, file, declared, pages == ALL_PAGES)
         )
         found = check_images(found, skip_unreadable=skip_unreadable)
     if declaration.tile or declaration.overlap:
-        found = _with_tiles(found, declaration)
+        found = with_tiles(found, declaration)
     return found
 
 
-def _page_choice(page: str, reading: Reading) -> int | str | None:
+def page_choice(page: str, reading: Reading) -> int | str | None:
+    """The page that is meant: a number, `stack`, `ALL_PAGES`, or None if none is named."""
     if page == ALL_PAGES or (not page and "N" in reading.axes):
         return ALL_PAGES
     return parse_reading(f"page={page}").page if page else None
 
 
-def _completed(record: Record, file: str, declared: Reading, all_pages: bool) -> list[Record]:
+def completed(record: Record, file: str, declared: Reading, all_pages: bool) -> list[Record]:
     """A record of a manifest with what is declared; all its pages if it has not chosen one."""
     own = parse_reading(record.reading)
     chosen = own.page is not None
@@ -90,7 +91,7 @@ def _pages(record: Record, file: str) -> list[Record]:
     ]
 
 
-def _with_tiles(manifest: Manifest, declaration: Declaration) -> Manifest:
+def with_tiles(manifest: Manifest, declaration: Declaration) -> Manifest:
     """A record for every tile; those of one picture form a group."""
     cut(1, 1, declaration.tile, declaration.overlap)  # complains of impossible sizes
     found = survey(manifest.files(), [record.reading for record in manifest.records])

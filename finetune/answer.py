@@ -19,7 +19,7 @@ from data_prep.readers import read_image
 from data_prep.thumbnails import blank, thumbnail
 from finetune.neighbours import Neighbours
 from finetune.trained import Trained
-from simclr_tf.training.scoring import softmax
+from simclr_tf.evaluation.metrics import softmax
 
 _MOST_PIXELS = 100_000_000  # of a decoded image
 _NEIGHBOURS = 8

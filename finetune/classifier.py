@@ -151,15 +151,15 @@ class Classifier(keras.Model):
 def load_classifier(path: str | os.PathLike[str]) -> Classifier:
     """Reads the `model.keras` that a run leaves.
 
-    Importing this module is what makes the classes known to Keras, so `keras.models.load_model`
-    does the same after the import.
-
     Args:
         path: The file.
 
     Raises:
         ValueError: The file holds another kind of model.
     """
+    # Importing them makes the backbones' classes known to Keras.
+    from finetune import backbones, simclr_backbone, standardize_input  # noqa: F401
+
     model = keras.models.load_model(path, compile=False)
     if not isinstance(model, Classifier):
         raise ValueError(f"{path} holds a {type(model).__name__}, not a Classifier")

@@ -9,9 +9,9 @@ import tensorflow as tf
 from finetune.classifier import Classifier
 from finetune.image_steps import ImageSteps
 from finetune.labelled import VALIDATION, LabelledData
-from finetune.scored import softmax
 from simclr_tf.distribution import Devices
 from simclr_tf.evaluation import metrics
+from simclr_tf.evaluation.metrics import softmax
 from simclr_tf.training.evaluator import Evaluator
 from simclr_tf.training.frozen import FrozenFeatures
 

@@ -225,7 +225,7 @@ def _write_onnx(path: Path, model: keras.Model, signature: Signature, facts: Any
 
 
 def _read_onnx(path: Path) -> Callable[[np.ndarray], Outputs]:
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
@@ -236,7 +236,7 @@ def _onnx_packages() -> tuple[Any, Any]:
     try:
         import onnx
         import onnxruntime  # noqa: F401
-        import tf2onnx  # type: ignore[import-untyped]
+        import tf2onnx
     except ImportError as error:
         raise UserError(
             f"--format=onnx needs the package {error.name}: pip install 'simclr-tf[onnx]'"

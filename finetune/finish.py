@@ -11,14 +11,16 @@ import numpy as np
 from data_prep.manifest import Manifest
 from data_prep.page import Section, Table
 from finetune.classifier import Classifier
+from finetune.epoch_scores import ImageScorer, Scorer
 from finetune.image_steps import sample_views
 from finetune.report.classification_page import RunFacts, write_report
 from finetune.report.result_files import write_results
 from finetune.report.results import ClassificationResults, evaluate_classifier
-from finetune.scored import ScoredSplit, softmax
+from finetune.scored import ScoredSplit
 from finetune.session import HEAD, ClassifierSession, part_hashes, rate_factors
 from simclr_tf.checkpoints.export import export_keras
 from simclr_tf.checkpoints.locate import locate
+from simclr_tf.evaluation.metrics import softmax
 from simclr_tf.training.callbacks import read_metrics
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,9 @@ def finish(session: ClassifierSession, command: Sequence[str]) -> None:
         session: The run, trained to its end.
         command: Program and arguments, for the report.
     """
-    step = _take_best(session)
+    step = take_best(session)
+    copy, hashes = _float32_copy(session), part_hashes(session)
+    scorer = _scorer(session, copy)
     # With the paths of the file, so that predictions can be joined to it.
     manifest = Manifest.load(session.folder.manifest_file)
     splits = {
@@ -41,21 +45,20 @@ def finish(session: ClassifierSession, command: Sequence[str]) -> None:
             name,
             manifest.split(name),
             session.data.class_names,
-            softmax(session.scorer.logits(name)),
+            softmax(scorer.logits(name)),
         )
         for name in session.data.sources
     }
-    copy, hashes = _float32_copy(session), part_hashes(session)
     if not session.devices.is_chief:
         return
     export_classifier(copy, session.folder.path)
     results = _measure(session, splits)
     write_results(session.folder.path, results, splits, history(session), overwrite=True)
-    write_report(session.folder.path, _facts(session, command, step, hashes))
+    write_report(session.folder.path, _facts(session, copy, command, step, hashes))
     _say(results)
 
 
-def _take_best(session: ClassifierSession) -> int:
+def take_best(session: ClassifierSession) -> int:
     """Restores the checkpoint that validated best; the last one without a validation."""
     if not session.validates:
         return session.last_step()
@@ -64,6 +67,14 @@ def _take_best(session: ClassifierSession) -> int:
     epoch = -(-step // session.plan.checkpoint_steps)
     log.info("the weights of epoch %d (step %d) validated best", epoch, step)
     return step
+
+
+def _scorer(session: ClassifierSession, copy: Classifier) -> Scorer:
+    """What scores the splits: the numbers are those of the network that is handed out."""
+    if session.precision == "float32":
+        return session.scorer
+    batch_size = session.config.train.eval_batch_size
+    return ImageScorer(copy, session.data, session.steps, session.devices, batch_size)
 
 
 def _float32_copy(session: ClassifierSession) -> Classifier:
@@ -117,7 +128,11 @@ def history(session: ClassifierSession) -> dict[str, np.ndarray]:
 
 
 def _facts(
-    session: ClassifierSession, command: Sequence[str], step: int, hashes: Mapping[str, str]
+    session: ClassifierSession,
+    copy: Classifier,
+    command: Sequence[str],
+    step: int,
+    hashes: Mapping[str, str],
 ) -> RunFacts:
     config = session.config
     flags = f"--flagfile={session.folder.path / 'flags.txt'}"
@@ -146,7 +161,7 @@ def _facts(
         views_note=note,
         settings={**session.recipe.settings, **changed},
         facts={"Machine": f"{session.devices.describe()}, {session.precision}"},
-        sections=(_what_moved(session, hashes),),
+        sections=(_what_moved(session, hashes), *session.recipe.sections(session, copy)),
     )
 
 

@@ -8,7 +8,7 @@ from data_prep.page import Page, Picture, Section, Table, shell_command, write_p
 from finetune.compare import Compared
 from finetune.folds import FoldsPlan, FoldsResult
 from finetune.paired import spread
-from finetune.report.measured_sections import _WORDS as WORDS
+from finetune.report.measured_sections import WORDS
 from simclr_tf.evaluation.drawing import to_png
 from simclr_tf.evaluation.figures import accuracy_bars
 from simclr_tf.evaluation.intervals import Difference, Interval

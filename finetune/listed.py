@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from data_prep.declaration import ALL_PAGES, Declaration
-from data_prep.declared import _completed, _page_choice, _with_tiles
+from data_prep.declared import completed, page_choice, with_tiles
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest, Record
 from data_prep.scan import list_folder
@@ -53,7 +53,7 @@ class Listed:
     @property
     def paged(self) -> bool:
         """Whether images may be pages of files."""
-        return _page_choice(self.declaration.page, self.declaration.reading()) is not None or any(
+        return page_choice(self.declaration.page, self.declaration.reading()) is not None or any(
             "page=" in record.reading for record in self.manifest.records
         )
 
@@ -67,19 +67,19 @@ class Listed:
         problems: dict[str, str] = {}
         found = self._checked(self._pages(listed, problems), problems)
         if len(found) and self.declaration.tile:
-            found = _with_tiles(found, self.declaration)
+            found = with_tiles(found, self.declaration)
         return Chunk(len(listed), found, problems)
 
     def _pages(self, listed: Manifest, problems: dict[str, str]) -> Manifest:
         """A record a page; what is wrong with the other files goes to `problems`."""
         reading = self.declaration.reading()
-        pages = _page_choice(self.declaration.page, reading)
+        pages = page_choice(self.declaration.page, reading)
         declared = replace(reading, page=0 if pages == ALL_PAGES else pages)
         images: list[Record] = []
         for record, file in zip(listed.records, listed.files(), strict=True):
             bare = replace(record, label="", split="")
             try:
-                images += _completed(bare, file, declared, pages == ALL_PAGES)
+                images += completed(bare, file, declared, pages == ALL_PAGES)
             except UserError as error:
                 problems[record.path] = str(error).removeprefix(f"{record.path}: ")
         return listed.subset(images)

@@ -20,7 +20,7 @@ from simclr_tf.training.scoring import place_columns
 
 log = logging.getLogger(__name__)
 
-_FILES = 256  # looked at together
+_FILES = 1024  # looked at together
 _IMAGES = 1024  # scored together: pages and tiles make many of one file
 _SHOWN = 10
 

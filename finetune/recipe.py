@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
 
+from data_prep.page import Section
 from finetune.classifier import Classifier
 from finetune.image_steps import ImageSteps
 from finetune.labelled import LabelledData
 from finetune.run_folder import ClassifierDir
+
+if TYPE_CHECKING:
+    from finetune.session import ClassifierSession
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Recipe:
         settings: Settings for the report, beside those that differ from their defaults.
         folder: Kind of run folder.
         look: Looks at the data before anything is written: what a reader of the numbers must know.
+        sections: (the run, its classifier as handed out) -> more sections of the report.
     """
 
     build: Callable[[int, int], Classifier]
@@ -47,6 +52,9 @@ class Recipe:
     folder: type[ClassifierDir] = ClassifierDir
     start: Callable[[Classifier], None] = lambda model: None
     look: Callable[[LabelledData], tuple[str, ...]] = lambda data: ()
+    sections: Callable[["ClassifierSession", Classifier], tuple[Section, ...]] = (
+        lambda session, model: ()
+    )
 
 
 def plain_keys(model: Classifier) -> dict[str, tf.Variable]:

@@ -117,12 +117,5 @@ class ScoredSplit:
         return names if len(set(names)) < len(names) else None
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities float64 [n, K] of logits float [n, K]."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    likelihood = np.exp(shifted)
-    return likelihood / likelihood.sum(axis=1, keepdims=True)
-
-
 def _known(names: tuple[str, ...]) -> tuple[str, ...] | None:
     return names if any(names) else None

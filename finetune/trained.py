@@ -23,11 +23,12 @@ from finetune.report.threshold import Decision
 from simclr_tf import distribution
 from simclr_tf.checkpoints import imagenet
 from simclr_tf.checkpoints.load import load_model
+from simclr_tf.evaluation.metrics import softmax
+from simclr_tf.models.copies import copy_in
 from simclr_tf.models.simclr import SimCLRModel
 from simclr_tf.sections import MachineSettings
 from simclr_tf.training.evaluator import Evaluator, Forward, simclr_outputs
 from simclr_tf.training.inputs import Batch
-from simclr_tf.training.scoring import softmax
 
 _CONFIG, _ENVIRONMENT, _MODEL = "config.json", "environment.json", "model.keras"
 
@@ -173,7 +174,7 @@ def open_trained(path: str, precision: str = "run") -> Trained:
     if precision == "run":
         precision = str(_json(folder / _ENVIRONMENT).get("precision", "float32"))
     if precision != "float32":
-        model = _in_bfloat16(model)
+        model = copy_in(model, "mixed_bfloat16")
     names, ids = class_labels(model)
     return _trained(path, folder, model, model.encoder.preprocessing, names, ids)
 
@@ -208,15 +209,6 @@ def _open_classifier(path: str, file: Path) -> Trained:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"--model={file}: cannot be read: {first}") from None
     return _trained(path, file.parent, model, model.facts, model.class_names)
-
-
-def _in_bfloat16(model: SimCLRModel) -> SimCLRModel:
-    """The same network, computing in bfloat16 where training did."""
-    copy = SimCLRModel.from_config({**model.get_config(), "dtype": "mixed_bfloat16"})
-    copy.build((None, None, None, model.image_channels))
-    for target, source in zip(copy.variables, model.variables, strict=True):
-        target.assign(source.value.numpy())
-    return copy
 
 
 def class_labels(model: SimCLRModel) -> tuple[tuple[str, ...], tuple[str, ...]]:

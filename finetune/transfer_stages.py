@@ -14,16 +14,13 @@ from data_prep.durations import format_seconds
 from data_prep.errors import UserError
 from data_prep.files import write_text
 from data_prep.page import Section
-from finetune.classifier import Classifier, load_classifier
+from finetune.classifier import Classifier
 from finetune.engine import fit
-from finetune.finish import _facts as report_facts
-from finetune.finish import _take_best as take_best
-from finetune.finish import finish, history
+from finetune.finish import finish, history, take_best
 from finetune.look_inside import choose_images, read_shown, write_pictures
-from finetune.report.classification_page import write_report
 from finetune.report.learning import learning_pictures
 from finetune.run_folder import ClassifierDir
-from finetune.session import ClassifierSession, open_session, part_hashes
+from finetune.session import ClassifierSession, open_session
 from finetune.settings import ClassifierConfig
 from finetune.transfer import Transfer, say_size
 from finetune.transfer_settings import TransferConfig
@@ -49,7 +46,6 @@ class TransferDir(ClassifierDir):
         "grad_cam.png",
         "feature_maps_*.png",
     )
-    free_to_change: ClassVar[frozenset[str]] = ClassifierDir.free_to_change
 
     asked: TransferConfig | None = None
 
@@ -106,14 +102,12 @@ def train_transfer(config: TransferConfig, command: Sequence[str] = ()) -> int:
     if stop.signal or session is None:
         log.info("stopped; what is done is saved, and the same command goes on from there")
         return 128 + stop.signal
-    if _complete(session):
+    if session.folder.report_page.exists():
         log.info("the run is complete: %s", session.folder.report_page)
         return 0
     finish(session, command)
     if first:
         _compare(first, session)
-    if session.devices.is_chief:
-        _illustrate(session, first, command)
     log.info("done in %s: %s", format_seconds(time.perf_counter() - began), config.run.output)
     return 0
 
@@ -141,7 +135,8 @@ def _last_stage(transfer: Transfer, first: ClassifierSession | None) -> Classifi
     config = transfer.config
     folder = _folder(config)
     if first is None:
-        session = open_session(config, transfer.recipe(folder=folder))
+        recipe = transfer.recipe(folder=folder, sections=partial(_illustrate, first=None))
+        session = open_session(config, recipe)
         say_size(session.model)
         return session
     weights = [v.numpy() for v in first.model.variables]
@@ -167,6 +162,7 @@ def _last_stage(transfer: Transfer, first: ClassifierSession | None) -> Classifi
         start=start,
         folder=folder,
         about=lambda model: (*transfer.about(model), _about_stages(config)),
+        sections=partial(_illustrate, first=first),
     )
     return open_session(own, recipe)
 
@@ -215,23 +211,12 @@ def _wanted(session: ClassifierSession) -> dict[str, Any]:
     }
 
 
-def _complete(session: ClassifierSession) -> bool:
-    """Whether report and pictures are there."""
-    config, folder = session.config, session.folder
-    assert isinstance(config, TransferConfig)
-    names = [f"feature_maps_{name}.png" for name in config.look.layers()]
-    names += ["grad_cam.png"] * (config.look.grad_cam not in {"", "0"})
-    return folder.report_page.exists() and all((folder.path / name).exists() for name in names)
-
-
 def _illustrate(
-    session: ClassifierSession, first: ClassifierSession | None, command: Sequence[str]
-) -> None:
-    """Draws what is asked for and adds it to the report."""
-    model = load_classifier(session.folder.model_file)
+    session: ClassifierSession, model: Classifier, first: ClassifierSession | None
+) -> tuple[Section, ...]:
+    """Draws what is asked for: sections of the report, and PNG files."""
     sections = write_pictures(model, session.folder.path, **_wanted(session))
     if first and (curves := learning_pictures(history(first))):
         text = f"Best validation {first.config.train.monitor}: {_best(first):.3f}."
-        sections = (Section("First stage, frozen", (text,), pictures=curves), *sections)
-    facts = report_facts(session, command, take_best(session), part_hashes(session))
-    write_report(session.folder.path, replace(facts, sections=(*facts.sections, *sections)))
+        return (Section("First stage, frozen", (text,), pictures=curves), *sections)
+    return sections

@@ -52,7 +52,7 @@ def learning_pictures(history: Mapping[str, np.ndarray]) -> tuple[Picture, ...]:
             to_png(
                 loss_curves(curves, xlabel=axis, ylabel=_words(quantity), width=NARROW), dpi=_DPI
             ),
-            f"{_words(quantity).capitalize()} on {' and '.join(curves)}.",
+            f"{_words(quantity)[:1].upper()}{_words(quantity)[1:]} on {' and '.join(curves)}.",
             width=round(96 * NARROW),
             half=True,
         )
@@ -61,4 +61,4 @@ def learning_pictures(history: Mapping[str, np.ndarray]) -> tuple[Picture, ...]:
 
 
 def _words(name: str) -> str:
-    return re.sub(r"[_/]+", " ", name).strip()
+    return re.sub(r"[_/]+", " ", name).strip().replace("roc auc", "ROC AUC")

@@ -25,7 +25,7 @@ _CSS_DPI = 96
 _PHONE = 350  # CSS pixels that a phone shows
 _MACRO = " (macro)"
 
-_WORDS = {
+WORDS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
@@ -55,7 +55,7 @@ def headline(stored: StoredResults, name: str, manifest: Manifest | None) -> lis
     results = stored.results
     split = results.splits[name]
     words = [
-        f"{_WORDS[metric]} {_inline(split.metrics[metric])}"
+        f"{WORDS[metric]} {_inline(split.metrics[metric])}"
         for metric in ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc")
     ]
     sentences = [
@@ -82,7 +82,7 @@ def metric_section(results: ClassificationResults) -> Section:
     # What counts comes first: on a narrow screen the rest has to be scrolled to.
     splits = dict(reversed(results.splits.items()))
     rows = tuple(
-        (_WORDS[metric], *(_cell(split.metrics[metric]) for split in splits.values()))
+        (WORDS[metric], *(_cell(split.metrics[metric]) for split in splits.values()))
         for metric in next(iter(splits.values())).metrics
     )
     table = Table(
@@ -104,7 +104,7 @@ def class_section(results: ClassificationResults, name: str) -> Section:
         (label, str(split.support[k]), *(_narrow(each[k]) for each in split.per_class.values()))
         for k, label in enumerate(results.class_names)
     )
-    headers = ("class", "images", *(_WORDS[m].removesuffix(_MACRO) for m in split.per_class))
+    headers = ("class", "images", *(WORDS[m].removesuffix(_MACRO) for m in split.per_class))
     figure = confusion_figure(split.confusion, results.class_names)
     width = round(_CSS_DPI * figure.get_figwidth())
     picture = Picture(

@@ -99,6 +99,8 @@ def to_png(figure: Figure, dpi: int = 130) -> bytes:
     with warnings.catch_warnings():
         # Names in scripts that the font lacks become boxes here; pages give them as text as well.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        # Said when the machine is slow.
+        warnings.filterwarnings("ignore", message="Creating legend with loc=")
         figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
 

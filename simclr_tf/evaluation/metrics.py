@@ -13,6 +13,13 @@ from sklearn import metrics as sk
 CALIBRATION_BINS = 15
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities float64 [n, K] of logits float [n, K]."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    likelihood = np.exp(shifted)
+    return likelihood / likelihood.sum(axis=1, keepdims=True)
+
+
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
     """Counts of images by true and predicted class.
 

@@ -9,6 +9,7 @@ from data_prep.manifest import Manifest
 from simclr_tf.evaluation.intervals import wilson_interval
 from simclr_tf.evaluation.knn import knn_predict
 from simclr_tf.evaluation.linear_probe import fit_linear_probe
+from simclr_tf.evaluation.metrics import softmax
 from simclr_tf.training.evaluator import Outputs
 
 
@@ -102,13 +103,6 @@ def write_predictions(
             best = class_names[int(probabilities[i].argmax())]
             where = (texts[row] for texts in places.values())
             writer.writerow([*where, true, best, *(repr(float(p)) for p in probabilities[i])])
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities float64 [n, K] of logits float [n, K]."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    likelihood = np.exp(shifted)
-    return likelihood / likelihood.sum(axis=1, keepdims=True)
 
 
 def place_columns(manifest: Manifest) -> dict[str, list[str]]:

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from finetune.scored import ScoredSplit, softmax
+from finetune.scored import ScoredSplit
+from simclr_tf.evaluation.metrics import softmax
 
 
 def scored(

@@ -153,6 +153,7 @@ def test_trained_blocks_move_their_statistics_and_frozen_ones_do_not() -> None:
     assert moved == [id(norm) in in_group_4 for norm in norms]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hidden", [(), (6,)])
 def test_checkpoints_are_read_like_those_of_simclr_run(
     tmp_path: Path, hidden: tuple[int, ...]

@@ -104,6 +104,7 @@ def test_prepared_images_have_the_scores_of_the_network_outside_the_package(
     np.testing.assert_allclose(found, softmax(logits), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "architecture",
     [
@@ -126,6 +127,7 @@ def test_standard_layers_compute_what_the_network_computes(architecture: dict) -
     assert float(np.ptp(expected["logits"])) > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("takes", ["image", "float_image"])
 def test_an_export_that_says_something_else_is_not_kept(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes: Input

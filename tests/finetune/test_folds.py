@@ -13,9 +13,11 @@ from finetune.cli.folds import main
 from finetune.compare import compare
 from finetune.folds import FoldsPlan, OneRun, manifests_of, read_folds, train_folds, write_table
 from finetune.folds_page import fold_table, write_compare_page, write_folds_page
+from finetune.paired import corrected_t_test
 from finetune.report.result_files import write_results
 from finetune.report.results import evaluate_classifier
-from finetune.scored import ScoredSplit, softmax
+from finetune.scored import ScoredSplit
+from simclr_tf.evaluation.metrics import softmax
 from tests.chromium import look_at
 from tests.finetune.runs import write_encoder
 from tests.images import make_folder
@@ -60,9 +62,9 @@ def pretend(skill: float):  # type: ignore[no-untyped-def]
     return train
 
 
-def folds(root: Path, name: str, skill: float) -> Path:
-    for number in (1, 2, 3):
-        write_fold(root / "folds", number)
+def folds(root: Path, name: str, skill: float, number: int = 3) -> Path:
+    for fold in range(1, number + 1):
+        write_fold(root / "folds", fold, number)
     plan = FoldsPlan("finetune", ("--head_only",), manifests_of(root / "folds"))
     train_folds(plan, root / name, pretend(skill))
     return root / name
@@ -123,12 +125,16 @@ def test_the_table_has_every_fold_with_mean_and_deviation(tmp_path: Path) -> Non
 
 
 def test_folds_are_compared_fold_by_fold(tmp_path: Path) -> None:
-    a, b = (read_folds(folds(tmp_path, name, skill)) for name, skill in (("a", 3.0), ("b", 0.5)))
+    a, b = (read_folds(folds(tmp_path, name, s, 6)) for name, s in (("a", 3.0), ("b", 0.5)))
     found = compare(a, b)
     difference = found.t_test["accuracy"]
     gaps = a.values("accuracy") - b.values("accuracy")
     assert difference.value == pytest.approx(gaps.mean())
-    assert 0 < difference.p_value < 0.05
+    # Six folds of 60 images: 10 are tested for every 50 trained on.
+    expected = corrected_t_test(a.values("accuracy"), b.values("accuracy"), ratio=10 / 50)
+    for name in ("value", "low", "high", "p_value"):
+        assert getattr(difference, name) == pytest.approx(getattr(expected, name), rel=1e-9)
+    assert difference.value > 0.3
     assert found.bootstrap == {}  # every fold has test images of its own
 
 

@@ -59,6 +59,7 @@ def scores_of(row: dict[str, str]) -> dict[str, float]:
     return {row[f"class_{k}"]: float(row[f"score_{k}"]) for k in ranks}
 
 
+@pytest.mark.slow
 def test_what_is_said_of_an_image_does_not_depend_on_the_images_beside_it(
     three: Trained, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,12 +210,12 @@ for folder in sys.argv[2:]:
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
-    """Decoded, the larger set takes 460 MiB more than the smaller one."""
+    """Decoded, the larger set takes 96 MiB more than the smaller one."""
     run = write_run(tmp_path / "run", ("a", "b"))
     rng = np.random.default_rng(0)
-    Image.fromarray(picture("dots", 256, rng)).save(tmp_path / "one.jpg")
+    Image.fromarray(picture("dots", 128, rng)).save(tmp_path / "one.jpg")
     folders = []
-    for number in (512, 3072):
+    for number in (1100, 3148):
         folder = tmp_path / f"n{number}"
         folder.mkdir()
         for i in range(number):
@@ -225,5 +226,5 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     (few, before), (many, after) = (map(int, line.split()) for line in done.stdout.splitlines())
-    assert (few, many) == (512, 3072)
-    assert after - before < 40
+    assert (few, many) == (1100, 3148)
+    assert after - before < 25

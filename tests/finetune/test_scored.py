@@ -3,7 +3,8 @@ import pytest
 
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest, Record
-from finetune.scored import ScoredSplit, softmax
+from finetune.scored import ScoredSplit
+from simclr_tf.evaluation.metrics import softmax
 from tests.finetune.scores import scored
 
 MANIFEST = Manifest(

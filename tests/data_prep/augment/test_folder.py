@@ -106,6 +106,7 @@ def test_copies_belong_to_the_group_of_their_image(tree: Path, tmp_path: Path) -
     assert {r.sha256 for r in result.records if r.path.startswith("train/b")} == {""}
 
 
+@pytest.mark.slow
 def test_order_threads_and_the_rest_of_the_set_do_not_matter(tree: Path, tmp_path: Path) -> None:
     manifest = scan_folder(tree)
     write_copies(manifest, tmp_path / "one", RANDOM, workers=1)

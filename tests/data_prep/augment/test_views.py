@@ -110,6 +110,7 @@ def test_batch_composition_changes_nothing() -> None:
     np.testing.assert_allclose(backwards[::-1], together, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_batches_of_unknown_and_changing_length() -> None:
     config = ViewConfig(20, 3)
     views, draws = batch_of_views(5, config)

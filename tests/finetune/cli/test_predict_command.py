@@ -44,6 +44,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_an_imagenet_checkpoint_says_wordnet_ids_and_names(images: Path, tmp_path: Path) -> None:
     """As released: a TF1 file that knows nothing of sizes and names."""
     write_model(network(1000), tmp_path / "tf1", "tf1")

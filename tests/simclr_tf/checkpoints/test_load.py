@@ -69,6 +69,7 @@ def test_the_hub_module_gives_what_the_checkpoint_beside_it_gives() -> None:
     np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_loaded_encoder_trains_as_a_whole_and_knows_its_images() -> None:
     encoder = load_encoder(path_of("tf2_tiny_r18_w8_sk_img64_finetune_momentum/tf2_checkpoint"))
     assert isinstance(encoder, SimCLREncoder)

@@ -37,6 +37,7 @@ def test_kernels_that_no_batchnorm_follows_stay() -> None:
         np.testing.assert_array_equal(after[name], before[name] * (2 if name in factors else 1))
 
 
+@pytest.mark.slow
 def test_norms_of_a_fresh_network_and_of_another_checkpoint() -> None:
     model = load_model(SK)
     rescale(model, initial_norms(model))

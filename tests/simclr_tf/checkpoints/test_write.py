@@ -41,6 +41,7 @@ def test_what_is_written_comes_back_bit_by_bit(
     np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_the_encoder_alone_and_keras_weights(model: SimCLRModel, tmp_path: Path) -> None:
     write_model(model, tmp_path / "e.keras", "keras")
     encoder = keras.models.load_model(tmp_path / "e.keras")
@@ -70,6 +71,7 @@ def test_a_tf1_checkpoint_has_the_names_and_shapes_of_the_released_ones(tmp_path
         np.testing.assert_array_equal(reader.get_tensor(name), golden.fill(name, expected[name]))
 
 
+@pytest.mark.slow
 def test_a_tf1_saver_restores_it(tmp_path: Path) -> None:
     """In a graph of TF1, as the reference's `run.py` does."""
     source = load_model(path_of("tf1_tiny_r18_w8_img64_finetune"))

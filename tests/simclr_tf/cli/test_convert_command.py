@@ -83,6 +83,7 @@ def test_a_network_without_finite_numbers_is_refused(
     assert not (tmp_path / "e.keras").exists()
 
 
+@pytest.mark.slow
 def test_there_and_back_again(tmp_path: Path) -> None:
     steps = [(TF1, "two", "tf2"), (str(tmp_path / "two"), "s", "saved_model"),
              (str(tmp_path / "s"), "one", "tf1")]  # fmt: skip

@@ -214,6 +214,7 @@ def test_without_classes_there_are_no_logits() -> None:
     assert whole.forward(images()).logits is None
 
 
+@pytest.mark.slow
 def test_users_can_compile_and_fit() -> None:
     whole = model(num_classes=2)
     freeze(whole, unused_projection_head=False)

@@ -113,6 +113,7 @@ def test_a_frozen_supervised_head_stays_frozen(tmp_path: Path) -> None:
     assert trained(reloaded(original, tmp_path)) == trained(original)
 
 
+@pytest.mark.slow
 def test_a_compiled_classifier_on_a_frozen_encoder_goes_on_training(tmp_path: Path) -> None:
     frozen = encoder()
     frozen.projection_head.trainable = False

@@ -96,6 +96,7 @@ def batches(source: Source, number: int, start: int, address: str = "") -> Itera
     return iter(dataset.take(number))  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_local_batches_in_order(source: Source, cluster: Cluster) -> None:
     local = list(batches(source, 7, start=0))
     remote = list(batches(source, 7, start=0, address=cluster.address))
