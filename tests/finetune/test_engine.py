@@ -84,7 +84,8 @@ def test_a_run_leaves_everything_that_it_promises(whole: Path) -> None:
     assert {"train/loss", "train/accuracy", "validation/loss", "validation/roc_auc"} <= set(history)
     page = (whole / "report.html").read_text()
     assert "What was trained" in page
-    assert "simclr-finetune --flagfile=" in page
+    unbroken = " ".join(page.replace("\\\n", " ").split())  # a long command has several lines
+    assert f"simclr-finetune --flagfile={whole}" in unbroken
     assert "/tmp" not in json.dumps(record)
 
 
