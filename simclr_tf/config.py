@@ -14,6 +14,7 @@ from simclr_tf.sections import (
     DataSettings,
     DistillSettings,
     MachineSettings,
+    MethodSettings,
     ModelSettings,
     OptimizerSettings,
     RunSettings,
@@ -32,6 +33,7 @@ class RunConfig(Config):
     reading: Declaration = field(default_factory=Declaration)
     views: ViewSettings = field(default_factory=ViewSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
+    method: MethodSettings = field(default_factory=MethodSettings)
     start: StartSettings = field(default_factory=StartSettings)
     distill: DistillSettings = field(default_factory=DistillSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
@@ -66,7 +68,39 @@ class RunConfig(Config):
             raise UserError(
                 f"--reference_quirks: {', '.join(sorted(unknown))} is none of {', '.join(QUIRKS)}"
             )
+        self._validate_method()
         self._validate_start()
+
+    def _validate_method(self) -> None:
+        m, batch = self.method, self.train.train_batch_size
+        if m.method != "simclr" and self.train.train_mode != "pretrain":
+            raise UserError(
+                f"--method={m.method} is for --train_mode=pretrain, not {self.train.train_mode}"
+            )
+        if m.method == "moco" and m.queue_size < batch:
+            raise UserError(
+                f"--queue_size={m.queue_size}: must hold at least a batch ({batch} images)"
+            )
+        if m.method == "moco" and not self.model.global_bn:
+            raise UserError(
+                "--method=moco needs --global_bn: statistics of single replicas give the positive "
+                "away"
+            )
+        if m.method == "swav" and 0 < m.assignment_queue < batch:
+            raise UserError(
+                f"--assignment_queue={m.assignment_queue}: must hold at least a batch ({batch} "
+                "images), or 0"
+            )
+        if m.method == "swav" and m.small_crops and self.small_crop_size < 8:
+            raise UserError(
+                f"--small_crop_size: {self.small_crop_size} px is too small; give 8 at least, or "
+                "--small_crops=0"
+            )
+
+    @property
+    def small_crop_size(self) -> int:
+        """Side of SwAV's small crops in pixels."""
+        return self.method.small_crop_size or round(self.views.image_size * 3 / 7)
 
     def _validate_start(self) -> None:
         start, mode = self.start, self.train.train_mode

@@ -157,6 +157,7 @@ _EXPLANATIONS = (
     (re.compile(r"\.OPTIMIZER_SLOT/"), "optimizer slot"),
     (re.compile(r"/(Momentum|LARSOptimizer|Adam(_\d+)?|RMSProp(_\d+)?)$"), "optimizer slot"),
     (re.compile(r"^optimizer/|^beta[12]_power$"), "optimizer state"),
+    (re.compile(r"^method/"), "state of the pretraining method"),
     (re.compile(r"^(global_step|save_counter|_save_counter)(/|$)"), "step counter"),
     (re.compile(r"(^|/)ema_model/|/ExponentialMovingAverage$"), "moving average; --ema takes it"),
     (re.compile(r"(^|/)memory(/|$)"), "memory bank of other images"),

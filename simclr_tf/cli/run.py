@@ -4,10 +4,11 @@ import sys
 
 from absl import flags
 
-from data_prep.cli.app import run_app
+from data_prep.cli.app import run_app, topic
 from data_prep.cli.quiet import import_tensorflow
 from data_prep.errors import UserError
 from simclr_tf.cli import config_flags
+from simclr_tf.presets import PRESETS
 
 NAME = "simclr-run"
 DESCRIPTION = """Pretrains a SimCLRv2 network on images without labels, or fine-tunes one with
@@ -19,11 +20,27 @@ same command line goes on with a run that was stopped."""
 
 def define(flag_values: flags.FlagValues) -> None:
     """Defines the flags."""
+    with topic(flag_values, "Preset"):
+        flags.DEFINE_enum(
+            "preset",
+            None,
+            sorted(PRESETS),
+            "Settings of a piece of published work; flags that are given win. "
+            "rheed_...: diffraction images, four methods.",
+            flag_values=flag_values,
+        )
     config_flags.define(flag_values)
+
+
+def _take_preset(flag_values: flags.FlagValues) -> None:
+    name = flag_values["preset"].value if "preset" in flag_values else None
+    for setting, value in PRESETS[name].items() if name else ():
+        flag_values.set_default(setting, value)
 
 
 def run(flag_values: flags.FlagValues) -> int:
     """Does what the flags ask for; 128 + the signal's number if it was asked to stop."""
+    _take_preset(flag_values)
     config = config_flags.read(flag_values)
     if not config.run.model_dir:
         raise UserError("--model_dir is missing: say where the run is to be kept")

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from simclr_tf.losses.gathering import full_precision, gather_rows
+
 MASKED = 1e9
 
 
@@ -38,12 +40,11 @@ def nt_xent(hidden: tf.Tensor, temperature: float, hidden_norm: bool = True) -> 
     Returns:
         Loss, similarities and labels. N = b x number of replicas.
     """
-    if hidden.dtype in (tf.float16, tf.bfloat16):
-        hidden = tf.cast(hidden, tf.float32)
+    hidden = full_precision(hidden)
     if hidden_norm:
         hidden = tf.math.l2_normalize(hidden, -1)
     views = tf.stack(tf.split(hidden, 2))
-    all_views, first = _gather(views)
+    all_views, first = gather_rows(views)
     a, b = views[0], views[1]
     all_a, all_b = all_views[0], all_views[1]
 
@@ -63,23 +64,6 @@ def nt_xent(hidden: tf.Tensor, temperature: float, hidden_norm: bool = True) -> 
     loss_b = side(similarity(b, all_a), similarity(b, all_b))
     labels = tf.one_hot(positive, 2 * total, dtype=hidden.dtype)
     return NTXent(tf.reduce_mean(loss_a + loss_b), logits_ab, labels)
-
-
-def _gather(views: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | int]:
-    """[2, b, d] of every replica -> ([2, N, d] of all, this replica's first row in it).
-
-    Every replica adds its rows to zeros: unlike `all_gather`, this keeps the static shape.
-    """
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return views, 0
-    replicas, own = context.num_replicas_in_sync, context.replica_id_in_sync_group
-    slot = tf.one_hot(own, replicas, dtype=views.dtype)
-    rows = views[:, tf.newaxis] * slot[tf.newaxis, :, tf.newaxis, tf.newaxis]
-    gathered = context.all_reduce(tf.distribute.ReduceOp.SUM, rows)
-    batch, dim = views.shape[1], views.shape[2]
-    shape = [2, -1 if batch is None else replicas * batch, dim]
-    return tf.reshape(gathered, shape), own * tf.shape(views)[1]
 
 
 def contrastive_accuracy(logits_ab: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

@@ -3,8 +3,8 @@
 import tensorflow as tf
 
 from simclr_tf.losses.nt_xent import contrastive_accuracy, contrastive_entropy, nt_xent
-from simclr_tf.losses.supervised import accuracy, supervised_loss
 from simclr_tf.methods.base import StepOutputs
+from simclr_tf.methods.probe import with_probe
 from simclr_tf.models.simclr import SimCLRModel
 
 
@@ -31,11 +31,5 @@ class SimCLR:
             "contrast_acc": contrastive_accuracy(contrast.logits_ab, contrast.labels),
             "contrast_entropy": contrastive_entropy(contrast.logits_ab),
         }
-        loss = contrast.loss
-        if outputs.logits is not None:
-            repeated = tf.concat([labels, labels], axis=0)
-            supervised = supervised_loss(outputs.logits, repeated)
-            loss += supervised
-            metrics["supervised_loss"] = supervised
-            metrics["supervised_acc"] = accuracy(outputs.logits, repeated)
-        return StepOutputs(loss, metrics)
+        views = [None, None] if outputs.logits is None else tf.split(outputs.logits, 2)
+        return with_probe(contrast.loss, metrics, views, labels)

@@ -37,9 +37,11 @@ class ProjectionLayer(keras.layers.Layer):
         self.norm.build((input_shape[0], self.dense.units))
         self.built = True
 
-    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def call(self, inputs: tf.Tensor, training: bool = False, normalise: bool = True) -> tf.Tensor:
         """[B, d] -> [B, units]."""
-        outputs = self.norm(self.dense(inputs), training=training)
+        outputs = self.dense(inputs)
+        if normalise:
+            outputs = self.norm(outputs, training=training)
         return outputs if self.last else tf.nn.relu(outputs)
 
 
@@ -97,13 +99,21 @@ class ProjectionHead(keras.layers.Layer):
         return [leaf for layer in self.projection_layers for leaf in layer.creation_order()]
 
     def call(
-        self, inputs: tf.Tensor, training: bool = False, num_layers: int | None = None
+        self,
+        inputs: tf.Tensor,
+        training: bool = False,
+        num_layers: int | None = None,
+        normalise_output: bool = True,
     ) -> list[tf.Tensor]:
-        """Runs the first `num_layers` layers, by default all of them."""
+        """Runs the first `num_layers` layers, by default all of them.
+
+        Without `normalise_output` the last layer's normalisation neither runs nor moves: in
+        inference a fresh one changes nothing.
+        """
         x = inputs
         hiddens = [tf.cast(inputs, self.variable_dtype)]
         for layer in self.projection_layers[:num_layers]:
-            x = layer(x, training=training)
+            x = layer(x, training=training, normalise=normalise_output or not layer.last)
             hiddens.append(tf.cast(x, self.variable_dtype))
         return hiddens
 

@@ -11,7 +11,7 @@ from simclr_tf.models.resnet import ResNet
 from simclr_tf.models.trainability import set_trainability, trainability_of
 
 Endpoints = dict[str, tf.Tensor]
-ProjectionPart = Literal["all", "used"]
+ProjectionPart = Literal["all", "used", "unnormalised"]
 
 
 class ForwardOutputs(NamedTuple):
@@ -122,6 +122,12 @@ class SimCLREncoder(keras.Model):
         return self.resnet.architecture.feature_dim
 
     @property
+    def projection_dim(self) -> int:
+        """Length of the projection."""
+        head = self.projection_head.architecture
+        return head.layer_dim(head.depth - 1, self.feature_dim) if head.depth else self.feature_dim
+
+    @property
     def image_channels(self) -> int:
         """Channels of the images."""
         return self.resnet.architecture.image_channels
@@ -150,6 +156,7 @@ class SimCLREncoder(keras.Model):
         training: bool = False,
         num_layers: int | None = None,
         first_stage: int = 0,
+        normalise_output: bool = True,
     ) -> tuple[Endpoints, list[tf.Tensor]]:
         """Backbone endpoints, and input and outputs of the projection head's first layers.
 
@@ -158,12 +165,18 @@ class SimCLREncoder(keras.Model):
             training: normalise by batch statistics (where not frozen).
             num_layers: layers of the projection head to run; None = all.
             first_stage: where the backbone begins, see `ResNet.endpoints`.
+            normalise_output: see `ProjectionHead.call`.
         """
         if not self.built:
             self.build()
         endpoints = self.resnet.endpoints(inputs, training, first_stage)
         features = endpoints["final_avg_pool"]
-        layers = self.projection_head(features, training=training, num_layers=num_layers)
+        layers = self.projection_head(
+            features,
+            training=training,
+            num_layers=num_layers,
+            normalise_output=normalise_output,
+        )
         return endpoints, [features, *layers[1:]]
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
@@ -283,6 +296,8 @@ class SimCLRModel(keras.Model):
                 pretraining.
             projection_layers: `all`, or `used` for those up to `ft_proj_selector` only, which is
                 what fine-tuning needs. (The SimCLR TF2 code runs all of them in fine-tuning too.)
+                `unnormalised`: all, but without the normalisation of the output, as methods other
+                than SimCLR have it.
             first_stage: where the backbone begins, see `ResNet.endpoints`.
 
         Returns:
@@ -291,7 +306,9 @@ class SimCLRModel(keras.Model):
         if not self.built:
             self.build()
         num_layers = self.selected_layer if projection_layers == "used" else None
-        endpoints, hiddens = self.encoder.hiddens(inputs, training, num_layers, first_stage)
+        endpoints, hiddens = self.encoder.hiddens(
+            inputs, training, num_layers, first_stage, projection_layers != "unnormalised"
+        )
         complete = len(hiddens) == self.encoder.projection_head.architecture.depth + 1
         logits = None
         if self.supervised_head is not None:

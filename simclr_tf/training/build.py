@@ -1,6 +1,6 @@
 """From settings to the parts of a run: augmentation, network, method, optimizer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 
@@ -10,9 +10,9 @@ from simclr_tf.checkpoints.load import load_model
 from simclr_tf.config import RunConfig
 from simclr_tf.distribution import Devices, choose_jit, choose_precision
 from simclr_tf.losses.weight_decay import WeightDecay, decayed_variables
-from simclr_tf.methods.base import Method
+from simclr_tf.methods.base import Method, extension_of
 from simclr_tf.methods.distillation import Distillation
-from simclr_tf.methods.simclr import SimCLR
+from simclr_tf.methods.registry import METHODS, Recipe
 from simclr_tf.methods.supervised import Supervised
 from simclr_tf.models.freeze import freeze
 from simclr_tf.models.naming import normalisation_variables, supervised_head_variables
@@ -26,17 +26,22 @@ from simclr_tf.optim.schedules import (
 )
 from simclr_tf.training.step import TrainStep
 
+_SMALL_CROP_LEAST = 0.05  # share of the image's area (SwAV, appendix A)
+
 
 def view_config(config: RunConfig, channels: int) -> ViewConfig:
     """The augmentation of a run: all of it in pretraining, crop and flips in fine-tuning."""
     v = config.views
     pretrain = config.train.train_mode == "pretrain"
+    least_area = v.min_crop_area
+    if _has_small_crops(config):
+        least_area = max(least_area, config.method.small_crop_area)
     return ViewConfig(
         image_size=v.image_size,
         channels=channels,
         num_views=2 if pretrain else 1,
         random_crop=v.random_crop,
-        crop_area=(v.min_crop_area, 1.0),
+        crop_area=(least_area, 1.0),
         crop_aspect=(v.min_crop_aspect, 1 / v.min_crop_aspect),
         horizontal_flip=v.horizontal_flip,
         vertical_flip=v.vertical_flip,
@@ -48,6 +53,24 @@ def view_config(config: RunConfig, channels: int) -> ViewConfig:
         gray_probability=v.gray_probability if pretrain and v.color_jitter_strength > 0 else 0.0,
         blur=v.use_blur and pretrain,
     )
+
+
+def small_view_config(config: RunConfig, channels: int) -> ViewConfig | None:
+    """The augmentation of the small crops beside a run's views; None if there are none."""
+    if not _has_small_crops(config):
+        return None
+    m, views = config.method, view_config(config, channels)
+    return replace(
+        views,
+        image_size=config.small_crop_size,
+        num_views=m.small_crops,
+        crop_area=(min(views.crop_area[0], _SMALL_CROP_LEAST), m.small_crop_area),
+    )
+
+
+def _has_small_crops(config: RunConfig) -> bool:
+    pretrain = config.train.train_mode == "pretrain"
+    return pretrain and config.method.method == "swav" and config.method.small_crops > 0
 
 
 def uses_cifar_stem(config: RunConfig) -> bool:
@@ -127,6 +150,9 @@ def build_training(config: RunConfig, model: SimCLRModel, num_examples: int) -> 
         warmup=warmup_steps(num_examples, t.train_batch_size, o.warmup_epochs),
         total_steps=steps,
     )
+    method = _method(config, model, num_examples, steps)
+    own = extension_of(method)
+    variables = [*model.trainable_variables, *own.trainable_variables]
     head = supervised_head_variables(model)
     optimizer = build_optimizer(
         o.optimizer,
@@ -134,12 +160,10 @@ def build_training(config: RunConfig, model: SimCLRModel, num_examples: int) -> 
         momentum=o.momentum,
         weight_decay=o.weight_decay,
         supervised_head=head,
-        variables=model.trainable_variables,
+        variables=variables,
     )
-    decayed = decayed_variables(
-        o.optimizer, model.trainable_variables, head, normalisation_variables(model)
-    )
-    method = _method(config, model)
+    undecayed = [*normalisation_variables(model), *own.undecayed_variables]
+    decayed = decayed_variables(o.optimizer, variables, head, undecayed)
     return TrainingParts(method, optimizer, WeightDecay(decayed, o.weight_decay), steps)
 
 
@@ -188,13 +212,19 @@ def build_step(
         view_config(config, channels),
         devices,
         choose_jit(config.machine.jit_compile, devices),
+        small_view_config(config, channels),
     )
 
 
-def _method(config: RunConfig, model: SimCLRModel) -> Method:
+def _method(config: RunConfig, model: SimCLRModel, num_examples: int, steps: int) -> Method:
     mode = config.train.train_mode
     if mode == "pretrain":
-        return SimCLR(model, config.model.temperature, config.model.hidden_norm)
+
+        def twin() -> SimCLRModel:
+            return build_model(config, model.image_channels, num_classes=0)
+
+        recipe = Recipe(config, model, twin, num_examples, steps)
+        return METHODS[config.method.method](recipe)
     layers: ProjectionPart = "all" if "unused_projection_head" in config.quirks else "used"
     if mode == "finetune":
         first_stage = first_trained_stage(model) if config.start.cache_frozen else 0

@@ -56,7 +56,8 @@ class Progress(keras.callbacks.Callback):
 
     def _line(self, step: int, logs: dict[str, Any]) -> None:
         # The total is no guide in pretraining: most of it may be the linear probe's.
-        name = "contrast_loss" if "contrast_loss" in logs else "total_loss"
+        names = ("contrast_loss", "pretrain_loss", "total_loss")
+        name = next(name for name in names if name in logs)
         line = f"step {step}/{self._total}  {name} {logs[name]:.4f}"
         if self.images_per_second:
             left = (self._total - step) * self._batch_size / self.images_per_second

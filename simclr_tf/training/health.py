@@ -6,7 +6,7 @@ rank is the exponential of the entropy of the normalised singular values (Roy an
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -15,6 +15,7 @@ import numpy as np
 from data_prep.errors import UserError
 from data_prep.suggestions import FEW_UPDATES
 from simclr_tf.evaluation.metrics import effective_rank
+from simclr_tf.methods.base import Sign
 
 log = logging.getLogger(__name__)
 
@@ -89,10 +90,18 @@ class HealthWatch(keras.callbacks.Callback):
         chance: The loss of a network that tells nothing apart; 0 if the method has none.
         features: Gives features [n, d] of some training images.
         total_steps: Updates planned.
+        signs: What the method itself takes for bad signs.
     """
 
-    def __init__(self, chance: float, features: Callable[[], np.ndarray], total_steps: int) -> None:
+    def __init__(
+        self,
+        chance: float,
+        features: Callable[[], np.ndarray],
+        total_steps: int,
+        signs: Sequence[Sign] = (),
+    ) -> None:
         super().__init__()
+        self._signs = signs
         self._chance = chance
         self._features = features
         self._patience = max(100, total_steps // 10)
@@ -108,6 +117,9 @@ class HealthWatch(keras.callbacks.Callback):
                 f"({self._chance:.3f} = 2 ln(2N-1)): nothing is learnt; check the learning rate, "
                 "the temperature and whether crops still show the object"
             )
+        for sign in self._signs if step >= self._patience else ():
+            if sign.metric in logs and sign.seen(logs[sign.metric]):
+                self._say(f"step {step}: {sign.metric} is {logs[sign.metric]:.3f}: {sign.meaning}")
         rank = effective_rank(self._features())
         logs["effective_rank"] = rank
         if rank < _COLLAPSED_RANK:

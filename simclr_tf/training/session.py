@@ -10,8 +10,9 @@ from data_prep.errors import UserError
 from simclr_tf import distribution
 from simclr_tf.checkpoints.load import Checkpoint, open_checkpoint
 from simclr_tf.checkpoints.preprocessing import preprocessing_record, write_record
-from simclr_tf.checkpoints.store import CheckpointStore
+from simclr_tf.checkpoints.store import CheckpointStore, model_keys
 from simclr_tf.config import RunConfig
+from simclr_tf.methods.base import extension_of
 from simclr_tf.models.simclr import SimCLRModel
 from simclr_tf.optim.schedules import checkpoint_interval, run_steps
 from simclr_tf.run_dir import RunDir
@@ -100,7 +101,12 @@ def open_session(config: RunConfig) -> Session:
     if devices.is_chief:
         write_record(run_dir.path, model.encoder.preprocessing)
     store = CheckpointStore(
-        run_dir.path, model, parts.optimizer, config.train.keep_checkpoint_max, devices.is_chief
+        run_dir.path,
+        model,
+        parts.optimizer,
+        config.train.keep_checkpoint_max,
+        devices.is_chief,
+        {**model_keys(model), **extension_of(parts.method).checkpoint_variables()},
     )
     return Session(
         config=config,

@@ -8,7 +8,7 @@ from data_prep.augment.photometry import to_float
 from data_prep.augment.views import ViewConfig, device_views
 from simclr_tf.distribution import Devices
 from simclr_tf.losses.weight_decay import WeightDecay
-from simclr_tf.methods.base import Method
+from simclr_tf.methods.base import Method, extension_of
 from simclr_tf.training.inputs import Batch
 
 
@@ -25,6 +25,7 @@ class TrainStep:
         views: The augmentation whose device half runs here; None if batches hold images.
         devices: What the run is on.
         jit_compile: Compile losses and gradients with XLA.
+        small_views: The augmentation of small crops, if batches hold any.
     """
 
     def __init__(
@@ -36,9 +37,12 @@ class TrainStep:
         views: ViewConfig | None,
         devices: Devices,
         jit_compile: bool = False,
+        small_views: ViewConfig | None = None,
     ) -> None:
         self._model, self._method, self._optimizer = model, method, optimizer
         self._weight_decay, self._views, self._devices = weight_decay, views, devices
+        self._small_views, self._extension = small_views, extension_of(method)
+        self._trainable = [*model.trainable_variables, *self._extension.trainable_variables]
         self._names: list[str] = []
         # XLA wants static shapes, which the photometry has not, and no update across replicas.
         self._gradients = (
@@ -46,32 +50,37 @@ class TrainStep:
         )
 
     def _compute(
-        self, images: tf.Tensor, labels: tf.Tensor
-    ) -> tuple[list[tf.Tensor | None], dict[str, tf.Tensor]]:
-        variables = [v.value for v in self._model.trainable_variables]
+        self, images: tf.Tensor, labels: tf.Tensor, *small: tf.Tensor
+    ) -> tuple[list[tf.Tensor | None], dict[str, tf.Tensor], tuple[tf.Tensor, ...]]:
+        variables = [v.value for v in self._trainable]
         with tf.GradientTape() as tape:
-            outputs = self._method(images, labels)
+            outputs = self._method(images, labels, *small)
             decay = tf.cast(self._weight_decay(), outputs.loss.dtype)
             total = outputs.loss + decay
             scaled = total / self._devices.num_replicas
         gradients = tape.gradient(scaled, variables)
-        return gradients, {"total_loss": total, "weight_decay": decay, **outputs.metrics}
+        metrics = {"total_loss": total, "weight_decay": decay, **outputs.metrics}
+        return gradients, metrics, outputs.carried
 
-    def replica_step(self, images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+    def replica_step(
+        self, images: tf.Tensor, labels: tf.Tensor, *small: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         """Updates the network from one replica's views.
 
         Args:
             images: Views [V, b, S, S, C], float in [0, 1].
             labels: Class numbers [b], -1 = none.
+            *small: Small crops [n, b, s, s, C], if the method takes any.
 
         Returns:
             The step's scalars, taken before the update.
         """
-        gradients, metrics = self._gradients(images, labels)
-        pairs = zip(gradients, self._model.trainable_variables, strict=True)
+        gradients, metrics, carried = self._gradients(images, labels, *small)
+        pairs = zip(gradients, self._trainable, strict=True)
         known = [(g, v) for g, v in pairs if g is not None]
         metrics["learning_rate"] = tf.convert_to_tensor(self._optimizer.learning_rate)
         self._optimizer.apply([g for g, _ in known], [v for _, v in known])
+        self._extension.after_update(carried)
         return metrics
 
     def _from_batch(self, batch: Batch) -> dict[str, tf.Tensor]:
@@ -80,8 +89,11 @@ class TrainStep:
         if self._views is None:  # augmented on the host; one view
             images = tf.clip_by_value(to_float(batch["image"]), 0.0, 1.0)
             return self.replica_step(images[tf.newaxis], batch["label"])
-        images = device_views(batch["views"], batch["draws"], self._views)
-        return self.replica_step(tf.transpose(images, [1, 0, 2, 3, 4]), batch["label"])
+        images = _by_view(batch["views"], batch["draws"], self._views)
+        if self._small_views is None:
+            return self.replica_step(images, batch["label"])
+        small = _by_view(batch["small_views"], batch["small_draws"], self._small_views)
+        return self.replica_step(images, batch["label"], small)
 
     @tf.autograph.experimental.do_not_convert
     def _mean_row(self, batch: Batch) -> tf.Tensor:
@@ -111,3 +123,8 @@ class TrainStep:
         """
         values = self._loop(iterator, tf.constant(steps)).numpy()
         return {name: values[:, i] for i, name in enumerate(self._names)}
+
+
+def _by_view(views: tf.Tensor, draws: tf.Tensor, config: ViewConfig) -> tf.Tensor:
+    """The finished views [V, b, S, S, C] of host views [b, V, S, S, C]."""
+    return tf.transpose(device_views(views, draws, config), [1, 0, 2, 3, 4])

@@ -12,11 +12,12 @@ from PIL import Image
 from data_prep.source import Source
 from simclr_tf.checkpoints.export import export_keras
 from simclr_tf.checkpoints.load import Checkpoint, fill
+from simclr_tf.methods.base import extension_of
 from simclr_tf.models.copies import float32_copy
 from simclr_tf.models.fingerprint import moved, part_hashes
 from simclr_tf.training import callbacks as cb
 from simclr_tf.training import health, scoring
-from simclr_tf.training.build import build_step, first_trained_stage
+from simclr_tf.training.build import build_step, first_trained_stage, small_view_config
 from simclr_tf.training.data_service import out_of_turn
 from simclr_tf.training.evaluator import Outputs
 from simclr_tf.training.frozen import feature_batches, frozen_features
@@ -25,6 +26,7 @@ from simclr_tf.training.lineage import warn_of_leaks
 from simclr_tf.training.loop import Loop, StopRequest
 from simclr_tf.training.preview import view_sheet
 from simclr_tf.training.session import Session
+from simclr_tf.training.small_crops import with_small_crops
 from simclr_tf.training.step import TrainStep
 
 log = logging.getLogger(__name__)
@@ -82,8 +84,9 @@ def _train_from(session: Session, start_step: int, stop: StopRequest) -> int:
         )  # fmt: skip
         batches = feature_batches(known, session.devices, batch_size, seed, start_step)
     else:
+        views = with_small_crops(session.views, small_view_config(config, session.data.channels))
         batches = training_batches(
-            source, session.views, session.devices, batch_size, seed, start_step,
+            source, views, session.devices, batch_size, seed, start_step,
             session.config.data.data_service,
         )  # fmt: skip
     if session.devices.is_chief:
@@ -100,7 +103,8 @@ def _say_plan(session: Session, start_step: int) -> None:
     images, plan = session.data.train.num_examples, session.plan
     mode, batch_size = session.config.train.train_mode, session.config.train.train_batch_size
     if session.config.train.health_watch:
-        for message in health.warnings_before_start(images, batch_size, plan.total_steps, mode):
+        found = health.warnings_before_start(images, batch_size, plan.total_steps, mode)
+        for message in (*found, *extension_of(session.parts.method).warnings(images)):
             log.warning("%s", message)
     log.info(
         "%s on %d images, batch %d, from step %d to %d, a checkpoint every %d",
@@ -121,6 +125,7 @@ def _restore(session: Session) -> int:
         return step
     if session.start:
         _start_from(session, session.start)
+    extension_of(session.parts.method).begin()
     hashes = part_hashes(session.model)
     if session.devices.is_chief:
         session.run_dir.write_blocks(hashes)
@@ -207,14 +212,15 @@ def _monitor(session: Session) -> str:
 
 def _health(session: Session) -> health.HealthWatch:
     config = session.config.train
-    pretrain = config.train_mode == "pretrain"
-    chance = health.nt_xent_at_chance(config.train_batch_size) if pretrain else 0.0
+    simclr = config.train_mode == "pretrain" and session.config.method.method == "simclr"
+    chance = health.nt_xent_at_chance(config.train_batch_size) if simclr else 0.0
+    signs = extension_of(session.parts.method).signs
 
     def features() -> np.ndarray:
         steps = -(-_FEW_IMAGES // config.eval_batch_size)
         return session.evaluator.outputs(session.data.train, steps).features
 
-    return health.HealthWatch(chance, features, session.plan.total_steps)
+    return health.HealthWatch(chance, features, session.plan.total_steps, signs)
 
 
 class _Validation:

@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 
+from simclr_tf.methods.base import Sign
 from simclr_tf.training.health import (
     DivergedError,
     HealthWatch,
@@ -87,3 +88,15 @@ def test_collapsed_features_are_said_with_their_rank() -> None:
     health.on_epoch_end(0, healthy)
     assert healthy["effective_rank"] > 20
     assert health.messages == []
+
+
+@pytest.mark.parametrize(("kind", "bad", "good"), [("below", 0.01, 0.5), ("above", 0.5, 0.01)])
+def test_a_methods_own_bad_sign_is_said_with_its_value(kind: str, bad: float, good: float) -> None:
+    sign = Sign("spread", kind, 0.1, "it collapses")  # type: ignore[arg-type]
+    health = HealthWatch(0, lambda: RICH, 1000, [sign])
+    for step, value in ((50, bad), (150, good), (160, math.nan)):  # too early, healthy, unknown
+        health.on_epoch_end(0, {"step": step, "spread": value})
+    health.on_epoch_end(0, {"step": 170})  # not measured
+    assert health.messages == []
+    health.on_epoch_end(0, {"step": 200, "spread": bad})
+    assert health.messages == [f"step 200: spread is {bad:.3f}: it collapses"]

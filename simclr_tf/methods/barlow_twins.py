@@ -1,0 +1,44 @@
+"""Barlow Twins: the views' projections are to agree dimension by dimension, without redundancy.
+
+Zbontar et al. 2021, "Barlow Twins: Self-Supervised Learning via Redundancy Reduction".
+"""
+
+import tensorflow as tf
+
+from simclr_tf.losses.barlow_twins import barlow_twins_loss
+from simclr_tf.methods.base import Extension, Sign, StepOutputs
+from simclr_tf.methods.pairs import both_views
+from simclr_tf.methods.probe import with_probe
+from simclr_tf.models.simclr import SimCLRModel
+
+_UNCORRELATED = 0.9
+
+
+class BarlowTwins(Extension):
+    """Cross-correlation of both views over the batch of all replicas.
+
+    Args:
+        model: The network.
+        off_diagonal_weight: The paper's lambda.
+    """
+
+    signs = (
+        Sign(
+            "on_diagonal",
+            "above",
+            _UNCORRELATED,
+            "what the two views have in common is not found (1 = nothing, 0 = all): nothing is "
+            "learnt; check the learning rate and whether crops still show the object",
+        ),
+    )
+
+    def __init__(self, model: SimCLRModel, off_diagonal_weight: float) -> None:
+        self._model, self._weight = model, off_diagonal_weight
+
+    def __call__(self, images: tf.Tensor, labels: tf.Tensor) -> StepOutputs:
+        """Losses of two views [2, b, S, S, C] and labels [b]; see `Method`."""
+        a, b = both_views(self._model, images, "unnormalised")
+        loss, on, off = barlow_twins_loss(a.projection, b.projection, self._weight)
+        dim = self._model.encoder.projection_dim
+        metrics = {"pretrain_loss": loss, "on_diagonal": on / dim, "off_diagonal": off / dim}
+        return with_probe(loss, metrics, [a.logits, b.logits], labels)

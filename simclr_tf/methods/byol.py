@@ -1,0 +1,62 @@
+"""BYOL: predict what a momentum network makes of the other view; no negatives.
+
+Grill et al. 2020, "Bootstrap Your Own Latent", section 3.1 and 3.2.
+"""
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from simclr_tf.losses.cosine import negative_cosine, projection_spread
+from simclr_tf.methods.base import Extension, StepOutputs
+from simclr_tf.methods.momentum import MomentumNetwork
+from simclr_tf.methods.pairs import both_views, collapse_sign
+from simclr_tf.methods.probe import with_probe
+from simclr_tf.models.predictor import Predictor
+from simclr_tf.models.simclr import SimCLRModel
+
+
+class BYOL(Extension):
+    """Both views predict each other's target.
+
+    Args:
+        model: The network.
+        momentum: The network that makes the targets.
+        predictor: On the projection.
+    """
+
+    signs = (collapse_sign(),)
+
+    def __init__(self, model: SimCLRModel, momentum: MomentumNetwork, predictor: Predictor) -> None:
+        self._model, self._momentum, self._predictor = model, momentum, predictor
+
+    @property
+    def layers(self) -> Sequence[keras.layers.Layer]:
+        """The predictor."""
+        return (self._predictor,)
+
+    @property
+    def state(self) -> dict[str, keras.Variable]:
+        """The momentum network."""
+        return self._momentum.state
+
+    def begin(self) -> None:
+        """Sets the momentum network to the network's starting weights."""
+        self._momentum.copy()
+
+    def __call__(self, images: tf.Tensor, labels: tf.Tensor) -> StepOutputs:
+        """Losses of two views [2, b, S, S, C] and labels [b]; see `Method`."""
+        a, b = both_views(self._model, images, "unnormalised")
+        targets = [self._momentum.projection(images[i]) for i in range(2)]
+        cosines = [
+            negative_cosine(self._predictor(view.projection, training=True), target)
+            for view, target in ((a, targets[1]), (b, targets[0]))
+        ]
+        loss = tf.add_n([2 + 2 * cosine for cosine in cosines])
+        metrics = {"pretrain_loss": loss, "projection_spread": projection_spread(a.projection)}
+        return with_probe(loss, metrics, [a.logits, b.logits], labels)
+
+    def after_update(self, carried: tuple[tf.Tensor, ...]) -> None:
+        """Moves the momentum network."""
+        self._momentum.follow()

@@ -1,0 +1,29 @@
+"""Small crops beside the views of an image, for methods that take several sizes."""
+
+import tensorflow as tf
+
+from data_prep.augment.views import ViewConfig
+from simclr_tf.training.inputs import Batch, MakeExample, view_maker
+
+
+def with_small_crops(views: ViewConfig, small: ViewConfig | None) -> ViewConfig | MakeExample:
+    """What `training_batches` makes of an image: the views and, under their own names, small crops.
+
+    Args:
+        views: The augmentation.
+        small: That of the small crops; None = there are none, and the views are all.
+
+    Returns:
+        Makes, beside `views` and `draws`, `small_views` [n, s, s, C] and `small_draws` [n, K].
+    """
+    if small is None:
+        return views
+    large_ones, small_ones = view_maker(views), view_maker(small)
+
+    def make(image: tf.Tensor, seed: tf.Tensor) -> Batch:
+        # Seeds of runs are no negative numbers, so these are nobody else's.
+        own = seed ^ tf.constant([-1, 0], tf.int64)
+        crops = small_ones(image, own)
+        return {**large_ones(image, seed), **{f"small_{k}": v for k, v in crops.items()}}
+
+    return make
