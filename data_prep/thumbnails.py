@@ -13,7 +13,7 @@ _STRETCH = (0.5, 99.5)  # percentiles shown black and white, of images that have
 
 
 def thumbnail(
-    file: str | os.PathLike[str], tile: str = "", reading: str = "", side: int = _SIDE
+    file: str | os.PathLike[str] | bytes, tile: str = "", reading: str = "", side: int = _SIDE
 ) -> bytes:
     """A JPEG of an image, or of a tile of it.
 
@@ -21,7 +21,7 @@ def thumbnail(
     percentile; of two channels the first is shown, of more than three the first three.
 
     Args:
-        file: The image.
+        file: The image, or its encoded bytes.
         tile: `x,y,width,height` in pixels; "" = all of it.
         reading: How the file is read, as in a manifest.
         side: Pixels of the longer side; smaller images are not enlarged.

@@ -80,7 +80,7 @@ class Classify:
 
     def picture(self, content: bytes) -> str:
         """`data:` URI of a thumbnail of an image's bytes."""
-        return _uri(thumbnail(content, reading=self._reading))  # type: ignore[arg-type]
+        return _uri(thumbnail(content, reading=self._reading))
 
     def __call__(self, name: str, content: bytes) -> Answer:
         """The answer for the bytes of an image file.

@@ -54,7 +54,10 @@ def test_a_preset_fills_what_is_not_given_and_explicit_flags_win() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_hold_settings_that_exist_and_fit_together(name: str) -> None:
-    FinetuneConfig.from_values({**preset(name), "preset": name})
+    settings = preset(name)
+    values = FinetuneConfig.from_values({**settings, "preset": name}).values()
+    assert settings
+    assert {setting: values[setting] for setting in settings} == settings
 
 
 @pytest.mark.parametrize(
