@@ -58,7 +58,7 @@ wheel-check: setup
 
 lock: setup
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra science --extra onnx --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra science --extra onnx --extra umap --universal --python-version 3.11 \
 		--upgrade --quiet --no-header --output-file requirements.lock
 
 clean:
