@@ -140,15 +140,25 @@ def shell_command(arguments: Sequence[str], width: int = 88) -> str:
 
 def render_page(page: Page) -> str:
     """The page as HTML; all text is escaped, nothing is loaded from anywhere."""
+    return page_environment().get_template("page.html").render(page=page)
+
+
+def page_environment(*others: jinja2.BaseLoader) -> jinja2.Environment:
+    """The templates of pages.
+
+    Args:
+        others: Where further templates lie. They can extend `page.html`, which wants `page`, and
+            add to its blocks `style`, `content` (the end of it) and `scripts`.
+    """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("data_prep", "templates"),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader("data_prep", "templates"), *others]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["breakable"] = _breakable
-    return environment.get_template("page.html").render(page=page)
+    return environment
 
 
 def _breakable(text: str) -> Markup:

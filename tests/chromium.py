@@ -11,7 +11,7 @@ import pytest
 
 # Runs in a page that holds the page under test in frames of given widths, so that the page itself
 # is loaded as it is. Texts overlap if their boxes do, but for parts that scroll out of sight.
-_SCRIPT = """
+OVERLAPS = """
 function overlaps(doc) {
   const boxes = [], found = [];
   const walker = doc.createTreeWalker(doc.body, NodeFilter.SHOW_TEXT);
@@ -30,6 +30,10 @@ function overlaps(doc) {
     }
   return found;
 }
+"""  # noqa: E501
+_SCRIPT = (
+    OVERLAPS
+    + """
 function look(frame) {
   const doc = frame.contentDocument, root = doc.documentElement;
   return {
@@ -44,7 +48,8 @@ window.onload = () => {
   result.textContent = JSON.stringify([...document.querySelectorAll("iframe")].map(look));
   document.body.replaceChildren(result);
 };
-"""  # noqa: E501
+"""
+)
 
 
 def look_at(

@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from simclr_tf.evaluation.embeddings import l2_normalize
+from simclr_tf.evaluation.nearest import Metric, closest
 
 _CHUNK_ELEMENTS = 1 << 25  # similarities held at a time: 128 MiB of float32
 _TEMPERATURE = 0.07
@@ -17,7 +17,7 @@ def knn_scores(
     *,
     k: int = 10,
     num_classes: int | None = None,
-    metric: Literal["cosine", "euclidean"] = "cosine",
+    metric: Metric = "cosine",
     weights: Literal["uniform", "similarity"] = "uniform",
     leave_one_out: bool = False,
 ) -> np.ndarray:
@@ -47,22 +47,15 @@ def knn_scores(
     if weights == "similarity" and metric != "cosine":
         raise ValueError("weights='similarity' needs metric='cosine'")
     columns = int(train_y.max()) + 1 if num_classes is None else num_classes
-    k = min(k, len(train_x) - leave_one_out)
     train, test = train_x.astype(np.float32), test_x.astype(np.float32)
-    if metric == "cosine":
-        train, test = l2_normalize(train), l2_normalize(test)
     scores = np.empty((len(test), columns))
     step = max(1, _CHUNK_ELEMENTS // len(train))
-    for start in range(0, len(test), step):
-        similarity = _similarity(test[start : start + step], train, metric)
-        if leave_one_out:
-            rows = np.arange(len(similarity))
-            similarity[rows, start + rows] = -np.inf
-        nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
+    blocks = closest(test, train, k, metric=metric, leave_one_out=leave_one_out, block=step)
+    for start, (nearest, similarity) in zip(range(0, len(test), step), blocks, strict=True):
         votes = np.ones(nearest.shape)
         if weights == "similarity":
-            close = np.take_along_axis(similarity, nearest, axis=1).astype(np.float64)
-            votes = np.exp((close - close.max(axis=1, keepdims=True)) / _TEMPERATURE)
+            close = similarity.astype(np.float64)
+            votes = np.exp((close - close[:, :1]) / _TEMPERATURE)
         scores[start : start + step] = _tally(train_y[nearest], votes, columns)
     return scores
 
@@ -73,7 +66,7 @@ def knn_predict(
     test_x: np.ndarray,
     k: int = 10,
     *,
-    metric: Literal["cosine", "euclidean"] = "cosine",
+    metric: Metric = "cosine",
     weights: Literal["uniform", "similarity"] = "uniform",
 ) -> np.ndarray:
     """The class most frequent among the k nearest; ties go to the smallest class.
@@ -91,14 +84,6 @@ def knn_predict(
     """
     scores = knn_scores(train_x, train_y, test_x, k=k, metric=metric, weights=weights)
     return scores.argmax(axis=1)
-
-
-def _similarity(test: np.ndarray, train: np.ndarray, metric: str) -> np.ndarray:
-    product = test @ train.T
-    if metric == "cosine":
-        return product
-    # Minus the squared distance, but for the part that is the same in a row.
-    return 2 * product - (train**2).sum(axis=1)
 
 
 def _tally(classes: np.ndarray, votes: np.ndarray, columns: int) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Looking at an embedding in a browser: scatter, thumbnails, neighbours, comparisons of runs."""

@@ -1,0 +1,110 @@
+"""The explorer: one HTML file with a scatter, thumbnails, neighbours, filters and selections."""
+
+import base64
+import logging
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from data_prep.files import write_text
+from data_prep.page import Page, page_environment
+from simclr_tf.evaluation.drawing import COLOURS
+from simclr_tf.evaluation.nearest import nearest_neighbours
+from simclr_tf.explore.atlas import Atlas, make_atlas
+from simclr_tf.explore.data import ExploreData
+from simclr_tf.explore.payload import payload, script_json
+from simclr_tf.explore.projections import project_all
+from simclr_tf.explore.projector import write_projector
+
+log = logging.getLogger(__name__)
+
+PAGE = "explore.html"
+PROJECTOR = "projector"
+NEAREST = 7
+
+_SYMBOLS = ("circle", "triangle-up", "square")  # with eight colours: 24 kinds of points
+_GRADIENT = 9  # colours of matplotlib's cividis, made for colour-blind readers
+
+
+def write_explore_page(
+    folder: Path,
+    data: ExploreData,
+    methods: Sequence[str] = ("pca", "tsne", "umap", "random"),
+    seed: int = 0,
+) -> Path:
+    """Writes `explore.html`, and the files of TensorBoard's projector in `projector/`.
+
+    The page is one file that loads nothing from anywhere. What is there is replaced, each file
+    at one go and the page last.
+
+    Args:
+        folder: Is made if it is missing.
+        data: The images.
+        methods: Projections to choose from, see `projections.project`; those that are not
+            possible are left out, and the page says why.
+        seed: Of the projections.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        UserError: A method that there is not, or none that is possible.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    projections, remarks = project_all(data.features, methods, seed)
+    neighbours, distances = nearest_neighbours(data.features, NEAREST)
+    log.info("writing %s", folder / PAGE)
+    atlas = make_atlas(data.thumbnails)
+    content = payload(data, projections, neighbours, distances) | {
+        "colours": COLOURS,
+        "symbols": _SYMBOLS,
+        "gradient": _gradient(),
+        "atlas": {
+            "tile": atlas.tile,
+            "across": atlas.across,
+            "perPicture": atlas.per_picture,
+        },
+    }
+    write_projector(folder / PROJECTOR, data, seed)
+    page = Page(data.title, (_summary(data), *remarks), facts=data.facts)
+    path = folder / PAGE
+    write_text(path, _rendered(page, script_json(content), atlas))
+    log.info("%s: %d images, %.1f MB", path, len(data), path.stat().st_size / 1e6)
+    return path
+
+
+def static_templates() -> jinja2.BaseLoader:
+    """The templates of this package, for `page_environment`."""
+    return jinja2.PackageLoader("simclr_tf.explore", "static")
+
+
+def _summary(data: ExploreData) -> str:
+    return f"{len(data):,} images, each with {data.features.shape[1]:,} features."
+
+
+def _gradient() -> list[str]:
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    cividis = colormaps["cividis"]
+    return [to_hex(cividis(step / (_GRADIENT - 1))) for step in range(_GRADIENT)]
+
+
+def _rendered(page: Page, content: str, atlas: Atlas) -> str:
+    plotly = resources.files("plotly").joinpath("package_data", "plotly.min.js")
+    static = resources.files("simclr_tf.explore").joinpath("static")
+    template = page_environment(static_templates()).get_template("explore.html")
+    return template.render(
+        page=page,
+        plotly=Markup(plotly.read_text(encoding="utf-8")),
+        style=Markup(static.joinpath("explore.css").read_text(encoding="utf-8")),
+        scripts=[
+            Markup(static.joinpath(name).read_text(encoding="utf-8"))
+            for name in ("data.js", "scatter.js", "explore.js")
+        ],
+        content=Markup(content),
+        pictures=[base64.b64encode(picture).decode("ascii") for picture in atlas.pictures],
+    )

@@ -1,0 +1,194 @@
+"""Features brought to the plane: PCA, t-SNE, UMAP and random projections."""
+
+import contextlib
+import io
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from sklearn.random_projection import GaussianRandomProjection
+from threadpoolctl import threadpool_limits
+
+from data_prep.errors import UserError
+from simclr_tf.evaluation.embeddings import l2_normalize
+
+log = logging.getLogger(__name__)
+
+GIVEN = "_given"
+_TITLES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP", "random": "Random projection"}
+METHODS = (*_TITLES, *(name + GIVEN for name in _TITLES))
+
+_DIMENSIONS = 50  # to which features are reduced before methods that look for neighbours
+_FEWEST = 10  # images, for such methods
+_MOST_TSNE = 50_000  # images: about a quarter of an hour
+_LONG_TSNE = 5_000  # images, from which on it takes a minute or more
+_PERPLEXITY = 30
+_UMAP_NEIGHBOURS = 15
+
+
+class NotPossibleError(Exception):
+    """A projection that cannot be made of these features, and why."""
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Points in the plane.
+
+    Attributes:
+        method: One of METHODS.
+        title: For people.
+        note: How it is to be read.
+        points: float32 [n, 2].
+    """
+
+    method: str
+    title: str
+    note: str
+    points: np.ndarray
+
+
+def project(features: np.ndarray, method: str, seed: int = 0) -> Projection:
+    """Brings features to the plane.
+
+    Args:
+        features: float32 [n, d].
+        method: `pca`; `tsne` (van der Maaten 2014, Barnes-Hut) and `umap` (McInnes et al. 2018),
+            both after PCA to 50 dimensions; `random`, a product with a Gaussian matrix. All of
+            features scaled to length 1, so that distances agree with cosines; with `_given`
+            behind the name of the features as they are.
+        seed: Of all that is drawn. The same seed gives the same points on the same machine.
+
+    Raises:
+        UserError: There is no such method.
+        NotPossibleError: Too few or too many images for it, or a library is missing.
+    """
+    if method not in METHODS:
+        raise UserError(f"no projection is called {method!r}; there are {', '.join(METHODS)}")
+    base = method.removesuffix(GIVEN)
+    given = method != base
+    title = _TITLES[base] + (" of unscaled features" if given else "")
+    rows = features if given else l2_normalize(features)
+    if rows.shape[1] < 2:
+        rows = np.pad(rows, ((0, 0), (0, 2 - rows.shape[1])))
+    if not np.ptp(rows, axis=0).any():
+        return Projection(method, title, "All features are the same.", np.zeros((len(rows), 2)))
+    points, note = _FUNCTIONS[base](rows, seed)
+    return Projection(method, title, note, np.ascontiguousarray(points, np.float32))
+
+
+def project_all(
+    features: np.ndarray, methods: Sequence[str], seed: int = 0
+) -> tuple[list[Projection], list[str]]:
+    """Projections by several methods; those that are not possible are left out with a remark.
+
+    Args:
+        features: float32 [n, d].
+        methods: See `project`.
+        seed: See `project`.
+
+    Returns:
+        The projections, and the remarks; the log has them too.
+
+    Raises:
+        UserError: No method is left.
+    """
+    made, remarks = [], []
+    for method in dict.fromkeys(methods):
+        try:
+            made.append(project(features, method, seed))
+        except NotPossibleError as reason:
+            remarks.append(str(reason))
+            log.warning("%s", reason)
+    if not made:
+        raise UserError("no projection can be shown" + "".join(f"; {text}" for text in remarks))
+    return made, remarks
+
+
+def _pca(features: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
+    fitted = PCA(2, random_state=seed).fit(features)
+    first, second = fitted.explained_variance_ratio_
+    note = (
+        f"The two directions along which the features vary most: {first:.1%} of the variance"
+        f" from left to right, {second:.1%} upwards."
+    )
+    return fitted.transform(features), note
+
+
+def _tsne(features: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
+    count = len(features)
+    _check_enough(count, "t-SNE")
+    if count > _MOST_TSNE:
+        raise NotPossibleError(
+            f"t-SNE is left out: {count:,} images would take it too long (at most {_MOST_TSNE:,})"
+        )
+    if count > _LONG_TSNE:
+        log.info("t-SNE of %d images: this takes some minutes", count)
+    perplexity = min(_PERPLEXITY, (count - 1) / 3)
+    method = TSNE(2, perplexity=perplexity, init="pca", random_state=seed, verbose=2)
+    # With several threads sums are taken in another order every time, and t-SNE makes much of it.
+    with threadpool_limits(1), contextlib.redirect_stdout(_ToLog(count > _LONG_TSNE)):
+        points = method.fit_transform(_reduced(features, seed))
+    note = (
+        f"Keeps near what is near (perplexity {perplexity:.3g}); distances between groups, and"
+        " their sizes, mean little."
+    )
+    return points, note
+
+
+def _umap(features: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
+    _check_enough(len(features), "UMAP")
+    try:
+        import umap
+    except ImportError:
+        raise NotPossibleError(
+            "UMAP is left out: umap-learn is not installed (pip install 'simclr-tf[umap]')"
+        ) from None
+    log.info("UMAP of %d images", len(features))
+    neighbours = min(_UMAP_NEIGHBOURS, len(features) - 1)
+    method = umap.UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1)
+    points = method.fit_transform(_reduced(features, seed))
+    note = (
+        f"Keeps near what is near (the {neighbours} neighbours of every image); distances between"
+        " groups mean little."
+    )
+    return points, note
+
+
+def _random(features: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
+    points = GaussianRandomProjection(2, random_state=seed).fit_transform(features)
+    return points, "Two random directions: what lies apart here lies apart in the features."
+
+
+_FUNCTIONS: dict[str, Callable[[np.ndarray, int], tuple[np.ndarray, str]]] = {
+    "pca": _pca,
+    "tsne": _tsne,
+    "umap": _umap,
+    "random": _random,
+}
+
+
+def _check_enough(count: int, name: str) -> None:
+    if count < _FEWEST:
+        raise NotPossibleError(f"{name} is left out: it needs {_FEWEST} images at least")
+
+
+def _reduced(features: np.ndarray, seed: int) -> np.ndarray:
+    components = min(_DIMENSIONS, *features.shape)
+    if features.shape[1] <= components:
+        return features
+    return np.asarray(PCA(components, random_state=seed).fit_transform(features))
+
+
+class _ToLog(io.TextIOBase):
+    """Takes what scikit-learn prints while it works; the log gets it if it is long work."""
+
+    def __init__(self, told: bool) -> None:
+        self._told = told
+
+    def write(self, text: str) -> int:
+        if self._told and (line := text.strip()):
+            log.info("%s", line)
+        return len(text)

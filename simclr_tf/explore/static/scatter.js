@@ -1,0 +1,163 @@
+"use strict";
+// The scatter: which colour and symbol a dot has, and the rings around dots that are marked.
+
+const MOST_GROUPS = 20;
+const UNKNOWN = "#c3c9d0";
+const OTHER = "#8a929b";
+const INK = "#1b1f24";
+const ACCENT = "#0b5c94";
+const plot = document.getElementById("plot");
+const HAS_WEBGL = Boolean(document.createElement("canvas").getContext("webgl"));
+const KIND = HAS_WEBGL ? "scattergl" : "scatter";
+const SIZE = count > 10000 ? 5 : count > 1000 ? 7 : 9;
+
+function style(place) {
+  const { colours, symbols } = data;
+  return { colour: colours[place % colours.length], symbol: symbols[Math.floor(place / colours.length) % symbols.length] };
+}
+
+/** How many images have each value; the last number is of those where it is not known. */
+function tally(column) {
+  const counts = new Array(column.values.length + 1).fill(0);
+  for (const code of column.codes) counts[code < 0 ? column.values.length : code] += 1;
+  return counts;
+}
+
+/** The values that get a colour of their own: all, or the most frequent. */
+function ownColours(column, counts) {
+  const codes = column.values.map((_, code) => code);
+  if (codes.length <= MOST_GROUPS) return codes;
+  const frequent = [...codes].sort((a, b) => counts[b] - counts[a] || a - b).slice(0, MOST_GROUPS - 1);
+  return frequent.sort((a, b) => a - b);
+}
+
+/** Groups of dots that look alike: {title, count, colour, symbol}, and the group of every image. */
+function groupsBy(column) {
+  if (!column) {
+    return { groups: [{ title: "all images", count, ...style(0) }], groupOf: new Int32Array(count) };
+  }
+  const counts = tally(column);
+  const unknown = { title: "not known", count: counts.at(-1), colour: UNKNOWN, symbol: "circle" };
+  if (column.numbers) {
+    const known = { title: column.name, count: count - unknown.count, symbol: "circle" };
+    return { groups: [unknown, known], groupOf: column.codes.map((code) => (code < 0 ? 0 : 1)), range: rangeOf(column) };
+  }
+  const own = ownColours(column, counts);
+  const groups = own.map((code, place) => ({ title: column.values[code], count: counts[code], ...style(place) }));
+  const rest = column.values.length - own.length;
+  const inRest = count - unknown.count - groups.reduce((sum, group) => sum + group.count, 0);
+  groups.push({ title: `${rest} others`, count: inRest, colour: OTHER, symbol: "x" }, unknown);
+  const places = new Map(own.map((code, place) => [code, place]));
+  const groupOf = column.codes.map((code) => (code < 0 ? own.length + 1 : places.get(code) ?? own.length));
+  return { groups, groupOf };
+}
+
+function rangeOf(column) {
+  return [column.numbers[0], column.numbers.at(-1)];
+}
+
+/** The dots of one group; `indices` are the images it shows. */
+function groupTrace(group, indices, points, column, selected) {
+  const marker = { size: SIZE, symbol: group.symbol, color: group.colour, opacity: 0.85 };
+  if (!group.colour) {
+    marker.color = indices.map((index) => column.numbers[column.codes[index]]);
+    [marker.cmin, marker.cmax] = rangeOf(column);
+    marker.colorscale = data.gradient.map((colour, step) => [step / (data.gradient.length - 1), colour]);
+  }
+  const trace = { ...dots(indices, points), name: group.title, customdata: indices, hoverinfo: "none", marker };
+  trace.unselected = { marker: { opacity: 0.12 } };
+  trace.selectedpoints = null;
+  if (selected.size) {
+    trace.selectedpoints = indices.flatMap((index, place) => (selected.has(index) ? [place] : []));
+  }
+  return trace;
+}
+
+function dots(indices, points) {
+  return {
+    type: KIND,
+    mode: "markers",
+    x: indices.map((index) => points[2 * index]),
+    y: indices.map((index) => points[2 * index + 1]),
+  };
+}
+
+/** Rings around the dots that are marked. */
+function ringTrace(name, indices, points, colour, size, width) {
+  const marker = { size, symbol: "circle-open", color: colour, opacity: 1, line: { width } };
+  return { ...dots(indices, points), name, hoverinfo: "skip", marker, unselected: { marker: { opacity: 1 } } };
+}
+
+/** The rings of the state: images found, neighbours of the one that was clicked, and itself. */
+function ringTraces(state, points) {
+  const shown = (indices) => indices.filter((index) => state.visible[index]);
+  const chosen = state.chosen < 0 ? [] : [state.chosen];
+  const near = chosen.flatMap(neighboursOf).map(([neighbour]) => neighbour);
+  return [
+    ringTrace("found", shown(state.found), points, INK, SIZE + 6, 1.5),
+    ringTrace("near", shown(near), points, ACCENT, SIZE + 6, 2),
+    ringTrace("chosen", shown(chosen), points, INK, SIZE + 10, 3),
+  ];
+}
+
+/** The least and the greatest coordinate of all images, 0 = left to right, and some room. */
+function extent(points, direction) {
+  let [least, most] = [Infinity, -Infinity];
+  for (let place = direction; place < points.length; place += 2) {
+    least = Math.min(least, points[place]);
+    most = Math.max(most, points[place]);
+  }
+  const room = 0.04 * (most - least) || 1;
+  return [least - room, most + room];
+}
+
+function layout(state, projection) {
+  const axis = { showgrid: false, zeroline: false, showticklabels: false, ticks: "", uirevision: projection.title };
+  // Fixed, so that dots stay where they are when others are hidden.
+  const [across, upwards] = [0, 1].map((direction) => extent(projection.points, direction));
+  return {
+    margin: { l: 6, r: 6, t: 38, b: 6 },
+    xaxis: { ...axis, range: across },
+    yaxis: { ...axis, range: upwards, scaleanchor: "x" },
+    showlegend: false,
+    hovermode: "closest",
+    dragmode: "pan",
+    uirevision: "always",
+    selectionrevision: `${projection.title} ${state.cleared}`,
+    selections: [],
+    modebar: { bgcolor: "rgba(255,255,255,0.8)", color: "#57606a", activecolor: ACCENT },
+  };
+}
+
+const CONFIG = {
+  responsive: true,
+  displaylogo: false,
+  showSendToCloud: false, // plotly.js would offer to upload the data
+  plotlyServerURL: "",
+  displayModeBar: true,
+  scrollZoom: matchMedia("(min-width: 56rem)").matches, // on a narrow screen the page is scrolled
+  modeBarButtonsToRemove: ["zoom2d", "autoScale2d"],
+};
+
+/** Draws everything anew. */
+function drawScatter(state) {
+  const projection = data.projections[state.projection];
+  const column = data.columns[state.colour];
+  const { groups, groupOf } = state.groups;
+  const shown = groups.map(() => []);
+  for (let index = 0; index < count; index += 1) {
+    if (state.visible[index]) shown[groupOf[index]].push(index);
+  }
+  const selected = new Set(state.selected);
+  const traces = groups.map((group, place) => groupTrace(group, shown[place], projection.points, column, selected));
+  traces.push(...ringTraces(state, projection.points));
+  return Plotly.react(plot, traces, layout(state, projection), CONFIG);
+}
+
+/** Draws only the rings anew. */
+function drawRings(state) {
+  const rings = ringTraces(state, data.projections[state.projection].points);
+  const first = state.groups.groups.length;
+  const update = { x: rings.map((ring) => ring.x), y: rings.map((ring) => ring.y) };
+  return Plotly.restyle(plot, update, rings.map((_, place) => first + place));
+}

@@ -1,0 +1,322 @@
+"""What a reader does with the explorer, in a real browser."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.path import Path as Polygon
+
+from simclr_tf.explore.data import ExploreData
+from simclr_tf.explore.page import write_explore_page
+from tests.browser import Watched, browser, opened  # noqa: F401
+from tests.chromium import OVERLAPS
+from tests.simclr_tf.explore.common import NASTY, make_data, pixels
+
+# Where images lie on the screen.
+_PLACES = """() => {
+  const layout = plot._fullLayout, box = plot.getBoundingClientRect();
+  const points = data.projections[state.projection].points;
+  return data.names.map((_, i) => [
+    box.left + layout.xaxis._offset + layout.xaxis.l2p(points[2 * i]),
+    box.top + layout.yaxis._offset + layout.yaxis.l2p(points[2 * i + 1]),
+  ]);
+}"""
+_PLOTTED = "() => plot.data.flatMap((trace) => trace.customdata ?? [])"
+_CARD_PIXELS = """() => {
+  const {width, height} = cardTile;
+  return [width, height, [...cardTile.getContext("2d").getImageData(0, 0, width, height).data]];
+}"""
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ExploreData]:
+    data = make_data(title=f"Runs of {NASTY[0]}")
+    return write_explore_page(tmp_path_factory.mktemp("explore"), data, ("pca", "random")), data
+
+
+@pytest.fixture
+def watched(browser: Any, written: tuple[Path, ExploreData]) -> Iterator[Watched]:  # noqa: F811
+    with opened(browser, written[0]) as page:
+        page.page.wait_for_selector("html[data-ready=yes]")
+        yield page
+        page.check_quiet()
+
+
+@pytest.fixture
+def page(watched: Watched) -> Any:
+    return watched.page
+
+
+@pytest.fixture
+def data(written: tuple[Path, ExploreData]) -> ExploreData:
+    return written[1]
+
+
+def places(page: Any) -> np.ndarray:
+    return np.array(page.evaluate(_PLACES))
+
+
+def lonely(page: Any) -> int:
+    """The image whose dot is farthest from all others: pointing at it is not ambiguous."""
+    at = places(page)
+    apart = np.linalg.norm(at[:, None] - at, axis=2) + 1e9 * np.eye(len(at))
+    return int(apart.min(axis=1).argmax())
+
+
+def point_at(page: Any, index: int) -> tuple[float, float]:
+    x, y = places(page)[index]
+    page.mouse.move(x - 2, y)
+    page.mouse.move(x, y)
+    return x, y
+
+
+def brute_force(features: np.ndarray, index: int) -> tuple[list[int], list[float]]:
+    rows = features.astype(np.float64)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    distance = 1 - rows @ rows[index]
+    order = [row for row in np.argsort(distance) if row != index][:7]
+    return order, distance[order].tolist()
+
+
+def plotted(page: Any) -> list[int]:
+    return sorted(page.evaluate(_PLOTTED))
+
+
+def test_pointing_shows_name_and_thumbnail(page: Any, data: ExploreData) -> None:
+    index = lonely(page)
+    point_at(page, index)
+    page.wait_for_selector(f"#card:not([hidden]) canvas[data-drawn='{index}']")
+    assert page.inner_text("#card .name") == data.names[index]
+    assert data.columns["label"][index] in page.inner_text("#card dl")
+    width, height, shown = page.evaluate(_CARD_PIXELS)
+    drawn = np.array(shown).reshape(height, width, 4)[..., :3]
+    differences = [np.abs(drawn - pixels(jpeg)).mean() for jpeg in data.thumbnails]
+    assert int(np.argmin(differences)) == index
+    assert differences[index] < 10
+    page.mouse.move(5, 5)
+    page.wait_for_selector("#card", state="hidden")
+
+
+def test_a_click_shows_the_seven_nearest(page: Any, data: ExploreData) -> None:
+    index = lonely(page)
+    page.mouse.click(*point_at(page, index))
+    page.wait_for_selector("#chosen ol li")
+    expected, distances = brute_force(data.features, index)
+    assert page.inner_text("#chosen > .name") == data.names[index]
+    names = page.locator("#chosen ol .name").all_inner_texts()
+    assert names == [data.names[row] for row in expected]
+    shown = [float(text) for text in page.locator("#chosen ol .distance").all_inner_texts()]
+    assert shown == pytest.approx(distances, abs=6e-5)
+    page.locator("#chosen ol button").nth(2).click()
+    assert page.inner_text("#chosen > .name") == data.names[expected[2]]
+
+
+def edge_distance(at: np.ndarray, corners: np.ndarray) -> float:
+    """Pixels from the nearest dot to the edge of a polygon."""
+    starts, along = corners, np.roll(corners, -1, axis=0) - corners
+    offset = at[:, np.newaxis] - starts
+    share = np.clip((offset * along).sum(axis=2) / (along**2).sum(axis=1), 0, 1)
+    return float(np.linalg.norm(offset - share[..., np.newaxis] * along, axis=2).min())
+
+
+def polygon_among(at: np.ndarray) -> np.ndarray:
+    """A hexagon with dots inside and outside, and none near its edge."""
+    angles = np.linspace(0, 2 * np.pi, 7)[:-1]
+    rng = np.random.default_rng(0)
+    for _ in range(2000):
+        centre, radius = at[rng.integers(len(at))], rng.uniform(60, 160)
+        corners = centre + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        inside = Polygon(corners).contains_points(at).sum()
+        if edge_distance(at, corners) > 4 and 5 < inside < len(at) - 5:
+            return corners
+    raise AssertionError("no such polygon")
+
+
+def widest_gap(values: np.ndarray) -> float:
+    """The middle of the widest gap between numbers, near their middle."""
+    middle = np.sort(values)[len(values) // 3 : 2 * len(values) // 3]
+    place = int(np.diff(middle).argmax())
+    return float(middle[place : place + 2].mean())
+
+
+def drag(page: Any, way: np.ndarray) -> None:
+    page.mouse.move(*way[0])
+    page.mouse.down()
+    for corner in way[1:]:
+        page.mouse.move(*corner, steps=8)
+    page.mouse.up()
+    page.wait_for_selector("#selection:not([hidden])")
+
+
+def saved(page: Any) -> list[list[str]]:
+    with page.expect_download() as download:
+        page.click("#download")
+    assert download.value.suggested_filename == "selection.csv"
+    text = Path(download.value.path()).read_text(encoding="utf-8")
+    return list(csv.reader(io.StringIO(text)))
+
+
+def table(data: ExploreData, rows: list[int]) -> list[list[str]]:
+    head = ["name", *data.columns]
+    return [head] + [[data.names[i], *(c[i] for c in data.columns.values())] for i in rows]
+
+
+def test_a_lasso_saves_exactly_what_is_in_it(page: Any, data: ExploreData) -> None:
+    page.click("[data-title='Lasso Select']")
+    at = places(page)
+    corners = polygon_among(at)
+    drag(page, np.concatenate([corners, corners[:1]]))
+    inside = np.flatnonzero(Polygon(corners).contains_points(at)).tolist()
+    assert saved(page) == table(data, inside)
+
+
+def test_a_box_saves_what_is_in_it_and_the_filter_lets_through(
+    page: Any, data: ExploreData
+) -> None:
+    page.select_option("#filter-column", label="split")
+    page.get_by_label("test (24)").uncheck()
+    page.click("[data-title='Box Select']")
+    at = places(page)
+    first, last = at.min(axis=0) - 9, np.array([widest_gap(at[:, 0]), widest_gap(at[:, 1])])
+    drag(page, np.stack([first, last]))
+    kept = np.array(data.columns["split"]) != "test"
+    inside = (at > first).all(axis=1) & (at < last).all(axis=1)
+    rows = np.flatnonzero(inside & kept).tolist()
+    assert 3 < len(rows) < inside.sum()
+    assert saved(page) == table(data, rows)
+
+
+def test_the_filter_hides_dots(page: Any, data: ExploreData) -> None:
+    assert plotted(page) == list(range(60))
+    index = next(i for i in range(60) if data.columns["label"][i] == "dots")
+    page.get_by_label("dots (20)").uncheck()
+    kept = [i for i, label in enumerate(data.columns["label"]) if label != "dots"]
+    assert plotted(page) == kept
+    assert "40 of 60 images shown, by label" in page.inner_text("#shown")
+    page.select_option("#filter-column", label="split")
+    page.get_by_label("not known").uncheck()
+    kept = [i for i in kept if data.columns["split"][i]]
+    assert plotted(page) == kept
+    page.fill("#search", data.names[index])
+    assert "1 hidden by the filter" in page.inner_text("#found-count")
+    page.click("#show-all")
+    assert plotted(page) == list(range(60))
+
+
+def test_the_filter_takes_a_range_of_numbers(page: Any, data: ExploreData) -> None:
+    page.select_option("#filter-column", label="depth, m")
+    page.get_by_label("from").fill("2.5")
+    page.get_by_label("from").press("Enter")
+    page.get_by_label("to").fill("6")
+    page.get_by_label("to").press("Enter")
+    depths = [float(text) for text in data.columns["depth, m"]]
+    assert plotted(page) == [i for i, depth in enumerate(depths) if 2.5 <= depth <= 6]
+
+
+def legend(page: Any) -> dict[str, int]:
+    entries = page.locator("#legend > span").all_inner_texts()
+    return {title: int(number) for title, number in (text.rsplit(None, 1) for text in entries)}
+
+
+def test_colour_changes_the_legend(page: Any, data: ExploreData) -> None:
+    assert legend(page) == Counter(data.columns["label"])
+    page.select_option("#colour", label="split")
+    counts = Counter(value or "not known" for value in data.columns["split"])
+    assert legend(page) == counts
+    page.select_option("#colour", label="cluster")
+    groups = legend(page)
+    assert len(groups) == 20
+    assert groups["6 others"] == 12
+    assert sum(groups.values()) == 60
+    styles = page.evaluate("() => state.groups.groups.map(g => g.colour + g.symbol)")
+    assert len(set(styles)) == len(styles)
+    page.select_option("#colour", label="depth, m")
+    depths = sorted(data.columns["depth, m"], key=float)
+    ends = page.inner_text("#legend").split()
+    assert ends == [depths[0], depths[-1], "60"]
+    shown = page.evaluate("() => plot.data[1].marker.color")
+    assert shown == [float(text) for text in data.columns["depth, m"]]
+
+
+def rings(page: Any, name: str) -> list[list[float]]:
+    script = "name => { const t = plot.data.find(t => t.name === name); return [t.x, t.y]; }"
+    return page.evaluate(script, name)
+
+
+def test_a_search_marks_and_lists(page: Any, data: ExploreData) -> None:
+    page.fill("#search", "IMAGE_01")
+    found = [i for i, name in enumerate(data.names) if "image_01" in name]
+    assert len(found) == 10
+    assert page.locator("#found-list .name").all_inner_texts() == [data.names[i] for i in found]
+    points = np.array(page.evaluate("() => [...data.projections[0].points]")).reshape(-1, 2)
+    assert pytest.approx(points[found]) == np.array(rings(page, "found")).T
+    page.locator("#found-list button").nth(3).click()
+    assert page.inner_text("#chosen > .name") == data.names[found[3]]
+    assert pytest.approx(points[found[3:4]]) == np.array(rings(page, "chosen")).T
+    near = brute_force(data.features, found[3])[0]
+    assert pytest.approx(points[near]) == np.array(rings(page, "near")).T
+
+
+def test_accents_are_found_however_they_are_spelt(page: Any, data: ExploreData) -> None:
+    page.fill("#search", "gro\u0308ße")
+    assert page.locator("#found-list .name").all_inner_texts() == [NASTY[3]]
+
+
+def test_escape_clears_marks_and_selection(page: Any) -> None:
+    page.click("[data-title='Lasso Select']")
+    drag(page, polygon_among(places(page)))
+    page.fill("#search", "checks")
+    page.locator("#found-list button").first.click()
+    page.keyboard.press("Escape")
+    for panel in ("#selection", "#found", "#chosen", "#card"):
+        assert page.locator(panel).is_hidden()
+    assert [rings(page, name) for name in ("found", "near", "chosen")] == [[[], []]] * 3
+    assert page.evaluate("() => plot.data.every(trace => !trace.selectedpoints)")
+    assert page.evaluate("() => (plot.layout.selections ?? []).length") == 0
+    assert page.input_value("#search") == ""
+
+
+def test_the_menu_changes_the_projection(page: Any) -> None:
+    before = places(page)
+    page.select_option("#projection", label="Random projection")
+    assert np.abs(places(page) - before).max() > 20
+    assert "random directions" in page.inner_text("#projection-note")
+
+
+def test_names_stay_text(page: Any, data: ExploreData) -> None:
+    assert page.title() == data.title
+    assert page.inner_text("h1") == data.title
+    page.fill("#search", ".png")
+    names = page.locator("#found-list .name").all_inner_texts()
+    assert names == data.names
+    assert page.locator("img").count() == 0
+    assert "a <b>test</b>" in page.inner_text("footer")
+
+
+def test_the_data_are_not_offered_for_upload(page: Any) -> None:
+    titles = page.evaluate(
+        "() => [...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title)"
+    )
+    assert "Lasso Select" in titles
+    assert not [title for title in titles if "share" in title.lower() or "cloud" in title.lower()]
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_texts_do_not_overlap(
+    browser: Any,  # noqa: F811
+    written: tuple[Path, ExploreData],
+    width: int,
+) -> None:
+    with opened(browser, written[0], width) as seen:
+        seen.page.wait_for_selector("html[data-ready=yes]")
+        seen.page.select_option("#colour", label="cluster")
+        seen.page.evaluate("() => choose(0)")
+        assert seen.page.evaluate(f"() => {{ {OVERLAPS} return overlaps(document); }}") == []
+        wide = seen.page.evaluate("() => document.documentElement.scrollWidth")
+        assert wide == width
+        seen.check_quiet()
