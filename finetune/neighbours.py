@@ -4,7 +4,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from data_prep.errors import UserError
 from data_prep.manifest import Manifest, Record
 from data_prep.scan import check_images
 from finetune.trained import Scorer, Trained
+from simclr_tf.evaluation.blockwise import nearest, unit_rows
 from simclr_tf.models.fingerprint import variables_hash
 
 log = logging.getLogger(__name__)
@@ -55,10 +56,12 @@ class Neighbours:
         """The training images nearest to features [D], the nearest first."""
         if not len(self.images):
             return []
-        similarity = self.embeddings @ _unit(features[np.newaxis])[0]
-        order = np.argsort(-similarity, kind="stable")[:number]
+        found = nearest(features[np.newaxis], self.embeddings, number)
         files = self.images.files()
-        return [Neighbour(files[i], self.images.records[i], float(similarity[i])) for i in order]
+        return [
+            Neighbour(files[i], self.images.records[i], float(similarity))
+            for i, similarity in zip(found.indices[0], found.similarities[0], strict=True)
+        ]
 
 
 def open_neighbours(
@@ -111,16 +114,9 @@ def _embed(trained: Trained, images: Manifest, progress: Callable[[int, int], No
     parts = []
     for start in range(0, len(images), _CHUNK):
         chunk = images.records[start : start + _CHUNK]
-        bare = images.subset(replace(record, label="", split="") for record in chunk)
-        parts.append(_unit(scorer.outputs(bare)[1]))
+        parts.append(unit_rows(scorer.outputs(images.subset(chunk))[1]))
         progress(start + len(chunk), len(images))
     return np.concatenate(parts)
-
-
-def _unit(features: np.ndarray) -> np.ndarray:
-    """Rows scaled to length 1, float32."""
-    length = np.linalg.norm(features, axis=1, keepdims=True)
-    return (features / np.maximum(length, 1e-12)).astype(np.float32)
 
 
 def _read(cache: Path, key: str) -> np.ndarray | None:

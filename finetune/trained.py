@@ -12,9 +12,6 @@ import tensorflow as tf
 from data_prep.augment.views import ViewConfig
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest
-from data_prep.scan import image_facts
-from data_prep.source import PARALLEL_CALLS
-from data_prep.sources import ManifestSource
 from finetune import backbones, simclr_backbone, standardize_input  # noqa: F401 (for Keras)
 from finetune.classifier import Classifier, load_classifier
 from finetune.report.result_files import REPORT
@@ -23,12 +20,13 @@ from finetune.report.threshold import Decision
 from simclr_tf import distribution
 from simclr_tf.checkpoints import imagenet
 from simclr_tf.checkpoints.load import load_model
+from simclr_tf.checkpoints.preprocessing import evaluation_views
 from simclr_tf.evaluation.metrics import softmax
 from simclr_tf.models.copies import copy_in
 from simclr_tf.models.simclr import SimCLRModel
 from simclr_tf.sections import MachineSettings
 from simclr_tf.training.evaluator import Evaluator, Forward, simclr_outputs
-from simclr_tf.training.inputs import Batch
+from simclr_tf.training.imagewise import Imagewise
 
 _CONFIG, _ENVIRONMENT, _MODEL = "config.json", "environment.json", "model.keras"
 
@@ -83,11 +81,11 @@ class Scorer:
 
     def __init__(self, trained: Trained, batch_size: int) -> None:
         self.classes = len(trained.class_names)
-        self._channels, self._batch_size = trained.views.channels, batch_size
         devices = distribution.connect(MachineSettings(distribute="one_device"))
-        self._evaluator = Evaluator(
+        evaluator = Evaluator(
             trained.forward, trained.views, devices, batch_size, crops=trained.crops
         )
+        self._images = Imagewise(evaluator, trained.views.channels, batch_size)
 
     def scores(self, images: Manifest) -> np.ndarray:
         """Probabilities float64 [n, K] of images; see `outputs`."""
@@ -96,61 +94,23 @@ class Scorer:
     def outputs(self, images: Manifest) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities float64 [n, K] and features float32 [n, D] of images.
 
-        What is said of an image does not depend on the images beside it: those of 8 bits are
-        resized in 8 bits and others in floating point, so each kind is taken for itself.
+        What is said of an image does not depend on the images beside it.
 
         Args:
-            images: Without labels.
+            images: Their labels are not looked at.
 
         Raises:
             UserError: A header cannot be read.
             tf.errors.OpError: An image cannot be decoded.
         """
-        source = self._source(images)
-        eight = None
-        if source.image_dtype != tf.uint8:
-            eight = image_facts(images).survey.bits == 8
-        if eight is None or not eight.any():
-            return self._of_source(source)
-        probabilities = np.zeros((len(images), self.classes))
-        features = np.zeros((len(images), 0), np.float32)
-        for rows in (np.flatnonzero(eight), np.flatnonzero(~eight)):
-            part = images.subset(images.records[row] for row in rows)
-            probabilities[rows], own = self._of_source(self._source(part))
-            if not features.shape[1]:
-                features = np.zeros((len(images), own.shape[1]), np.float32)
-            features[rows] = own
-        return probabilities, features
-
-    def _source(self, images: Manifest) -> ManifestSource:
-        return ManifestSource(images, (), channels=self._channels, cache="false")
-
-    def _of_source(self, source: ManifestSource) -> tuple[np.ndarray, np.ndarray]:
-        outputs = self._evaluator.outputs(source)
+        outputs = self._images.outputs(images)
         if outputs.logits is None:
             raise ValueError("the network has no supervised head")
         return softmax(outputs.logits), outputs.features
 
     def undecodable(self, images: Manifest) -> dict[int, str]:
         """Positions of images that cannot be decoded, and why."""
-        source = self._source(images)
-        elements = source.elements(seed=0, shuffle=False, start=0, batch_size=self._batch_size)
-
-        def index(element: Batch) -> tuple[tf.Tensor, tf.Tensor]:
-            # A pixel goes along, or the decoding would be optimised away.
-            return element["index"], source.decode(element)[0, 0, 0]
-
-        pairs = elements.map(index, num_parallel_calls=PARALLEL_CALLS).ignore_errors()
-        decoded = {int(position) for position, _ in pairs.as_numpy_iterator()}
-        bad = sorted(set(range(len(images))).difference(decoded))
-        return {i: _why(self._source(images.subset([images.records[i]]))) for i in bad}
-
-
-def _why(source: ManifestSource) -> str:
-    """What is wrong with the one image of a source."""
-    error = source.diagnose()
-    text = str(error) if error else "cannot be decoded"
-    return text.partition(" (")[2].partition("). Mend")[0] or text
+        return self._images.undecodable(images)
 
 
 def open_trained(path: str, precision: str = "run") -> Trained:
@@ -187,7 +147,7 @@ def _trained(
     names: tuple[str, ...],
     ids: tuple[str, ...] = (),
 ) -> Trained:
-    views = ViewConfig(facts["image_size"], facts["channels"], central_crop=facts["central_crop"])
+    views = evaluation_views(facts)
     crops = int(_json(folder / _CONFIG).get("train", {}).get("eval_crops", 1))
     decision, reading = _decision(folder, names), facts.get("reading", {})
     return Trained(path, folder, network, names, ids, views, crops, reading, decision)

@@ -98,10 +98,10 @@ class ClassificationResults:
             "unlabelled": split.unlabelled,
             "units": split.units,
             "grouped": split.grouped,
-            "metrics": {name: _interval_json(i) for name, i in split.metrics.items()},
+            "metrics": {name: i.to_json() for name, i in split.metrics.items()},
             "per_class": [
                 {"class": name, "images": split.support[k]}
-                | {metric: _interval_json(each[k]) for metric, each in split.per_class.items()}
+                | {metric: each[k].to_json() for metric, each in split.per_class.items()}
                 for k, name in enumerate(self.class_names)
             ],
             "confusion_matrix": split.confusion.tolist(),
@@ -276,11 +276,6 @@ def _listed(names: Sequence[str], limit: int = 8) -> str:
 def _in_order(splits: Mapping[str, ScoredSplit]) -> list[str]:
     first = [name for name in SPLITS if name in splits]
     return first + sorted(set(splits).difference(first))
-
-
-def _interval_json(interval: Interval) -> dict[str, float | None]:
-    numbers = {"value": interval.value, "low": interval.low, "high": interval.high}
-    return {name: None if math.isnan(v) else v for name, v in numbers.items()}
 
 
 def _interval_from_json(facts: Mapping[str, float | None], level: float) -> Interval:

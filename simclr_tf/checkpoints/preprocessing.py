@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from data_prep.augment.geometry import EVALUATION_CROP
-from data_prep.augment.views import SMALL_IMAGE
+from data_prep.augment.views import SMALL_IMAGE, ViewConfig
 from data_prep.files import write_text
 from simclr_tf.checkpoints.imagenet import class_names
 from simclr_tf.checkpoints.locate import Location
@@ -49,6 +49,11 @@ def preprocessing_record(
         "class_names": list(classes),
         "reading": dict(reading or {}),
     }
+
+
+def evaluation_views(record: Mapping[str, Any]) -> ViewConfig:
+    """How the record's network is shown images when it is scored or used."""
+    return ViewConfig(record["image_size"], record["channels"], central_crop=record["central_crop"])
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:

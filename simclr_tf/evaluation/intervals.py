@@ -4,6 +4,7 @@ For all metrics of a classifier at once, and fast, see `bootstrap`. Images of on
 core, a sample, a patient) are not independent: give `groups`, and whole groups are resampled.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -37,6 +38,11 @@ class Interval:
         """`0.740 [0.701, 0.776]`; the specification holds for each number."""
         spec = spec or ".3f"
         return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
+
+    def to_json(self) -> dict[str, float | None]:
+        """Estimate and ends as JSON holds them; None where undefined."""
+        numbers = {"value": self.value, "low": self.low, "high": self.high}
+        return {name: None if math.isnan(v) else v for name, v in numbers.items()}
 
 
 @dataclass(frozen=True)

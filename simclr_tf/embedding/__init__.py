@@ -1,0 +1,1 @@
+"""Features of whole image sets on disk, and what can be seen in them."""

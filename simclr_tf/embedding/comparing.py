@@ -1,0 +1,155 @@
+"""Several embeddings of the same images side by side."""
+
+import importlib
+import importlib.util
+import logging
+import os
+from collections.abc import Sequence, Set
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.errors import UserError
+from data_prep.files import check_new_folder
+from data_prep.new_folder import new_folder
+from simclr_tf.embedding.expert import Finder, find_all
+from simclr_tf.embedding.exploring import explore_data, short_names, shown_rows
+from simclr_tf.embedding.run import embed
+from simclr_tf.embedding.settings import EmbedConfig, names_in
+from simclr_tf.embedding.stored import MANIFEST, TABLE, Stored, is_stored, open_stored
+from simclr_tf.embedding.table import read_rows
+from simclr_tf.evaluation.blockwise import Progress
+
+log = logging.getLogger(__name__)
+
+_DERIVED = ("kmeans", "hdbscan")
+
+
+def compare_embeddings(
+    config: EmbedConfig,
+    given: Set[str] = frozenset(),
+    progress: Progress = lambda done, total: None,
+) -> str:
+    """Puts embeddings side by side; runs among them are embedded first, beside the page.
+
+    Args:
+        config: `compare` names folders of embeddings or runs.
+        given: See `embed`.
+        progress: Called with (images done, images in all).
+
+    Returns:
+        Where the page is.
+
+    Raises:
+        UserError: Fewer than two folders, or such that hold neither.
+    """
+    names = names_in(config.page.compare)
+    if len(names) < 2:
+        raise UserError("--compare: give two folders or more, separated by commas")
+    output = Path(config.storage.output).expanduser().absolute()
+    check_new_folder(output)
+    folders = [_embedding_of(name, output, config, given, progress) for name in names]
+    stored = [open_stored(folder, "compare") for folder in folders]
+    titles = [os.path.basename(name.rstrip("/")) for name in names]
+    if len(set(titles)) < len(titles):
+        titles = list(names)
+    pinned, page = names_in(config.page.pinned), config.page
+    return str(write_page(stored, titles, output, pinned, page.explore_limit, config.measures.seed))
+
+
+def _embedding_of(
+    name: str, output: Path, config: EmbedConfig, given: Set[str], progress: Progress
+) -> Path:
+    """The folder of an embedding: as named, or made of a run."""
+    folder = Path(name).expanduser()
+    if is_stored(folder):
+        return folder
+    if not folder.is_dir():
+        raise UserError(f"--compare={name}: no such folder")
+    images = config.images
+    if not images.image_dir and not images.manifest:
+        listed = folder / MANIFEST
+        if not listed.is_file():
+            raise UserError(f"--compare={name}: has no {MANIFEST}; give --image_dir or --manifest")
+        images = replace(images, manifest=str(listed))
+    made = output.with_name(f"{output.name}_{folder.absolute().name}")
+    if not is_stored(made):
+        own = replace(
+            config,
+            images=images,
+            features=replace(config.features, encoder=name),
+            storage=replace(config.storage, output=str(made), worker=0, num_workers=1),
+            page=replace(config.page, explore=False),
+        )
+        log.info("embedding %s into %s", name, made)
+        embed(own, given, progress)
+    return made
+
+
+def write_page(
+    stored: Sequence[Stored],
+    titles: Sequence[str],
+    output: Path,
+    pinned: Sequence[str],
+    most: int,
+    seed: int = 0,
+) -> Path:
+    """Writes a page that shows embeddings side by side, with the same images in each.
+
+    Args:
+        stored: The embeddings.
+        titles: One each.
+        output: Folder to make.
+        pinned: Names of images to follow through all; without any the page chooses.
+        most: Images shown at most: a seeded sample of those that all embeddings have.
+        seed: Of the sample.
+
+    Returns:
+        The page.
+
+    Raises:
+        UserError: The embeddings share no images, a pinned name is unknown or ambiguous, or the
+            folder holds something.
+    """
+    if importlib.util.find_spec("simclr_tf.explore") is None:
+        raise UserError("--compare: this installation has no simclr_tf.explore")
+    first, places = stored[0], [_places(one) for one in stored]
+    common = [place for place in places[0] if all(place in other for other in places[1:])]
+    if not common:
+        raise UserError("--compare: the embeddings have no image in common")
+    if len(common) < max(len(one) for one in stored):
+        log.warning("%d images are in all embeddings; only they are shown", len(common))
+    rows = np.array([places[0][place] for place in common])
+    chosen = _pinned(first, rows, pinned)
+    drawn = set(shown_rows([first.columns["label"][r] for r in rows], most, seed).tolist())
+    shown = [p for i, p in enumerate(common) if i in drawn or places[0][p] in chosen]
+    names = dict(zip(places[0], short_names(first), strict=True))
+    runs = []
+    for one, own, title in zip(stored, places, titles, strict=True):
+        called = [names.get(place, "") for place in own]
+        table = read_rows(one.folder / TABLE)
+        derived = {name: table[name] for name in _DERIVED if name in table}
+        runs.append(explore_data(one, np.array([own[p] for p in shown]), derived, called, title))
+    writer = importlib.import_module("simclr_tf.explore.compare")
+    with new_folder(output) as folder:
+        page: Path = writer.write_comparison(
+            folder, runs, [short_names(first)[row] for row in chosen]
+        )
+        name = page.name
+    return output / name
+
+
+def _places(stored: Stored) -> dict[tuple[str, str, str], int]:
+    """Row of every picture and tile."""
+    pictures = zip(stored.images.pictures(), stored.images.records, strict=True)
+    return {(*picture, record.tile): row for row, (picture, record) in enumerate(pictures)}
+
+
+def _pinned(first: Stored, rows: np.ndarray, names: Sequence[str]) -> list[int]:
+    chosen = find_all(Finder(first), names, "pinned")
+    known = set(rows.tolist())
+    for name, row in zip(names, chosen, strict=True):
+        if row not in known:
+            raise UserError(f"--pinned: {name} is not in all of the embeddings")
+    return list(dict.fromkeys(chosen))

@@ -1,0 +1,196 @@
+"""Labels that an expert wrote into a CSV, joined to an embedding by path or file name."""
+
+import csv
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from data_prep.errors import UserError
+from simclr_tf.embedding.stored import Stored
+from simclr_tf.embedding.table import KNOWN
+
+log = logging.getLogger(__name__)
+
+NAME_COLUMNS = ("path", "file", "filename", "file_name", "name", "image")
+DERIVED = ("kmeans", "hdbscan", "outlier", "rank", "distance")
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What a row of the CSV says.
+
+    Attributes:
+        line: Of the file.
+        name: Path or file name.
+        part: Tile and page, "" = all of the file.
+        values: Label by column.
+    """
+
+    line: int
+    name: str
+    part: tuple[str, str]
+    values: dict[str, str]
+
+
+class Finder:
+    """Finds images of an embedding by path, by the end of a path, or by file name.
+
+    Args:
+        stored: The embedding.
+    """
+
+    def __init__(self, stored: Stored) -> None:
+        self._paths, self._files = stored.columns["path"], stored.images.files()
+        self._parts = list(
+            zip(
+                stored.columns.get("tile", [""] * len(stored)),
+                stored.columns.get("page", [""] * len(stored)),
+                strict=True,
+            )
+        )
+        self._by_name: dict[str, list[int]] = {}
+        for row, file in enumerate(self._files):
+            self._by_name.setdefault(os.path.basename(file), []).append(row)
+
+    def find(self, name: str, part: tuple[str, str] = ("", "")) -> list[int]:
+        """Rows of the images that a name means, more than one for several parts of one file.
+
+        Raises:
+            LookupError: With `unknown` or `ambiguous`.
+        """
+        wanted = name.replace("\\", "/").strip()
+        near = self._by_name.get(PurePosixPath(wanted).name, [])
+        rows = [row for row in near if wanted in (self._paths[row], self._files[row])]
+        if not rows:
+            rows = [row for row in near if f"/{self._files[row]}".endswith(f"/{wanted}")]
+        rows = [row for row in rows if _fits(part, self._parts[row])]
+        if not rows:
+            raise LookupError("unknown")
+        if len({self._files[row] for row in rows}) > 1:
+            raise LookupError("ambiguous")
+        return rows
+
+
+def _fits(asked: tuple[str, str], own: tuple[str, str]) -> bool:
+    return all(a in ("", o) for a, o in zip(asked, own, strict=True))
+
+
+def find_all(finder: Finder, names: Iterable[str], flag: str) -> list[int]:
+    """The first row of each name.
+
+    Raises:
+        UserError: A name is unknown or ambiguous.
+    """
+    rows, wrong = [], {"unknown": [], "ambiguous": []}  # type: tuple[list[int], dict[str, list[str]]]
+    for name in names:
+        try:
+            rows.append(finder.find(name)[0])
+        except LookupError as error:
+            wrong[str(error)].append(name)
+    _refuse(wrong, f"--{flag}")
+    return rows
+
+
+def join_labels(stored: Stored, file: Path) -> dict[str, list[str]]:
+    """The columns of an expert's CSV, a text an image, "" = not known.
+
+    A column `label` becomes `expert_label`; columns that simclr-embed writes itself are not
+    looked at. A name of a file of which there are several tiles or pages means all of them, unless
+    columns `tile` and `page` say which. Columns that an earlier file gave are completed.
+
+    Args:
+        stored: The embedding.
+        file: The CSV.
+
+    Returns:
+        The columns of this file.
+
+    Raises:
+        UserError: No such file, no labels in it, names that are unknown or ambiguous, or two
+            labels for one image.
+    """
+    columns, rows = _read(file)
+    finder = Finder(stored)
+    wrong: dict[str, list[str]] = {"unknown": [], "ambiguous": []}
+    texts: dict[str, dict[int, str]] = {column: {} for column in columns}
+    for row in rows:
+        try:
+            found = finder.find(row.name, row.part)
+        except LookupError as error:
+            wrong[str(error)].append(f"{row.name} (line {row.line})")
+            continue
+        for column, value in row.values.items():
+            for image in found if value else ():
+                if texts[column].setdefault(image, value) != value:
+                    raise UserError(
+                        f"--join={file}, line {row.line}: {row.name} has two labels in {column}, "
+                        f"{texts[column][image]} and {value}"
+                    )
+    _refuse(wrong, f"--join={file}")
+    before = [""] * len(stored)
+    joined = {}
+    for column, new in texts.items():
+        old = stored.columns.get(column, before)
+        joined[column] = [new.get(image, text) for image, text in enumerate(old)]
+        log.info("%s: %d of %d images have a label", column, sum(map(bool, joined[column])),
+                 len(stored))  # fmt: skip
+    return joined
+
+
+def _read(file: Path) -> tuple[list[str], list[_Named]]:
+    """Columns of labels, and rows."""
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            header = reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+            key, labels = _columns(header, file)
+            rows = [
+                _Named(
+                    reader.line_num,
+                    (row[key] or "").strip(),
+                    ((row.get("tile") or "").strip(), (row.get("page") or "").strip()),
+                    {_called(name): (row[name] or "").strip() for name in labels},
+                )
+                for row in reader
+            ]
+    except OSError as error:
+        raise UserError(f"--join={file}: {error.strerror}") from None
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"--join={file}: is not a CSV file in UTF-8: {error}") from None
+    return [_called(name) for name in labels], [row for row in rows if row.name]
+
+
+def _columns(header: Sequence[str], file: Path) -> tuple[str, list[str]]:
+    """The column of names, and those of labels."""
+    key = next((name for name in header if name.lower() in NAME_COLUMNS), None)
+    if key is None:
+        raise UserError(
+            f"--join={file}: needs a column path (or {', '.join(NAME_COLUMNS[1:])}); its first "
+            f"line is {','.join(header)[:80]!r}"
+        )
+    own = {*KNOWN, *DERIVED} - {"label"}
+    labels = [name for name in header if name and name != key and name not in own]
+    ignored = [name for name in header if name in own and name != key]
+    if ignored:
+        log.info("%s: columns not used: %s", file, ", ".join(ignored))
+    if not labels:
+        raise UserError(f"--join={file}: has no column of labels beside {key}")
+    return key, labels
+
+
+def _called(name: str) -> str:
+    return "expert_label" if name == "label" else name
+
+
+def _refuse(wrong: dict[str, list[str]], what: str) -> None:
+    parts = []
+    for why, names in wrong.items():
+        if names:
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            mend = "" if why == "unknown" else ": more than one file is called so, give its path"
+            parts.append(f"{why}: {', '.join(names[:_SHOWN])}{more}{mend}")
+    if parts:
+        raise UserError(f"{what}: names of images that are {'; '.join(parts)}")

@@ -1,0 +1,176 @@
+"""What makes features of images: an encoder, one of its layers, and how it is shown images."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from data_prep.errors import UserError
+from data_prep.manifest import Manifest
+from simclr_tf import distribution
+from simclr_tf.checkpoints.load import load_model
+from simclr_tf.checkpoints.preprocessing import evaluation_views
+from simclr_tf.embedding.settings import FeatureSettings
+from simclr_tf.embedding.shards import Shards
+from simclr_tf.evaluation.embeddings import l2_normalize
+from simclr_tf.models.copies import copy_in
+from simclr_tf.models.fingerprint import variables_hash
+from simclr_tf.models.simclr import SimCLRModel
+from simclr_tf.sections import MachineSettings
+from simclr_tf.training.evaluator import Evaluator
+from simclr_tf.training.imagewise import Imagewise
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+
+_CHUNK = 512  # images between two lines of progress
+
+
+@dataclass(frozen=True)
+class Network:
+    """An encoder that was opened.
+
+    Attributes:
+        model: With its weights.
+        record: How its images were prepared.
+        sha256: Hash of its weights.
+        feature_dim: Length of the features of the layer that is taken.
+    """
+
+    model: SimCLRModel
+    record: dict[str, Any]
+    sha256: str
+    feature_dim: int
+
+
+def open_network(settings: FeatureSettings) -> Network:
+    """Opens the encoder that the settings name.
+
+    Raises:
+        UserError: There is none, or it has no such layer.
+    """
+    model = load_model(settings.encoder, ema=settings.ema)
+    record = model.encoder.preprocessing
+    digest = variables_hash(model.variables)
+    if settings.precision == "bfloat16":
+        model = copy_in(model, "mixed_bfloat16")
+    size, channels = record["image_size"], record["channels"]
+    layers = model(tf.zeros([1, size, size, channels]), training=False)
+    if settings.endpoint not in layers:
+        raise UserError(f"--endpoint={settings.endpoint}: the network has {', '.join(layers)}")
+    return Network(model, record, digest, layers[settings.endpoint].shape[-1])
+
+
+class Featuriser:
+    """Makes features of images; its graph is traced once.
+
+    Args:
+        network: The encoder.
+        settings: Which features.
+    """
+
+    def __init__(self, network: Network, settings: FeatureSettings) -> None:
+        self._settings, self._dim = settings, network.feature_dim
+        model, endpoint = network.model, settings.endpoint
+
+        def forward(images: tf.Tensor) -> dict[str, tf.Tensor]:
+            layer = tf.cast(model(images, training=False)[endpoint], tf.float32)
+            return {"features": tf.reduce_mean(layer, [1, 2]) if len(layer.shape) == 4 else layer}
+
+        devices = distribution.connect(MachineSettings(distribute="one_device"))
+        views, batch_size = evaluation_views(network.record), settings.eval_batch_size
+        evaluator = Evaluator(forward, views, devices, batch_size, crops=settings.eval_crops)
+        self._images = Imagewise(evaluator, views.channels, batch_size)
+
+    def features(
+        self, images: Manifest, *, skip_unreadable: bool = False
+    ) -> tuple[np.ndarray, dict[int, str]]:
+        """Features of images.
+
+        Args:
+            images: n of them.
+            skip_unreadable: Leave out what cannot be decoded instead of raising.
+
+        Returns:
+            Features float32 or float16 [n, d], and what is wrong with images that cannot be
+            decoded, by position; their rows are zeros.
+
+        Raises:
+            UserError: An image cannot be decoded, or features are not finite.
+        """
+        bad: dict[int, str] = {}
+        try:
+            rows = self._images.outputs(images).features
+        except (tf.errors.OpError, UserError):
+            bad = self._images.undecodable(images)
+            if not bad:
+                raise
+            if not skip_unreadable:
+                raise UserError(_unreadable(images, bad)) from None
+            good = [row for row in range(len(images)) if row not in bad]
+            rows = np.zeros((len(images), self._dim), np.float32)
+            if good:
+                readable = images.subset(images.records[row] for row in good)
+                rows[good] = self._images.outputs(readable).features
+        if not np.isfinite(rows).all():
+            raise UserError("features are not finite: the encoder has diverged")
+        if self._settings.normalize:
+            rows = l2_normalize(rows)
+        return self._kept(rows), bad
+
+    def _kept(self, rows: np.ndarray) -> np.ndarray:
+        if not self._settings.float16:
+            return rows
+        if np.abs(rows).max(initial=0) > np.finfo(np.float16).max:
+            raise UserError("--float16: features are too large for it; add --normalize")
+        return rows.astype(np.float16)
+
+
+def _unreadable(images: Manifest, bad: dict[int, str]) -> str:
+    row, why = next(iter(bad.items()))
+    more = f" (and {len(bad) - 1} more near it)" if len(bad) > 1 else ""
+    return (
+        f"{images.files()[row]} cannot be read{more}: {why}; mend or remove it, or give "
+        "--skip_unreadable"
+    )
+
+
+def fill_shards(
+    featuriser: Featuriser,
+    images: Manifest,
+    shards: Shards,
+    worker: int,
+    num_workers: int,
+    *,
+    skip_unreadable: bool,
+    progress: Progress,
+) -> None:
+    """Computes the shards of a worker that are still missing.
+
+    Args:
+        featuriser: Makes the features.
+        images: All of the plan.
+        shards: Where they are kept.
+        worker: Which of the workers this is.
+        num_workers: How many share the shards.
+        skip_unreadable: Leave out what cannot be decoded instead of raising.
+        progress: Called with (images done, images of this worker in all), of those missing.
+    """
+    missing = shards.missing(worker, num_workers)
+    total, done = sum(len(shards.plan.rows(shard)) for shard in missing), 0
+    for shard in missing:
+        rows = shards.plan.rows(shard)
+        parts: list[np.ndarray] = []
+        unreadable: dict[int, str] = {}
+        for start in range(rows.start, rows.stop, _CHUNK):
+            part = images.subset(images.records[start : min(start + _CHUNK, rows.stop)])
+            features, bad = featuriser.features(part, skip_unreadable=skip_unreadable)
+            parts.append(features)
+            unreadable |= {start - rows.start + row: why for row, why in bad.items()}
+            done += len(part)
+            progress(done, total)
+        shards.write(shard, np.concatenate(parts), unreadable)

@@ -1,0 +1,180 @@
+"""An embedding from images to a finished folder: compute, join the parts, look at the whole."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Set
+from pathlib import Path
+from typing import Any
+
+from data_prep.declaration import Declaration
+from data_prep.errors import UserError
+from data_prep.files import check_new_folder
+from data_prep.manifest import Manifest
+from data_prep.new_folder import new_folder
+from simclr_tf.embedding.analyse import ANALYSED, analyse
+from simclr_tf.embedding.expert import join_labels
+from simclr_tf.embedding.joining import join_shards, write_archive
+from simclr_tf.embedding.network import Featuriser, Network, fill_shards, open_network
+from simclr_tf.embedding.settings import EmbedConfig, names_in
+from simclr_tf.embedding.shards import (
+    Plan,
+    Shards,
+    open_shards,
+    remove_shards,
+    the_one_that_joins,
+)
+from simclr_tf.embedding.stored import (
+    ARCHIVE,
+    COMPUTED,
+    FACTS,
+    FEATURES,
+    FeatureFile,
+    Stored,
+    is_stored,
+    publish,
+)
+from simclr_tf.embedding.table import known_columns
+from simclr_tf.evaluation.blockwise import Progress
+from simclr_tf.training.data import read_manifest
+
+log = logging.getLogger(__name__)
+
+
+def _silent(done: int, total: int) -> None:
+    """No progress."""
+
+
+def embed(config: EmbedConfig, given: Set[str] = frozenset(), progress: Progress = _silent) -> str:
+    """Computes this process's part of an embedding, and joins it if nothing is missing then.
+
+    Args:
+        config: Encoder, images, output.
+        given: Names of settings that were stated: how files are read comes from the encoder's
+            record but for these.
+        progress: Called with (images done, images in all).
+
+    Returns:
+        A table of the measures; or what other processes have still to do.
+
+    Raises:
+        UserError: The output is there, encoder or images cannot be used.
+    """
+    target = Path(config.storage.output).expanduser().absolute()
+    network = open_network(config.features)
+    images = _images(config, given, network)
+    plan = _plan(config, network, images)
+    if _finished(target, plan, config):
+        return f"{target} is complete"
+    with open_shards(target, plan) as shards:
+        settings = config.storage
+        missing = shards.missing(settings.worker, settings.num_workers)
+        if missing:
+            log.info("%d of %d shards to compute", len(missing), plan.shards)
+            fill_shards(
+                Featuriser(network, config.features),
+                images,
+                shards,
+                settings.worker,
+                settings.num_workers,
+                skip_unreadable=config.images.skip_unreadable,
+                progress=progress,
+            )
+        left = len(shards.missing())
+        if left:
+            return f"{left} of {plan.shards} shards are still to come from other workers"
+        with the_one_that_joins(target) as place:
+            if place is None or not shards.folder.is_dir():
+                return "another worker joins the shards"
+            table = _join(config, network, images, shards, place, progress)
+            publish(place, target, (*COMPUTED, *ANALYSED))
+            remove_shards(target)
+    return table
+
+
+def _images(config: EmbedConfig, given: Set[str], network: Network) -> Manifest:
+    """The images, read as the encoder's record says but for what was stated."""
+    own = {name: getattr(config.reading, name) for name in vars(config.reading) if name in given}
+    declaration = Declaration(**{**network.record.get("reading", {}), **own})
+    if declaration.changes():
+        said = ", ".join(f"--{name}={value}" for name, value in declaration.changes().items())
+        log.info("images are read with %s", said)
+    return read_manifest(config.images.data_settings(), declaration)
+
+
+def _plan(config: EmbedConfig, network: Network, images: Manifest) -> Plan:
+    f = config.features
+    key = {
+        "images": images.sha256(),
+        "encoder": network.sha256,
+        "record": network.record,
+        "features": [f.endpoint, f.normalize, f.float16, f.eval_crops, f.precision],
+        "passes": [f.eval_batch_size, config.storage.shard_images],
+        "skip": config.images.skip_unreadable,
+    }
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return Plan(len(images), config.storage.shard_images, digest)
+
+
+def _finished(target: Path, plan: Plan, config: EmbedConfig) -> bool:
+    """Whether other workers have finished; refuses an output that is of something else."""
+    if not target.exists() or not any(target.iterdir()):
+        return False
+    if not is_stored(target):
+        check_new_folder(target)
+    facts = json.loads((target / FACTS).read_text(encoding="utf-8"))
+    same = facts.get("plan") == plan.key
+    if same and config.storage.num_workers > 1:
+        return True
+    if not config.storage.overwrite:
+        raise UserError(
+            f"--output={target}: holds "
+            + (
+                f"these features already; --embedding={target} looks at them in another way"
+                if same
+                else "another embedding; give another folder, or --overwrite"
+            )
+        )
+    return False
+
+
+def _join(
+    config: EmbedConfig,
+    network: Network,
+    images: Manifest,
+    shards: Shards,
+    place: Path,
+    progress: Progress,
+) -> str:
+    with new_folder(place) as folder:
+        kept = join_shards(shards, images, folder)
+        features = FeatureFile(folder / FEATURES)
+        facts = _facts(config, network, kept, features, shards.plan)
+        stored = Stored(folder, features, kept, known_columns(kept), facts)
+        if "npz" in names_in(config.storage.formats):
+            write_archive(folder / ARCHIVE, stored)
+        joined = None
+        if config.labelling.join:
+            joined = join_labels(stored, Path(config.labelling.join))
+        return analyse(stored, config, folder, joined, progress)
+
+
+def _facts(
+    config: EmbedConfig, network: Network, images: Manifest, features: FeatureFile, plan: Plan
+) -> dict[str, Any]:
+    return {
+        "encoder": {"source": config.features.encoder, "sha256": network.sha256},
+        "endpoint": config.features.endpoint,
+        "dimensions": features.shape[1],
+        "dtype": features.dtype.name,
+        "normalized": config.features.normalize,
+        "eval_crops": config.features.eval_crops,
+        "precision": config.features.precision,
+        "preprocessing": network.record,
+        "images": len(images),
+        "unreadable": plan.images - len(images),
+        "splits": {name: len(images.split(name)) for name in images.splits},
+        "data_sha256": images.sha256(),
+        "plan": plan.key,
+        "expert_columns": [],
+    }
