@@ -4,7 +4,7 @@ import base64
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -48,6 +48,17 @@ class Table:
             for cells in map(tuple, columns)
         )
 
+    def text(self) -> str:
+        """The table as aligned text, for a terminal."""
+        rows = [
+            tuple(cell.replace("\n", " ") for cell in row) for row in (self.headers, *self.rows)
+        ]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
+            for row in rows
+        )
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -79,7 +90,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: its text, then tables, pictures, a gallery and commands.
+    """A part of the page: its text and links, then tables, pictures, a gallery and commands.
 
     Attributes:
         title: heading.
@@ -88,6 +99,7 @@ class Section:
         pictures: in order.
         gallery: small pictures, side by side.
         commands: shell commands, shown as they are typed.
+        links: text -> address, such as a file beside the page.
     """
 
     title: str
@@ -96,6 +108,7 @@ class Section:
     pictures: tuple[Picture, ...] = ()
     gallery: tuple[Picture, ...] = ()
     commands: tuple[str, ...] = ()
+    links: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def anchor(self) -> str:

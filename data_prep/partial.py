@@ -6,11 +6,33 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from data_prep.errors import UserError
 from data_prep.files import check_new_folder, write_text
 
 _LOGGER = logging.getLogger(__name__)
+
+
+@contextmanager
+def only_one(file: Path, busy: str) -> Iterator[IO[str]]:
+    """Locks a file for the length of the block, so that one process at a time is in it.
+
+    Processes that inherit the open file hold the lock too, for as long as they run.
+
+    Args:
+        file: Is made if it is not there; its folder must be.
+        busy: What to say if another process holds the lock.
+
+    Raises:
+        UserError: Another process holds it.
+    """
+    with open(file, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(busy) from None
+        yield lock
 
 
 @contextmanager
@@ -33,11 +55,8 @@ def partial_folder(target: Path, plan: str) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     work = target.with_name(f".{target.name}.partial")
     work.mkdir(exist_ok=True)
-    with open(work / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another process is writing {target}; wait for it to end") from None
+    busy = f"another process is writing {target}; wait for it to end"
+    with only_one(work / "lock", busy):
         content, noted = work / "content", work / "plan"
         if noted.exists() and noted.read_text(encoding="utf-8") == plan:
             _LOGGER.info("going on where an interrupted call has left %s", target)

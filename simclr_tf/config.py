@@ -7,6 +7,7 @@ their values, and nothing below the command line reads a flag.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from data_prep.augment.config import parse_shares
 from data_prep.declaration import Declaration
 from data_prep.errors import UserError
 from simclr_tf.parts import PARTS
@@ -68,6 +69,8 @@ class RunConfig(Config):
             raise UserError(
                 f"--reference_quirks: {', '.join(sorted(unknown))} is none of {', '.join(QUIRKS)}"
             )
+        for name in ("blur_probability", "solarize_probability"):
+            parse_shares(name, getattr(self.views, name))
         self._validate_method()
         self._validate_start()
 

@@ -3,9 +3,13 @@
 `rheed_...`: self-supervised learning on reflection high-energy electron diffraction, with the
 settings of Hippoangel/Self_Supervised_Learning_with_RHEED (PyTorch, lightly). What they left to
 lightly's defaults is as there; the learning rates are those of the stated batch.
+
+`..._views`: a method with the views of its paper, see `data_prep.augment.recipes`.
 """
 
 from typing import Any
+
+from data_prep.augment.recipes import PAPER_VIEWS
 
 _RHEED: dict[str, Any] = {
     "resnet_depth": 18,
@@ -50,4 +54,5 @@ PRESETS: dict[str, dict[str, Any]] = {
         "target_momentum": 0.99,
         "momentum_schedule": "constant",
     },
+    **{f"{method}_views": {"method": method, **views} for method, views in PAPER_VIEWS.items()},
 }

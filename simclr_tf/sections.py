@@ -88,6 +88,17 @@ class ViewSettings:
         "simclrv2", "Brightness: multiplied (simclrv2) or added (simclrv1)."
     )
     gray_probability: float = setting(0.2, "Probability of dropping the colour.", low=0, high=1)
+    saturation_share: float = setting(
+        1.0, "Jitter of the saturation relative to brightness and contrast.", low=0, high=1
+    )
+    blur_probability: str = setting(
+        "0.5", "Share of views blurred; A,B: of the first and of the second view."
+    )
+    solarize_probability: str = setting(
+        "0",
+        "Share of views solarized in pretraining; A,B: of the first and of the second view (BYOL, "
+        "Grill et al. 2020, appendix B, has 0,0.2 with --blur_probability=1,0.1).",
+    )
 
 
 @dataclass(frozen=True)

@@ -43,11 +43,15 @@ class ViewConfig:
         color_jitter_strength: 0 (off) to 1.25: brightness, contrast and saturation factors within
             1 +- 0.8 * strength, hue shifts within +- 0.2 * strength of a turn.
         color_jitter_probability: Share of views that are jittered.
+        saturation_share: Range of the saturation relative to that of brightness and contrast, 0 to
+            1; 0.5 in BYOL.
         jitter_impl: `simclrv2` multiplies the brightness, `simclrv1` adds to it.
         gray_probability: Share of views turned grey. None: 0.2, but 0 without colour jitter, as
             in the reference.
         blur: Gaussian blur, kernel of a tenth of `image_size`, sigma 0.1 to 2 pixels.
-        blur_probability: Share of views blurred.
+        blur_probability: Share of views blurred; or a share for each view, in turn.
+        solarize_probability: Share of views solarized, after the blur (Grill et al. 2020, appendix
+            B); or a share for each view, in turn.
     """
 
     image_size: int
@@ -63,12 +67,18 @@ class ViewConfig:
     central_crop: float = 0.0
     color_jitter_strength: float = 1.0
     color_jitter_probability: float = 0.8
+    saturation_share: float = 1.0
     jitter_impl: str = "simclrv2"
     gray_probability: float | None = None
     blur: bool = True
-    blur_probability: float = 0.5
+    blur_probability: float | tuple[float, ...] = 0.5
+    solarize_probability: float | tuple[float, ...] = 0.0
 
     def __post_init__(self) -> None:
+        for name in ("blur_probability", "solarize_probability"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float):
+                object.__setattr__(self, name, tuple(value))
         object.__setattr__(self, "crop_area", pair("crop_area", self.crop_area))
         object.__setattr__(self, "crop_aspect", pair("crop_aspect", self.crop_aspect))
         self.validate()
@@ -98,8 +108,11 @@ class ViewConfig:
             )
         if not 0 <= self.rotation_degrees <= 180:
             raise UserError(f"rotation_degrees must lie in 0 to 180, not {self.rotation_degrees:g}")
-        for name in ("central_crop", "color_jitter_probability", "blur_probability"):
+        for name in ("central_crop", "color_jitter_probability", "saturation_share"):
             _check_fraction(name, getattr(self, name))
+        for name in ("blur_probability", "solarize_probability"):
+            for share in shares(getattr(self, name)):
+                _check_fraction(name, share)
         if self.gray_probability is not None:
             _check_fraction("gray_probability", self.gray_probability)
         if self.jitter_impl not in JITTER_IMPLS:
@@ -124,12 +137,29 @@ class ViewConfig:
     @property
     def blur_kernel_size(self) -> int:
         """Size of the blur's kernel in pixels, 0 when no view is blurred."""
-        return self.image_size // 10 if self.blur and self.blur_probability > 0 else 0
+        blurred = self.blur and any(shares(self.blur_probability))
+        return self.image_size // 10 if blurred else 0
+
+    @property
+    def solarize(self) -> bool:
+        """Whether any view is solarized."""
+        return any(shares(self.solarize_probability))
+
+    @property
+    def kinds_of_views(self) -> int:
+        """How many views come before the shares of `blur` and `solarize` start again."""
+        probabilities = (self.blur_probability, self.solarize_probability)
+        return math.lcm(*(len(shares(probability)) for probability in probabilities))
 
     def for_finetuning(self) -> ViewConfig:
         """The same geometry as one view without colour or blur: SimCLR's fine-tuning recipe."""
         return dataclasses.replace(
-            self, num_views=1, color_jitter_strength=0.0, gray_probability=0.0, blur=False
+            self,
+            num_views=1,
+            color_jitter_strength=0.0,
+            gray_probability=0.0,
+            blur=False,
+            solarize_probability=0.0,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -168,6 +198,26 @@ def pair(name: str, value: Any) -> tuple[float, float]:
     except (TypeError, ValueError):
         raise UserError(f"{name} must be two numbers, least and greatest, not {value!r}") from None
     return low, high
+
+
+def shares(value: float | tuple[float, ...]) -> tuple[float, ...]:
+    """A share of all views, or one for each in turn, as a tuple."""
+    return value if isinstance(value, tuple) else (value,)
+
+
+def parse_shares(flag: str, text: str) -> float | tuple[float, ...]:
+    """A share of views, or one for each of the two views, as a flag gives it: `0.5` or `1,0.1`.
+
+    Raises:
+        UserError: Other than one or two numbers from 0 to 1.
+    """
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in (1, 2) or not all(0 <= number <= 1 for number in numbers):
+        raise UserError(f"--{flag}={text}: give a share from 0 to 1, or two, of either view: A,B")
+    return numbers if len(numbers) == 2 else numbers[0]
 
 
 def _check_fraction(name: str, value: float) -> None:

@@ -12,10 +12,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from data_prep.augment.config import ViewConfig
+from data_prep.augment.config import ViewConfig, shares
 
 BLUR_SIGMA = (0.1, 2.0)
 _EPOCH_BITS = 40  # images an epoch may hold: 2 ** 40
+_SOLARIZE_BIT = 62  # beyond those of epoch and image
 
 
 class Draw(IntEnum):
@@ -29,10 +30,11 @@ class Draw(IntEnum):
     JITTER = 5  # 1: this view's colours are jittered
     GRAY = 6  # 1: this view is turned grey
     BLUR = 7  # 1: this view is blurred
-    SLOT_0 = 8  # the jitter applied first: 0 brightness, 1 contrast, 2 saturation, 3 hue
-    SLOT_1 = 9
-    SLOT_2 = 10
-    SLOT_3 = 11
+    SOLARIZE = 8  # 1: this view is solarized
+    SLOT_0 = 9  # the jitter applied first: 0 brightness, 1 contrast, 2 saturation, 3 hue
+    SLOT_1 = 10
+    SLOT_2 = 11
+    SLOT_3 = 12
 
 
 class GeometryDraws(NamedTuple):
@@ -54,7 +56,7 @@ def example_seed(
 ) -> tf.Tensor:
     """Seed of one example's views in one epoch, int64 [2].
 
-    Different (run_seed, epoch, index) give different seeds for up to 2^40 images and 2^23 epochs;
+    Different (run_seed, epoch, index) give different seeds for up to 2^40 images and 2^22 epochs;
     TensorFlow's stateless generators scramble them.
     """
     position = tf.cast(epoch, tf.int64) * (1 << _EPOCH_BITS) + tf.cast(index, tf.int64)
@@ -79,7 +81,10 @@ def draw(seed: tf.Tensor, config: ViewConfig) -> tuple[GeometryDraws, tf.Tensor]
     u = tf.random.stateless_uniform([config.num_views, 16], seed ^ tf.constant([0, -1], tf.int64))
     low, high = _ranges(config)
     factors = low + u[:, :5] * (high - low)
-    happens = tf.cast(u[:, 5:8] < _probabilities(config), tf.float32)
+    happens = tf.cast(
+        tf.concat([u[:, 5:8], _solarize_numbers(seed, config)], axis=1) < _probabilities(config),
+        tf.float32,
+    )
     order = tf.cast(tf.argsort(u[:, 8:12]), tf.float32)
     flips = u[:, 12:14] < [0.5 * config.vertical_flip, 0.5 * config.horizontal_flip]
     return (
@@ -95,14 +100,40 @@ def _ranges(config: ViewConfig) -> tuple[np.ndarray, np.ndarray]:
     if config.jitter_impl == "simclrv1":
         brightness = (-spread, spread)
     factor = (1 - spread, 1 + spread)
-    pairs = [brightness, factor, factor, (-hue, hue), BLUR_SIGMA]
+    spread *= config.saturation_share
+    pairs = [brightness, factor, (1 - spread, 1 + spread), (-hue, hue), BLUR_SIGMA]
     low, high = np.array(pairs, np.float32).T
     return low, high
 
 
-def _probabilities(config: ViewConfig) -> list[float]:
-    return [
-        config.color_jitter_probability if config.jitter else 0.0,
-        config.gray,
-        config.blur_probability if config.blur_kernel_size else 0.0,
-    ]
+def _probabilities(config: ViewConfig) -> np.ndarray:
+    """Of jitter, grey, blur and solarizing, float32 [V, 4]."""
+
+    def by_view(probability: float | tuple[float, ...]) -> np.ndarray:
+        return np.resize(shares(probability), config.num_views)
+
+    return np.stack(
+        [
+            by_view(config.color_jitter_probability if config.jitter else 0.0),
+            by_view(config.gray),
+            by_view(config.blur_probability if config.blur_kernel_size else 0.0),
+            by_view(config.solarize_probability),
+        ],
+        axis=1,
+    ).astype(np.float32)
+
+
+def _solarize_numbers(seed: tf.Tensor, config: ViewConfig) -> tf.Tensor:
+    """Uniform numbers [V, 1] under a key of their own, which leaves all others as they are."""
+    if not config.solarize:
+        return tf.ones([config.num_views, 1])
+    own = seed ^ tf.constant([0, 1 << _SOLARIZE_BIT], tf.int64)
+    return tf.random.stateless_uniform([config.num_views, 1], own)
+
+
+def small_crop_seed(seed: tf.Tensor) -> tf.Tensor:
+    """Seed of the small crops beside the views of `seed`.
+
+    Seeds of runs are no negative numbers, so it is nobody else's.
+    """
+    return seed ^ tf.constant([-1, 0], tf.int64)

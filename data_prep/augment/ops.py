@@ -74,6 +74,11 @@ def grayscale(images: tf.Tensor, keep_channels: bool = True, axis: int = -1) -> 
     return tf.stack([gray] * (3 if keep_channels else 1), axis=axis)
 
 
+def solarize(images: tf.Tensor, threshold: float = 0.5) -> tf.Tensor:
+    """Inverts what is at or above the threshold (Grill et al. 2020, appendix B)."""
+    return tf.where(images < threshold, images, 1 - images)
+
+
 def blur_radius(kernel_size: int) -> int:
     """Taps on either side of the centre: a kernel of 22 has 23 taps, one below 2 does nothing."""
     return kernel_size // 2

@@ -22,7 +22,7 @@ _PLANAR = -3  # channel axis: [..., C, H, W]
 
 
 def photometry(views: tf.Tensor, draws: tf.Tensor, config: ViewConfig) -> tf.Tensor:
-    """Jitter, grey and blur of views, after Chen et al. 2020, appendix A.
+    """Jitter, grey, blur and solarizing of views, after Chen et al. 2020, appendix A.
 
     Args:
         views: [N, S, S, C], uint8 or float32 in [0, 1] (with the overshoot of bicubic resizing).
@@ -32,7 +32,7 @@ def photometry(views: tf.Tensor, draws: tf.Tensor, config: ViewConfig) -> tf.Ten
     Returns:
         [N, S, S, C] float32 in [0, 1].
     """
-    if not (config.jitter or config.gray or config.blur_kernel_size):
+    if not (config.jitter or config.gray or config.blur_kernel_size or config.solarize):
         return tf.clip_by_value(to_float(views), 0.0, 1.0)
     if has_accelerator():
         return all_at_once(views, draws, config)
@@ -73,6 +73,8 @@ def all_at_once(views: tf.Tensor, draws: tf.Tensor, config: ViewConfig) -> tf.Te
             images, column[Draw.SIGMA], config.blur_kernel_size, axis=_PLANAR
         )
         images = chosen(column[Draw.BLUR] > 0, _clip(blurred), images)
+    if config.solarize:
+        images = chosen(column[Draw.SOLARIZE] > 0, ops.solarize(images), images)
     return tf.transpose(images, [0, 2, 3, 1])
 
 
@@ -109,6 +111,8 @@ def _one(view: tf.Tensor, draws: tf.Tensor, config: ViewConfig) -> tf.Tensor:
                 draws[Draw.BLUR] > 0, _blur_branch(image, axis, draws, config), _same(image)
             )
         image = _clip(image)
+    if config.solarize:
+        image = tf.cond(draws[Draw.SOLARIZE] > 0, lambda: ops.solarize(image), _same(image))
     return tf.transpose(image, [1, 2, 0])
 
 

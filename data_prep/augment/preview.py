@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from data_prep.augment.copy_files import encode_like, kept_reading
 from data_prep.augment.copying import CopyPlan, copy_pixels, part_name, part_of
+from data_prep.augment.draws import small_crop_seed
 from data_prep.augment.sheet import SheetRow
 from data_prep.augment.supervised import SupervisedConfig, resized, supervised_image
 from data_prep.augment.views import ViewConfig, device_views, example_seed, host_views
@@ -35,22 +36,53 @@ def chosen_images(manifest: Manifest, number: int) -> Manifest:
 
 
 def view_rows(
-    manifest: Manifest, config: ViewConfig, seed: int = 0
+    manifest: Manifest, config: ViewConfig, seed: int = 0, small: ViewConfig | None = None
 ) -> tuple[list[str], list[SheetRow]]:
-    """The views of SimCLR's recipes: names of the columns, and a row an image."""
+    """The views that pretraining sees: names of the columns, and a row an image.
+
+    Args:
+        manifest: The images.
+        config: The recipe.
+        seed: Of the run.
+        small: That of small crops beside the views.
+    """
     names, images = _named(manifest), list(_images(manifest, config.channels))
-    made = [
-        host_views(tf.constant(image), example_seed(seed, 0, index), config)
-        for index, image in enumerate(images)
-    ]
-    # One batch, whatever the images' type: its photometry is compiled once.
-    views = tf.stack([_to_float(view) for view, _ in made])
-    shown = device_views(views, tf.stack([draws for _, draws in made]), config).numpy()
+    seeds = [example_seed(seed, 0, index) for index in range(len(images))]
+    shown = [list(views) for views in _finished_views(images, seeds, config)]
+    columns = [ORIGINAL, *_view_names(config)]
+    if small:
+        crops = _finished_views(images, [small_crop_seed(own) for own in seeds], small)
+        shown = [[*views, *others] for views, others in zip(shown, crops, strict=True)]
+        columns += [f"small crop {n + 1}" for n in range(small.num_views)]
     rows = [
         SheetRow(name, [image, *views])
         for name, image, views in zip(names, images, shown, strict=True)
     ]
-    return [ORIGINAL, *(f"view {n + 1}" for n in range(config.num_views))], rows
+    return columns, rows
+
+
+def _finished_views(
+    images: list[np.ndarray], seeds: list[tf.Tensor], config: ViewConfig
+) -> np.ndarray:
+    """Views [n, V, S, S, C] of images, float32 in [0, 1]."""
+    made = [
+        host_views(tf.constant(image), seed, config)
+        for image, seed in zip(images, seeds, strict=True)
+    ]
+    # One batch, whatever the images' type: its photometry is compiled once.
+    views = tf.stack([_to_float(view) for view, _ in made])
+    finished: np.ndarray = device_views(
+        views, tf.stack([draws for _, draws in made]), config
+    ).numpy()
+    return finished
+
+
+def _view_names(config: ViewConfig) -> list[str]:
+    """`view 1`, `view 2`, ...; where views are of several kinds, which kind and which draw."""
+    kinds = config.kinds_of_views
+    if kinds == 1:
+        return [f"view {n + 1}" for n in range(config.num_views)]
+    return [f"view {n % kinds + 1}, draw {n // kinds + 1}" for n in range(config.num_views)]
 
 
 def supervised_rows(

@@ -8,6 +8,7 @@ into the views a network sees. All randomness comes from `example_seed`, so that
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import tensorflow as tf
@@ -26,8 +27,10 @@ __all__ = [
     "example_seed",
     "host_views",
     "skipped_for_channels",
+    "small_views",
 ]
 
+SMALL_CROP_LEAST = 0.05  # share of the image's area (SwAV, appendix A)
 SMALL_IMAGE = 32  # evaluation takes images up to this side whole
 
 
@@ -55,8 +58,22 @@ def host_views(
     return tf.stack(views), draws
 
 
+def small_views(views: ViewConfig, size: int, number: int, largest_area: float) -> ViewConfig:
+    """The small crops beside the views of an image (multi-crop; SwAV, section 3.2, appendix A).
+
+    Args:
+        views: The recipe of the views.
+        size: Side of a small crop in pixels.
+        number: How many.
+        largest_area: That one has, as a share of the image's area.
+    """
+    least = min(views.crop_area[0], SMALL_CROP_LEAST)
+    area = (least, largest_area)
+    return dataclasses.replace(views, image_size=size, num_views=number, crop_area=area)
+
+
 def device_views(views: tf.Tensor, draws: tf.Tensor, config: ViewConfig) -> tf.Tensor:
-    """Colour jitter, grey and blur.
+    """Colour jitter, grey, blur, solarizing.
 
     Deterministic, and row by row: a view's result depends on that view and its draws alone. Made
     for the training step, where a GPU does it; on a CPU a data set's map is as good a place.

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from data_prep.augment.config import JITTER_IMPLS
+from data_prep.augment.config import JITTER_IMPLS, parse_shares
 from data_prep.augment.operations import EXACT, RANDOM, STRONGER, STRONGER_LIST
+from data_prep.augment.recipes import PAPER_VIEWS
 from data_prep.augment.supervised_config import (
     FILL_MODES,
     GENERATOR_RECIPE,
@@ -41,12 +42,13 @@ probability: {_STRONGER}.
 
 --preview=FILE.png draws a few images and what becomes of them. --recipe=copies: the copies that
 --operations asks for; stronger: several of that. simclr, finetune: the views of SimCLR's
-pretraining and fine-tuning. supervised: Keras' ImageDataGenerator with the flags below. generator:
-it with 30 degrees, turn: a tenth of a turn, the two recipes of the STEM lattices."""
+pretraining and fine-tuning. moco, byol, swav: those of these methods' papers, as simclr-run has
+them with --preset=moco_views and so on. supervised: Keras' ImageDataGenerator with the flags below.
+generator: it with 30 degrees, turn: a tenth of a turn, the two recipes of the STEM lattices."""
 
 logger = logging.getLogger("data_prep.augment")
 
-_VIEW_RECIPES = ("simclr", "finetune")
+_VIEW_RECIPES = ("simclr", "finetune", *PAPER_VIEWS)
 _PRESETS = {"generator": GENERATOR_RECIPE, "turn": TURN_RECIPE}
 RECIPES = ("copies", STRONGER, *_VIEW_RECIPES, "supervised", *_PRESETS)
 _COPY_FLAGS = ("operations", "copies")
@@ -62,7 +64,11 @@ _VIEW_FLAGS = (
     "central_crop",
     "jitter_impl",
     "gray_probability",
+    "saturation_share",
+    "blur_probability",
+    "solarize_probability",
 )
+_SMALL_CROP_FLAGS = ("small_crops", "small_crop_size", "small_crop_area")
 _SUPERVISED_FLAGS = (
     "rotation_range",
     "width_shift_range",
@@ -112,7 +118,7 @@ def define(flag_values: flags.FlagValues) -> None:
 
 
 def _define_views(flag_values: flags.FlagValues, own: dict[str, Any]) -> None:
-    with topic(flag_values, "--recipe=simclr, finetune"):
+    with topic(flag_values, f"--recipe={', '.join(_VIEW_RECIPES)}"):
         flags.DEFINE_float("color_jitter_strength", 1.0, "Strength of colour jitter.", **own)
         flags.DEFINE_bool("use_blur", True, "Gaussian blur.", **own)
         flags.DEFINE_bool("random_crop", True, "Random crop and resize.", **own)
@@ -127,6 +133,23 @@ def _define_views(flag_values: flags.FlagValues, own: dict[str, Any]) -> None:
             "jitter_impl", "simclrv2", JITTER_IMPLS, "Brightness multiplied or added.", **own
         )
         flags.DEFINE_float("gray_probability", None, "Share of grey views (0.2).", **own)
+        flags.DEFINE_float(
+            "saturation_share", 1.0, "Jitter of the saturation relative to brightness.", **own
+        )
+        flags.DEFINE_string(
+            "blur_probability", "0.5", "Share of views blurred; A,B: of either view.", **own
+        )
+        flags.DEFINE_string(
+            "solarize_probability", "0", "Share of views solarized; A,B: of either view.", **own
+        )
+    with topic(flag_values, "--recipe=swav"):
+        flags.DEFINE_integer("small_crops", 6, "Small crops beside the two views.", **own)
+        flags.DEFINE_integer(
+            "small_crop_size", 0, "Their side in pixels; 0: 3/7 of --image_size.", **own
+        )
+        flags.DEFINE_float(
+            "small_crop_area", 0.14, "Their largest share of the area, the views' smallest.", **own
+        )
 
 
 def _define_supervised(flag_values: flags.FlagValues, own: dict[str, Any]) -> None:
@@ -196,6 +219,8 @@ def _draw(flag_values: flags.FlagValues) -> None:
 
     check_new_png(flag_values.preview, "preview")
     _check_recipe(flag_values)
+    for name, value in PAPER_VIEWS.get(flag_values.recipe, {}).items():
+        flag_values.set_default(name, value)
     for name in ("preview_images", "preview_views", "image_size"):
         if flag_values[name].value < 1:
             raise UserError(f"--{name}={flag_values[name].value}: must be 1 or more")
@@ -211,14 +236,17 @@ def _check_recipe(flag_values: flags.FlagValues) -> None:
     taken = {
         "copies": _COPY_FLAGS,
         **dict.fromkeys(_VIEW_RECIPES, (*_FLIPS, *_VIEW_FLAGS)),
+        "swav": (*_FLIPS, *_VIEW_FLAGS, *_SMALL_CROP_FLAGS),
         "supervised": (*_FLIPS, *_SUPERVISED_FLAGS),
     }
-    for name in (*_COPY_FLAGS, *_FLIPS, *_VIEW_FLAGS, *_SUPERVISED_FLAGS):
+    for name in (*_COPY_FLAGS, *_FLIPS, *_VIEW_FLAGS, *_SMALL_CROP_FLAGS, *_SUPERVISED_FLAGS):
         if flag_values[name].present and name not in taken.get(recipe, ()):
             others = [other for other, names in taken.items() if name in names]
             raise UserError(
-                f"--{name} does not belong to --recipe={recipe}, but to {' and '.join(others)}"
+                f"--{name} does not belong to --recipe={recipe}, but to {', '.join(others)}"
             )
+    if recipe == "swav" and flag_values["preview_views"].present:
+        raise UserError("--preview_views: swav has two views and --small_crops small crops")
 
 
 def _rows(flag_values: flags.FlagValues, images: "Manifest") -> "tuple[list[str], list[SheetRow]]":
@@ -236,7 +264,8 @@ def _rows(flag_values: flags.FlagValues, images: "Manifest") -> "tuple[list[str]
     chosen = preview.chosen_images(images, number)
     channels = image_facts(chosen).channels
     if flag_values.recipe in _VIEW_RECIPES:
-        return preview.view_rows(chosen, _view_config(flag_values, channels), seed)
+        config = _view_config(flag_values, channels)
+        return preview.view_rows(chosen, config, seed, _small_config(flag_values, config))
     return preview.supervised_rows(
         chosen,
         _PRESETS.get(flag_values.recipe) or _supervised_config(flag_values),
@@ -253,12 +282,14 @@ def _view_config(flag_values: flags.FlagValues, channels: int) -> "ViewConfig":
     f = flag_values
     if not 0 < f.min_crop_aspect <= 1:
         raise UserError(f"--min_crop_aspect={f.min_crop_aspect:g}: must lie above 0, up to 1")
+    swav = f.recipe == "swav"
+    least_area = max(f.min_crop_area, f.small_crop_area) if _has_small_crops(f) else f.min_crop_area
     config = ViewConfig(
         image_size=f.image_size,
         channels=channels,
-        num_views=f.preview_views,
+        num_views=2 if swav else f.preview_views,
         random_crop=f.random_crop,
-        crop_area=(f.min_crop_area, 1.0),
+        crop_area=(least_area, 1.0),
         crop_aspect=(f.min_crop_aspect, 1 / f.min_crop_aspect),
         horizontal_flip=f.horizontal_flip is not False,
         vertical_flip=bool(f.vertical_flip),
@@ -269,10 +300,27 @@ def _view_config(flag_values: flags.FlagValues, channels: int) -> "ViewConfig":
         jitter_impl=f.jitter_impl,
         gray_probability=f.gray_probability,
         blur=f.use_blur,
+        saturation_share=f.saturation_share,
+        blur_probability=parse_shares("blur_probability", f.blur_probability),
+        solarize_probability=parse_shares("solarize_probability", f.solarize_probability),
     )
     if f.recipe == "finetune":
         return replace(config.for_finetuning(), num_views=f.preview_views)
     return config
+
+
+def _has_small_crops(f: flags.FlagValues) -> bool:
+    return f.recipe == "swav" and f.small_crops > 0
+
+
+def _small_config(f: flags.FlagValues, views: "ViewConfig") -> "ViewConfig | None":
+    """Small crops as a run of SwAV has them; None if there are none."""
+    from data_prep.augment.views import small_views
+
+    if not _has_small_crops(f):
+        return None
+    size = f.small_crop_size or round(f.image_size * 3 / 7)
+    return small_views(views, size, f.small_crops, f.small_crop_area)
 
 
 def _supervised_config(flag_values: flags.FlagValues) -> SupervisedConfig:

@@ -2,14 +2,14 @@
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from data_prep.cli.app import parse, run_app, topic
+from data_prep.cli.app import parse, topic
+from data_prep.cli.handing_on import given_flags, run_handing_on
 from data_prep.cli.images import define_images
 from data_prep.cli.progress import progress_lines
 from data_prep.cli.quiet import import_tensorflow
@@ -92,11 +92,11 @@ def run(flag_values: flags.FlagValues, arguments: Sequence[str] = ()) -> int:
         return code
     result = read_folds(output)
     write_table(result, output / TABLE)
-    command = [NAME, *_given(f), "--", *arguments]
+    command = [NAME, *given_flags(f), "--", *arguments]
     from finetune.folds_page import fold_table, headline, write_folds_page
 
     write_folds_page(result, plan, command, output / PAGE)
-    print(_text(fold_table(result, _SHOWN)))
+    print(fold_table(result, _SHOWN).text())
     print(f"\n{headline(result)}")
     log.info("wrote %s", output / PAGE)
     return 0
@@ -209,13 +209,13 @@ def _compare(f: flags.FlagValues) -> int:
     import_tensorflow()
     found = compare(*(read_folds(folder) for folder in f.compare))
     names = _names(f.compare)
-    print(_text(compare_table(found, names)))
+    print(compare_table(found, names).text())
     print("\n" + "\n".join(found.remarks))
     if output:
         from data_prep.new_folder import new_folder
 
         with new_folder(output) as work:
-            write_compare_page(found, names, [NAME, *_given(f)], work / "compare.html")
+            write_compare_page(found, names, [NAME, *given_flags(f)], work / "compare.html")
         log.info("wrote %s", output / "compare.html")
     return 0
 
@@ -237,31 +237,9 @@ def _refused(arguments: Sequence[str], names: Sequence[str]) -> str:
     return ""
 
 
-def _given(f: flags.FlagValues) -> list[str]:
-    """The flags of the command line, in their order of definition."""
-    texts = []
-    for name in f:
-        if not f[name].using_default_value and name not in {"flagfile", "undefok"}:
-            value = f[name].value
-            texts.append(f"--{name}={','.join(value) if isinstance(value, list) else value}")
-    return texts
-
-
-def _text(table: Any) -> str:
-    """A table of a page as aligned text."""
-    rows = [tuple(cell.replace("\n", " ") for cell in row) for row in (table.headers, *table.rows)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
-    )
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `simclr-folds`."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    at = given.index("--") if "--" in given else len(given)
-    command: Callable[[flags.FlagValues], int] = partial(run, arguments=given[at + 1 :])
-    return run_app(command, define, given[:at], name=NAME, description=DESCRIPTION)
+    return run_handing_on(run, define, argv, name=NAME, description=DESCRIPTION)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from data_prep.cli.app import run_app, topic
 from data_prep.cli.quiet import import_tensorflow
 from data_prep.errors import UserError
 from simclr_tf.cli import config_flags
+from simclr_tf.config import RunConfig
 from simclr_tf.presets import PRESETS
 
 NAME = "simclr-run"
@@ -26,7 +27,8 @@ def define(flag_values: flags.FlagValues) -> None:
             None,
             sorted(PRESETS),
             "Settings of a piece of published work; flags that are given win. "
-            "rheed_...: diffraction images, four methods.",
+            "rheed_...: diffraction images, four methods. "
+            "..._views: a method with its paper's views.",
             flag_values=flag_values,
         )
     config_flags.define(flag_values)
@@ -38,10 +40,15 @@ def _take_preset(flag_values: flags.FlagValues) -> None:
         flag_values.set_default(setting, value)
 
 
+def read_config(flag_values: flags.FlagValues) -> RunConfig:
+    """The configuration that the flags describe, the preset's values where none are given."""
+    _take_preset(flag_values)
+    return config_flags.read(flag_values)
+
+
 def run(flag_values: flags.FlagValues) -> int:
     """Does what the flags ask for; 128 + the signal's number if it was asked to stop."""
-    _take_preset(flag_values)
-    config = config_flags.read(flag_values)
+    config = read_config(flag_values)
     if not config.run.model_dir:
         raise UserError("--model_dir is missing: say where the run is to be kept")
     import_tensorflow()

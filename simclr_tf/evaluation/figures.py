@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
@@ -31,7 +32,9 @@ from simclr_tf.evaluation.intervals import Interval
 __all__ = [
     "accuracy_bars",
     "accuracy_over_time",
+    "draw_classes",
     "embedding_map",
+    "legend_grid",
     "loss_curves",
     "project_2d",
     "to_png",
@@ -213,10 +216,40 @@ def embedding_map(
     Returns:
         The figure.
     """
+    columns, rows = legend_grid(class_names)
+    figure, axes = single_axes(5.2 + 0.2 * rows, title)
+    draw_classes(axes, points, labels, class_names)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    axes.set_aspect("equal", adjustable="datalim")
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False, markerscale=1.4)
+    return figure
+
+
+def legend_grid(class_names: Sequence[str]) -> tuple[int, int]:
+    """Columns and rows of a legend of classes below a figure, one row to spare."""
     longest = max((len(name) for name in class_names), default=1)
     columns = max(1, min(4, int(WIDTH / (0.55 + 0.085 * longest))))
-    rows = math.ceil((len(class_names) + 1) / columns)
-    figure, axes = single_axes(5.2 + 0.2 * rows, title)
+    return columns, math.ceil((len(class_names) + 1) / columns)
+
+
+def draw_classes(
+    axes: Axes,
+    points: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    size: float = 18,
+) -> None:
+    """Draws points in the plane, coloured by class, those without label small and grey.
+
+    Args:
+        axes: Where to draw.
+        points: float [n, 2].
+        labels: int [n]; -1 = no label.
+        class_names: in the order of the labels.
+        size: of a dot, in square points.
+    """
     unlabelled = labels < 0
     if unlabelled.any():
         axes.scatter(
@@ -232,18 +265,12 @@ def embedding_map(
         axes.scatter(
             points[chosen, 0],
             points[chosen, 1],
-            s=18,
+            s=size,
             alpha=0.8,
             label=plain(name),
             linewidths=0,
             **point_style(index),
         )
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_visible(False)
-    axes.set_aspect("equal", adjustable="datalim")
-    figure.legend(loc="outside lower center", ncols=columns, frameon=False, markerscale=1.4)
-    return figure
 
 
 def _showable(image: np.ndarray) -> np.ndarray:

@@ -1,10 +1,11 @@
 """From settings to the parts of a run: augmentation, network, method, optimizer."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import keras
 
-from data_prep.augment.views import SMALL_IMAGE, ViewConfig
+from data_prep.augment.config import parse_shares
+from data_prep.augment.views import SMALL_IMAGE, ViewConfig, small_views
 from data_prep.errors import UserError
 from simclr_tf.checkpoints.load import load_model
 from simclr_tf.config import RunConfig
@@ -25,8 +26,6 @@ from simclr_tf.optim.schedules import (
     warmup_steps,
 )
 from simclr_tf.training.step import TrainStep
-
-_SMALL_CROP_LEAST = 0.05  # share of the image's area (SwAV, appendix A)
 
 
 def view_config(config: RunConfig, channels: int) -> ViewConfig:
@@ -52,6 +51,11 @@ def view_config(config: RunConfig, channels: int) -> ViewConfig:
         jitter_impl=v.jitter_impl,
         gray_probability=v.gray_probability if pretrain and v.color_jitter_strength > 0 else 0.0,
         blur=v.use_blur and pretrain,
+        saturation_share=v.saturation_share,
+        blur_probability=parse_shares("blur_probability", v.blur_probability),
+        solarize_probability=parse_shares("solarize_probability", v.solarize_probability)
+        if pretrain
+        else 0.0,
     )
 
 
@@ -60,12 +64,7 @@ def small_view_config(config: RunConfig, channels: int) -> ViewConfig | None:
     if not _has_small_crops(config):
         return None
     m, views = config.method, view_config(config, channels)
-    return replace(
-        views,
-        image_size=config.small_crop_size,
-        num_views=m.small_crops,
-        crop_area=(min(views.crop_area[0], _SMALL_CROP_LEAST), m.small_crop_area),
-    )
+    return small_views(views, config.small_crop_size, m.small_crops, m.small_crop_area)
 
 
 def _has_small_crops(config: RunConfig) -> bool:

@@ -64,17 +64,39 @@ def score_features(
     Returns:
         The numbers; empty without labels on both sides.
     """
+    right = knn_right(train, held_out, k)
+    if right is None:
+        return {}
+    scores = _accuracy_with_interval(f"{split}/knn_accuracy", right)
+    if linear_probe:
+        fit, held = train.label >= 0, held_out.label >= 0
+        probe = fit_linear_probe(train.features[fit], train.label[fit])
+        predicted = probe.predict(held_out.features[held])
+        hits = predicted == held_out.label[held]
+        scores |= _accuracy_with_interval(f"{split}/linear_probe_accuracy", hits)
+    return scores
+
+
+def knn_right(train: Outputs, held_out: Outputs, k: int) -> np.ndarray | None:
+    """Whether k-NN (cosine) classifies each labelled held-out image right.
+
+    Args:
+        train: Outputs for the images that are the neighbours.
+        held_out: Outputs for the images to score.
+        k: Neighbours; fewer if fewer images have a label.
+
+    Returns:
+        bool [m], in the order of the held-out images with a label; None without labels on both
+        sides.
+    """
     fit, held = train.label >= 0, held_out.label >= 0
     if not fit.any() or not held.any() or len(np.unique(train.label[fit])) < 2:
-        return {}
-    x, y = train.features[fit], train.label[fit]
-    held_x, held_y = held_out.features[held], held_out.label[held]
-    predicted = knn_predict(x, y, held_x, k=min(k, len(y)))
-    scores = _accuracy_with_interval(f"{split}/knn_accuracy", predicted == held_y)
-    if linear_probe:
-        predicted = fit_linear_probe(x, y).predict(held_x)
-        scores |= _accuracy_with_interval(f"{split}/linear_probe_accuracy", predicted == held_y)
-    return scores
+        return None
+    known = train.label[fit]
+    features = train.features[fit], held_out.features[held]
+    predicted = knn_predict(features[0], known, features[1], k=min(k, len(known)))
+    right: np.ndarray = predicted == held_out.label[held]
+    return right
 
 
 def write_predictions(

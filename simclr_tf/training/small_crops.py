@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from data_prep.augment.draws import small_crop_seed
 from data_prep.augment.views import ViewConfig
 from simclr_tf.training.inputs import Batch, MakeExample, view_maker
 
@@ -21,9 +22,7 @@ def with_small_crops(views: ViewConfig, small: ViewConfig | None) -> ViewConfig 
     large_ones, small_ones = view_maker(views), view_maker(small)
 
     def make(image: tf.Tensor, seed: tf.Tensor) -> Batch:
-        # Seeds of runs are no negative numbers, so these are nobody else's.
-        own = seed ^ tf.constant([-1, 0], tf.int64)
-        crops = small_ones(image, own)
+        crops = small_ones(image, small_crop_seed(seed))
         return {**large_ones(image, seed), **{f"small_{k}": v for k, v in crops.items()}}
 
     return make

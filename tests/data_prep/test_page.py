@@ -157,3 +157,20 @@ def test_a_gallery_and_pictures_of_given_width() -> None:
 def test_names_in_the_first_column_may_break_after_an_underscore() -> None:
     html = render_page(Page("t", sections=(Section("s", tables=(Table(("a",), (("x_<y>",),)),)),)))
     assert '<th scope="row">x_<wbr>&lt;y&gt;</th>' in html
+
+
+def test_links_are_escaped_and_lead_where_they_say() -> None:
+    links = {NASTY: "compare.html", "second": 'a"b.html'}
+    reader = read(Page("p", sections=(Section("s", links=links),)))
+    addresses = [value for tag, name, value in reader.attributes if (tag, name) == ("a", "href")]
+    assert addresses == ["compare.html", 'a"b.html']
+    assert [text for tag, text in reader.text if tag == "a"] == [NASTY, "second"]
+
+
+def test_a_table_is_aligned_as_text() -> None:
+    table = Table(("name", "of\nall"), (("a", "1"), ("longer", "22 to\n33")))
+    assert table.text().splitlines() == [
+        "name      of all",
+        "a              1",
+        "longer  22 to 33",
+    ]

@@ -24,6 +24,8 @@ from data_prep.errors import UserError
         ({"color_jitter_probability": 1.1}, "color_jitter_probability"),
         ({"gray_probability": -0.1}, "gray_probability"),
         ({"blur_probability": 2.0}, "blur_probability"),
+        ({"solarize_probability": (0.1, -0.2)}, "solarize_probability"),
+        ({"saturation_share": 1.5}, "saturation_share"),
         ({"rotation_degrees": 181.0}, "rotation_degrees"),
         ({"central_crop": 1.5}, "central_crop"),
         ({"jitter_impl": "simclrv3"}, "simclrv2, simclrv1"),
@@ -36,7 +38,9 @@ def test_bad_values_are_refused_in_one_line(bad: dict[str, Any], word: str) -> N
 
 
 def test_round_trip_through_json() -> None:
-    config = ViewConfig(96, 1, crop_area=(0.3, 1.0), rotation_degrees=45.0)
+    config = ViewConfig(
+        96, 1, crop_area=(0.3, 1.0), rotation_degrees=45.0, blur_probability=(1.0, 0.1)
+    )
     again = ViewConfig.from_dict(json.loads(json.dumps(config.to_dict())))
     assert again == config
     assert hash(again) == hash(config)

@@ -133,7 +133,7 @@ def test_flips_and_turns() -> None:
 
 def test_numbers_are_independent_of_each_other() -> None:
     (_, flips, turns), draws = draw_many(vertical_flip=True)
-    factors = draws[:, : Draw.SLOT_0]
+    factors = draws[:, : Draw.SOLARIZE]
     table = np.concatenate([factors, flips, turns], axis=1).T.astype(float)
     correlation = np.corrcoef(table) - np.eye(len(table))
     assert np.abs(correlation).max() < 5 / np.sqrt(DRAWS)

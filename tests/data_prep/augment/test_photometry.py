@@ -41,15 +41,19 @@ def recipe(image: np.ndarray, draws: np.ndarray, config: ViewConfig) -> np.ndarr
                 x[None] if x.shape.rank == 3 else x, kernel.reshape(shape), [1, 1, 1, 1], "SAME"
             )
         x = tf.clip_by_value(x[0], 0, 1)
-    return x.numpy()
+    x = x.numpy()
+    if draws[Draw.SOLARIZE]:  # Grill et al. 2020, appendix B
+        x = x * (x < 0.5) + (1 - x) * (x >= 0.5)
+    return x
 
 
 @pytest.mark.parametrize("path", [one_by_one, all_at_once, photometry])
 @pytest.mark.parametrize("impl", ["simclrv2", "simclrv1"])
 def test_batch_equals_the_recipe_image_by_image(impl: str, path: Callable[..., tf.Tensor]) -> None:
     config = ViewConfig(
-        40, 3, 24, color_jitter_strength=1.25, gray_probability=0.3, jitter_impl=impl
-    )
+        40, 3, 24, color_jitter_strength=1.25, gray_probability=0.3, jitter_impl=impl,
+        solarize_probability=0.4,
+    )  # fmt: skip
     assert config.blur_kernel_size == 4
     views, draws = host_views(
         noise(4, (50, 60, 3), np.float32), tf.constant([1, 2], tf.int64), config
@@ -57,10 +61,15 @@ def test_batch_equals_the_recipe_image_by_image(impl: str, path: Callable[..., t
     assert set(draws.numpy()[:, Draw.JITTER]) == {0, 1}  # every branch is taken
     assert set(draws.numpy()[:, Draw.GRAY]) == {0, 1}
     assert set(draws.numpy()[:, Draw.BLUR]) == {0, 1}
+    assert set(draws.numpy()[:, Draw.SOLARIZE]) == {0, 1}
     result = path(views, draws, config).numpy()
     for row, view, numbers in zip(result, views.numpy(), draws.numpy(), strict=True):
         expected = recipe(view, numbers, config)
-        np.testing.assert_allclose(row, expected, rtol=0, atol=2 * TOLERANCE)
+        # At the threshold, rounding decides which side a pixel is on.
+        error = np.minimum(np.abs(row - expected), np.abs(1 - row - expected))
+        sure = np.abs(expected - 0.5) > 1e-4
+        np.testing.assert_allclose(row[sure], expected[sure], rtol=0, atol=2 * TOLERANCE)
+        assert error.max() < 2 * TOLERANCE
 
 
 @pytest.mark.parametrize("path", [one_by_one, all_at_once, photometry])
@@ -80,3 +89,15 @@ def test_views_that_are_left_alone_keep_their_pixels() -> None:
     draws[:, [Draw.JITTER, Draw.GRAY, Draw.BLUR]] = 0
     result = photometry(views, draws, config).numpy()
     np.testing.assert_allclose(result, views.numpy() / 255, rtol=0, atol=1e-7)
+
+
+def test_solarizing_alone_inverts_the_bright_half() -> None:
+    config = ViewConfig(
+        40, 3, 2, color_jitter_strength=0.0, blur=False, solarize_probability=(0.0, 1.0)
+    )
+    views, draws = host_views(noise(4, (50, 60, 3)), tf.constant([1, 2], tf.int64), config)
+    plain, solarized = photometry(views, draws, config).numpy()
+    pixels = views.numpy() / np.float32(255)
+    np.testing.assert_allclose(plain, pixels[0], atol=1e-6)
+    expected = np.where(pixels[1] < 0.5, pixels[1], 1 - pixels[1])
+    np.testing.assert_allclose(solarized, expected, atol=1e-6)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from data_prep.augment.draws import draw
 from data_prep.augment.views import (
     Draw,
     ViewConfig,
@@ -219,10 +220,36 @@ def test_switches() -> None:
 
 def test_switching_one_operation_leaves_the_numbers_of_the_others() -> None:
     one = host_views(noise(0, (40, 40, 3)), seed_of(), ViewConfig(24, 3))
-    config = ViewConfig(24, 3, blur=False, color_jitter_probability=0.1, vertical_flip=False)
+    config = ViewConfig(
+        24, 3, blur=False, color_jitter_probability=0.1, vertical_flip=False,
+        solarize_probability=0.5,
+    )  # fmt: skip
     other = host_views(noise(0, (40, 40, 3)), seed_of(), config)
     np.testing.assert_array_equal(one[0], other[0])
     np.testing.assert_array_equal(one[1][:, : Draw.JITTER], other[1][:, : Draw.JITTER])
+
+
+def test_each_view_has_its_own_share_of_blur_and_solarizing() -> None:
+    """BYOL's: the first view always blurred, the second in a tenth, solarized in a fifth."""
+    shares = {"blur_probability": (1.0, 0.1), "solarize_probability": (0.0, 0.2)}
+    config = ViewConfig(24, 3, 20_000, **shares)  # type: ignore[arg-type]
+    assert config.kinds_of_views == 2
+    draws = draw(seed_of(), config)[1].numpy()
+    blur, solarize = draws[:, Draw.BLUR], draws[:, Draw.SOLARIZE]
+    assert blur[::2].mean() == 1
+    assert solarize[::2].mean() == 0
+    assert abs(blur[1::2].mean() - 0.1) < 0.015
+    assert abs(solarize[1::2].mean() - 0.2) < 0.02
+    together = (blur * solarize)[1::2].mean()
+    assert abs(together - 0.02) < 0.007, "one does not decide the other"
+
+
+def test_the_saturation_may_vary_less_than_the_rest() -> None:
+    config = ViewConfig(24, 3, 2000, color_jitter_strength=0.5, saturation_share=0.5)
+    draws = draw(seed_of(), config)[1].numpy()
+    for column, spread in ((Draw.SATURATION, 0.2), (Draw.CONTRAST, 0.4), (Draw.BRIGHTNESS, 0.4)):
+        assert abs(draws[:, column].min() - (1 - spread)) < 0.01
+        assert abs(draws[:, column].max() - (1 + spread)) < 0.01
 
 
 def test_central_crop_comes_before_everything_else() -> None:

@@ -87,12 +87,13 @@ def test_the_same_command_twice_refuses_to_overwrite(
     assert sorted(os.listdir(tmp_path / "out")) == before
 
 
-SMALL = ("--preview_images=2", "--preview_views=2", "--image_size=16")
+SMALL = ("--preview_images=2", "--image_size=16")
 
 
 @pytest.mark.parametrize("recipe", augment.RECIPES)
 def test_every_recipe_can_be_drawn(listed: Path, tmp_path: Path, recipe: str) -> None:
-    arguments = (f"--manifest={listed}", f"--recipe={recipe}", *SMALL)
+    number = "--small_crops=2" if recipe == "swav" else "--preview_views=2"
+    arguments = (f"--manifest={listed}", f"--recipe={recipe}", number, *SMALL)
     for name in ("a.png", "b.png"):
         assert run(*arguments, f"--preview={tmp_path}/{name}") == 0
     assert sorted(os.listdir(tmp_path)) == ["a.png", "b.png"]
@@ -124,6 +125,7 @@ def test_flags_reach_the_recipes() -> None:
         "--color_jitter_strength=0.5", "--nouse_blur", "--norandom_crop", "--min_crop_area=0.3",
         "--min_crop_aspect=0.5", "--right_angle_rotation", "--rotation_degrees=15",
         "--central_crop=0.8", "--jitter_impl=simclrv1", "--gray_probability=0.1",
+        "--saturation_share=0.7", "--blur_probability=0.3", "--solarize_probability=0.1,0.2",
     )  # fmt: skip
     assert augment._view_config(values, 1) == ViewConfig(
         image_size=32,
@@ -141,6 +143,9 @@ def test_flags_reach_the_recipes() -> None:
         jitter_impl="simclrv1",
         gray_probability=0.1,
         blur=False,
+        saturation_share=0.7,
+        blur_probability=0.3,
+        solarize_probability=(0.1, 0.2),
     )
     values = flags_of(
         "--rotation_range=40", "--width_shift_range=0.2", "--height_shift_range=3",
@@ -180,7 +185,19 @@ def test_flags_reach_the_recipes() -> None:
         ),
         (
             ("--preview={0}/p.png", "--min_crop_area=0.5"),
-            "--min_crop_area does not belong to --recipe=copies, but to simclr and finetune",
+            "--min_crop_area does not belong to --recipe=copies, but to simclr, finetune, moco",
+        ),
+        (
+            ("--preview={0}/p.png", "--recipe=byol", "--blur_probability=1,2"),
+            "--blur_probability=1,2: give a share from 0 to 1, or two, of either view: A,B",
+        ),
+        (
+            ("--preview={0}/p.png", "--recipe=swav", "--preview_views=3"),
+            "--preview_views: swav has two views",
+        ),
+        (
+            ("--preview={0}/p.png", "--recipe=moco", "--small_crops=3"),
+            "--small_crops does not belong to --recipe=moco, but to swav",
         ),
         (
             ("--preview={0}/p.png", "--recipe=simclr", "--min_crop_aspect=0"),

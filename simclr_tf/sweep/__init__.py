@@ -1,0 +1,1 @@
+"""Many pretraining runs at one command: settings side by side on the same images."""

@@ -1,0 +1,288 @@
+"""The page that a sweep ends in: settings side by side, and no more than the numbers carry."""
+
+import math
+import platform
+from collections import Counter
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from data_prep.durations import format_seconds
+from data_prep.page import Page, Picture, Section, Table, shell_command, write_page
+from simclr_tf.evaluation import figures
+from simclr_tf.evaluation.embeddings import Embeddings, l2_normalize
+from simclr_tf.evaluation.intervals import Interval
+from simclr_tf.evaluation.sweep_figures import SettingPoint, embedding_panels, setting_points
+from simclr_tf.sweep.collect import RunScores
+from simclr_tf.sweep.plan import UNTRAINED_STEPS
+from simclr_tf.sweep.summary import SettingScores, difference, is_clear, sorted_settings
+
+PAGE = "index.html"
+
+_PANELS = 12  # in one picture
+_MOST_POINTS = 1000
+_MOST_NAMES = 8
+_LEAST_WIDTH = 560  # CSS pixels: below, letters become too small, so the picture scrolls
+
+
+def write_sweep_page(
+    settings: Sequence[SettingScores],
+    failed: Sequence[str],
+    class_names: Sequence[str],
+    command: Sequence[str],
+    path: Path,
+    *,
+    sort_by: str = "knn_accuracy",
+    comparison: str = "",
+) -> None:
+    """Writes the page, whole or not at all.
+
+    Args:
+        settings: What was found, one at least.
+        failed: Names of runs that are not finished.
+        class_names: In the order of the labels.
+        command: That repeats the sweep.
+        path: HTML file.
+        sort_by: A column of `columns.SORT_BY`.
+        comparison: Address of the page that shows nearest neighbours; empty = there is none.
+    """
+    settings = sorted_settings(settings, sort_by)
+    runs = [run for one in settings for run in one.runs]
+    sections = [_settings_section(settings, sort_by), _runs_section(runs)]
+    if len(runs[0].held_out) > 2:
+        sections.append(_embedding_section(settings, class_names))
+    if comparison:
+        sections.append(
+            Section(
+                "Nearest neighbours",
+                text=("The same images in every setting, with their seven nearest and distances.",),
+                links={"Look at the neighbours side by side": comparison},
+            )
+        )
+    sections.append(Section("To repeat it", commands=(shell_command(command),)))
+    facts = {
+        "Training": format_seconds(sum(run.seconds for run in runs)),
+        "Software": f"simclr-tf {version('simclr-tf')}, TensorFlow {version('tensorflow')}, "
+        f"Keras {version('keras')}, Python {platform.python_version()}",
+    }
+    write_page(Page("Runs side by side", findings(settings, failed), tuple(sections), facts), path)
+
+
+def findings(settings: Sequence[SettingScores], failed: Sequence[str]) -> tuple[str, ...]:
+    """What can be said, in paragraphs."""
+    trained = [one for one in settings if not one.untrained]
+    run = settings[0].runs[0]
+    number = sum(len(one.runs) for one in trained)
+    texts = [
+        f"{_counted(len(trained), 'setting')}, {_counted(number, 'run')}, on the same"
+        f" {run.result['num_train_examples']} training images; all scored on the same"
+        f" {run.result['num_eval_examples']} images of the split {run.split}."
+    ]
+    if failed:
+        texts.append(f"Not finished, and not below: {_listed(failed)}.")
+    scored = [one for one in trained if one.knn is not None]
+    if not scored:
+        texts.append("Without labels on both sides no accuracy can be given.")
+        return tuple(texts)
+    texts.append(_about_best(scored))
+    texts += _about_floor(scored)
+    texts.append(_about_limits(scored, run.split))
+    return tuple(texts)
+
+
+def _about_best(scored: Sequence[SettingScores]) -> str:
+    best = sorted_settings(scored, "knn_accuracy")[0]
+    text = f"Highest k-NN accuracy: {best.name}, {_with_interval(best.knn)}."
+    gaps = {one.name: difference(best, one) for one in scored if one is not best}
+    if not gaps:
+        return text
+    level = [name for name, gap in gaps.items() if not is_clear(gap)]
+    if not level:
+        return f"{text} Image by image it is above every other setting (95 % intervals)."
+    return (
+        f"{text} These images do not tell it apart from {_listed(level)}: the 95 % interval of the "
+        "difference, image by image, holds 0."
+    )
+
+
+def _about_floor(scored: Sequence[SettingScores]) -> list[str]:
+    known = [one for one in scored if one.gain is not None]
+    if not known:
+        return []
+    above = [one for one in known if is_clear(one.gain) and one.gain and one.gain.value > 0]
+    below = [one for one in known if is_clear(one.gain) and one.gain and one.gain.value < 0]
+    level = [one for one in known if one not in above and one not in below]
+    parts = [
+        f"{what} the untrained network: {_listed([f'{o.name}, {_points(o.gain)}' for o in ones])}"
+        for what, ones in (("Above", above), ("Not told apart from", level), ("Below", below))
+        if ones
+    ]
+    return [". ".join(parts) + " (points, 95 % intervals)."]
+
+
+def _about_limits(scored: Sequence[SettingScores], split: str) -> str:
+    texts = []
+    if len(scored) > 1:
+        texts.append(
+            f"The best of {len(scored)} settings was found on these very images, so its accuracy is"
+            " flattered; score the one that is chosen on images that no run here has seen."
+            if split != "test"
+            else f"{len(scored)} settings were compared on the test images: choosing by them "
+            "flatters the choice."
+        )
+    if min(len(one.runs) for one in scored) == 1:
+        texts.append("Where a setting has one seed, what another seed would give is not known.")
+    return " ".join(texts)
+
+
+def settings_table(settings: Sequence[SettingScores], sort_by: str) -> Table:
+    """A row a setting."""
+    headers = (
+        "setting", "seeds", "k-NN", "95 % interval", "over untrained,\npoints", "linear probe",
+        "effective\nrank",
+    )  # fmt: skip
+    rows = tuple(
+        (
+            one.name,
+            str(len(one.runs)),
+            _mean_and_spread(one, "knn_accuracy", 3),
+            f"{one.knn.low:.3f} to {one.knn.high:.3f}" if one.knn else "",
+            _points(one.gain) if one.gain else "",
+            _mean_and_spread(one, "linear_probe_accuracy", 3),
+            _mean_and_spread(one, "effective_rank", 1),
+        )
+        for one in settings
+    )
+    note = (
+        "Mean over the seeds ± standard deviation. Intervals: of one seed Wilson's, over images; of"
+        " several over images and seeds (pigeonhole bootstrap). Over untrained: on the same images,"
+        " and the same seed's starting weights."
+    )
+    return Table(headers, rows, f"By {sort_by}", note=note)
+
+
+def _settings_section(settings: Sequence[SettingScores], sort_by: str) -> Section:
+    points = {
+        one.name: SettingPoint(one.knn, tuple(one.values("knn_accuracy")), one.untrained)
+        for one in settings
+        if one.knn is not None
+    }
+    pictures = []
+    if points:
+        chance = _most_frequent(settings[0].runs[0].held_out)
+        figure = setting_points(points, chance=chance, xlabel="k-NN accuracy")
+        caption = (
+            "Accuracy of the nearest neighbours with 95 % intervals; dots are single seeds. The "
+            "dashed line is always to say the most frequent class."
+        )
+        pictures.append(Picture(figures.to_png(figure), caption, least=_LEAST_WIDTH))
+    floor = (
+        f"untrained: the network with its starting weights, of which {UNTRAINED_STEPS} steps with "
+        "learning rate 0 moved nothing but BatchNorm's statistics.",
+    )
+    text = floor if any(one.untrained for one in settings) else ()
+    return Section(
+        "Settings", text, tables=(settings_table(settings, sort_by),), pictures=tuple(pictures)
+    )
+
+
+def _most_frequent(held_out: Embeddings) -> float:
+    counts = Counter(held_out.labelled().labels.tolist())
+    return max(counts.values()) / counts.total()
+
+
+def _runs_section(runs: Sequence[RunScores]) -> Section:
+    headers = (
+        "run", "k-NN", "95 % interval", "linear probe", "95 % interval", "loss", "effective\nrank",
+        "steps", "training",
+    )  # fmt: skip
+    rows = tuple(
+        (
+            run.run.name,
+            *_score_cells(run, "knn_accuracy"),
+            *_score_cells(run, "linear_probe_accuracy"),
+            f"{run.loss:.3f}",
+            f"{run.effective_rank:.1f}",
+            str(run.steps),
+            format_seconds(run.seconds),
+        )
+        for run in runs
+    )
+    note = (
+        "Wilson's intervals, over images. The loss is the mean over the last tenth of the steps; "
+        "losses of different methods are no common measure."
+    )
+    return Section("Runs", tables=(Table(headers, rows, note=note),))
+
+
+def _score_cells(run: RunScores, name: str) -> tuple[str, str]:
+    value, low, high = (run.score(f"{name}{end}") for end in ("", "_low", "_high"))
+    if value is None:
+        return "", ""
+    return f"{value:.3f}", f"{low:.3f} to {high:.3f}"
+
+
+def _embedding_section(settings: Sequence[SettingScores], class_names: Sequence[str]) -> Section:
+    shown = {_panel_name(one, run): run for one in settings for run in one.runs}
+    some = _some_rows(len(settings[0].runs[0].held_out))
+    pictures = []
+    methods: dict[str, Literal["pca", "tsne"]] = {"PCA": "pca", "t-SNE": "tsne"}
+    for title, method in methods.items():
+        # Directions, as k-NN compares them.
+        points = {
+            name: figures.project_2d(l2_normalize(run.held_out.features[some]), method)
+            for name, run in shown.items()
+        }
+        names = list(points)
+        for start in range(0, len(names), _PANELS):
+            part = {name: points[name] for name in names[start : start + _PANELS]}
+            labels = settings[0].runs[0].held_out.labels[some]
+            png = figures.to_png(embedding_panels(part, labels, class_names))
+            caption = f"{title} of the features of the same {len(some)} images, by class."
+            pictures.append(Picture(png, caption, least=_LEAST_WIDTH))
+    text = (
+        "Each panel has axes of its own: only which images lie together can be compared. t-SNE "
+        "draws clusters even where there are none; distances between them mean nothing.",
+    )
+    return Section("Embeddings", text, pictures=tuple(pictures))
+
+
+def _panel_name(one: SettingScores, run: RunScores) -> str:
+    seed = f", seed={run.run.row['seed']}" if "seed" in run.run.row and len(one.runs) > 1 else ""
+    return f"{one.name}{seed}"
+
+
+def _some_rows(number: int) -> np.ndarray:
+    if number <= _MOST_POINTS:
+        return np.arange(number)
+    return np.sort(np.random.default_rng(0).choice(number, _MOST_POINTS, replace=False))
+
+
+def _mean_and_spread(one: SettingScores, name: str, digits: int) -> str:
+    mean, spread = one.mean(name), one.spread(name)
+    if math.isnan(mean):
+        return ""
+    return f"{mean:.{digits}f}" + ("" if math.isnan(spread) else f" ± {spread:.{digits}f}")
+
+
+def _with_interval(interval: Interval | None) -> str:
+    return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})" if interval else ""
+
+
+def _points(gain: Interval | None) -> str:
+    if gain is None:
+        return ""
+    return f"{100 * gain.value:+.1f} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = "; ".join(names[:_MOST_NAMES])
+    more = len(names) - _MOST_NAMES
+    return f"{shown}; and {more} more" if more > 0 else shown

@@ -1,0 +1,208 @@
+"""Which runs a sweep is made of, and what its folder remembers of them.
+
+sweep.json     the runs: name, flags, arguments, settings
+manifest.csv   the images with their splits, the same for all runs
+runs/NAME      a run of simclr-run
+logs/NAME.log  what it said
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from data_prep.errors import UserError
+from data_prep.files import write_text
+from data_prep.manifest import Manifest
+from simclr_tf.config import RunConfig
+from simclr_tf.run_dir import RunDir
+from simclr_tf.sections import MethodSettings
+from simclr_tf.sweep.grid import Row, run_names
+
+PLAN = "sweep.json"
+MANIFEST = "manifest.csv"
+
+UNTRAINED = "untrained"
+UNTRAINED_STEPS = 50
+
+# Settings that may change between two starts of a sweep: those of a run, but for what it reports.
+_REPORTED = {"eval_split", "eval_steps", "eval_crops", "knn_neighbors", "linear_probe"}
+_FREE = (RunDir.free_to_change - _REPORTED) | {"model_dir", "overwrite"}
+
+# What the features of a network without training depend on; the rest only trains it.
+_OF_THE_START = (
+    "labels", "image_channels", "image_size", "central_crop", "resnet_depth", "width_multiplier",
+    "sk_ratio", "se_ratio", "stem", "batch_norm_decay", "checkpoint", "ema", "stem_adapt",
+    "eval_split", "eval_steps", "eval_crops", "knn_neighbors", "linear_probe", "seed",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a sweep.
+
+    Attributes:
+        name: Of its folder.
+        row: The flags that are its own.
+        arguments: Of `simclr-run`, but for images and folder.
+        config: What they come to.
+        untrained: Whether it is a floor: a network that is not trained.
+    """
+
+    name: str
+    row: Row
+    arguments: tuple[str, ...]
+    config: RunConfig
+    untrained: bool = False
+
+    def key(self) -> dict[str, Any]:
+        """The settings that make the run what it is."""
+        values = self.config.values()
+        if self.untrained:
+            return {name: values[name] for name in _OF_THE_START}
+        return {name: value for name, value in values.items() if name not in _FREE}
+
+    def setting(self) -> Row:
+        """Its own flags but for the seed: runs that differ only in it repeat one setting."""
+        return {name: value for name, value in self.row.items() if name != "seed"}
+
+
+def plan_runs(
+    rows: Sequence[Row], arguments: Sequence[tuple[str, ...]], configs: Sequence[RunConfig]
+) -> tuple[PlannedRun, ...]:
+    """The runs of some rows.
+
+    Args:
+        rows: The flags that are each run's own.
+        arguments: All arguments of each.
+        configs: What they come to.
+
+    Raises:
+        UserError: Two rows come to the same settings, or to none that a sweep can compare.
+    """
+    runs = tuple(
+        PlannedRun(*parts) for parts in zip(run_names(rows), rows, arguments, configs, strict=True)
+    )
+    seen: dict[str, str] = {}
+    for run in runs:
+        mode = run.config.train.train_mode
+        if mode != "pretrain":
+            raise UserError(f"--train_mode={mode}: a sweep compares runs of pretraining")
+        key = json.dumps(run.key())
+        if key in seen:
+            raise UserError(f"{run.name} and {seen[key]} are the same run; leave one of them out")
+        seen[key] = run.name
+    return runs
+
+
+def floors(runs: Sequence[PlannedRun]) -> tuple[PlannedRun, ...]:
+    """What the runs must beat: each of their networks with its starting weights.
+
+    Fresh weights (or those of `--checkpoint`), of which nothing moves in `UNTRAINED_STEPS` steps
+    but BatchNorm's statistics, on the views of the first run with this network. Without that the
+    features would be normalised by 0 and 1 instead of the images' statistics.
+
+    Args:
+        runs: The runs that train.
+
+    Returns:
+        One run for each network and seed.
+    """
+    untouched = {
+        **{s.name: s.default for s in RunConfig.settings() if s.topic == "method"},
+        "method": MethodSettings.method,
+        "learning_rate": 0.0,
+        "weight_decay": 0.0,
+        "train_steps": UNTRAINED_STEPS,
+        "checkpoint_steps": UNTRAINED_STEPS,
+        "validate_every": 0,
+        "early_stopping_patience": 0,
+        "health_watch": False,
+    }
+    found: dict[str, PlannedRun] = {}
+    for run in runs:
+        config = RunConfig.from_values({**run.config.values(), **untouched})
+        row = {name: value for name, value in run.row.items() if name in _OF_THE_START}
+        floor = PlannedRun("", row, arguments_of(config), config, untrained=True)
+        found.setdefault(json.dumps(floor.key()), floor)
+    names = run_names([floor.row for floor in found.values()]) if len(found) > 1 else [""]
+    return tuple(
+        replace(floor, name=f"{UNTRAINED},{name}" if name else UNTRAINED)
+        for floor, name in zip(found.values(), names, strict=True)
+    )
+
+
+def arguments_of(config: RunConfig) -> tuple[str, ...]:
+    """The arguments that come to these settings."""
+    values = config.values()
+    changed = {s.name: values[s.name] for s in RunConfig.settings() if values[s.name] != s.default}
+    return tuple(f"--{name}={value}" for name, value in changed.items())
+
+
+def keep_plan(
+    runs: Sequence[PlannedRun], manifest: Manifest, output: Path
+) -> tuple[PlannedRun, ...]:
+    """Writes down what a sweep is to do, or finds that its folder holds a part of it.
+
+    Args:
+        runs: The runs, floors among them.
+        manifest: The images with their splits.
+        output: The sweep's folder.
+
+    Returns:
+        The runs; those that the folder knows have the names and arguments they were begun with.
+
+    Raises:
+        UserError: The folder holds another sweep, or something else; nothing has been written then.
+    """
+    file = output / PLAN
+    if file.is_file():
+        runs = _joined(runs, json.loads(file.read_text(encoding="utf-8"))["runs"], output)
+        if Manifest.load(output / MANIFEST).sha256() != manifest.sha256():
+            raise UserError(
+                f"--output={output}: was begun with other images or another split; restore them, "
+                "or give another folder"
+            )
+    elif output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"--output={output}: holds something else; give a new folder")
+    if len({run.name for run in runs}) < len(runs):
+        raise UserError(f"--output={output}: new runs would be called as old ones; give another")
+    output.mkdir(parents=True, exist_ok=True)
+    if not (output / MANIFEST).is_file():
+        manifest.save(output / MANIFEST)
+    facts = [
+        {"name": run.name, "flags": run.row, "untrained": run.untrained,
+         "arguments": list(run.arguments), "settings": run.key()}
+        for run in runs
+    ]  # fmt: skip
+    write_text(file, json.dumps({"runs": facts}, indent=2) + "\n")
+    return tuple(runs)
+
+
+def _joined(
+    runs: Sequence[PlannedRun], stored: list[dict[str, Any]], output: Path
+) -> tuple[PlannedRun, ...]:
+    """The runs, known ones under the names that they have."""
+    # Settings that a later version has brought had their defaults before.
+    defaults = {s.name: s.default for s in RunConfig.settings()}
+    keys = [json.dumps(run.key(), sort_keys=True) for run in runs]
+    names = {run.untrained: run.key().keys() for run in runs}
+    known = {}
+    for facts in stored:
+        settings, wanted = facts["settings"], names.get(facts["untrained"], ())
+        settings = {name: settings.get(name, defaults[name]) for name in wanted}
+        known[json.dumps(settings, sort_keys=True)] = facts
+    missing = [facts["name"] for key, facts in known.items() if key not in keys]
+    if missing:
+        raise UserError(
+            f"--output={output}: holds a sweep of other runs ({missing[0]} is not among these, or "
+            "has other settings now); rows may be added, not changed or left out: give another "
+            "folder"
+        )
+    return tuple(
+        replace(run, name=known[key]["name"], arguments=tuple(known[key]["arguments"]))
+        if key in known
+        else run
+        for run, key in zip(runs, keys, strict=True)
+    )
