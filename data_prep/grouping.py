@@ -15,8 +15,8 @@ from data_prep.manifest import COLUMNS, Manifest
 def unit_numbers(manifest: Manifest, pairs: np.ndarray | None = None) -> np.ndarray:
     """Numbers the sets of records that must stay together.
 
-    Together are records of one picture (its tiles), of one group, of one hash, and those of a pair;
-    whatever is together with the same record is together, too.
+    Together are records of one picture (its tiles), of one group, of one target, of one hash, and
+    those of a pair; whatever is together with the same record is together, too.
 
     Args:
         manifest: The records.
@@ -32,6 +32,7 @@ def unit_numbers(manifest: Manifest, pairs: np.ndarray | None = None) -> np.ndar
     links = [
         _same(manifest.pictures()),
         _same([record.group for record in records]),
+        _same(manifest.target_files()),
         _same(
             [
                 (record.sha256, page) if record.sha256 else None

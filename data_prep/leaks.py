@@ -14,7 +14,7 @@ class LeakCheck:
     """One thing that no two splits may share.
 
     Attributes:
-        what: `picture`, `file content` or `group`.
+        what: `picture`, `file content`, `group` or, of paired data, `target`.
         checked: How many different ones were compared; 0 = none are known.
         shared: How many of them are in several splits.
         example: One that is, with its splits; "" if there is none.
@@ -27,7 +27,7 @@ class LeakCheck:
 
 
 def check_leaks(manifest: Manifest) -> tuple[LeakCheck, ...]:
-    """Looks for files, equal file contents and groups that are in several splits.
+    """Looks for files, equal file contents, groups and targets that are in several splits.
 
     Hashes that the manifest lacks are taken of files that share their size with a file of another
     split: no others can be equal to one.
@@ -38,11 +38,15 @@ def check_leaks(manifest: Manifest) -> tuple[LeakCheck, ...]:
     contents = _contents(manifest, files, splits)
     shown = [record.path for record in manifest.records]
     groups = [record.group for record in manifest.records]
-    return (
+    found = (
         _compare("picture", _paged(files, pages), splits, shown),
         _compare("file content", _paged(contents, pages), splits, shown),
         _compare("group", groups, splits, groups),
     )
+    targets = [record.target for record in manifest.records]
+    if not any(targets):
+        return found
+    return (*found, _compare("target", manifest.target_files(), splits, targets))
 
 
 def _paged(names: Sequence[str], pages: Sequence[str]) -> list[str]:

@@ -1,8 +1,8 @@
 """Which images belong to a data set, and what is known of each: the one table behind every source.
 
 A manifest is a CSV file with the columns `path, label, split, group, case, target` and, where they
-are used, `tile, reading, sha256`; only `path` is required. Order matters: the position of a record
-is the index of its example everywhere else.
+are used, `tile, reading, sha256, target_scale`; only `path` is needed. Order matters: the position
+of a record is the index of its example everywhere else.
 """
 
 import csv
@@ -12,7 +12,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from operator import attrgetter
 
@@ -59,6 +59,7 @@ class Record:
             tiles of one picture are never torn between splits.
         reading: How the file becomes an image: page, axes, intensity rule; see `reading`.
         sha256: Hash of the file's bytes, in hexadecimal.
+        target_scale: Physical units of one stored unit of the target, such as 0.01; empty = 1.
     """
 
     path: str
@@ -70,6 +71,7 @@ class Record:
     tile: str = ""
     reading: str = ""
     sha256: str = ""
+    target_scale: str = ""
 
 
 COLUMNS = tuple(field.name for field in fields(Record))
@@ -126,6 +128,14 @@ class Manifest:
         base = os.path.abspath(self.root)
         return [os.path.normpath(os.path.join(base, record.path)) for record in self.records]
 
+    def target_files(self) -> list[str]:
+        """Absolute paths of the targets, in order; empty where there is none."""
+        base = os.path.abspath(self.root)
+        return [
+            os.path.normpath(os.path.join(base, record.target)) if record.target else ""
+            for record in self.records
+        ]
+
     def pictures(self) -> list[tuple[str, str]]:
         """File, and page in it, of every record: what the tiles of one picture have in common.
 
@@ -161,11 +171,14 @@ class Manifest:
         files = self.files()
         common = os.path.commonpath([os.path.dirname(file) for file in files]) if files else ""
         digest = hashlib.sha256()
-        for record, file in zip(self.records, files, strict=True):
+        for record, file, target in zip(self.records, files, self.target_files(), strict=True):
             relative = file[len(common) :].replace(os.sep, "/").lstrip("/")
-            row = (relative, *_basic_values(record)[1:])
-            if record.tile or record.reading:
+            beside = os.path.relpath(target, common).replace(os.sep, "/") if target else ""
+            row = (relative, *_basic_values(record)[1:-1], beside)
+            if record.tile or record.reading or record.target_scale:
                 row += (record.tile, record.reading)
+            if record.target_scale:
+                row += (record.target_scale,)
             digest.update("\x1f".join(row).encode() + b"\n")
         return digest.hexdigest()
 
@@ -189,8 +202,8 @@ class Manifest:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the CSV, whole or not at all.
 
-        Paths are written relative when they belong to the folder of the CSV itself, absolute
-        otherwise, so that the file can be used from anywhere (`Manifest.load`).
+        Paths, of images and targets, are written relative when they belong to the folder of the CSV
+        itself, absolute otherwise, so that the file can be used from anywhere (`Manifest.load`).
         """
         destination = os.path.abspath(path)
         folder = os.path.dirname(destination)
@@ -200,8 +213,10 @@ class Manifest:
         columns = [c for c in COLUMNS if c in _BASIC or any(getattr(r, c) for r in self.records)]
         writer.writerow(columns)
         values = attrgetter(*columns)
-        for record, file in zip(self.records, self.files(), strict=True):
-            writer.writerow([record.path if keep else file, *values(record)[1:]])
+        files = zip(self.records, self.files(), self.target_files(), strict=True)
+        for record, file, target in files:
+            placed = record if keep else replace(record, path=file, target=target)
+            writer.writerow(values(placed))
         os.makedirs(folder, exist_ok=True)
         write_text(destination, text.getvalue())
 

@@ -32,6 +32,7 @@ class ManifestSource(Source):
 
     Attributes:
         manifest: The manifest; `index` is a position in it.
+        sizes: Height and width of every image, int32 [n, 2].
         cached: Whether decoded images are kept in memory.
         sampler: Which image comes when in training, if not all in turn; see `ordered_elements`.
     """
@@ -65,6 +66,7 @@ class ManifestSource(Source):
         self.class_names = tuple(manifest.class_names if class_names is None else class_names)
         self.channels = resolve_channels(channels, facts.channels)
         self.image_dtype = tf.uint8 if facts.bits == 8 else tf.float32
+        self.sizes = np.stack([facts.survey.height, facts.survey.width], axis=1)
         self._files = manifest.files()
         self._decoders = facts.survey.decoder
         self._declared = {
@@ -101,8 +103,7 @@ class ManifestSource(Source):
         Raises:
             UserError: Also when an image cannot be decoded while the cache is filled.
         """
-        if self.cached:
-            self._filled_cache()
+        self.prepare()
         return ordered_elements(
             self.num_examples,
             self._columns(seed),
@@ -126,6 +127,21 @@ class ManifestSource(Source):
             columns["decoder"] = tf.constant(self._decoders)
         used = {name: texts for name, texts in self._declared.items() if any(texts)}
         return columns | {name: tf.constant(texts) for name, texts in used.items()}
+
+    def prepare(self) -> None:
+        """Decodes what is to be kept in memory, if that has not been done yet.
+
+        Raises:
+            UserError: An image cannot be decoded.
+        """
+        if self.cached:
+            self._filled_cache()
+
+    def element(self, index: tf.Tensor) -> Element:
+        """The element of the example with this number, int64 scalar; graph code."""
+        with tf.device("CPU:0"):
+            columns = {} if self.cached else self._file_columns()
+        return {"index": index, **{name: tf.gather(c, index) for name, c in columns.items()}}
 
     def labels(self, seed: int = 0) -> np.ndarray:
         """Labels by index, int64 [num_examples]; the seed matters for random labels only."""

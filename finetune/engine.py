@@ -19,6 +19,8 @@ from data_prep.augment.sheet import tiled
 from data_prep.durations import format_seconds
 from finetune.epoch_scores import FeatureScorer, epoch_scores
 from finetune.finish import finish
+from finetune.fitting import Fitting, Keepers
+from finetune.fitting import fit as fit_on
 from finetune.image_steps import sample_views
 from finetune.recipe import Recipe
 from finetune.session import ClassifierSession, open_session, part_hashes
@@ -27,8 +29,7 @@ from simclr_tf.training import callbacks as cb
 from simclr_tf.training import health
 from simclr_tf.training.frozen import feature_batches
 from simclr_tf.training.inputs import Batches, training_batches
-from simclr_tf.training.loop import Loop, StopRequest
-from simclr_tf.training.train import naming_unreadable
+from simclr_tf.training.loop import StopRequest
 
 log = logging.getLogger(__name__)
 
@@ -76,45 +77,23 @@ def fit(session: ClassifierSession, stop: StopRequest) -> int:
         DivergedError: A number became NaN or infinite; the last checkpoint is kept.
     """
     start = _restore(session)
-    missed = _missed(session, start)
-    if start >= session.last_step() and not missed:
-        log.info("training was complete at step %d", start)
-        return start
-    folder, chief = session.folder, session.devices.is_chief
-    with naming_unreadable(session.data.train):
-        step_log, watchers, judges = _callbacks(session, start)
-    watching = keras.callbacks.CallbackList(watchers, model=session.model)
-    judging = keras.callbacks.CallbackList(judges, model=session.model)
-    session.model.stop_training = False
-    judging.on_train_begin()
     validate = epoch_scores(
         session.data, session.scorer, score_train=session.config.train.score_train
     )
-    cb.replay(folder.validation_file, start, judges)
-    if missed:
-        # Killed between a checkpoint and its validation.
-        epoch = -(-start // session.plan.checkpoint_steps) - 1
-        judging.on_epoch_end(epoch, {"step": start, **validate(start)})
-    planned = session.plan.total_steps
-    loop = Loop(
-        session.step,
-        session.plan,
-        session.store,
-        session.devices,
-        step_log,
-        watching,
-        judging,
-        lambda step: _said(validate(step), step, session),
+    fitting = Fitting(
+        folder=session.folder,
+        devices=session.devices,
+        model=session.model,
+        step=session.step,
+        plan=session.plan,
+        store=session.store,
+        train=session.data.train,
+        keepers=lambda start: _keepers(session, start),
+        batches=lambda start: _batches(session, start),
+        validate=validate,
+        say=lambda scores, step: _say(scores, step, session),
     )
-    watching.on_train_begin()
-    with naming_unreadable(session.data.train):
-        reached = loop.run(iter(_batches(session, start)), start, stop)
-    watching.on_train_end()
-    if session.model.stop_training and reached < planned and chief:
-        folder.write_early_stop(reached)
-    if session.model.stop_training:
-        log.info("stopped early at step %d: no better validation since", reached)
-    return reached
+    return fit_on(fitting, start, stop)
 
 
 def _restore(session: ClassifierSession) -> int:
@@ -149,9 +128,7 @@ def _say_plan(session: ClassifierSession) -> None:
     )
 
 
-def _callbacks(
-    session: ClassifierSession, start: int
-) -> tuple[cb.StepLog | None, list[keras.callbacks.Callback], list[keras.callbacks.Callback]]:
+def _keepers(session: ClassifierSession, start: int) -> Keepers:
     """The per-step log, what watches every epoch, and what judges validations."""
     train, folder = session.config.train, session.folder
     watchers: list[keras.callbacks.Callback] = []
@@ -178,16 +155,7 @@ def _callbacks(
                 monitor, patience=train.early_stopping_patience, mode=mode
             )
         )
-    return step_log, watchers, judges
-
-
-def _missed(session: ClassifierSession, step: int) -> bool:
-    """Whether the newest checkpoint ended an epoch of which nothing was logged."""
-    if not step or not session.plan.is_checkpoint(step):
-        return False
-    file = session.folder.validation_file
-    logged = cb.read_metrics(file).get("step", ()) if file.exists() else ()
-    return step not in logged
+    return Keepers(step_log, watchers, judges)
 
 
 def _batches(session: ClassifierSession, start: int) -> Batches:
@@ -201,11 +169,10 @@ def _batches(session: ClassifierSession, start: int) -> Batches:
     )
 
 
-def _said(scores: dict[str, float], step: int, session: ClassifierSession) -> dict[str, float]:
+def _say(scores: dict[str, float], step: int, session: ClassifierSession) -> None:
     epoch = -(-step // session.plan.checkpoint_steps)
     shown = ("train/loss", "train/accuracy", "validation/loss", "validation/accuracy",
              f"validation/{session.config.train.monitor}")  # fmt: skip
     text = ", ".join(f"{name} {scores[name]:.3f}" for name in dict.fromkeys(shown)
                      if name in scores)  # fmt: skip
     log.info("epoch %d: %s", epoch, text or "nothing to score")
-    return scores

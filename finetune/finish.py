@@ -12,6 +12,7 @@ from data_prep.manifest import Manifest
 from data_prep.page import Section, Table
 from finetune.classifier import Classifier
 from finetune.epoch_scores import ImageScorer, Scorer
+from finetune.fitting import take_best
 from finetune.image_steps import sample_views
 from finetune.report.classification_page import RunFacts, write_report
 from finetune.report.result_files import write_results
@@ -19,7 +20,6 @@ from finetune.report.results import ClassificationResults, evaluate_classifier
 from finetune.scored import ScoredSplit
 from finetune.session import HEAD, ClassifierSession, part_hashes, rate_factors
 from simclr_tf.checkpoints.export import export_keras
-from simclr_tf.checkpoints.locate import locate
 from simclr_tf.evaluation.metrics import softmax
 from simclr_tf.training.callbacks import read_metrics
 
@@ -56,17 +56,6 @@ def finish(session: ClassifierSession, command: Sequence[str]) -> None:
     write_results(session.folder.path, results, splits, history(session), overwrite=True)
     write_report(session.folder.path, _facts(session, copy, command, step, hashes))
     _say(results)
-
-
-def take_best(session: ClassifierSession) -> int:
-    """Restores the checkpoint that validated best; the last one without a validation."""
-    if not session.validates:
-        return session.last_step()
-    step = int(locate(str(session.folder.best)).path.rpartition("-")[2])
-    session.store.restore(step, session.folder.best)
-    epoch = -(-step // session.plan.checkpoint_steps)
-    log.info("the weights of epoch %d (step %d) validated best", epoch, step)
-    return step
 
 
 def _scorer(session: ClassifierSession, copy: Classifier) -> Scorer:

@@ -78,6 +78,11 @@ class ClassifierSession:
         """Whether there are labelled images to choose the best epoch by."""
         return self.data.has_labels(VALIDATION)
 
+    @property
+    def best(self) -> Path:
+        """Folder of the checkpoint that validated best."""
+        return self.folder.best
+
     def last_step(self) -> int:
         """Where training ends: as planned, or where early stopping has ended it."""
         return self.folder.early_stop() or self.plan.total_steps

@@ -47,15 +47,15 @@ def showable(image: np.ndarray) -> np.ndarray:
 
 
 def tiled(images: np.ndarray) -> np.ndarray:
-    """Lays images [columns, rows, S, S, C] out with a white gap; uint8 [H, W, 3]."""
-    columns, rows, size = images.shape[:3]
+    """Lays images [columns, rows, h, w, C] out with a white gap; uint8 [H, W, 3]."""
+    columns, rows, height, width = images.shape[:4]
     tiles = showable(images)
-    step = size + _GAP
-    picture = np.full((rows * step - _GAP, columns * step - _GAP, 3), 255, np.uint8)
+    down, right = height + _GAP, width + _GAP
+    picture = np.full((rows * down - _GAP, columns * right - _GAP, 3), 255, np.uint8)
     for column in range(columns):
         for row in range(rows):
-            y, x = row * step, column * step
-            picture[y : y + size, x : x + size] = tiles[column, row]
+            y, x = row * down, column * right
+            picture[y : y + height, x : x + width] = tiles[column, row]
     return picture
 
 

@@ -63,12 +63,12 @@ def duplicate_findings(
 
 def _torn_groups(manifest: Manifest) -> Iterator[Finding]:
     for leak in check_leaks(manifest):
-        if leak.what in ("group", "picture") and leak.shared:
+        if leak.what in ("group", "picture", "target") and leak.shared:
             yield Finding(
                 f"{leak.what}_splits", "serious",
                 f"{counted(leak.shared, leak.what)} of {leak.checked} in two splits",
-                "Images of one group or picture are no independent test. Split anew: simclr-split "
-                "keeps them on one side.",
+                "Images of one group, picture or target are no independent test. Split anew: "
+                "simclr-split keeps them on one side.",
                 leak.shared, (leak.example,),
             )  # fmt: skip
 

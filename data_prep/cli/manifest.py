@@ -12,6 +12,7 @@ from data_prep.cli.images import define_images, given_images
 from data_prep.cli.progress import progress_lines
 from data_prep.cli.reading_flags import define_reading, read_reading
 from data_prep.errors import UserError
+from data_prep.pairing import PAIRING_HELP
 
 NAME = "simclr-manifest"
 DESCRIPTION = """Writes a manifest: a CSV with a row for each image, its class, split and group, and
@@ -19,7 +20,8 @@ how it is read. A file may give many images: pages of a TIFF, a stack in one arr
 picture. Every other command takes it as --manifest.
 
 JPEG, PNG, TIFF, BMP, GIF, NPY, NPZ, HDF5 and FITS are known by their content; RAW files by what is
-declared of them. With --intensity_per=set the black and white point are found over the images of
+declared of them. With --target_dir every image is paired with the file of the same name there, such
+as a depth map. With --intensity_per=set the black and white point are found over the images of
 the split train, or, if there is no split yet, by the run that makes one."""
 
 logger = logging.getLogger("data_prep.manifest_command")
@@ -32,11 +34,22 @@ def define(flag_values: flags.FlagValues) -> None:
     with topic(flag_values, "Output"):
         flags.DEFINE_string("output", None, "CSV file to write.", required=True, **own)
     define_reading(flag_values)
+    define_pairs(flag_values)
+
+
+def define_pairs(flag_values: flags.FlagValues) -> None:
+    """Defines the flags that pair images with targets."""
+    own: dict[str, Any] = {"flag_values": flag_values}
+    with topic(flag_values, "Targets"):
+        flags.DEFINE_string("target_dir", "", PAIRING_HELP["target_dir"], **own)
+        flags.DEFINE_string("pair_by", "", PAIRING_HELP["pair_by"], **own)
+        flags.DEFINE_string("target_scale", "", PAIRING_HELP["target_scale"], **own)
 
 
 def run(flag_values: flags.FlagValues) -> None:
     """Writes the manifest that the flags ask for."""
     from data_prep.declared import open_declared
+    from data_prep.pairing import paired
     from data_prep.set_limits import find_set_limits, has_open_limits
 
     output = Path(flag_values.output)
@@ -48,6 +61,9 @@ def run(flag_values: flags.FlagValues) -> None:
         listed,
         read_reading(flag_values),
         skip_unreadable=flag_values.skip_unreadable,
+    )
+    manifest = paired(
+        manifest, flag_values.target_dir, flag_values.pair_by, flag_values.target_scale
     )
     if has_open_limits(manifest) and "train" in manifest.splits:
         manifest = find_set_limits(manifest, manifest.split("train"), progress_lines("pictures"))

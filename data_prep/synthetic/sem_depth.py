@@ -12,7 +12,8 @@ for the cases 1 to 4, give or take `depth_spread`. `sem_physics` makes pictures 
 
     sim_sem/CASE/CASE_00000_0.png     real_sem/CASE/CASE_site_0000_0.png
     sim_depth/CASE/CASE_00000.png     site_means.csv    site, case, mean_depth
-    manifest.csv                      simulated: path, label, group (the map), case, target
+    manifest.csv                      simulated: path, label, group (the map), case, target,
+                                      target_scale (units of depth of one stored unit)
     real_manifest.csv                 "real": path, label, group (the site), case
 
 A grey level of an 8-bit depth map is one unit, of a 16-bit one 0.01; NPY holds the depth itself.
@@ -48,6 +49,7 @@ SITES_NAME = "site_means.csv"
 IMAGES_PER_SITE = 4
 
 _LEVELS_PER_UNIT = {PNG: 1, PNG16: 100}
+_SCALES = {PNG: "1", PNG16: "0.01", NPY: "1"}  # the inverse, for manifests
 _HOLE, _SIM, _REAL = "Holes", "Simulated microscope", "'Real' microscope"
 
 
@@ -237,7 +239,12 @@ def _simulated(class_name: str, index: int, request: Request) -> Sample:
         path = f"sim_sem/{class_name}/{name}_{number}.png"
         clean = signal(depth, parameters.pixel_size, view, beam)
         files[path] = to_levels(detect(clean, beam, rng), PNG)
-        records.append(Record(path, class_name, group=name, case=class_name, target=target))
+        records.append(
+            Record(
+                path, class_name, group=name, case=class_name, target=target,
+                target_scale=_SCALES[request.file_format],
+            )
+        )  # fmt: skip
         rows.append(_row(path, "sim", class_name, name, hole, beam))
     return Sample(files, {MANIFEST_NAME: tuple(records)}, tuple(rows), {})
 

@@ -12,6 +12,7 @@ _LEAK_WORDS = {
     "picture": "the same file and page",
     "file content": "files with equal bytes (SHA-256)",
     "group": "the same group",
+    "target": "the same target",
 }
 
 

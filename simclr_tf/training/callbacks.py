@@ -72,11 +72,14 @@ class StepLog(keras.callbacks.Callback):
         path: `metrics.csv`.
         start_step: Steps already taken.
         exact: Write numbers to the last digit of a double.
+        index: Name of the first column.
     """
 
-    def __init__(self, path: Path, start_step: int, exact: bool = False) -> None:
+    def __init__(
+        self, path: Path, start_step: int, exact: bool = False, index: str = "step"
+    ) -> None:
         super().__init__()
-        self._path = path
+        self._path, self._index = path, index
         self._digits = 17 if exact else 9
         self._columns: list[str] = []
         if path.exists():
@@ -91,7 +94,7 @@ class StepLog(keras.callbacks.Callback):
             first_step: Number of the first step (counting from 1).
             metrics: Values [n] of every column.
         """
-        columns = ["step", *metrics]
+        columns = [self._index, *metrics]
         with self._path.open("a", newline="") as file:
             writer = csv.writer(file)
             if not self._columns:
@@ -99,7 +102,7 @@ class StepLog(keras.callbacks.Callback):
                 self._columns = columns
             for i in range(len(next(iter(metrics.values())))):
                 numbers = {k: f"{v[i]:.{self._digits}g}" for k, v in metrics.items()}
-                row = {"step": first_step + i} | numbers
+                row = {self._index: first_step + i} | numbers
                 writer.writerow([row[name] for name in self._columns])
 
 

@@ -108,6 +108,16 @@ def read_manifest(data: DataSettings, declaration: Declaration | None = None) ->
         declaration or Declaration(),
         skip_unreadable=data.skip_unreadable,
     )
+    return with_splits(manifest, data)
+
+
+def with_splits(manifest: Manifest, data: DataSettings) -> Manifest:
+    """Gives images without a split a seeded one, and intensity rules of the set their limits.
+
+    Args:
+        manifest: The images.
+        data: How to split them, and which split is trained on.
+    """
     if not manifest.splits:
         manifest = stratified_split(manifest, parse_ratios(data.split_ratios), data.split_seed)
         log.info("the images come without a split; made one with seed %d", data.split_seed)

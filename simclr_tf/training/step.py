@@ -12,7 +12,52 @@ from simclr_tf.methods.base import Method, extension_of
 from simclr_tf.training.inputs import Batch
 
 
-class TrainStep:
+class Steps:
+    """Steps of all replicas, several in one call of the graph; subclasses say what a step is.
+
+    Args:
+        devices: What the run is on.
+    """
+
+    def __init__(self, devices: Devices) -> None:
+        self._devices = devices
+        self._names: list[str] = []
+
+    def _from_batch(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """One step of one replica on its part of a batch; its scalars."""
+        raise NotImplementedError
+
+    @tf.autograph.experimental.do_not_convert
+    def _mean_row(self, batch: Batch) -> tf.Tensor:
+        """One step on all replicas; its scalars, means over replicas, sorted by name."""
+        strategy = self._devices.strategy
+        per_replica = strategy.run(self._from_batch, (batch,))
+        self._names = sorted(per_replica)
+        means = (strategy.reduce("MEAN", per_replica[name], axis=None) for name in self._names)
+        return tf.stack([tf.cast(mean, tf.float32) for mean in means])
+
+    @tf.function
+    def _loop(self, iterator: tf.distribute.DistributedIterator, steps: tf.Tensor) -> tf.Tensor:
+        values = tf.TensorArray(tf.float32, size=steps, element_shape=[None])
+        for i in tf.range(steps):
+            values = values.write(i, self._mean_row(next(iterator)))
+        return values.stack()
+
+    def run(self, iterator: tf.distribute.DistributedIterator, steps: int) -> dict[str, np.ndarray]:
+        """Takes some steps.
+
+        Args:
+            iterator: Over training batches.
+            steps: How many; a new number does not trace the graph anew.
+
+        Returns:
+            The value [steps] of every metric, means over replicas.
+        """
+        values = self._loop(iterator, tf.constant(steps)).numpy()
+        return {name: values[:, i] for i, name in enumerate(self._names)}
+
+
+class TrainStep(Steps):
     """Runs training steps: photometry, losses, gradients, update.
 
     The gradients of all replicas are summed, so the loss is divided by their number once.
@@ -39,11 +84,11 @@ class TrainStep:
         jit_compile: bool = False,
         small_views: ViewConfig | None = None,
     ) -> None:
+        super().__init__(devices)
         self._model, self._method, self._optimizer = model, method, optimizer
-        self._weight_decay, self._views, self._devices = weight_decay, views, devices
+        self._weight_decay, self._views = weight_decay, views
         self._small_views, self._extension = small_views, extension_of(method)
         self._trainable = [*model.trainable_variables, *self._extension.trainable_variables]
-        self._names: list[str] = []
         # XLA wants static shapes, which the photometry has not, and no update across replicas.
         self._gradients = (
             tf.function(self._compute, jit_compile=True) if jit_compile else self._compute
@@ -94,35 +139,6 @@ class TrainStep:
             return self.replica_step(images, batch["label"])
         small = _by_view(batch["small_views"], batch["small_draws"], self._small_views)
         return self.replica_step(images, batch["label"], small)
-
-    @tf.autograph.experimental.do_not_convert
-    def _mean_row(self, batch: Batch) -> tf.Tensor:
-        """One step on all replicas; its scalars, means over replicas, sorted by name."""
-        strategy = self._devices.strategy
-        per_replica = strategy.run(self._from_batch, (batch,))
-        self._names = sorted(per_replica)
-        means = (strategy.reduce("MEAN", per_replica[name], axis=None) for name in self._names)
-        return tf.stack([tf.cast(mean, tf.float32) for mean in means])
-
-    @tf.function
-    def _loop(self, iterator: tf.distribute.DistributedIterator, steps: tf.Tensor) -> tf.Tensor:
-        values = tf.TensorArray(tf.float32, size=steps, element_shape=[None])
-        for i in tf.range(steps):
-            values = values.write(i, self._mean_row(next(iterator)))
-        return values.stack()
-
-    def run(self, iterator: tf.distribute.DistributedIterator, steps: int) -> dict[str, np.ndarray]:
-        """Takes some steps.
-
-        Args:
-            iterator: Over training batches.
-            steps: How many; a new number does not trace the graph anew.
-
-        Returns:
-            The value [steps] of every metric, means over replicas.
-        """
-        values = self._loop(iterator, tf.constant(steps)).numpy()
-        return {name: values[:, i] for i, name in enumerate(self._names)}
 
 
 def _by_view(views: tf.Tensor, draws: tf.Tensor, config: ViewConfig) -> tf.Tensor:

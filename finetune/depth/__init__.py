@@ -1,0 +1,1 @@
+"""Depth from SEM images: pairs, networks, training, and what is handed out."""

@@ -1,0 +1,170 @@
+"""From settings to the parts of a training: networks, optimizers, what a step is."""
+
+from dataclasses import dataclass, field
+
+import keras
+import tensorflow as tf
+
+from finetune.depth.cyclegan import CycleNetworks, CycleState, CycleStep
+from finetune.depth.image_pool import ImagePool
+from finetune.depth.losses import l1, l2
+from finetune.depth.networks import autoencoder, patch_discriminator, resnet_generator, unet
+from finetune.depth.pretrained import encoder_unet, grey_encoder
+from finetune.depth.regression import DepthRegression
+from finetune.depth.schedules import constant_then_linear
+from finetune.depth.settings import AUTOENCODER, CYCLEGAN, DepthConfig
+from simclr_tf import distribution
+from simclr_tf.losses.weight_decay import WeightDecay
+from simclr_tf.training.step import Steps, TrainStep
+
+_BETA_1 = 0.5  # of a GAN's Adam (Zhu et al. 2017)
+
+
+@dataclass(frozen=True)
+class Training:
+    """The networks of a run and what trains them.
+
+    Attributes:
+        generator: From images to the goal.
+        step: A training step.
+        optimizer: Of the generators.
+        networks: All by the name under which checkpoints know them.
+        extra: Further variables of a checkpoint, by their keys.
+        reverse: From the goal to images, if there is one.
+    """
+
+    generator: keras.Model
+    step: Steps
+    optimizer: keras.optimizers.Optimizer
+    networks: dict[str, keras.Model]
+    extra: dict[str, tf.Variable] = field(default_factory=dict)
+    reverse: keras.Model | None = None
+
+    def checkpoint_variables(self) -> dict[str, tf.Variable]:
+        """Everything but the optimizer by its key in a checkpoint."""
+        named = {
+            f"{name}/{i}": variable.value
+            for name, network in self.networks.items()
+            for i, variable in enumerate(network.variables)
+        }
+        return {**named, **self.extra}
+
+
+def images_per_step(config: DepthConfig) -> int:
+    """Images that a step sees: a batch for each update of the discriminators."""
+    updates = config.gan.critic_updates if config.network.model == CYCLEGAN else 1
+    return config.train.train_batch_size * updates
+
+
+def build_generator(config: DepthConfig, size: tuple[int, int]) -> keras.Model:
+    """The network from images to the goal, with fresh weights in the precision of now.
+
+    Args:
+        config: Which network.
+        size: Height and width.
+    """
+    network = config.network
+    widths = network.widths()
+    if network.model == AUTOENCODER:
+        return autoencoder(size, widths, network.bottleneck)
+    if network.model == CYCLEGAN:
+        return resnet_generator(size, widths, network.residual_blocks)
+    if network.encoder:
+        encoder = grey_encoder(network.encoder)
+        return encoder_unet(size, encoder, widths, frozen=network.freeze_encoder)
+    return unet(size, widths)
+
+
+def build_training(
+    config: DepthConfig,
+    size: tuple[int, int],
+    devices: distribution.Devices,
+    precision: str,
+    total_steps: int,
+) -> Training:
+    """The networks of a run, under its strategy, in its precision, from its seed.
+
+    Args:
+        config: All settings.
+        size: Height and width of images.
+        devices: What the run is on.
+        precision: Keras dtype policy.
+        total_steps: Of the whole run, which the learning rates go by.
+    """
+    keras.utils.set_random_seed(config.machine.seed)
+    keras.config.set_dtype_policy(precision)
+    try:
+        with devices.strategy.scope():
+            build = _cycle if config.network.model == CYCLEGAN else _regression
+            return build(config, size, devices, total_steps)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def _regression(
+    config: DepthConfig, size: tuple[int, int], devices: distribution.Devices, steps: int
+) -> Training:
+    network = build_generator(config, size)
+    optimizer = _adam(config.learning_rate, config, steps, network.trainable_variables)
+    step = TrainStep(
+        network,
+        DepthRegression(network, {"l1": l1, "l2": l2}[config.optimizer.regression_loss]),
+        optimizer,
+        WeightDecay([], 0.0),
+        None,
+        devices,
+        distribution.choose_jit(config.machine.jit_compile, devices),
+    )
+    return Training(network, step, optimizer, {"generator": network})
+
+
+def _cycle(
+    config: DepthConfig, size: tuple[int, int], devices: distribution.Devices, steps: int
+) -> Training:
+    judges = config.network.discriminator_widths()
+    networks = CycleNetworks(
+        to_b=build_generator(config, size),
+        to_a=build_generator(config, size),
+        judge_a=patch_discriminator(size, judges),
+        judge_b=patch_discriminator(size, judges),
+    )
+    seed, gan = config.machine.seed, config.gan
+    critic_rate = gan.discriminator_learning_rate or config.learning_rate
+    generators = _adam(
+        config.learning_rate, config, steps, networks.generator_variables, beta_1=_BETA_1
+    )
+    discriminators = _adam(
+        critic_rate,
+        config,
+        steps * gan.critic_updates,
+        networks.discriminator_variables,
+        beta_1=_BETA_1,
+    )
+    state = CycleState(
+        generators,
+        discriminators,
+        ImagePool(gan.pool_size, (*size, 1), seed),
+        ImagePool(gan.pool_size, (*size, 1), seed),
+    )
+    named = {
+        "generator": networks.to_b,
+        "reverse": networks.to_a,
+        "discriminator_a": networks.judge_a,
+        "discriminator_b": networks.judge_b,
+    }
+    step = CycleStep(networks, state, gan, devices, seed)
+    extra = state.checkpoint_variables()
+    return Training(networks.to_b, step, generators, named, extra, networks.to_a)
+
+
+def _adam(
+    rate: float,
+    config: DepthConfig,
+    updates: int,
+    variables: list[keras.Variable],
+    beta_1: float = 0.9,
+) -> keras.optimizers.Optimizer:
+    schedule = constant_then_linear(rate, config.optimizer.decay_start, updates)
+    optimizer = keras.optimizers.Adam(schedule, beta_1=beta_1)
+    optimizer.build(variables)
+    return optimizer

@@ -1,0 +1,220 @@
+"""CycleGAN (Zhu et al. 2017): two generators and two discriminators, trained in one step.
+
+"a" are the images that are translated, "b" those of the goal. With `guided_weight` above 0 the
+images of a batch are pairs, and their translations are also compared pixel by pixel.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import keras
+import tensorflow as tf
+
+from finetune.depth.image_pool import ImagePool
+from finetune.depth.losses import (
+    gradient_penalty,
+    l1,
+    lsgan_discriminator,
+    lsgan_generator,
+    wgan_critic,
+    wgan_generator,
+)
+from finetune.depth.settings import WGAN_GP, CycleSettings
+from simclr_tf.distribution import Devices
+from simclr_tf.training.inputs import Batch
+from simclr_tf.training.step import Steps
+
+Scalars = dict[str, tf.Tensor]
+
+_SHARES = 0x5EED  # the draws of the gradient penalty
+
+
+@dataclass(frozen=True)
+class CycleNetworks:
+    """The four networks.
+
+    Attributes:
+        to_b: Generator from a to b.
+        to_a: Generator from b to a.
+        judge_a: Discriminator of images of a.
+        judge_b: Discriminator of images of b.
+    """
+
+    to_b: keras.Model
+    to_a: keras.Model
+    judge_a: keras.Model
+    judge_b: keras.Model
+
+    @property
+    def generator_variables(self) -> list[keras.Variable]:
+        """What the generators' optimizer moves."""
+        return [*self.to_b.trainable_variables, *self.to_a.trainable_variables]
+
+    @property
+    def discriminator_variables(self) -> list[keras.Variable]:
+        """What the discriminators' optimizer moves."""
+        return [*self.judge_a.trainable_variables, *self.judge_b.trainable_variables]
+
+
+@dataclass(frozen=True)
+class CycleState:
+    """What moves in training beside the networks; create it in the strategy's scope.
+
+    Attributes:
+        generators: Optimizer, built.
+        discriminators: Optimizer, built.
+        pool_a: Translations to a that discriminators are shown.
+        pool_b: Translations to b.
+    """
+
+    generators: keras.optimizers.Optimizer
+    discriminators: keras.optimizers.Optimizer
+    pool_a: ImagePool
+    pool_b: ImagePool
+
+    def checkpoint_variables(self) -> dict[str, tf.Variable]:
+        """What the common store does not know of: discriminators' optimizer, and the pools."""
+        slots = {f"critic/{i}": v.value for i, v in enumerate(self.discriminators.variables)}
+        pools: Mapping[str, ImagePool] = {"pool_a": self.pool_a, "pool_b": self.pool_b}
+        return slots | {
+            f"{name}/{key}": variable.value
+            for name, pool in pools.items()
+            for key, variable in pool.state.items()
+        }
+
+
+class CycleStep(Steps):
+    """One step: some updates of the discriminators, each on images of its own, one of generators.
+
+    A batch holds [k * b, H, W, 2] pairs for k updates of the discriminators; rows j, j + k, ... are
+    those of update j, and the generators learn from the last ones. Losses are means over the images
+    of all replicas.
+
+    Args:
+        networks: Built.
+        state: Optimizers and pools.
+        settings: Weights and kinds of losses.
+        devices: What the run is on.
+        seed: The run's.
+    """
+
+    def __init__(
+        self,
+        networks: CycleNetworks,
+        state: CycleState,
+        settings: CycleSettings,
+        devices: Devices,
+        seed: int,
+    ) -> None:
+        super().__init__(devices)
+        self._networks, self._state = networks, state
+        self._settings, self._seed = settings, seed
+
+    def _from_batch(self, batch: Batch) -> Scalars:
+        updates, networks = self._settings.critic_updates, self._networks
+        pairs = batch["image"]
+        a, b = pairs[..., :1], pairs[..., 1:]
+        # The generators stay as they are while the discriminators learn.
+        made_a, made_b = networks.to_a(b, training=True), networks.to_b(a, training=True)
+        every = tf.concat([a, b, made_a, made_b], -1)
+        parts = tf.reshape(every, [-1, updates, *every.shape[1:]])
+        for number in range(updates):
+            a, b, made_a, made_b = tf.split(parts[:, number], 4, -1)
+            judged = self._update_discriminators(a, b, made_a, made_b)
+        return {**judged, **self._update_generators(a, b)}
+
+    def _update_discriminators(
+        self, a: tf.Tensor, b: tf.Tensor, made_a: tf.Tensor, made_b: tf.Tensor
+    ) -> Scalars:
+        networks, optimizer = self._networks, self._state.discriminators
+        update = tf.cast(optimizer.iterations, tf.int64)
+        made_a = self._state.pool_a.query(made_a, 2 * update)
+        made_b = self._state.pool_b.query(made_b, 2 * update + 1)
+        variables = networks.discriminator_variables
+        with tf.GradientTape() as tape:
+            losses = self.discriminator_losses(a, b, made_a, made_b, update)
+            total = tf.add_n(list(losses.values()))
+            scaled = total / self._devices.num_replicas
+        rate = tf.convert_to_tensor(optimizer.learning_rate)
+        optimizer.apply(tape.gradient(scaled, [v.value for v in variables]), variables)
+        return {"discriminator_loss": total, "discriminator_rate": rate, **losses}
+
+    def discriminator_losses(
+        self, a: tf.Tensor, b: tf.Tensor, made_a: tf.Tensor, made_b: tf.Tensor, update: tf.Tensor
+    ) -> Scalars:
+        """The losses of both discriminators on one replica.
+
+        Args:
+            a: Images [n, H, W, 1].
+            b: Those of the goal.
+            made_a: Translations to a.
+            made_b: Translations to b.
+            update: Number of the update, which the draws of the gradient penalty depend on.
+        """
+        networks, s = self._networks, self._settings
+        loss = wgan_critic if s.gan_loss == WGAN_GP else lsgan_discriminator
+        losses: Scalars = {}
+        sides = {"a": (networks.judge_a, a, made_a), "b": (networks.judge_b, b, made_b)}
+        for place, (name, (judge, real, made)) in enumerate(sides.items()):
+            losses[f"discriminator_{name}"] = loss(*_both(judge, real, made))
+            if s.gan_loss == WGAN_GP:
+                share = self._shares(real.shape[0], 2 * update + place)
+                critic = partial(judge, training=True)
+                penalty = gradient_penalty(critic, real, made, share)
+                losses[f"penalty_{name}"] = s.gradient_penalty * penalty
+        return losses
+
+    def _shares(self, batch: int, number: tf.Tensor) -> tf.Tensor:
+        """This replica's rows of uniform draws for the whole batch."""
+        context = tf.distribute.get_replica_context()
+        replicas = self._devices.num_replicas
+        own = context.replica_id_in_sync_group if replicas > 1 else 0
+        seed = tf.stack([tf.constant(self._seed ^ _SHARES, tf.int64), number])
+        draws = tf.random.stateless_uniform([replicas, batch], seed)
+        return draws[own]
+
+    def _update_generators(self, a: tf.Tensor, b: tf.Tensor) -> Scalars:
+        networks, optimizer = self._networks, self._state.generators
+        variables = networks.generator_variables
+        with tf.GradientTape() as tape:
+            losses = self.generator_losses(a, b)
+            total = tf.add_n(list(losses.values()))
+            scaled = total / self._devices.num_replicas
+        rate = tf.convert_to_tensor(optimizer.learning_rate)
+        optimizer.apply(tape.gradient(scaled, [v.value for v in variables]), variables)
+        return {"total_loss": total, "learning_rate": rate, **losses}
+
+    def generator_losses(self, a: tf.Tensor, b: tf.Tensor) -> Scalars:
+        """The losses of both generators, times their weights, on one replica.
+
+        Args:
+            a: Images [n, H, W, 1].
+            b: Those of the goal; of `a` itself, row by row, if the loss is guided.
+        """
+        networks, s = self._networks, self._settings
+        adversarial = wgan_generator if s.gan_loss == WGAN_GP else lsgan_generator
+        if s.identity_weight:
+            made_b, same_b = _both(networks.to_b, a, b)
+            made_a, same_a = _both(networks.to_a, b, a)
+        else:
+            made_b, made_a = networks.to_b(a, training=True), networks.to_a(b, training=True)
+        losses = {
+            "adversarial": adversarial(networks.judge_b(made_b, training=True))
+            + adversarial(networks.judge_a(made_a, training=True))
+        }
+        if s.cycle_weight:
+            back_a = networks.to_a(made_b, training=True)
+            back_b = networks.to_b(made_a, training=True)
+            losses["cycle"] = s.cycle_weight * (l1(back_a, a) + l1(back_b, b))
+        if s.identity_weight:
+            losses["identity"] = s.identity_weight * (l1(same_b, b) + l1(same_a, a))
+        if s.guided_weight:
+            losses["guided"] = s.guided_weight * (l1(made_b, b) + l1(made_a, a))
+        return losses
+
+
+def _both(network: keras.Model, one: tf.Tensor, other: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """What a network makes of two batches, in one pass: no layer mixes images."""
+    first, second = tf.split(network(tf.concat([one, other], 0), training=True), 2)
+    return first, second

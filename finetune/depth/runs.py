@@ -1,0 +1,152 @@
+"""One command, several trainings: a network a case, and k folds.
+
+OUTPUT/                       one network
+OUTPUT/case_<case>/           --per_case
+OUTPUT/fold_<n>/              --folds, each with what it would be without; folds.csv beside
+"""
+
+import csv
+import io
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.errors import UserError
+from data_prep.files import write_text
+from data_prep.folds import FoldPlan, fold_names, make_folds
+from data_prep.manifest import Manifest
+from finetune.depth.data import TEST, VALIDATION, open_manifest
+from finetune.depth.folder import DepthDir
+from finetune.depth.pairs import case_of
+from finetune.depth.settings import DepthConfig
+from finetune.depth.train import train_depth
+from simclr_tf.distribution import connect
+
+log = logging.getLogger(__name__)
+
+FOLDS_TABLE = "folds.csv"
+
+Run = tuple[DepthConfig, Manifest]
+
+
+def train_all(config: DepthConfig) -> int:
+    """Trains what the settings ask for, one network after the other; complete ones are kept.
+
+    Args:
+        config: All settings.
+
+    Returns:
+        0, or the exit code of a training that was stopped.
+
+    Raises:
+        UserError: Something asked for is impossible.
+    """
+    if not config.run.output:
+        raise UserError("--output is missing: say where the run is to be kept")
+    devices = connect(config.machine)
+    manifest = open_manifest(config)
+    runs = planned_runs(config, manifest)
+    output = Path(config.run.output)
+    if len(runs) > 1:
+        _check_output(output)
+    for number, (one, images) in enumerate(runs, 1):
+        if len(runs) > 1:
+            log.info("%s, %d of %d", Path(one.run.output).relative_to(output), number, len(runs))
+        code = train_depth(one, images, devices)
+        if code:
+            return code
+    if config.data.folds and devices.is_chief:
+        _write_folds(output, [DepthDir(Path(one.run.output)) for one, _ in runs])
+    return 0
+
+
+def planned_runs(config: DepthConfig, manifest: Manifest) -> list[Run]:
+    """The trainings that the settings ask for, each with its settings and its images.
+
+    Args:
+        config: All settings.
+        manifest: All images.
+
+    Raises:
+        UserError: No cases for `--per_case`, or too few groups for the folds.
+    """
+    runs: list[Run] = [(config, manifest)]
+    if config.data.folds:
+        folds = depth_folds(manifest, config.data.folds, config.data.split_seed)
+        names = fold_names(config.data.folds)
+        runs = [
+            (_inside(config, name, folds=0), fold) for name, fold in zip(names, folds, strict=True)
+        ]
+    if not config.data.per_case:
+        return runs
+    cases = sorted({case_of(record) for record in manifest.records})
+    if "" in cases:
+        raise UserError(
+            "--per_case: some images have no case; fill the manifest's column case, or put them "
+            "into case folders"
+        )
+    if wrong := [case for case in cases if "/" in case]:
+        raise UserError(f"--per_case: the case {wrong[0]!r} cannot be the name of a folder")
+    return [
+        (_inside(one, f"case_{case}", per_case=False, case=case), images)
+        for one, images in runs
+        for case in cases
+    ]
+
+
+def depth_folds(manifest: Manifest, count: int, seed: int) -> list[Manifest]:
+    """Folds that validate on another part each; test images, if any, are in none of the parts.
+
+    Args:
+        manifest: The images, in splits.
+        count: How many folds.
+        seed: Another seed, other folds.
+
+    Raises:
+        UserError: Too few groups.
+    """
+    dealt = [record for record in manifest.records if record.split != TEST]
+    kept = [record for record in manifest.records if record.split == TEST]
+    cleared = manifest.subset(replace(record, split="") for record in dealt)
+    folds = make_folds(cleared, FoldPlan(count, VALIDATION), seed)
+    return [manifest.subset([*fold.records, *kept]) for fold in folds]
+
+
+def _inside(config: DepthConfig, name: str, **values: object) -> DepthConfig:
+    return config.altered(output=str(Path(config.run.output) / name), **values)
+
+
+def _check_output(output: Path) -> None:
+    if not output.exists():
+        return
+    if not output.is_dir():
+        raise UserError(f"--output={output}: is a file; give a folder")
+    known = ("case_", "fold_", FOLDS_TABLE)
+    others = sorted(p.name for p in output.iterdir() if not p.name.startswith(known))
+    if others:
+        raise UserError(
+            f"--output={output}: holds something else ({others[0]}); give another folder"
+        )
+
+
+def _write_folds(output: Path, runs: Sequence[DepthDir]) -> None:
+    """A row a run and split with its errors; the log gets mean and spread over runs."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    found = [(run, json.loads(run.result_file.read_text(encoding="utf-8"))) for run in runs]
+    columns = list(found[0][1][VALIDATION]["all"])
+    writer.writerow(["run", "split", *columns])
+    for run, splits in found:
+        for split, cases in splits.items():
+            numbers = [repr(cases["all"][name]) for name in columns]
+            writer.writerow([run.path.relative_to(output), split, *numbers])
+    write_text(output / FOLDS_TABLE, text.getvalue())
+    errors = np.array([splits[VALIDATION]["all"]["rmse"] for _, splits in found])
+    log.info(
+        "validation RMSE over %d runs: %.3f, standard deviation %.3f; %s",
+        len(errors), errors.mean(), errors.std(ddof=1), output / FOLDS_TABLE,
+    )  # fmt: skip

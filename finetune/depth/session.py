@@ -1,0 +1,144 @@
+"""Everything a run of a depth network is made of, opened and checked before anything is trained."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from data_prep.errors import UserError
+from data_prep.manifest import Manifest
+from finetune.depth.build import Training, build_training, images_per_step
+from finetune.depth.data import VALIDATION, DepthData, open_data
+from finetune.depth.folder import DepthDir
+from finetune.depth.settings import DepthConfig
+from finetune.depth.sources import grey_source
+from finetune.depth.validation import DepthValidation, MapMaker
+from simclr_tf import distribution
+from simclr_tf.checkpoints.store import CheckpointStore
+from simclr_tf.optim.schedules import steps_per_epoch
+from simclr_tf.training.inputs import local_batch_size
+from simclr_tf.training.loop import LoopPlan
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DepthSession:
+    """An opened run.
+
+    Attributes:
+        config: All settings.
+        folder: Where the run is kept.
+        devices: What it runs on.
+        precision: Keras dtype policy of the networks.
+        data: The images.
+        training: The networks and what trains them.
+        plan: How far to train; an interval is an epoch.
+        store: The run's checkpoints.
+        validation: Errors of depth on validation; None if there is nothing to validate by.
+    """
+
+    config: DepthConfig
+    folder: DepthDir
+    devices: distribution.Devices
+    precision: str
+    data: DepthData
+    training: Training
+    plan: LoopPlan
+    store: CheckpointStore
+    validation: DepthValidation | None
+
+    @property
+    def validates(self) -> bool:
+        """Whether there are depth maps to choose the best epoch by."""
+        return self.validation is not None
+
+    @property
+    def best(self) -> Path:
+        """Folder of the checkpoint that validated best."""
+        return self.folder.best
+
+    @property
+    def images_per_step(self) -> int:
+        """Images that a step sees, over all replicas."""
+        return images_per_step(self.config)
+
+    def last_step(self) -> int:
+        """Where training ends: as planned, or where early stopping has ended it."""
+        return self.folder.early_stop() or self.plan.total_steps
+
+
+def open_session(
+    config: DepthConfig, manifest: Manifest, devices: distribution.Devices
+) -> DepthSession:
+    """Opens a run: images, networks, folder.
+
+    Args:
+        config: All settings.
+        manifest: From `open_manifest`.
+        devices: What it runs on.
+
+    Raises:
+        UserError: Something asked for is impossible; nothing has been overwritten then.
+    """
+    precision = distribution.choose_precision(config.machine.precision, devices)
+    log.info("%s, %s", devices.describe(), precision)
+    local_batch_size(config.train.train_batch_size, devices, "train_batch_size")
+    data = open_data(config, manifest)
+    plan = _plan(config, data, devices)
+    training = build_training(config, data.size, devices, precision, plan.total_steps)
+    validation = _validation(config, data, devices, training.generator)
+    if config.train.early_stopping_patience and validation is None:
+        raise UserError("--early_stopping_patience: there is no validation split to judge by")
+    folder = DepthDir(Path(config.run.output))
+    if devices.is_chief:  # whatever can be refused has been by now
+        _prepare_folder(folder, config, data, f"{devices.describe()}, {precision}")
+    store = CheckpointStore(
+        folder.path,
+        training.generator,
+        training.optimizer,
+        config.train.keep_checkpoint_max,
+        devices.is_chief,
+        training.checkpoint_variables(),
+    )
+    return DepthSession(config, folder, devices, precision, data, training, plan, store, validation)
+
+
+def _plan(config: DepthConfig, data: DepthData, devices: distribution.Devices) -> LoopPlan:
+    interval = steps_per_epoch(data.train.num_examples, images_per_step(config))
+    return LoopPlan(
+        config.train.train_steps or config.train.train_epochs * interval,
+        interval,
+        distribution.choose_steps_per_loop(config.machine.steps_per_loop, devices),
+    )
+
+
+def _validation(
+    config: DepthConfig,
+    data: DepthData,
+    devices: distribution.Devices,
+    generator: keras.Model,
+) -> DepthValidation | None:
+    part = data.part(VALIDATION)
+    if config.to_real or part is None:
+        return None
+    forward: Callable[[tf.Tensor], tf.Tensor] = lambda images: generator(images, training=False)  # noqa: E731
+    maker = MapMaker(forward, data.size, devices, config.train.eval_batch_size)
+    source = grey_source(part.manifest, config.data.cache_dataset)
+    return DepthValidation(part, source, maker, data.limits)
+
+
+def _prepare_folder(folder: DepthDir, config: DepthConfig, data: DepthData, machine: str) -> None:
+    goes_on = folder.prepare(config)
+    known = folder.read_environment().get("data_identity")
+    if goes_on and known not in (None, data.train.identity):
+        raise UserError(
+            f"the training images are not those that the run in {folder.path} began with; restore "
+            "them, or give another --output"
+        )
+    folder.write_settings(config)
+    data.manifest.save(folder.manifest_file)
+    folder.write_environment({"data_identity": data.train.identity, "machine": machine})

@@ -1,0 +1,249 @@
+"""The settings of `simclr-depth-train`, each declared once."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from data_prep.declaration import Declaration
+from data_prep.errors import UserError
+from data_prep.pairing import PAIRING_HELP, scale_of
+from finetune.settings import OutputSettings
+from simclr_tf.sections import DataSettings, MachineSettings
+from simclr_tf.settings import Config, setting
+
+DEPTH, REAL = "depth", "real"
+AUTOENCODER, UNET, CYCLEGAN = "autoencoder", "unet", "cyclegan"
+WGAN_GP = "wgan_gp"
+
+_FILTERS = {AUTOENCODER: "32,64,128", UNET: "16,32,64,128", CYCLEGAN: "16,32,64"}
+
+
+@dataclass(frozen=True)
+class PairedImages:
+    """Images and depth maps."""
+
+    image_dir: str = setting(
+        "", "Folder of images, case folders inside; with --target_dir. Wins over --manifest."
+    )
+    target_dir: str = setting("", PAIRING_HELP["target_dir"])
+    pair_by: str = setting("", PAIRING_HELP["pair_by"])
+    target_scale: str = setting("", PAIRING_HELP["target_scale"])
+    manifest: str = setting(
+        "", "Manifest CSV with the columns path, target, case, group, split, target_scale."
+    )
+    real_manifest: str = setting(
+        "", "--direction=real: manifest of the images of the real microscope (column path)."
+    )
+    case: str = setting("", "Train on this case alone; empty = on all.")
+    per_case: bool = setting(False, "Train a network for each case, in OUTPUT/case_<case>.")
+    folds: int = setting(
+        0,
+        "Above 1: train so many times, validating on another part each, in OUTPUT/fold_<n>. A test "
+        "split stays out of all.",
+        low=0,
+    )
+    train_split: str = setting("train", "Split to train on.")
+    split_ratios: str = setting(
+        "train:0.8,validation:0.1,test:0.1",
+        "Shares of the seeded split made when the images come without one; images of one depth map "
+        "stay together.",
+    )
+    split_seed: int = setting(0, "Seed of that split, and of the folds.", low=0)
+    unit: str = setting("", "Unit of depth, such as nm, for what is written and drawn.")
+    cache_dataset: Literal["auto", "true", "false"] = setting(
+        "auto", "Keep decoded images in memory; auto does so up to 1 GiB."
+    )
+    skip_unreadable: bool = setting(
+        False, "Leave unreadable images out (they are listed) instead of stopping."
+    )
+
+    def data_settings(self) -> DataSettings:
+        """The same for functions of `simclr-run`."""
+        return DataSettings(
+            image_dir=self.image_dir,
+            manifest=self.manifest,
+            train_split=self.train_split,
+            split_ratios=self.split_ratios,
+            split_seed=self.split_seed,
+            skip_unreadable=self.skip_unreadable,
+        )
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """Network."""
+
+    model: Literal["autoencoder", "unet", "cyclegan"] = setting(UNET, "What learns.")
+    filters: str = setting(
+        "",
+        "Filters from level to level; empty = "
+        + ", ".join(f"{name} {numbers}" for name, numbers in _FILTERS.items())
+        + ".",
+    )
+    bottleneck: int = setting(256, "autoencoder: units of the dense layer in the middle.", low=1)
+    residual_blocks: int = setting(3, "cyclegan: residual blocks of a generator.", low=0)
+    discriminator_filters: str = setting(
+        "16,16,32,64,128", "cyclegan: filters of the PatchGAN discriminators."
+    )
+    encoder: str = setting(
+        "",
+        "unet: a SimCLR encoder as the contracting path: a run of simclr-run, a checkpoint, a name "
+        "of simclr-zoo.",
+    )
+    freeze_encoder: bool = setting(False, "unet: keep that encoder as it is.")
+
+    def widths(self) -> tuple[int, ...]:
+        """The filters of the network.
+
+        Raises:
+            UserError: Not numbers from 1.
+        """
+        return _numbers("filters", self.filters or _FILTERS[self.model])
+
+    def discriminator_widths(self) -> tuple[int, ...]:
+        """The filters of a discriminator.
+
+        Raises:
+            UserError: Not numbers from 1.
+        """
+        return _numbers("discriminator_filters", self.discriminator_filters)
+
+
+@dataclass(frozen=True)
+class CycleSettings:
+    """CycleGAN."""
+
+    direction: Literal["depth", "real"] = setting(
+        DEPTH,
+        "From simulated images to depth maps, or to the real images of --real_manifest; always "
+        "both ways.",
+    )
+    gan_loss: Literal["lsgan", "wgan_gp"] = setting(
+        "lsgan",
+        "Least squares (Mao et al. 2017), or Wasserstein with gradient penalty (Gulrajani et al. "
+        "2017).",
+    )
+    critic_steps: int = setting(
+        0,
+        "Updates of the discriminators, each on a batch of its own, for one of the generators; 0 = "
+        "1 of lsgan, 5 of wgan_gp.",
+        low=0,
+    )
+    gradient_penalty: float = setting(10.0, "wgan_gp: weight of the gradient penalty.", low=0)
+    cycle_weight: float = setting(10.0, "Weight of the cycle loss, L1.", low=0)
+    identity_weight: float = setting(
+        5.0, "Weight of the identity loss: L1 between an image of the goal and its translation.",
+        low=0,
+    )  # fmt: skip
+    guided_weight: float = setting(
+        0.0,
+        "Above 0: weight of the L1 loss between the translation of an image and its own target; "
+        "otherwise images and targets come unpaired.",
+        low=0,
+    )
+    pool_size: int = setting(
+        50, "Translations that are kept to show discriminators older ones too; 0 = none.", low=0
+    )
+    discriminator_learning_rate: float = setting(
+        0.0, "Learning rate of the discriminators; 0 = that of the generators.", low=0
+    )
+
+    @property
+    def critic_updates(self) -> int:
+        """Updates of the discriminators for one of the generators."""
+        return self.critic_steps or (5 if self.gan_loss == WGAN_GP else 1)
+
+
+@dataclass(frozen=True)
+class RegressionSettings:
+    """Loss and learning rate."""
+
+    regression_loss: Literal["l1", "l2"] = setting(
+        "l1", "autoencoder, unet: absolute or squared error."
+    )
+    learning_rate: float = setting(
+        0.0, "Learning rate of Adam; 0 = 0.001, of a cyclegan 0.0002 (beta1 0.5).", low=0
+    )
+    decay_start: float = setting(
+        0.5,
+        "Share of the training after which the rate falls, in a straight line, to 0; 1 = never.",
+        low=0,
+        high=1,
+    )
+    horizontal_flip: bool = setting(False, "Flip image and target left-right at random.")
+    vertical_flip: bool = setting(False, "Flip image and target up-down at random.")
+
+
+@dataclass(frozen=True)
+class DepthFitSettings:
+    """Training and choice of the best epoch."""
+
+    train_batch_size: int = setting(32, "Images in a batch over all replicas.", low=1)
+    train_epochs: int = setting(20, "Epochs to train.", low=1)
+    train_steps: int = setting(0, "Steps to train; wins over --train_epochs.", low=0)
+    eval_batch_size: int = setting(256, "Images in an evaluation batch.", low=1)
+    early_stopping_patience: int = setting(
+        0, "Stop after this many epochs without a better validation RMSE; 0 = never.", low=0
+    )
+    keep_checkpoint_max: int = setting(1, "Checkpoints to keep beside the best.", low=1)
+    sample_every: int = setting(5, "Epochs between sheets of samples; 0 = the last only.", low=0)
+
+
+@dataclass(frozen=True)
+class DepthConfig(Config):
+    """All settings of `simclr-depth-train`."""
+
+    data: PairedImages = field(default_factory=PairedImages)
+    reading: Declaration = field(default_factory=Declaration)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    gan: CycleSettings = field(default_factory=CycleSettings)
+    optimizer: RegressionSettings = field(default_factory=RegressionSettings)
+    train: DepthFitSettings = field(default_factory=DepthFitSettings)
+    machine: MachineSettings = field(default_factory=MachineSettings)
+    run: OutputSettings = field(default_factory=OutputSettings)
+
+    @property
+    def to_real(self) -> bool:
+        """Whether the goal are real images, not depth maps."""
+        return self.network.model == CYCLEGAN and self.gan.direction == REAL
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the network, or of the generators."""
+        own = 2e-4 if self.network.model == CYCLEGAN else 1e-3
+        return self.optimizer.learning_rate or own
+
+    def altered(self, **values: Any) -> "DepthConfig":
+        """The same but for some settings."""
+        return type(self).from_values({**self.values(), **values})
+
+    def validate(self) -> None:
+        """Checks every setting, and what only fits together."""
+        super().validate()
+        self.reading.reading()
+        scale_of(self.data.target_scale)
+        self.network.widths()
+        self.network.discriminator_widths()
+        data, network = self.data, self.network
+        if data.case and data.per_case:
+            raise UserError("--case and --per_case: give one of them")
+        if data.folds == 1:
+            raise UserError("--folds=1: must be 2 or more, or 0 for none")
+        if network.encoder and network.model != UNET:
+            raise UserError(f"--encoder: is for --model=unet, not {network.model}")
+        if network.freeze_encoder and not network.encoder:
+            raise UserError("--freeze_encoder: there is none; give --encoder=RUN")
+        if self.gan.direction == REAL and network.model != CYCLEGAN:
+            raise UserError("--direction=real: is for --model=cyclegan")
+        if self.to_real != bool(data.real_manifest):
+            raise UserError("--direction=real and --real_manifest=FILE go together; give both")
+        if self.to_real and self.gan.guided_weight:
+            raise UserError("--guided_weight: real images have no partners; leave it out")
+        if self.to_real and data.folds:
+            raise UserError("--folds: there is nothing to validate --direction=real by")
+
+
+def _numbers(flag: str, text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise UserError(f"--{flag}={text}: give numbers such as 16,32,64")
+    return tuple(map(int, parts))
