@@ -100,7 +100,7 @@ def classification_page(stored: StoredResults, run: RunFacts) -> Page:
         title=run.title,
         summary=(*_alarms(leaks), *headline(stored, name, run.manifest)),
         sections=tuple(sections),
-        facts={"Software": _software(), **run.facts},
+        facts={"Software": software(), **run.facts},
     )
 
 
@@ -147,7 +147,8 @@ def _repeat(run: RunFacts) -> Section:
     )
 
 
-def _software() -> str:
+def software() -> str:
+    """Versions of what made a page."""
     packages = {"TensorFlow": "tensorflow", "Keras": "keras", "scikit-learn": "scikit-learn"}
     named = ", ".join(f"{name} {version(package)}" for name, package in packages.items())
     return f"simclr-tf {version('simclr-tf')}, {named}, Python {platform.python_version()}"

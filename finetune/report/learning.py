@@ -61,4 +61,4 @@ def learning_pictures(history: Mapping[str, np.ndarray]) -> tuple[Picture, ...]:
 
 
 def _words(name: str) -> str:
-    return re.sub(r"[_/]+", " ", name).strip().replace("roc auc", "ROC AUC")
+    return re.sub(r"[_/]+", " ", name).strip().replace("roc auc", "ROC AUC").replace("rmse", "RMSE")

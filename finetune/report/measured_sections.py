@@ -82,7 +82,7 @@ def metric_section(results: ClassificationResults) -> Section:
     # What counts comes first: on a narrow screen the rest has to be scrolled to.
     splits = dict(reversed(results.splits.items()))
     rows = tuple(
-        (WORDS[metric], *(_cell(split.metrics[metric]) for split in splits.values()))
+        (WORDS[metric], *(interval_cell(split.metrics[metric]) for split in splits.values()))
         for metric in next(iter(splits.values())).metrics
     )
     table = Table(
@@ -174,23 +174,24 @@ def _units(splits: dict[str, SplitResults]) -> str:
     return f"whole groups ({', '.join(grouped)})" if grouped else "the images of each class"
 
 
-def _cell(interval: Interval) -> str:
+def interval_cell(interval: Interval, spec: str = ".3f") -> str:
+    """An estimate above its interval, as a cell of a table; the format holds for each number."""
     if math.isnan(interval.value):
         return "–"
     if math.isnan(interval.low):
-        return f"{interval.value:.3f}"
-    return f"{interval.value:.3f}\n[{interval.low:.3f}, {interval.high:.3f}]"
+        return f"{interval.value:{spec}}"
+    return f"{interval.value:{spec}}\n[{interval.low:{spec}}, {interval.high:{spec}}]"
 
 
 def _narrow(interval: Interval) -> str:
     """For tables with many columns of numbers that cannot be negative."""
     if math.isnan(interval.low):
-        return _cell(interval)
+        return interval_cell(interval)
     return f"{interval.value:.3f}\n{interval.low:.2f}–{interval.high:.2f}"
 
 
 def _inline(interval: Interval) -> str:
-    return _cell(interval).replace("\n", " ")
+    return interval_cell(interval).replace("\n", " ")
 
 
 def _most_confused(split: SplitResults, names: tuple[str, ...]) -> str:

@@ -1,0 +1,61 @@
+"""Images go where a classifier sends them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_prep.errors import UserError
+from data_prep.manifest import Manifest, Record
+from finetune.depth.router import Router, routing
+from finetune.trained import Scorer, Trained, open_trained
+from simclr_tf.evaluation.intervals import wilson_interval
+from tests.finetune.depth.fakes import write_router
+
+CASES = ("case_1", "case_2", "case_3")
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = tmp_path_factory.mktemp("router") / "run"
+    return open_trained(str(write_router(folder, CASES, noise()[:, :16, :16])))
+
+
+def noise() -> np.ndarray:
+    """Images of rising contrast, float32 [7, 24, 18, 1] in steps of a grey level."""
+    rng, level = np.random.default_rng(0), np.linspace(0, 1, 7).reshape(7, 1, 1, 1)
+    return (np.rint(level * rng.integers(0, 256, (7, 24, 18, 1))) / 255).astype(np.float32)
+
+
+def test_an_image_goes_where_the_classifier_sends_its_file(
+    classifier: Trained, tmp_path: Path
+) -> None:
+    """Files are resized in 8 bits, arrays in floating point; the batches are of other sizes."""
+    images = noise()
+    for number, image in enumerate(images):
+        pixels = np.rint(255 * image[..., 0]).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    manifest = Manifest(tuple(Record(f"{n}.png") for n in range(7)), str(tmp_path))
+    expected = Scorer(classifier, 4).scores(manifest)
+    router = Router(classifier, CASES, batch_size=3)
+    found = router.probabilities(images)
+    np.testing.assert_allclose(found, expected, atol=0.02)
+    routes = router.route(images)
+    assert routes.cases == tuple(CASES[c] for c in expected.argmax(axis=1))
+    np.testing.assert_array_equal(routes.probability, found.max(axis=1))
+    assert len(set(routes.cases)) > 1
+
+
+def test_a_case_without_a_generator_is_refused(classifier: Trained) -> None:
+    with pytest.raises(UserError, match="knows a case 'case_3' that has no generator"):
+        Router(classifier, ("case_1", "case_2"))
+
+
+def test_routes_are_compared_with_the_cases_that_are_known() -> None:
+    found = routing(["a", "a", "b", "", "b"], ["a", "b", "b", "a", "b"])
+    assert found
+    assert found.names == ("a", "b")
+    assert found.confusion.tolist() == [[1, 1], [0, 2]]
+    assert found.accuracy == wilson_interval(np.array([True, False, True, True]))
+    assert routing(["", ""], ["a", "b"]) is None
