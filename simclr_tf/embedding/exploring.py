@@ -96,7 +96,7 @@ def explore_data(
         rows: int64 [m], the images to show.
         derived: Columns [n] beside those of the embedding.
         names: Of all n images; None = `short_names`.
-        title: Of the page; empty = the folder's name.
+        title: Of the page; empty = encoder and layer.
 
     Returns:
         `simclr_tf.explore.data.ExploreData`.
@@ -106,7 +106,7 @@ def explore_data(
     columns = {n: c for n, c in stored.columns.items() if n not in PLACE} | dict(derived)
     records = [stored.images.records[row] for row in rows]
     return kind(
-        title=title or str(stored.facts.get("encoder", {}).get("source", stored.folder.name)),
+        title=title or _title(stored),
         names=[names[row] for row in rows],
         thumbnails=thumbnails(stored.images.subset(records)),
         features=np.asarray(Picked(stored.features, rows)[slice(0, len(rows))], np.float32),
@@ -138,6 +138,13 @@ def _thumbnails(jobs: Sequence[tuple[str, Record]], side: int) -> list[bytes | N
         except UserError:
             made.append(None)
     return made
+
+
+def _title(stored: Stored) -> str:
+    """The end of the encoder's path, and the layer."""
+    source = Path(stored.facts["encoder"]["source"])
+    name = source.parent.name if source.name == "encoder.keras" else source.name
+    return f"{name or source.name}, {stored.facts['endpoint']}"
 
 
 def _facts(stored: Stored) -> dict[str, str]:

@@ -77,10 +77,12 @@ def images(tmp_path: Path, n: int) -> Manifest:
 def test_the_page_gets_names_thumbnails_features_and_columns(
     calls: list[Any], tmp_path: Path
 ) -> None:
-    stored = store(tmp_path / "out", blobs(10, 2), images(tmp_path, 10))
+    source = {"source": "runs/run/encoder.keras"}
+    stored = store(tmp_path / "out", blobs(10, 2), images(tmp_path, 10), encoder=source)
     analyse(stored, config(explore=True, projections="pca,random", seed=3), stored.folder)
     data, methods, seed = calls[0]
     assert (methods, seed) == (("pca", "random"), 3)
+    assert data.title == "run, final_avg_pool"
     assert data.names == [f"{i}.png" for i in range(10)]
     np.testing.assert_array_equal(data.features, blobs(10, 2))
     assert data.features.dtype == np.float32
