@@ -1,7 +1,5 @@
 """Several embeddings of the same images side by side."""
 
-import importlib
-import importlib.util
 import logging
 import os
 from collections.abc import Sequence, Set
@@ -20,6 +18,7 @@ from simclr_tf.embedding.settings import EmbedConfig, names_in
 from simclr_tf.embedding.stored import MANIFEST, TABLE, Stored, is_stored, open_stored
 from simclr_tf.embedding.table import read_rows
 from simclr_tf.evaluation.blockwise import Progress
+from simclr_tf.explore.compare import write_comparison
 
 log = logging.getLogger(__name__)
 
@@ -112,8 +111,6 @@ def write_page(
         UserError: The embeddings share no images, a pinned name is unknown or ambiguous, or the
             folder holds something.
     """
-    if importlib.util.find_spec("simclr_tf.explore") is None:
-        raise UserError("--compare: this installation has no simclr_tf.explore")
     first, places = stored[0], [_places(one) for one in stored]
     common = [place for place in places[0] if all(place in other for other in places[1:])]
     if not common:
@@ -131,12 +128,8 @@ def write_page(
         table = read_rows(one.folder / TABLE)
         derived = {name: table[name] for name in _DERIVED if name in table}
         runs.append(explore_data(one, np.array([own[p] for p in shown]), derived, called, title))
-    writer = importlib.import_module("simclr_tf.explore.compare")
     with new_folder(output) as folder:
-        page: Path = writer.write_comparison(
-            folder, runs, [short_names(first)[row] for row in chosen]
-        )
-        name = page.name
+        name = write_comparison(folder, runs, [short_names(first)[r] for r in chosen]).name
     return output / name
 
 

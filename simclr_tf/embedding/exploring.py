@@ -1,7 +1,5 @@
 """From stored embeddings to the pages that explore and compare them (`simclr_tf.explore`)."""
 
-import importlib
-import importlib.util
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -19,6 +17,8 @@ from simclr_tf.embedding.settings import PageSettings, names_in
 from simclr_tf.embedding.stored import Stored
 from simclr_tf.embedding.table import PLACE, shown_names
 from simclr_tf.evaluation.blockwise import Picked
+from simclr_tf.explore.data import ExploreData
+from simclr_tf.explore.page import write_explore_page
 
 log = logging.getLogger(__name__)
 
@@ -40,16 +40,13 @@ def write_exploration(
     Returns:
         What was left out, sentences.
     """
-    if importlib.util.find_spec("simclr_tf.explore") is None:
-        return ["explore.html is not written: this installation has no simclr_tf.explore"]
     remarks = []
     rows = shown_rows(_strata(stored, derived), page.explore_limit, seed)
     if len(rows) < len(stored):
         remarks.append(f"explore.html shows {len(rows)} of {len(stored)} images (--explore_limit)")
     texts = {name: list(c) for name, c in derived.items() if not isinstance(c, np.ndarray)}
     data = explore_data(stored, rows, texts)
-    writer = importlib.import_module("simclr_tf.explore.page")
-    writer.write_explore_page(folder, data, names_in(page.projections), seed)
+    write_explore_page(folder, data, names_in(page.projections), seed)
     return remarks
 
 
@@ -88,7 +85,7 @@ def explore_data(
     derived: Mapping[str, Sequence[str]],
     names: Sequence[str] | None = None,
     title: str = "",
-) -> Any:
+) -> ExploreData:
     """What the pages are made of.
 
     Args:
@@ -97,15 +94,11 @@ def explore_data(
         derived: Columns [n] beside those of the embedding.
         names: Of all n images; None = `short_names`.
         title: Of the page; empty = encoder and layer.
-
-    Returns:
-        `simclr_tf.explore.data.ExploreData`.
     """
-    kind = importlib.import_module("simclr_tf.explore.data").ExploreData
     names = short_names(stored) if names is None else names
     columns = {n: c for n, c in stored.columns.items() if n not in PLACE} | dict(derived)
     records = [stored.images.records[row] for row in rows]
-    return kind(
+    return ExploreData(
         title=title or _title(stored),
         names=[names[row] for row in rows],
         thumbnails=thumbnails(stored.images.subset(records)),

@@ -1,7 +1,5 @@
 """The same images in several embeddings, each with its nearest neighbours: what `explore` shows."""
 
-import importlib
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +9,10 @@ import numpy as np
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest
 from data_prep.thumbnails import thumbnail
+from simclr_tf.explore.compare import write_comparison
+from simclr_tf.explore.data import ExploreData
 from simclr_tf.sweep.collect import RunScores
 from simclr_tf.sweep.summary import SettingScores
-
-log = logging.getLogger(__name__)
 
 _MOST_IMAGES = 600
 _SIDE = 96
@@ -85,12 +83,6 @@ def write_neighbours(
     """
     if len(settings) < 2:
         return ""
-    try:
-        compare = importlib.import_module("simclr_tf.explore.compare")
-        data = importlib.import_module("simclr_tf.explore.data")
-    except ModuleNotFoundError:
-        log.warning("neighbours are not shown: this installation lacks simclr_tf.explore")
-        return ""
     first = settings[0].runs[0].held_out
     scored = images.subset(images.records[i] for i in first.indices)
     pinned = pinned_rows(scored, asked)
@@ -101,7 +93,7 @@ def write_neighbours(
     ]
     labels = ["" if first.labels[i] < 0 else class_names[first.labels[i]] for i in rows]
     shown = [
-        data.ExploreData(
+        ExploreData(
             title=one.name,
             names=[every_name[i] for i in rows],
             thumbnails=pictures,
@@ -111,8 +103,7 @@ def write_neighbours(
         )
         for one in settings
     ]
-    path: Path = compare.write_comparison(output, shown, [every_name[i] for i in pinned])
-    return path.name
+    return write_comparison(output, shown, [every_name[i] for i in pinned]).name
 
 
 def _facts(run: RunScores) -> dict[str, str]:

@@ -1,10 +1,7 @@
 """What the pages are given; the pages themselves are another package's."""
 
 import io
-import sys
-import types
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +11,13 @@ from PIL import Image
 
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest, Record
-from simclr_tf.embedding import exploring
+from simclr_tf.embedding import comparing, exploring
 from simclr_tf.embedding.analyse import analyse
 from simclr_tf.embedding.comparing import compare_embeddings
 from simclr_tf.embedding.exploring import shown_rows
 from simclr_tf.embedding.stored import Stored, open_stored
+from simclr_tf.explore.data import ExploreData
 from tests.simclr_tf.embedding.common import blobs, config, store
-
-
-@dataclass(frozen=True)
-class FakeData:
-    title: str
-    names: list[str]
-    thumbnails: list[bytes]
-    features: np.ndarray
-    columns: dict[str, list[str]]
-    facts: dict[str, str]
 
 
 @pytest.fixture
@@ -37,28 +25,18 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What the writers of pages were called with."""
     seen: list[Any] = []
 
-    def write_explore_page(folder: Path, data: FakeData, methods: Sequence[str], seed: int) -> Path:
+    def write_page(folder: Path, data: ExploreData, methods: Sequence[str], seed: int) -> Path:
         seen.append((data, tuple(methods), seed))
         (folder / "explore.html").write_text(data.title)
         return folder / "explore.html"
 
-    def write_comparison(folder: Path, runs: Sequence[FakeData], pinned: Sequence[str]) -> Path:
+    def write_runs(folder: Path, runs: Sequence[ExploreData], pinned: Sequence[str]) -> Path:
         seen.append((list(runs), list(pinned)))
-        (folder / "compare.html").write_text("page")
-        return folder / "compare.html"
+        (folder / "comparison.html").write_text("page")
+        return folder / "comparison.html"
 
-    parts = {"data": FakeData, "page": write_explore_page, "compare": write_comparison}
-    names = {"data": "ExploreData", "page": "write_explore_page", "compare": "write_comparison"}
-    for name, part in parts.items():
-        module = types.ModuleType(f"simclr_tf.explore.{name}")
-        setattr(module, names[name], part)
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-    real = exploring.importlib.util.find_spec
-    monkeypatch.setattr(
-        exploring.importlib.util,
-        "find_spec",
-        lambda name: object() if name == "simclr_tf.explore" else real(name),
-    )
+    monkeypatch.setattr(exploring, "write_explore_page", write_page)
+    monkeypatch.setattr(comparing, "write_comparison", write_runs)
     return seen
 
 
@@ -171,15 +149,8 @@ def test_pinned_images_are_always_shown(
     assert not (tmp_path / "b").exists()
 
 
-def test_without_the_pages_package_a_remark_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    known = exploring.importlib.util.find_spec
-    monkeypatch.setattr(
-        exploring.importlib.util,
-        "find_spec",
-        lambda n: None if n == "simclr_tf.explore" else known(n),
-    )
-    stored = store(tmp_path / "out", blobs(4, 2), images(tmp_path, 4))
-    analyse(stored, config(explore=True), stored.folder)
-    assert "explore.html is not written" in " ".join(open_stored(stored.folder).facts["remarks"])
+def test_the_page_itself_is_written(tmp_path: Path) -> None:
+    stored = store(tmp_path / "out", blobs(12, 2), images(tmp_path, 12))
+    analyse(stored, config(explore=True, projections="pca"), stored.folder)
+    page = (stored.folder / "explore.html").read_text(encoding="utf-8")
+    assert all(f'"{i}.png"' in page for i in range(12))
