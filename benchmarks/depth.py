@@ -255,8 +255,9 @@ def part_d(runner: Runner) -> None:
         for name, found in sites.items()
     ]
     verdict(
-        "d  real images translated before straight",
-        gap.high < 0,
+        "d  real images translated before straight, and before one depth for all sites",
+        # A translator that makes all images alike may be before it by chance of its bias.
+        gap.high < 0 and sites["translated"]["skill"]["low"] > 0,
         *lines,
         f"best constant for all sites {sites['straight']['constant_rmse']:.2f}",
         f"translated less straight, RMSE over sites {gap:+.2f}",
