@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 
 _HISTORY = "history.csv"
+_NOT_LEARNT = frozenset({"seconds", "learning_rate", "weight_decay"})
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,11 @@ def histories(model: str) -> dict[str, dict[str, np.ndarray]]:
     found = {}
     for path in sorted([*Path(model).glob(_HISTORY), *Path(model).glob(f"case_*/{_HISTORY}")]):
         name = "" if path.parent == Path(model) else path.parent.name.removeprefix("case_")
-        columns = read_metrics(path)
+        columns = {
+            column: values
+            for column, values in read_metrics(path).items()
+            if column.rpartition("/")[2] not in _NOT_LEARNT
+        }
         if len(columns) > 1:
             found[name] = columns
     return found
