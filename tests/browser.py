@@ -30,7 +30,7 @@ class Watched:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """The browser: imported by a test module, it starts once for all that use it."""
+    """The browser: imported by a conftest.py, it starts once for all tests that use it."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no Chromium is installed")

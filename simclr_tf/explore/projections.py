@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,10 +22,12 @@ GIVEN = "_given"
 _TITLES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP", "random": "Random projection"}
 METHODS = (*_TITLES, *(name + GIVEN for name in _TITLES))
 
+_OF_NEIGHBOURS = ("tsne", "umap")
 _DIMENSIONS = 50  # to which features are reduced before methods that look for neighbours
 _FEWEST = 10  # images, for such methods
-_MOST_TSNE = 50_000  # images: about a quarter of an hour
+_MOST_TSNE = 50_000  # images: about ten minutes of one core
 _LONG_TSNE = 5_000  # images, from which on it takes a minute or more
+_TSNE_STEPS = 1000
 _PERPLEXITY = 30
 _UMAP_NEIGHBOURS = 15
 
@@ -68,13 +71,16 @@ def project(features: np.ndarray, method: str, seed: int = 0) -> Projection:
     if method not in METHODS:
         raise UserError(f"no projection is called {method!r}; there are {', '.join(METHODS)}")
     base = method.removesuffix(GIVEN)
+    if base in _OF_NEIGHBOURS and len(features) < _FEWEST:
+        raise NotPossibleError(f"{_TITLES[base]} is left out: it needs {_FEWEST} images at least")
     given = method != base
     title = _TITLES[base] + (" of unscaled features" if given else "")
     rows = features if given else l2_normalize(features)
     if rows.shape[1] < 2:
         rows = np.pad(rows, ((0, 0), (0, 2 - rows.shape[1])))
     if not np.ptp(rows, axis=0).any():
-        return Projection(method, title, "All features are the same.", np.zeros((len(rows), 2)))
+        nowhere = np.zeros((len(rows), 2), np.float32)
+        return Projection(method, title, "All features are the same.", nowhere)
     points, note = _FUNCTIONS[base](rows, seed)
     return Projection(method, title, note, np.ascontiguousarray(points, np.float32))
 
@@ -119,7 +125,6 @@ def _pca(features: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
 
 def _tsne(features: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
     count = len(features)
-    _check_enough(count, "t-SNE")
     if count > _MOST_TSNE:
         raise NotPossibleError(
             f"t-SNE is left out: {count:,} images would take it too long (at most {_MOST_TSNE:,})"
@@ -127,7 +132,9 @@ def _tsne(features: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
     if count > _LONG_TSNE:
         log.info("t-SNE of %d images: this takes some minutes", count)
     perplexity = min(_PERPLEXITY, (count - 1) / 3)
-    method = TSNE(2, perplexity=perplexity, init="pca", random_state=seed, verbose=2)
+    method = TSNE(
+        2, perplexity=perplexity, max_iter=_TSNE_STEPS, init="pca", random_state=seed, verbose=2
+    )
     # With several threads sums are taken in another order every time, and t-SNE makes much of it.
     with threadpool_limits(1), contextlib.redirect_stdout(_ToLog(count > _LONG_TSNE)):
         points = method.fit_transform(_reduced(features, seed))
@@ -139,7 +146,6 @@ def _tsne(features: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
 
 
 def _umap(features: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
-    _check_enough(len(features), "UMAP")
     try:
         import umap
     except ImportError:
@@ -170,11 +176,6 @@ _FUNCTIONS: dict[str, Callable[[np.ndarray, int], tuple[np.ndarray, str]]] = {
 }
 
 
-def _check_enough(count: int, name: str) -> None:
-    if count < _FEWEST:
-        raise NotPossibleError(f"{name} is left out: it needs {_FEWEST} images at least")
-
-
 def _reduced(features: np.ndarray, seed: int) -> np.ndarray:
     components = min(_DIMENSIONS, *features.shape)
     if features.shape[1] <= components:
@@ -189,6 +190,7 @@ class _ToLog(io.TextIOBase):
         self._told = told
 
     def write(self, text: str) -> int:
-        if self._told and (line := text.strip()):
-            log.info("%s", line)
+        step = re.search(r"Iteration (\d+)", text)
+        if self._told and step:
+            log.info("t-SNE: step %s of %d", step[1], _TSNE_STEPS)
         return len(text)

@@ -1,6 +1,7 @@
 """What a reader does with the explorer, in a real browser."""
 
 import csv
+import dataclasses
 import io
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from matplotlib.path import Path as Polygon
 
 from simclr_tf.explore.data import ExploreData
 from simclr_tf.explore.page import write_explore_page
-from tests.browser import Watched, browser, opened  # noqa: F401
+from tests.browser import Watched, opened
 from tests.chromium import OVERLAPS
 from tests.simclr_tf.explore.common import NASTY, make_data, pixels
 
@@ -40,7 +41,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ExploreData
 
 
 @pytest.fixture
-def watched(browser: Any, written: tuple[Path, ExploreData]) -> Iterator[Watched]:  # noqa: F811
+def watched(browser: Any, written: tuple[Path, ExploreData]) -> Iterator[Watched]:
     with opened(browser, written[0]) as page:
         page.page.wait_for_selector("html[data-ready=yes]")
         yield page
@@ -138,8 +139,8 @@ def polygon_among(at: np.ndarray) -> np.ndarray:
 
 
 def widest_gap(values: np.ndarray) -> float:
-    """The middle of the widest gap between numbers, near their middle."""
-    middle = np.sort(values)[len(values) // 3 : 2 * len(values) // 3]
+    """The middle of the widest gap among the larger half of numbers."""
+    middle = np.sort(values)[6 * len(values) // 10 : 9 * len(values) // 10]
     place = int(np.diff(middle).argmax())
     return float(middle[place : place + 2].mean())
 
@@ -306,9 +307,27 @@ def test_the_data_are_not_offered_for_upload(page: Any) -> None:
     assert not [title for title in titles if "share" in title.lower() or "cloud" in title.lower()]
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_hardly_any_images_without_columns(browser: Any, tmp_path: Path, count: int) -> None:
+    data = dataclasses.replace(make_data(count), columns={}, facts={})
+    with opened(browser, write_explore_page(tmp_path, data)) as seen:
+        seen.page.wait_for_selector("html[data-ready=yes]")
+        assert legend(seen.page) == {"all images": count}
+        assert seen.page.locator("#filter").is_hidden()
+        assert seen.page.locator("#projection option").all_inner_texts() == [
+            "PCA",
+            "Random projection",
+        ]
+        assert "t-SNE is left out" in seen.page.inner_text(".summary")
+        seen.page.mouse.click(*places(seen.page)[0])
+        seen.page.wait_for_selector("#chosen:not([hidden])")
+        assert seen.page.locator("#chosen ol li").count() == count - 1
+        seen.check_quiet()
+
+
 @pytest.mark.parametrize("width", [1200, 390])
 def test_texts_do_not_overlap(
-    browser: Any,  # noqa: F811
+    browser: Any,
     written: tuple[Path, ExploreData],
     width: int,
 ) -> None:

@@ -114,5 +114,6 @@ def test_long_tsne_tells_of_its_progress(
     monkeypatch.setattr(projections, "_LONG_TSNE", 20)
     project(heaps(), "tsne")
     assert caplog.messages[0] == "t-SNE of 60 images: this takes some minutes"
-    assert any("Iteration 1000" in message for message in caplog.messages)
+    assert caplog.messages[1] == "t-SNE: step 50 of 1000"
+    assert caplog.messages[-1] == "t-SNE: step 1000 of 1000"
     assert capsys.readouterr().out == ""
