@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
 
 from data_prep.files import write_text
@@ -15,7 +16,7 @@ from simclr_tf.evaluation.drawing import COLOURS
 from simclr_tf.evaluation.nearest import nearest_neighbours
 from simclr_tf.explore.atlas import Atlas, make_atlas
 from simclr_tf.explore.data import ExploreData
-from simclr_tf.explore.payload import payload, script_json
+from simclr_tf.explore.payload import packed, payload, script_json
 from simclr_tf.explore.projections import project_all
 from simclr_tf.explore.projector import write_projector
 
@@ -26,7 +27,7 @@ PROJECTOR = "projector"
 NEAREST = 7
 
 _SYMBOLS = ("circle", "triangle-up", "square")  # with eight colours: 24 kinds of points
-_GRADIENT = 9  # colours of matplotlib's cividis, made for colour-blind readers
+_GRADIENT = 64  # colours of matplotlib's cividis, made for colour-blind readers
 
 
 def write_explore_page(
@@ -45,7 +46,7 @@ def write_explore_page(
         data: The images.
         methods: Projections to choose from, see `projections.project`; those that are not
             possible are left out, and the page says why.
-        seed: Of the projections.
+        seed: Of the projections, and of the order in which dots are drawn.
 
     Returns:
         The page's path.
@@ -62,6 +63,7 @@ def write_explore_page(
         "colours": COLOURS,
         "symbols": _SYMBOLS,
         "gradient": _gradient(),
+        "order": packed(np.random.default_rng(seed).permutation(len(data)), "<i4"),
         "atlas": {
             "tile": atlas.tile,
             "across": atlas.across,

@@ -11,6 +11,7 @@ function readData() {
   const read = JSON.parse(document.getElementById("explore-data").textContent);
   for (const projection of read.projections) projection.points = unpack(projection.points, Float32Array);
   for (const column of read.columns) column.codes = unpack(column.codes, Int32Array);
+  read.order = unpack(read.order, Int32Array);
   read.neighbours = unpack(read.neighbours, Int32Array);
   read.distances = unpack(read.distances, Float32Array);
   read.searched = read.names.map(comparable);

@@ -78,7 +78,9 @@ function choose(index) {
   state.chosen = index;
   drawRings(state);
   showChosen();
-  if (index >= 0) byId("chosen").scrollIntoView({ block: "nearest" });
+  // Beside the dots the page must not move under the pointer; below them there is more to see.
+  if (IS_WIDE) document.querySelector("aside").scrollTop = 0;
+  else byId("chosen").scrollIntoView({ block: "nearest" });
 }
 
 function showChosen() {

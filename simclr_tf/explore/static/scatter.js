@@ -9,6 +9,7 @@ const ACCENT = "#0b5c94";
 const plot = document.getElementById("plot");
 const HAS_WEBGL = Boolean(document.createElement("canvas").getContext("webgl"));
 const KIND = HAS_WEBGL ? "scattergl" : "scatter";
+const IS_WIDE = matchMedia("(min-width: 56rem)").matches;
 const SIZE = count > 10000 ? 5 : count > 1000 ? 7 : 9;
 
 function style(place) {
@@ -31,7 +32,7 @@ function ownColours(column, counts) {
   return frequent.sort((a, b) => a - b);
 }
 
-/** Groups of dots that look alike: {title, count, colour, symbol}, and the group of every image. */
+/** Groups of dots: {title, count, colour, symbol}, without colour if it follows a number; and the group of every image. */
 function groupsBy(column) {
   if (!column) {
     return { groups: [{ title: "all images", count, ...style(0) }], groupOf: new Int32Array(count) };
@@ -56,20 +57,23 @@ function rangeOf(column) {
   return [column.numbers[0], column.numbers.at(-1)];
 }
 
-/** The dots of one group; `indices` are the images it shows. */
-function groupTrace(group, indices, points, column, selected) {
-  const marker = { size: SIZE, symbol: group.symbol, color: group.colour, opacity: 0.85 };
-  if (!group.colour) {
-    marker.color = indices.map((index) => column.numbers[column.codes[index]]);
-    [marker.cmin, marker.cmax] = rangeOf(column);
-    marker.colorscale = data.gradient.map((colour, step) => [step / (data.gradient.length - 1), colour]);
-  }
-  const trace = { ...dots(indices, points), name: group.title, customdata: indices, hoverinfo: "none", marker };
+/** The colour of a number between the ends of a range. */
+function shade(number, [least, most]) {
+  return data.gradient[Math.round(((number - least) / (most - least)) * (data.gradient.length - 1))];
+}
+
+/** The dots of all images that are shown, in a random order: no group lies above the others. */
+function dotTrace(state, points) {
+  const { groups, groupOf, range } = state.groups;
+  const column = data.columns[state.colour];
+  const indices = Array.from(data.order.filter((index) => state.visible[index]));
+  const color = indices.map((index) => groups[groupOf[index]].colour ?? shade(column.numbers[column.codes[index]], range));
+  const symbol = indices.map((index) => groups[groupOf[index]].symbol);
+  const trace = { ...dots(indices, points), name: "images", customdata: indices, hoverinfo: "none" };
+  trace.marker = { size: SIZE, symbol, color, opacity: 0.85 };
   trace.unselected = { marker: { opacity: 0.12 } };
-  trace.selectedpoints = null;
-  if (selected.size) {
-    trace.selectedpoints = indices.flatMap((index, place) => (selected.has(index) ? [place] : []));
-  }
+  const selected = new Set(state.selected);
+  trace.selectedpoints = selected.size ? indices.flatMap((index, place) => (selected.has(index) ? [place] : [])) : null;
   return trace;
 }
 
@@ -135,29 +139,20 @@ const CONFIG = {
   showSendToCloud: false, // plotly.js would offer to upload the data
   plotlyServerURL: "",
   displayModeBar: true,
-  scrollZoom: matchMedia("(min-width: 56rem)").matches, // on a narrow screen the page is scrolled
+  scrollZoom: IS_WIDE, // on a narrow screen the page is scrolled
   modeBarButtonsToRemove: ["zoom2d", "autoScale2d"],
 };
 
 /** Draws everything anew. */
 function drawScatter(state) {
   const projection = data.projections[state.projection];
-  const column = data.columns[state.colour];
-  const { groups, groupOf } = state.groups;
-  const shown = groups.map(() => []);
-  for (let index = 0; index < count; index += 1) {
-    if (state.visible[index]) shown[groupOf[index]].push(index);
-  }
-  const selected = new Set(state.selected);
-  const traces = groups.map((group, place) => groupTrace(group, shown[place], projection.points, column, selected));
-  traces.push(...ringTraces(state, projection.points));
+  const traces = [dotTrace(state, projection.points), ...ringTraces(state, projection.points)];
   return Plotly.react(plot, traces, layout(state, projection), CONFIG);
 }
 
 /** Draws only the rings anew. */
 function drawRings(state) {
   const rings = ringTraces(state, data.projections[state.projection].points);
-  const first = state.groups.groups.length;
   const update = { x: rings.map((ring) => ring.x), y: rings.map((ring) => ring.y) };
-  return Plotly.restyle(plot, update, rings.map((_, place) => first + place));
+  return Plotly.restyle(plot, update, rings.map((_, place) => 1 + place));
 }

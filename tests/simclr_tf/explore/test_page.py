@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
+from matplotlib.colors import to_rgb
 from matplotlib.path import Path as Polygon
 
 from simclr_tf.explore.data import ExploreData
@@ -28,6 +30,7 @@ _PLACES = """() => {
   ]);
 }"""
 _PLOTTED = "() => plot.data.flatMap((trace) => trace.customdata ?? [])"
+_COLOURS = "() => [plot.data[0].customdata, plot.data[0].marker.color]"
 _CARD_PIXELS = """() => {
   const {width, height} = cardTile;
   return [width, height, [...cardTile.getContext("2d").getImageData(0, 0, width, height).data]];
@@ -109,6 +112,7 @@ def test_a_click_shows_the_seven_nearest(page: Any, data: ExploreData) -> None:
     page.wait_for_selector("#chosen ol li")
     expected, distances = brute_force(data.features, index)
     assert page.inner_text("#chosen > .name") == data.names[index]
+    assert page.evaluate("scrollY") == 0
     names = page.locator("#chosen ol .name").all_inner_texts()
     assert names == [data.names[row] for row in expected]
     shown = [float(text) for text in page.locator("#chosen ol .distance").all_inner_texts()]
@@ -240,8 +244,18 @@ def test_colour_changes_the_legend(page: Any, data: ExploreData) -> None:
     depths = sorted(data.columns["depth, m"], key=float)
     ends = page.inner_text("#legend").split()
     assert ends == [depths[0], depths[-1], "60"]
-    shown = page.evaluate("() => plot.data[1].marker.color")
-    assert shown == [float(text) for text in data.columns["depth, m"]]
+    low, high = float(depths[0]), float(depths[-1])
+    for index, colour in zip(*page.evaluate(_COLOURS), strict=True):
+        share = (float(data.columns["depth, m"][index]) - low) / (high - low)
+        expected = to_rgb(colormaps["cividis"](round(share * 63) / 63))
+        assert to_rgb(colour) == pytest.approx(expected, abs=3 / 255)
+
+
+def test_no_group_is_drawn_above_the_others(page: Any, data: ExploreData) -> None:
+    indices, colours = page.evaluate(_COLOURS)
+    labels = [data.columns["label"][index] for index in indices]
+    assert len(set(zip(labels, colours, strict=True))) == 3
+    assert len(set(labels[-20:])) == len(set(labels[:20])) == 3
 
 
 def rings(page: Any, name: str) -> list[list[float]]:
