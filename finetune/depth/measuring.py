@@ -18,7 +18,8 @@ from finetune.depth.metrics import (
     join_errors,
     measure,
 )
-from finetune.depth.predicting import Pipeline, ReadImages, read_predictions, true_case
+from finetune.depth.pairs import case_of
+from finetune.depth.predicting import Pipeline, ReadImages, read_predictions
 from finetune.depth.results import ALL, DepthResults, Histograms, Measurement, shown_split
 from finetune.depth.router import routing
 from finetune.depth.sites import compare_sites
@@ -64,7 +65,7 @@ def measure_depths(
         UserError: A true map that cannot be read, or no image of a known site.
     """
     records, splits = manifest.records, manifest.splits
-    cases = tuple(true_case(record) for record in records)
+    cases = tuple(case_of(record) for record in records)
     shown = shown_split(splits)
     found = _Pass(folder, manifest, pipeline, cases, shown, read_targets)
     for start in range(0, len(records), batch_size):

@@ -29,6 +29,7 @@ from finetune.depth.depth_files import (
     write_archive,
     write_depth,
 )
+from finetune.depth.pairs import case_of
 from finetune.depth.router import Router
 
 log = logging.getLogger(__name__)
@@ -154,7 +155,7 @@ class Pipeline:
     def _check_cases(self, manifest: Manifest) -> None:
         known = ", ".join(sorted(self.models))
         for record in manifest.records:
-            case = true_case(record)
+            case = case_of(record)
             if not case:
                 raise UserError(
                     f"{record.path}: its case is not known, and there is a generator for each of"
@@ -203,11 +204,6 @@ class Batch:
     depth: np.ndarray
     routed: tuple[str, ...]
     probability: np.ndarray
-
-
-def true_case(record: Record) -> str:
-    """The case that is known of an image: the column case, else its class; "" = not known."""
-    return record.case or record.label
 
 
 def check_images(manifest: Manifest, size: tuple[int, int]) -> None:
@@ -265,7 +261,7 @@ def predict_depths(
         part = slice(start, start + batch_size)
         records = manifest.records[part]
         if not done.exists():
-            cases = [true_case(record) for record in records]
+            cases = [case_of(record) for record in records]
             batch = pipeline.run(read_images(records), cases, batch_size)
             for name, depth in zip(names[part], batch.depth, strict=True):
                 write_depth(folder, name, depth, scale)

@@ -15,6 +15,7 @@ from data_prep.partial import partial_folder
 from finetune.depth.background import Background
 from finetune.depth.depth_page import DepthFacts, write_depth_page
 from finetune.depth.measuring import measure_depths
+from finetune.depth.pairs import DepthSet
 from finetune.depth.predicting import Pipeline, folder_state, predict_depths
 from finetune.depth.results import DepthResults
 from finetune.depth.router import Router
@@ -86,8 +87,6 @@ def predict_folder(
     Raises:
         UserError: Images, models or settings that do not go together; an output that is there.
     """
-    from finetune.depth.pairs import DepthSet
-
     pipeline.check(manifest)
     images = DepthSet(manifest)
     with partial_folder(request.output, _plan(request, manifest, site_means)) as folder:

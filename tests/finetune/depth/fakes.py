@@ -5,11 +5,8 @@ gain by case ("" = all). Targets are 16-bit PNG in hundredths.
 """
 
 import json
-import sys
 import types
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,28 +14,13 @@ from PIL import Image
 
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest, Record
-from data_prep.readers import read_image, read_stored
+from finetune.depth import trained
 from simclr_tf.checkpoints.preprocessing import write_record
 from simclr_tf.checkpoints.write import write_model
 from tests.finetune.networks import network
 
 SIZE = (16, 12)
 FORMULAS = {"case_1": (100.0, 50.0), "case_2": (120.0, 90.0)}
-
-
-class FakeSet:
-    """As `pairs.DepthSet`."""
-
-    def __init__(self, manifest: Manifest) -> None:
-        self._root = Path(manifest.root)
-
-    def images(self, records: Sequence[Record]) -> np.ndarray:
-        files = (str(self._root / record.path) for record in records)
-        return np.stack([read_image(file, 1) / np.float32(255) for file in files])
-
-    def targets(self, records: Sequence[Record]) -> np.ndarray:
-        files = (str(self._root / record.target) for record in records)
-        return np.stack([(read_stored(file) / 100).astype(np.float32) for file in files])
 
 
 class FakeModel:
@@ -77,13 +59,9 @@ def load_fakes(folder: str) -> dict[str, FakeModel]:
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Puts the fakes in the place of `pairs` and `trained`."""
-    pairs: Any = types.ModuleType("finetune.depth.pairs")
-    pairs.DepthSet = FakeSet
-    trained: Any = types.ModuleType("finetune.depth.trained")
-    trained.load_depth_models, trained.Translator = load_fakes, FakeTranslator
-    monkeypatch.setitem(sys.modules, "finetune.depth.pairs", pairs)
-    monkeypatch.setitem(sys.modules, "finetune.depth.trained", trained)
+    """Puts the fakes in the place of trained models."""
+    monkeypatch.setattr(trained, "load_depth_models", load_fakes)
+    monkeypatch.setattr(trained, "Translator", FakeTranslator)
 
 
 def write_models(folder: Path, formulas: dict[str, tuple[float, float]]) -> Path:
@@ -123,7 +101,7 @@ def write_holes(
             records.append(
                 Record(
                     f"sem/{name}", split=split, group=f"{case}_site_{number // 2}", case=case,
-                    target=f"depth/{name}" * targets,
+                    target=f"depth/{name}" * targets, target_scale="0.01" * targets,
                 )
             )  # fmt: skip
     manifest = Manifest(tuple(records), str(folder))
