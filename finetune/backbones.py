@@ -10,94 +10,21 @@ whatever is exported.
 """
 
 import difflib
-import inspect
-import warnings
-from collections.abc import Callable
-from functools import cache
-from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal
+from typing import Literal
 
 import keras
 
 from data_prep.errors import UserError
+from simclr_tf.models.applications import IMAGENET, PreprocessInput, build_trunk
 
 Pooling = Literal["avg", "max", "flatten"]
 
-IMAGENET, NONE = "imagenet", "none"
 _MOST_NAMED = 6
 _POOLS = {
     "avg": keras.layers.GlobalAveragePooling2D,
     "max": keras.layers.GlobalMaxPooling2D,
     "flatten": keras.layers.Flatten,
 }
-
-
-@cache
-def _applications() -> dict[str, tuple[Callable[..., keras.Model], ModuleType]]:
-    """Lower-case name -> what builds the network, and the module with its `preprocess_input`."""
-    builders = inspect.getmembers(keras.applications, inspect.isfunction)
-    return {
-        name.lower(): (build, getattr(keras.applications, build.__module__.split(".")[-1]))
-        for name, build in builders
-        if "include_top" in inspect.signature(build).parameters
-    }
-
-
-def backbone_names() -> tuple[str, ...]:
-    """All networks that there are, in lower case."""
-    return tuple(_applications())
-
-
-def _application(name: str) -> tuple[Callable[..., keras.Model], ModuleType]:
-    known = _applications()
-    key = name.lower().replace("-", "").replace("_", "")
-    if key not in known:
-        near = difflib.get_close_matches(key, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-        raise UserError(f"--backbone={name}: is no network of keras.applications; {hint}")
-    return known[key]
-
-
-def preprocess_function(name: str) -> Callable[[Any], Any]:
-    """The `preprocess_input` that a network's ImageNet weights expect: RGB in 0 to 255 -> input.
-
-    Raises:
-        UserError: There is no such network.
-    """
-    function: Callable[[Any], Any] = _application(name)[1].preprocess_input
-    return function
-
-
-@keras.saving.register_keras_serializable(package="finetune")
-class PreprocessInput(keras.layers.Layer):
-    """A network's own `preprocess_input` of images in [0, 1].
-
-    Call: [B, H, W, 1 or 3] in [0, 1] -> [B, H, W, 3]; grey is repeated.
-
-    Args:
-        backbone: Name of the network.
-        **kwargs: Of `keras.layers.Layer`.
-    """
-
-    def __init__(self, backbone: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.backbone = backbone
-        self._function = preprocess_function(backbone)
-
-    def call(self, images: Any) -> Any:
-        """What the network is shown."""
-        if images.shape[-1] == 1:
-            images = keras.ops.repeat(images, 3, axis=-1)
-        return self._function(images * 255.0)
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """[B, H, W, 3]."""
-        return (*input_shape[:-1], 3)
-
-    def get_config(self) -> dict[str, Any]:
-        """All constructor arguments."""
-        return {**super().get_config(), "backbone": self.backbone}
 
 
 def build_backbone(
@@ -130,12 +57,11 @@ def build_backbone(
         UserError: No such network, layer, file or download, images too small for it or of other
             channels, or weights of another network.
     """
-    build, _ = _application(name)
     if channels not in (1, 3):
         raise UserError(
             f"--backbone={name}: takes grey or colour images, these have {channels} channels"
         )
-    trunk = _load(build, name, image_size, weights)
+    trunk = build_trunk(name, (image_size, image_size, 3), weights)
     if cut_layer:
         output = layer_of(trunk, cut_layer, "cut_layer").output
         if len(output.shape) != 4:
@@ -207,53 +133,6 @@ def unfreeze_after(backbone: keras.Model, layer: str, *, batch_norm: bool = Fals
         backbone.trainable = False
         raise UserError(f"--unfreeze_after={layer}: nothing behind it has weights to train")
     return count
-
-
-def _load(
-    build: Callable[..., keras.Model], name: str, image_size: int, weights: str
-) -> keras.Model:
-    own = {"include_top": False, "input_shape": (image_size, image_size, 3), "name": name.lower()}
-    if "name" not in inspect.signature(build).parameters:
-        own.pop("name")
-    wanted = IMAGENET if weights == IMAGENET else None
-    file = Path(weights)
-    if weights not in (IMAGENET, NONE) and not file.is_file():
-        raise UserError(f"--weights={weights}: no such file; give a file, imagenet or none")
-    try:
-        trunk = build(weights=wanted, **own)
-    except ValueError as error:
-        raise UserError(
-            f"--backbone={name} at --image_size={image_size}: {_first(error)}"
-        ) from None
-    except Exception as error:
-        if wanted is None:
-            raise
-        raise UserError(
-            f"--weights=imagenet: the weights of {name} could not be downloaded"
-            f" ({_first(error)}); fetch their 'notop' file elsewhere and give --weights=FILE"
-        ) from None
-    if weights not in (IMAGENET, NONE):
-        _fill(trunk, name, file)
-    return trunk
-
-
-def _fill(trunk: keras.Model, name: str, file: Path) -> None:
-    try:
-        with warnings.catch_warnings():
-            # Where Keras warns, some layers would be left with random weights.
-            warnings.simplefilter("error", UserWarning)
-            trunk.load_weights(file)
-    except (ValueError, OSError, KeyError, UserWarning) as error:
-        raise UserError(
-            f"--weights={file}: does not fit {name} without its classification head"
-            f" ({_first(error)}); give its 'notop' weights, *.weights.h5 or Keras' older *.h5"
-        ) from None
-
-
-def _first(error: Exception) -> str:
-    """The first sentence of what Keras says."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text.split(". ")[0][:200].rstrip(". ")
 
 
 def _some(names: list[str]) -> str:

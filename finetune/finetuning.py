@@ -96,6 +96,7 @@ def recipe(config: FinetuneConfig, checkpoint: Checkpoint) -> Recipe:
     def build(channels: int, classes: int) -> Classifier:
         dtype = keras.config.dtype_policy().name
         encoder = build_encoder(checkpoint, channels, dtype)
+        encoder.backbone().check_image_size(images(channels).shape[0])
         backbone = SimCLRBackbone(encoder, start.ft_proj_selector)
         model = Classifier(
             backbone, classes, images(channels).shape, config.head.widths(), config.head.dropout

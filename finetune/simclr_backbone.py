@@ -7,9 +7,8 @@ import keras
 import tensorflow as tf
 
 from finetune.classifier import Classifier
-from simclr_tf.checkpoints.reading import SUFFIX
+from simclr_tf.checkpoints.store import model_keys
 from simclr_tf.models.freeze import freeze
-from simclr_tf.models.naming import tf2_checkpoint_keys
 from simclr_tf.models.simclr import SimCLREncoder, SimCLRModel
 
 
@@ -52,10 +51,8 @@ class SimCLRBackbone(keras.Model):
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, int]:
         """[B, D]."""
-        dim = self.encoder.feature_dim
-        if self.selected_layer:
-            dim = self.encoder.projection_head.architecture.layer_dim(self.selected_layer - 1, dim)
-        return (input_shape[0], dim)
+        head = self.encoder.projection_head.architecture
+        return (input_shape[0], head.hidden_dim(self.selected_layer, self.encoder.feature_dim))
 
     def freeze_but(self, parts: Collection[str | int] | None) -> None:
         """Lets only some parts train; layers of the projection head that do not run never do.
@@ -70,7 +67,7 @@ class SimCLRBackbone(keras.Model):
         """The layers by part, from the input to the output."""
         stages = {
             f"block group {i}" if i else "stem": [stage]
-            for i, stage in self.encoder.resnet.stages.items()
+            for i, stage in self.encoder.backbone().stages.items()
         }
         head = self.encoder.projection_head.projection_layers
         return stages | ({"projection head": list(head)} if head else {})
@@ -106,8 +103,7 @@ def simclr_keys(model: Classifier) -> dict[str, tf.Variable]:
     backbone = model.backbone
     if not isinstance(backbone, SimCLRBackbone):
         raise ValueError(f"{type(backbone).__name__} is no SimCLR encoder")
-    by_key = tf2_checkpoint_keys(backbone.encoder)
-    keys = {key.removesuffix(SUFFIX): variable.value for key, variable in by_key.items()}
+    keys = model_keys(backbone.encoder)
     scope = "classifier/layer_{}" if model.head.hidden else "model/supervised_head/linear_layer"
     for i, layer in enumerate(model.head.layers):
         for name in ("kernel", "bias"):

@@ -5,21 +5,27 @@ padding of its own before strided convolutions, the two streams of a selective k
 `preprocess_input` as a 1x1 convolution.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 from keras.src.models.functional import Functional
 
-from finetune.backbones import PreprocessInput
 from finetune.classifier import Classifier
 from finetune.simclr_backbone import SimCLRBackbone
+from finetune.standard_transformer import patches, transformer_group
 from finetune.standardize_input import StandardizeInput
+from simclr_tf.models.applications import PreprocessInput, pixel_affine
 from simclr_tf.models.batch_norm import BatchNorm
 from simclr_tf.models.blocks import ResidualBlock, SelectiveKernel, Shortcut, SqueezeExcitation
 from simclr_tf.models.convolution import Convolution
-from simclr_tf.models.resnet import ResNet
+from simclr_tf.models.keras_backbone import KerasBackbone
+from simclr_tf.models.resnet import BlockGroup, Stem
 from simclr_tf.models.simclr import SimCLREncoder, SimCLRModel
+from simclr_tf.models.staged import StagedBackbone
+from simclr_tf.models.transformer import TransformerGroup
+from simclr_tf.models.vit import PatchEmbedding
 
 Symbol = Any  # a keras.KerasTensor
 
@@ -71,6 +77,8 @@ def _standard(layer: keras.layers.Layer, x: Symbol) -> Symbol:
         return _encoder(layer.encoder, x, layer.selected_layer)
     if isinstance(layer, PreprocessInput | StandardizeInput):
         return _affine(layer, x)
+    if isinstance(layer, BatchNorm):
+        return _norm(layer, x)
     if isinstance(layer, keras.Sequential):
         for inner in layer.layers:
             x = _standard(inner, x)
@@ -92,32 +100,20 @@ def _functional(model: keras.Model) -> keras.Model:
     return keras.models.clone_model(model, clone_function=lambda x: x, call_function=called)
 
 
-def _affine(layer: keras.layers.Layer, x: Symbol) -> Symbol:
-    """A layer that is affine in the channels of a pixel, as `preprocess_input` is: a convolution.
+def _affine(function: Callable[[Any], Any], x: Symbol) -> Symbol:
+    """What is affine in the channels of a pixel, as `preprocess_input` is: a convolution.
 
     Raises:
         TypeError: It is not: it normalises every image by itself.
     """
-    channels = x.shape[-1]
-    points = np.concatenate([np.zeros((1, channels)), np.eye(channels)]).astype(np.float32)
-    values = _values(layer, points[:, np.newaxis, np.newaxis])[:, 0, 0]
-    kernel, bias = values[1:] - values[0], values[0]
-    probe = np.random.default_rng(0).random((2, 3, 3, channels)).astype(np.float32)
-    expected = _values(layer, probe)
-    if not np.allclose(probe @ kernel + bias, expected, rtol=1e-4, atol=1e-3):
-        raise TypeError(f"{type(layer).__name__} is not affine in the channels")
+    kernel, bias = pixel_affine(function, x.shape[-1])
     conv = layers.Conv2D(kernel.shape[-1], 1, name="inputs", dtype="float32")
     return _filled(conv, x, [kernel[np.newaxis, np.newaxis], bias])
 
 
-def _values(layer: keras.layers.Layer, images: np.ndarray) -> np.ndarray:
-    values: np.ndarray = keras.ops.convert_to_numpy(layer(images))
-    return values
-
-
 def _encoder(encoder: SimCLREncoder, x: Symbol, projection_layers: int) -> Symbol:
     """Representation, or the output of a layer of the projection head."""
-    x = layers.GlobalAveragePooling2D()(_resnet(encoder.resnet, x))
+    x = layers.GlobalAveragePooling2D()(_backbone(encoder.backbone(), x))
     return _projection(encoder, x, projection_layers)
 
 
@@ -129,15 +125,34 @@ def _projection(encoder: SimCLREncoder, x: Symbol, number: int) -> Symbol:
     return x
 
 
-def _resnet(resnet: ResNet, x: Symbol) -> Symbol:
-    stem = resnet.stem
+def _backbone(backbone: StagedBackbone, x: Symbol) -> Symbol:
+    """The maps of the last block group."""
+    if isinstance(backbone, KerasBackbone):
+        x = _affine(backbone.prepare, x)
+    for stage in backbone.stages.values():
+        x = _stage(stage, x)
+    return x
+
+
+def _stage(stage: keras.layers.Layer, x: Symbol) -> Symbol:
+    if isinstance(stage, Stem):
+        return _stem(stage, x)
+    if isinstance(stage, BlockGroup):
+        for block in stage.blocks:
+            x = _block(block, x)
+        return x
+    if isinstance(stage, PatchEmbedding):
+        return patches(stage, x)
+    if isinstance(stage, TransformerGroup):
+        return transformer_group(stage, x if stage.embed is None else _conv(stage.embed, x))
+    return _standard(stage, x)
+
+
+def _stem(stem: Stem, x: Symbol) -> Symbol:
     for conv, norm in zip(stem.convs, stem.norms, strict=True):
         x = layers.ReLU()(_norm(norm, _conv(conv, x)))
     if stem.pooled:
         x = layers.MaxPooling2D(3, 2, "same")(x)
-    for group in resnet.block_groups:
-        for block in group.blocks:
-            x = _block(block, x)
     return x
 
 
@@ -206,10 +221,10 @@ def _conv(layer: Convolution, x: Symbol, channels: slice = slice(None)) -> Symbo
 
 
 def _norm(layer: BatchNorm, x: Symbol, channels: slice = slice(None)) -> Symbol:
-    center = layer.beta is not None
-    own = [layer.gamma, *([layer.beta] if center else []), layer.moving_mean, layer.moving_variance]
-    norm = layers.BatchNormalization(momentum=layer.momentum, epsilon=layer.epsilon, center=center)
-    return _filled(norm, x, [keras.ops.convert_to_numpy(v)[channels] for v in own])
+    norm = layers.BatchNormalization(
+        momentum=layer.momentum, epsilon=layer.epsilon, center=layer.center, scale=layer.scale
+    )
+    return _filled(norm, x, [keras.ops.convert_to_numpy(v)[channels] for v in layer.variables])
 
 
 def _dense(layer: keras.layers.Dense, x: Symbol) -> Symbol:

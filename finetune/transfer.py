@@ -14,7 +14,7 @@ import tensorflow as tf
 from data_prep.augment.photometry import to_float
 from data_prep.augment.supervised import SupervisedConfig, feature_statistics
 from data_prep.source import Source
-from finetune.backbones import NONE, PreprocessInput, build_backbone, trunk_of, unfreeze_after
+from finetune.backbones import build_backbone, trunk_of, unfreeze_after
 from finetune.classifier import Classifier
 from finetune.generators import augment_with_generator
 from finetune.image_steps import ImageSteps, image_steps
@@ -23,6 +23,7 @@ from finetune.look_inside import check_layers, choose_images
 from finetune.recipe import Recipe, plain_keys
 from finetune.standardize_input import StandardizeInput
 from finetune.transfer_settings import TransferConfig
+from simclr_tf.models.applications import NONE, PreprocessInput
 from simclr_tf.checkpoints.preprocessing import preprocessing_record
 
 log = logging.getLogger(__name__)

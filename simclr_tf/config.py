@@ -6,10 +6,19 @@ their values, and nothing below the command line reads a flag.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from data_prep.augment.config import parse_shares
 from data_prep.declaration import Declaration
 from data_prep.errors import UserError
+from simclr_tf.architectures import (
+    HYBRID,
+    KERAS,
+    RESNET,
+    ViTArchitecture,
+    architecture_of,
+    spelled,
+)
 from simclr_tf.parts import PARTS
 from simclr_tf.sections import (
     DataSettings,
@@ -71,8 +80,47 @@ class RunConfig(Config):
             )
         for name in ("blur_probability", "solarize_probability"):
             parse_shares(name, getattr(self.views, name))
+        self._validate_backbone()
         self._validate_method()
         self._validate_start()
+
+    def _validate_backbone(self) -> None:
+        m, size = self.model, self.views.image_size
+        options = self.backbone_options()
+        if options is not None:
+            architecture = architecture_of(options, image_channels=3)
+            if isinstance(architecture, ViTArchitecture):
+                architecture.check_image_size(size, "image_size")
+        if not m.backbone_weights:
+            return
+        if not spelled(m.backbone).startswith(KERAS):
+            raise UserError(
+                f"--backbone_weights is for networks of keras.applications ({KERAS}NAME), not for "
+                f"{m.backbone}; start from weights of this package with --checkpoint"
+            )
+        if self.start.checkpoint:
+            raise UserError("--backbone_weights and --checkpoint say different things; give one")
+
+    def backbone_options(self, cifar_stem: bool = False) -> dict[str, Any] | None:
+        """The backbone as `SimCLREncoder` takes it; None for the ResNet.
+
+        Args:
+            cifar_stem: Whether a network of convolutions starts with the stem for small images.
+        """
+        m = self.model
+        if m.backbone == RESNET:
+            return None
+        options: dict[str, Any] = {"backbone": spelled(m.backbone)}
+        if options["backbone"].startswith(KERAS):
+            return options
+        options["width_multiplier"] = m.width_multiplier
+        options["transformer_depth"] = m.transformer_depth
+        if m.backbone == HYBRID:
+            return {**options, "cifar_stem": cifar_stem}
+        fixed = m.patch_projection == "fixed" or (
+            m.patch_projection == "auto" and self.train.train_mode == "pretrain"
+        )
+        return {**options, "patch_size": m.patch_size, "fixed_patches": fixed}
 
     def _validate_method(self) -> None:
         m, batch = self.method, self.train.train_batch_size

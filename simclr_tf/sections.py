@@ -105,6 +105,28 @@ class ViewSettings:
 class ModelSettings:
     """Network."""
 
+    backbone: str = setting(
+        "resnet",
+        "Backbone: resnet (SimCLRv2's, see --resnet_depth), vit_tiny, vit_small, hybrid "
+        "(convolutions, then attention), or keras:NAME, a network of keras.applications such as "
+        "keras:MobileNetV3Small.",
+    )
+    backbone_weights: str = setting(
+        "",
+        "keras:NAME: weights to start from, a file of the network without its classification head "
+        "(*.weights.h5 or *.h5), or imagenet, which Keras downloads; empty = drawn at random.",
+    )
+    patch_size: int = setting(16, "vit_...: side of a patch in pixels.", low=1)
+    transformer_depth: int = setting(
+        0,
+        "vit_..., hybrid: number of transformer blocks; 0 = 12 (a multiple of 4) and 8 (of 2).",
+        low=0,
+    )
+    patch_projection: Literal["auto", "fixed", "trained"] = setting(
+        "auto",
+        "vit_...: keep the random projection of patches as it is drawn, which makes pretraining "
+        "stable (Chen et al. 2021, section 4.2); auto: in pretraining only.",
+    )
     resnet_depth: int = setting(50, "Depth of the ResNet: 18, 34, 50, 101, 152 or 200.")
     width_multiplier: float = setting(
         1.0, "Multiplier of the network's width; fractions such as 0.125 too.", low=0.01

@@ -4,26 +4,34 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from data_prep.errors import UserError
+from simclr_tf.architectures import RESNET, spelled
 from simclr_tf.checkpoints.load import Checkpoint
 from simclr_tf.checkpoints.recognise import Network
+from simclr_tf.models.architecture import ResNetArchitecture
 
 
 def network_facts(network: Network) -> dict[str, Any]:
     """What a network is, by the names of the flags that say so.
 
     Returns:
-        `resnet_depth`, `width_multiplier`, `sk_ratio`, `se_ratio`, `stem`; what the projection head
-        is, if there is one; and `num_of_classes`, 0 without a supervised head.
+        `backbone` and what goes with it (`resnet_depth`, `width_multiplier`, `sk_ratio`,
+        `se_ratio`, `stem` of a ResNet); what the projection head is, if there is one; and
+        `num_of_classes`, 0 without a supervised head.
     """
     a, p = network.architecture, network.projection
-    facts: dict[str, Any] = {
-        "resnet_depth": a.depth,
-        "width_multiplier": a.width_multiplier,
-        "sk_ratio": a.sk_ratio,
-        "se_ratio": a.se_ratio,
-        "stem": "cifar" if a.cifar_stem else "imagenet",
-        "num_of_classes": network.num_classes or 0,
-    }
+    facts: dict[str, Any]
+    if isinstance(a, ResNetArchitecture):
+        facts = {
+            "backbone": RESNET,
+            "resnet_depth": a.depth,
+            "width_multiplier": a.width_multiplier,
+            "sk_ratio": a.sk_ratio,
+            "se_ratio": a.se_ratio,
+            "stem": "cifar" if a.cifar_stem else "imagenet",
+        }
+    else:
+        facts = a.facts()
+    facts["num_of_classes"] = network.num_classes or 0
     if p.depth:
         facts |= {
             "proj_head_mode": p.mode,
@@ -52,10 +60,11 @@ def refuse_contradictions(checkpoint: Checkpoint, given: Mapping[str, Any]) -> N
 
 
 def _contradictions(facts: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in given.items():
+    for name, asked in given.items():
+        value = spelled(asked) if name == "backbone" else asked
         # One ratio of selective kernels is like another where blocks have none (ResNet-18, 34).
-        alike = name == "sk_ratio" and bool(value) == bool(facts[name]) and (
-            facts["resnet_depth"] in (18, 34)
+        alike = name == "sk_ratio" and bool(value) == bool(facts.get(name)) and (
+            facts.get("resnet_depth") in (18, 34)
         )  # fmt: skip
         if name in facts and value != facts[name] and not alike:
             yield f"you asked for --{name}={value} and it has {facts[name]}"

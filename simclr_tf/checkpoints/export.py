@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from simclr_tf.checkpoints.description import NETWORK, describe
 from simclr_tf.checkpoints.preprocessing import write_record
 from simclr_tf.models.naming import canonical_variables
 from simclr_tf.models.simclr import SimCLRModel
@@ -26,6 +27,9 @@ class _Callable(tf.__internal__.tracking.AutoTrackable):
         self.trainable_variables = [v.value for v in model.trainable_variables]
         self.trainable_variables_list = self.trainable_variables
         self.vars = {name: v.value for name, v in canonical_variables(model).items()}
+        description = describe(model)
+        if description is not None:
+            self.vars[NETWORK] = tf.Variable(description, trainable=False)
 
     @tf.function
     def __call__(self, inputs: tf.Tensor, trainable: bool) -> dict[str, tf.Tensor]:

@@ -14,11 +14,11 @@ from simclr_tf.checkpoints.locate import Location, locate
 from simclr_tf.checkpoints.preprocessing import read_record
 from simclr_tf.checkpoints.reading import StoredWeights, open_weights
 from simclr_tf.checkpoints.recognise import Network, architecture_name, recognise
-from simclr_tf.checkpoints.stem import StemAdapt, adapt_stem
+from simclr_tf.checkpoints.stem import StemAdapt, adapt_channels, adaptable
 from simclr_tf.models.naming import canonical_variables
 from simclr_tf.models.simclr import SimCLREncoder, SimCLRModel
 
-STEM_KERNEL = "base_model/conv2d/kernel"
+_STEMS = ("base_model/conv2d/kernel", "base_model/stem/")  # of ResNets, of other backbones
 _HEADS = {"head_contrastive/": "projection head", "head_supervised/": "supervised head"}
 
 
@@ -89,7 +89,7 @@ def _open_keras(location: Location, ema: bool) -> Checkpoint:
         {name: encoder.get_config()[name] for name in ("batch_norm_decay", "global_bn")},
     )
     network = Network(
-        encoder.resnet.architecture,
+        encoder.backbone().architecture,
         encoder.projection_head.architecture,
         model.num_classes if isinstance(model, SimCLRModel) else None,
         model.ft_proj_selector if isinstance(model, SimCLRModel) else 0,
@@ -155,8 +155,11 @@ def build_encoder(checkpoint: Checkpoint, channels: int, dtype: str = "float32")
         channels: Channels of the images to come.
         dtype: Keras dtype policy.
     """
+    arguments = checkpoint.network.encoder_arguments()
+    if "fixed_patches" in arguments.get("backbone", {}):  # only pretraining needs it
+        arguments["backbone"] = {**arguments["backbone"], "fixed_patches": False}
     return SimCLREncoder(
-        **{**checkpoint.network.encoder_arguments(), "image_channels": channels},
+        **{**arguments, "image_channels": channels},
         **checkpoint.stored.config,
         preprocessing={**checkpoint.preprocessing, "channels": channels},
         dtype=dtype,
@@ -195,9 +198,7 @@ def fill(model: SimCLRModel, checkpoint: Checkpoint, stem_adapt: StemAdapt = "su
     for name, variable in variables.items():
         if not name.startswith(tuple(fresh)):
             value = stored.read(weights[name])
-            if name == STEM_KERNEL and value.shape != tuple(variable.shape):
-                value = adapt_stem(value, variable.shape[2], stem_adapt)
-            values[name] = value
+            values[name] = adapt_channels(value, tuple(variable.shape), stem_adapt)
     for name, value in values.items():
         variables[name].assign(value)
     return Coverage(checkpoint.describe(), tuple(_account(checkpoint, variables, values)))
@@ -211,21 +212,26 @@ def _fits(head: str, variables: dict[str, keras.Variable], checkpoint: Checkpoin
 
 
 def _refuse_other_backbone(model: SimCLRModel, checkpoint: Checkpoint) -> None:
-    here = model.encoder.resnet.architecture
-    there = checkpoint.network.architecture
-    wanted = {n: tuple(v.shape) for n, v in canonical_variables(model.encoder.resnet).items()}
+    backbone = model.encoder.backbone()
+    here, there = backbone.architecture, checkpoint.network.architecture
+    wanted = {n: tuple(v.shape) for n, v in canonical_variables(backbone).items()}
     weights, shapes = checkpoint.network.weights, checkpoint.stored.shapes
     held = {n: shapes[key] for n, key in weights.items() if n.startswith("base_model/")}
-    differing = [n for n in {**wanted, **held} if wanted.get(n) != held.get(n) and n != STEM_KERNEL]
-    stem, other = wanted[STEM_KERNEL], held[STEM_KERNEL]
-    if not differing and (stem[0], stem[3]) == (other[0], other[3]):
+    channels = (there.image_channels, here.image_channels)
+    differing = [
+        n
+        for n in {**wanted, **held}
+        if wanted.get(n) != held.get(n)
+        and not (n.startswith(_STEMS) and adaptable(held.get(n), wanted.get(n), *channels))
+    ]
+    if not differing:
         return
-    first = differing[0] if differing else STEM_KERNEL
+    first = differing[0]
     raise UserError(
         f"--checkpoint={checkpoint.stored.path}: is {architecture_name(there)}, the network is "
         f"{architecture_name(here)}: {first} is {held.get(first, 'missing')} there and "
-        f"{wanted.get(first, 'missing')} here; check --resnet_depth, --width_multiplier, "
-        "--sk_ratio, --se_ratio, --stem"
+        f"{wanted.get(first, 'missing')} here; check --backbone, --resnet_depth, "
+        "--width_multiplier, --sk_ratio, --se_ratio, --stem, --patch_size, --transformer_depth"
     )
 
 

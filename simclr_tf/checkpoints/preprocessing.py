@@ -78,5 +78,5 @@ def read_record(location: Location, network: Network) -> dict[str, Any]:
                 return json.loads(stream.read())
     architecture = network.architecture
     classes = class_names() if network.num_classes == _IMAGENET_CLASSES else ()
-    size = SMALL_IMAGE if architecture.cifar_stem else 224
+    size = SMALL_IMAGE if getattr(architecture, "cifar_stem", False) else 224
     return preprocessing_record(size, architecture.image_channels, classes)

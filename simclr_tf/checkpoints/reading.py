@@ -19,7 +19,9 @@ import tensorflow as tf
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 from data_prep.errors import UserError
+from simclr_tf.checkpoints.description import NETWORK, NETWORK_KEY, read_description
 from simclr_tf.checkpoints.locate import Location
+from simclr_tf.models.naming import OWN_BACKBONE
 
 GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -50,6 +52,7 @@ class StoredWeights:
         left_out: Every other tensor.
         read: Reads a weight by its name; verifies its checksum.
         config: Constructor arguments of the encoder that shapes do not tell, where they are known.
+        description: What the file says of a backbone that is no ResNet, see `description.py`.
     """
 
     path: str
@@ -59,6 +62,7 @@ class StoredWeights:
     left_out: tuple[LeftOut, ...]
     read: Callable[[str], np.ndarray] = field(repr=False)
     config: Mapping[str, Any] = field(default_factory=dict)
+    description: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_tensors(prefix: str) -> dict[str, np.ndarray]:
@@ -95,8 +99,8 @@ def open_weights(location: Location, ema: bool = False) -> StoredWeights:
         raise UserError(f"--ema: only TF1 checkpoints hold moving averages; {reader.prefix} is TF2")
     if any(child.local_name == "vars" for child in graph.nodes[0].children):
         return _name_map(reader, graph)
-    if any(key.startswith(("model/resnet_model/initial_conv", "model/resnet_model/block_groups"))
-           for key in reader.shapes):  # fmt: skip
+    known = ("model/resnet_model/initial_conv", "model/resnet_model/block_groups", OWN_BACKBONE)
+    if any(key.startswith(known) for key in reader.shapes):
         return _object_graph(reader)
     return _saved_model(reader, graph)
 
@@ -132,7 +136,9 @@ class _Reader:
         self, layout: str, naming: Naming, keys: dict[str, str], why: dict[str, str]
     ) -> StoredWeights:
         """The contents, given the key of every weight and why the others are none."""
-        taken = set(keys.values())
+        described = keys.pop(NETWORK, None) or keys.pop(NETWORK_KEY, None)
+        description = read_description(self.tensor(described)) if described else {}
+        taken = {*keys.values(), described}
         left_out = [
             LeftOut(key.removesuffix(SUFFIX), shape, why.get(key, ""))
             for key, shape in self.shapes.items()
@@ -145,6 +151,7 @@ class _Reader:
             {name: self.shapes[key] for name, key in keys.items()},
             tuple(left_out),
             lambda name: self.tensor(keys[name]),
+            description=description,
         )
 
 
@@ -173,8 +180,16 @@ def _explain(keys: Iterable[str]) -> dict[str, str]:
     }
 
 
+def _weights(names: Iterable[str]) -> set[str]:
+    """The names of weights, and of the description if there is one."""
+    known = set(names)
+    if NETWORK in known:  # a file of this package: nothing else is in these scopes
+        return {name for name in known if name.startswith(_SCOPES)} | {NETWORK}
+    return {name for name in known if name.startswith(_SCOPES) and _WEIGHT.search(name)}
+
+
 def _tf1(reader: _Reader, ema: bool) -> StoredWeights:
-    names = {k for k in reader.shapes if k.startswith(_SCOPES) and _WEIGHT.search(k)}
+    names = _weights(reader.shapes)
     keys = {name: name for name in names}
     why = _explain(reader.shapes)
     layout = "TF1 checkpoint"
@@ -212,7 +227,7 @@ def _name_map(reader: _Reader, graph: TrackableObjectGraph) -> StoredWeights:
             names[child.local_name.replace(".S", "/")] = attribute.checkpoint_key
     why = {names[name]: reason for name, reason in _explain(dict.fromkeys(names, ())).items()}
     why |= {k: v for k, v in _explain(reader.shapes).items() if v}
-    keys = {n: k for n, k in names.items() if n.startswith(_SCOPES) and _WEIGHT.search(n)}
+    keys = {name: names[name] for name in names if name in _weights(names)}
     return reader.stored("map of names", "canonical", keys, why)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_prep.errors import UserError
+from simclr_tf.architectures import FEATURE_DIM, Architecture, architecture_of
 from simclr_tf.checkpoints.reading import SUFFIX, Naming, Shape, StoredWeights
 from simclr_tf.models.architecture import (
     BLOCKS_PER_GROUP,
@@ -18,6 +19,7 @@ from simclr_tf.models.layout import (
     resnet_variables,
     supervised_variables,
 )
+from simclr_tf.models.naming import OWN_BACKBONE
 
 SK_RATIO = 0.0625  # of every published network with selective kernels
 _BACKBONE = {"canonical": "base_model/", "tf2_key": "model/resnet_model/"}
@@ -38,7 +40,7 @@ class Network:
         assumed: What the shapes leave open, and what was taken.
     """
 
-    architecture: ResNetArchitecture
+    architecture: ResNetArchitecture | Architecture
     projection: ProjectionArchitecture
     num_classes: int | None
     ft_proj_selector: int
@@ -53,22 +55,30 @@ class Network:
     def encoder_arguments(self) -> dict[str, Any]:
         """Arguments of `SimCLREncoder`."""
         a, p = self.architecture, self.projection
+        if isinstance(a, ResNetArchitecture):
+            backbone: dict[str, Any] = {
+                "depth": a.depth,
+                "width_multiplier": a.width_multiplier,
+                "sk_ratio": a.sk_ratio,
+                "se_ratio": a.se_ratio,
+                "cifar_stem": a.cifar_stem,
+                "sk_min_dim": a.sk_min_dim,
+            }
+        else:
+            backbone = {"backbone": a.options()}
         return {
-            "depth": a.depth,
-            "width_multiplier": a.width_multiplier,
-            "sk_ratio": a.sk_ratio,
-            "se_ratio": a.se_ratio,
-            "cifar_stem": a.cifar_stem,
+            **backbone,
             "image_channels": a.image_channels,
-            "sk_min_dim": a.sk_min_dim,
             "proj_head_mode": p.mode,
             "proj_out_dim": p.out_dim,
             "num_proj_layers": p.num_layers,
         }
 
 
-def architecture_name(a: ResNetArchitecture) -> str:
+def architecture_name(a: ResNetArchitecture | Architecture) -> str:
     """A short name of a backbone in the style of the public checkpoints, such as `r50_1x_sk1`."""
+    if not isinstance(a, ResNetArchitecture):
+        return a.name
     name = f"r{a.depth}_{a.width_multiplier:g}x_sk{int(a.sk_ratio > 0)}"
     name += "_se" if a.se_ratio else ""
     return name + ("_cifar" if a.cifar_stem else "")
@@ -88,6 +98,8 @@ def recognise(stored: StoredWeights) -> Network:
             are tensors that nothing explains.
     """
     unknown = [x for x in stored.left_out if not x.why]
+    if stored.description:
+        return _described(stored)
     backbone = _under(stored, _BACKBONE)
     if not backbone:
         held = ", ".join(list(stored.shapes)[:3] or [x.tensor for x in unknown[:3]]) or "nothing"
@@ -103,10 +115,25 @@ def recognise(stored: StoredWeights) -> Network:
         assumed.append("sk_ratio 0: with basic blocks and this stem, names and shapes do not tell")
     projection, more = _match_projection(stored, architecture.feature_dim)
     weights |= more
-    classes, selector, more = _match_supervised(stored, architecture, projection)
+    classes, selector, more = _match_supervised(stored, architecture.feature_dim, projection)
     if classes and selector == 0 and projection.depth > 1:
         assumed.append("ft_proj_selector 0: hidden layers of the projection head are as wide")
     return Network(architecture, projection, classes, selector, weights | more, tuple(assumed))
+
+
+def _described(stored: StoredWeights) -> Network:
+    """The network of a file that says what it is."""
+    facts = stored.description
+    feature_dim = facts[FEATURE_DIM]
+    projection, heads = _match_projection(stored, feature_dim)
+    classes, selector, more = _match_supervised(stored, feature_dim, projection)
+    prefix = _BACKBONE["canonical"]
+    here = prefix if stored.naming == "canonical" else OWN_BACKBONE
+    weights = {
+        prefix + name.removeprefix(here): name for name in stored.shapes if name.startswith(here)
+    }
+    architecture = architecture_of(facts, facts["image_channels"])
+    return Network(architecture, projection, classes, selector, weights | heads | more)
 
 
 def _under(stored: StoredWeights, prefixes: Mapping[str, str]) -> dict[str, Shape]:
@@ -200,20 +227,18 @@ def _match_projection(
 
 
 def _match_supervised(
-    stored: StoredWeights, architecture: ResNetArchitecture, head: ProjectionArchitecture
+    stored: StoredWeights, feature_dim: int, head: ProjectionArchitecture
 ) -> tuple[int | None, int, dict[str, str]]:
     held = _under(stored, _SUPERVISED)
     kernel = next((s for n, s in held.items() if n.endswith("kernel") and len(s) == 2), None)
     if kernel is None:
         return None, 0, {}
     width, classes = kernel
-    fits = [i for i in range(head.depth + 1)
-            if width == (head.layer_dim(i - 1, architecture.feature_dim) if i
-                         else architecture.feature_dim)]  # fmt: skip
+    fits = [i for i in range(head.depth + 1) if width == head.hidden_dim(i, feature_dim)]
     if not fits:
         raise UserError(
             f"--checkpoint={stored.path}: its supervised head takes {width} features; the backbone "
-            f"gives {architecture.feature_dim}"
+            f"gives {feature_dim}"
         )
     wanted = {stored_name(s, stored.naming): s for s in supervised_variables(width, classes)}
     _refuse_misfit(stored, held, wanted, "supervised head")

@@ -15,6 +15,7 @@ import keras
 import tensorflow as tf
 
 from data_prep.errors import UserError
+from simclr_tf.checkpoints.description import NETWORK_KEY, describe
 from simclr_tf.checkpoints.reading import SUFFIX, read_tensors
 from simclr_tf.models.naming import tf2_checkpoint_keys
 
@@ -36,9 +37,16 @@ def nested_checkpoint(variables: dict[str, tf.Variable]) -> tf.train.Checkpoint:
 
 
 def model_keys(model: keras.Model) -> dict[str, tf.Variable]:
-    """The variables of a SimCLR model by their checkpoint keys, without TensorFlow's suffix."""
+    """The variables of a SimCLR model by their checkpoint keys, without TensorFlow's suffix.
+
+    With a backbone other than a ResNet one more says what it is.
+    """
     by_key = tf2_checkpoint_keys(model)
-    return {key.removesuffix(SUFFIX): variable.value for key, variable in by_key.items()}
+    keys = {key.removesuffix(SUFFIX): variable.value for key, variable in by_key.items()}
+    description = describe(model)
+    if description is not None:
+        keys[NETWORK_KEY] = tf.Variable(description, trainable=False)
+    return keys
 
 
 class CheckpointStore:

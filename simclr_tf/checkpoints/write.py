@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_prep.errors import UserError
+from simclr_tf.checkpoints.description import NETWORK, describe
 from simclr_tf.checkpoints.export import export_keras, export_saved_model
 from simclr_tf.checkpoints.preprocessing import write_record
 from simclr_tf.checkpoints.store import model_keys, nested_checkpoint
@@ -64,6 +65,9 @@ def write_model(
 
 def _write_tf1(model: SimCLRModel, folder: Path, step: int) -> None:
     tensors = {name: np.asarray(v) for name, v in canonical_variables(model).items()}
+    description = describe(model)
+    if description is not None:
+        tensors[NETWORK] = description
     tensors["global_step"] = np.array(step, np.int64)
     prefix = str(folder / f"model.ckpt-{step}")
     tf.raw_ops.SaveV2(

@@ -6,6 +6,7 @@ The models and the analytic list of their variables (`layout.py`) are both made 
 from dataclasses import dataclass
 
 from data_prep.errors import UserError
+from simclr_tf.architectures import NUM_GROUPS
 
 BLOCKS_PER_GROUP = {
     18: (2, 2, 2, 2),
@@ -16,7 +17,6 @@ BLOCKS_PER_GROUP = {
     200: (3, 24, 36, 3),
 }
 BASIC_DEPTHS = (18, 34)
-NUM_GROUPS = 4
 PROJECTION_MODES = ("none", "linear", "nonlinear")
 
 
@@ -148,6 +148,10 @@ class ProjectionArchitecture:
     def layer_dim(self, index: int, input_dim: int) -> int:
         """Units of the layer at this index."""
         return self.out_dim if self.is_last(index) else input_dim
+
+    def hidden_dim(self, selected: int, input_dim: int) -> int:
+        """Length of the input (0) or of the output of a layer (1 to `depth`)."""
+        return self.layer_dim(selected - 1, input_dim) if selected else input_dim
 
     def selector_index(self, selector: int) -> int:
         """Index in [0, depth] of what `ft_proj_selector` picks; negative counts from the end.

@@ -28,6 +28,7 @@ class BatchNorm(keras.layers.Layer):
     Args:
         momentum: weight of the old moving statistics in each update.
         center: whether there is an offset (beta).
+        scale: whether there is a scale (gamma).
         zero_gamma: start the scale at 0 instead of 1 (last normalisation of a residual block).
         sync: combine the batch statistics of all replicas.
         frozen_statistics_move: when `trainable=False`, train on batch statistics and go on moving
@@ -42,6 +43,7 @@ class BatchNorm(keras.layers.Layer):
         *,
         momentum: float = 0.9,
         center: bool = True,
+        scale: bool = True,
         zero_gamma: bool = False,
         sync: bool = True,
         frozen_statistics_move: bool = False,
@@ -51,6 +53,7 @@ class BatchNorm(keras.layers.Layer):
         super().__init__(**kwargs)
         self.momentum = momentum
         self.center = center
+        self.scale = scale
         self.zero_gamma = zero_gamma
         self.sync = sync
         self.frozen_statistics_move = frozen_statistics_move
@@ -60,9 +63,11 @@ class BatchNorm(keras.layers.Layer):
         """Creates scale, offset and moving statistics, each [C]."""
         shape = (input_shape[-1],)
         initial_gamma = "zeros" if self.zero_gamma else "ones"
-        self.gamma = self.add_weight(
-            name="gamma", shape=shape, initializer=initial_gamma, autocast=False
-        )
+        self.gamma = None
+        if self.scale:
+            self.gamma = self.add_weight(
+                name="gamma", shape=shape, initializer=initial_gamma, autocast=False
+            )
         self.beta = None
         if self.center:
             self.beta = self.add_weight(
@@ -112,7 +117,10 @@ class BatchNorm(keras.layers.Layer):
         return inputs.shape.rank == 4 and self.variable_dtype == "float32"
 
     def _scale_and_offset(self) -> tuple[tf.Tensor, tf.Tensor]:
-        gamma = tf.convert_to_tensor(self.gamma)
+        if self.gamma is None:
+            gamma = tf.ones_like(tf.convert_to_tensor(self.moving_mean))
+        else:
+            gamma = tf.convert_to_tensor(self.gamma)
         return gamma, tf.zeros_like(gamma) if self.beta is None else tf.convert_to_tensor(self.beta)
 
     def _fused_training(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -169,6 +177,7 @@ class BatchNorm(keras.layers.Layer):
             **super().get_config(),
             "momentum": self.momentum,
             "center": self.center,
+            "scale": self.scale,
             "zero_gamma": self.zero_gamma,
             "sync": self.sync,
             "frozen_statistics_move": self.frozen_statistics_move,

@@ -24,7 +24,7 @@ def part_hashes(model: SimCLRModel) -> dict[str, str]:
     """
     stages = {
         f"block_group{i}" if i else "stem": stage
-        for i, stage in model.encoder.resnet.stages.items()
+        for i, stage in model.encoder.backbone().stages.items()
     }
     parts: dict[str, keras.layers.Layer | None] = {
         **stages,

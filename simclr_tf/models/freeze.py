@@ -1,7 +1,7 @@
 """Which parts of a model train.
 
 A frozen part keeps its weights *and* its moving statistics. A frozen beginning of the network
-costs no backward pass: `ResNet.endpoints` stops the gradient there.
+costs no backward pass: `StagedBackbone.endpoints` stops the gradient there.
 """
 
 from collections.abc import Collection
@@ -63,7 +63,7 @@ def freeze(
             raise UserError(f"there is no part {part!r} to train; parts are {PARTS}")
     if not model.built:
         model.build()
-    for number, stage in model.encoder.resnet.stages.items():
+    for number, stage in model.encoder.backbone().stages.items():
         stage.trainable = ("stem" if number == 0 else number) in parts
     for i, layer in enumerate(model.encoder.projection_head.projection_layers):
         used = unused_projection_head or i < model.selected_layer
@@ -75,7 +75,7 @@ def freeze(
 def batch_norms(model: SimCLRModel) -> list[BatchNorm]:
     """All normalisation layers in creation order."""
     layers = [
-        *model.encoder.resnet.creation_order(),
+        *model.encoder.backbone().creation_order(),
         *model.encoder.projection_head.creation_order(),
     ]
     return [layer for layer in layers if isinstance(layer, BatchNorm)]

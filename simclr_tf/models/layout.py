@@ -218,8 +218,7 @@ def model_variables(
     specs = resnet_variables(arch) + projection_variables(head, arch.feature_dim)
     if num_classes:
         selected = head.selector_index(ft_proj_selector)
-        dim = head.layer_dim(selected - 1, arch.feature_dim) if selected else arch.feature_dim
-        specs += supervised_variables(dim, num_classes)
+        specs += supervised_variables(head.hidden_dim(selected, arch.feature_dim), num_classes)
     return specs
 
 

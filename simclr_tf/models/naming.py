@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from data_prep.errors import UserError
 from simclr_tf.models.architecture import ProjectionArchitecture, ResNetArchitecture
 from simclr_tf.models.batch_norm import BatchNorm
 from simclr_tf.models.layout import (
@@ -13,39 +14,59 @@ from simclr_tf.models.layout import (
     model_variables,
     projection_variables,
     resnet_variables,
+    supervised_variables,
 )
 from simclr_tf.models.resnet import ResNet
 from simclr_tf.models.simclr import SimCLREncoder, SimCLRModel
+from simclr_tf.models.staged import StagedBackbone, stage_leaves
 
-NamedModel = SimCLRModel | SimCLREncoder | ResNet
+NamedModel = SimCLRModel | SimCLREncoder | StagedBackbone
+
+OWN_BACKBONE = "model/backbone/"  # of keys in object graphs; the reference has no such backbones
 
 
 def variable_specs(model: NamedModel) -> list[VariableSpec]:
-    """Names, shapes and keys of a model's variables in creation order, built or not."""
+    """Names, shapes and keys of a model's variables in creation order; a ResNet's built or not."""
     if isinstance(model, ResNet):
         return resnet_variables(model.architecture)
+    if isinstance(model, StagedBackbone):
+        return _staged_variables(model)
     encoder = model.encoder if isinstance(model, SimCLRModel) else model
-    arch, head = encoder.resnet.architecture, encoder.projection_head.architecture
-    if isinstance(model, SimCLREncoder):
-        return resnet_variables(arch) + projection_variables(head, arch.feature_dim)
-    return model_variables(arch, head, model.num_classes, model.ft_proj_selector)
+    specs, head = variable_specs(encoder.backbone()), encoder.projection_head.architecture
+    specs = specs + projection_variables(head, encoder.feature_dim)
+    if isinstance(model, SimCLRModel) and model.num_classes:
+        dim = head.hidden_dim(model.selected_layer, encoder.feature_dim)
+        specs += supervised_variables(dim, model.num_classes)
+    return specs
+
+
+def _staged_variables(backbone: StagedBackbone) -> list[VariableSpec]:
+    """Variables of another backbone than a ResNet by stage and the layer's number in it."""
+    specs = []
+    for number, stage in backbone.stages.items():
+        scope = f"block_group{number}" if number else "stem"
+        for i, leaf in enumerate(stage_leaves(stage)):
+            for j, variable in enumerate(leaf.variables):
+                name = f"{scope}/{i}/{variable.name}"
+                specs.append(
+                    VariableSpec(
+                        f"base_model/{name}",
+                        tuple(variable.shape),
+                        f"{OWN_BACKBONE}{name}/.ATTRIBUTES/VARIABLE_VALUE",
+                        bool(variable.trainable),
+                        (number, i, j),
+                    )
+                )
+    return specs
 
 
 def _leaves(model: NamedModel) -> list[keras.layers.Layer]:
-    if isinstance(model, ResNet):
+    if isinstance(model, StagedBackbone):
         return model.creation_order()
     if isinstance(model, SimCLREncoder):
-        return [*model.resnet.creation_order(), *model.projection_head.creation_order()]
+        return [*model.backbone().creation_order(), *model.projection_head.creation_order()]
     supervised = [] if model.supervised_head is None else model.supervised_head.creation_order()
     return [*_leaves(model.encoder), *supervised]
-
-
-def _leaf_variables(leaf: keras.layers.Layer) -> list[keras.Variable]:
-    if isinstance(leaf, BatchNorm):
-        candidates = [leaf.gamma, leaf.beta, leaf.moving_mean, leaf.moving_variance]
-    else:
-        candidates = [leaf.kernel, leaf.bias]
-    return [variable for variable in candidates if variable is not None]
 
 
 def canonical_variables(model: NamedModel) -> dict[str, keras.Variable]:
@@ -61,7 +82,7 @@ def canonical_variables(model: NamedModel) -> dict[str, keras.Variable]:
     if not model.built:
         model.build()
     specs = variable_specs(model)
-    variables = [v for leaf in _leaves(model) for v in _leaf_variables(leaf)]
+    variables = [v for leaf in _leaves(model) for v in leaf.variables]
     named = dict(zip((spec.name for spec in specs), variables, strict=True))
     for spec in specs:
         if tuple(named[spec.name].shape) != spec.shape:
@@ -98,21 +119,41 @@ def variable_shapes(num_classes: int | None = None, **config: Any) -> dict[str, 
 
 
 def normalisation_variables(model: NamedModel) -> list[keras.Variable]:
-    """Scales and offsets of all normalisation layers."""
+    """Scales and offsets of all normalisation layers.
+
+    Of other backbones than ResNets, which have normalisations of several kinds, all vectors: their
+    biases and layer scales too.
+    """
     norms = [leaf for leaf in _leaves(model) if isinstance(leaf, BatchNorm)]
-    return [v for norm in norms for v in (norm.gamma, norm.beta) if v is not None]
+    known = [v for norm in norms for v in (norm.gamma, norm.beta) if v is not None]
+    backbone = _backbone(model)
+    if isinstance(backbone, ResNet):
+        return known
+    return known + [v for v in backbone.variables if len(v.shape) <= 1]
+
+
+def _backbone(model: NamedModel) -> StagedBackbone:
+    if isinstance(model, StagedBackbone):
+        return model
+    return (model.encoder if isinstance(model, SimCLRModel) else model).backbone()
 
 
 def supervised_head_variables(model: NamedModel) -> list[keras.Variable]:
     """Kernel and bias of the supervised head; nothing if there is none."""
     head = model.supervised_head if isinstance(model, SimCLRModel) else None
-    return [] if head is None else _leaf_variables(head.dense)
+    return [] if head is None else list(head.dense.variables)
 
 
 def normalised_kernels(
     model: NamedModel,
 ) -> Iterator[tuple[str, keras.Variable, BatchNorm]]:
-    """Every kernel that a normalisation follows at once: its canonical name, itself, and that."""
+    """Every kernel that a normalisation follows at once: its canonical name, itself, and that.
+
+    Raises:
+        UserError: The backbone is no ResNet, whose layers alone are known to follow each other.
+    """
+    if not isinstance(_backbone(model), ResNet):
+        raise UserError(f"--rescale: is for ResNets, not for {_backbone(model).architecture.name}")
     names = {id(v): name for name, v in canonical_variables(model).items()}
     for leaf, following in pairwise(_leaves(model)):
         if isinstance(following, BatchNorm) and not isinstance(leaf, BatchNorm):

@@ -9,7 +9,7 @@ from simclr_tf.models.architecture import NUM_GROUPS, ResNetArchitecture
 from simclr_tf.models.batch_norm import BatchNorm
 from simclr_tf.models.blocks import ResidualBlock, Shape, build_chain
 from simclr_tf.models.convolution import Convolution
-from simclr_tf.models.trainability import set_trainability, trainability_of
+from simclr_tf.models.staged import StagedBackbone
 
 
 class Stem(keras.layers.Layer):
@@ -104,15 +104,10 @@ class BlockGroup(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="simclr_tf")
-class ResNet(keras.Model):
-    """SimCLRv2 ResNet (Chen et al. 2020, "Big Self-Supervised Models").
+class ResNet(StagedBackbone):
+    """SimCLRv2 ResNet (Chen et al. 2020, "Big Self-Supervised Models"), see `StagedBackbone`.
 
-    Call: images [B, H, W, image_channels], floating point in [0, 1], of any size -> representation
-    [B, D] (`final_avg_pool`), float32 (float64 under a float64 policy).
-
-    Stages 0 (stem) to 4 (last block group) can be frozen by `trainable=False`, see `freeze.py`.
-    Frozen stages normalise by their stored statistics, and no gradient is computed for the frozen
-    ones before the first trained one.
+    Call: images [B, H, W, image_channels] in [0, 1], of any size -> representation [B, D].
 
     Args:
         depth: see `ResNetArchitecture`, also for the next six.
@@ -131,7 +126,7 @@ class ResNet(keras.Model):
         UserError: if the network cannot be built from these numbers.
     """
 
-    built: bool
+    architecture: ResNetArchitecture
 
     def __init__(
         self,
@@ -148,13 +143,12 @@ class ResNet(keras.Model):
         trainability: dict[str, bool] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(trainability, **kwargs)
         self.architecture = ResNetArchitecture(
             depth, width_multiplier, sk_ratio, se_ratio, cifar_stem, image_channels, sk_min_dim
         )
         self.batch_norm_decay = batch_norm_decay
         self.global_bn = global_bn
-        self._trainability = dict(trainability or {})
         norm = {"momentum": batch_norm_decay, "sync": global_bn}
         dtype = self.dtype_policy
         self.stem = Stem(self.architecture, norm, name="stem", dtype=dtype)
@@ -163,91 +157,27 @@ class ResNet(keras.Model):
             for i in range(1, NUM_GROUPS + 1)
         ]
 
-    @property
-    def stages(self) -> dict[int, keras.layers.Layer]:
-        """Stem (0) and block groups (1 to 4)."""
-        return dict(enumerate([self.stem, *self.block_groups]))
-
     def creation_order(self) -> list[keras.layers.Layer]:
         """Convolutions and normalisations in the order by which checkpoints number them."""
         return [leaf for stage in self.stages.values() for leaf in stage.creation_order()]
 
-    def build(self, input_shape: Shape | None = None) -> None:
-        """Creates all weights; they fit every image size.
-
-        Args:
-            input_shape: [B, H, W, C]; only C counts, and it must be `image_channels`.
-        """
-        if self.built:
-            return
+    def build_stages(self) -> None:
+        """Creates stem and groups."""
         self.stem.build((None, None, None, self.architecture.image_channels))
         channels = self.stem.channels
         for i, group in enumerate(self.block_groups, start=1):
             group.build((None, None, None, channels))
             channels = self.architecture.group_filters(i) * self.architecture.expansion
-        set_trainability(self, self._trainability)
-        self.built = True
 
-    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Images [B, H, W, C] -> representation [B, D]."""
-        return self.endpoints(inputs, training=training)["final_avg_pool"]
-
-    def endpoints(
-        self, inputs: tf.Tensor, training: bool = False, first_stage: int = 0
-    ) -> dict[str, tf.Tensor]:
-        """All intermediate results.
-
-        Args:
-            inputs: images [B, H, W, C] in [0, 1]; or, to go on from there, the output of the stage
-                before `first_stage`.
-            training: normalise by batch statistics (where not frozen) and move the stored ones.
-            first_stage: 0 = the stem, k = block group k, 5 = behind the average pool.
-
-        Returns:
-            `initial_conv` (before normalisation), `initial_max_pool`, `block_group1` to
-            `block_group4`, each [B, h, w, c] of the compute dtype, and `final_avg_pool` [B, D].
-        """
-        if not self.built:
-            self.build()
-        boundary = self.frozen_prefix
-        ends: dict[str, tf.Tensor] = {}
-        if first_stage > NUM_GROUPS:
-            return {"final_avg_pool": inputs}
-        x = inputs
-        for i, stage in self.stages.items():
-            if i < first_stage:
-                continue
-            if i == 0:
-                ends["initial_conv"], x = stage(x, training=training)
-            else:
-                x = stage(x, training=training)
-            if i == boundary:
-                x = tf.stop_gradient(x)
-            ends[f"block_group{i}" if i else "initial_max_pool"] = x
-        # A half-precision average over many pixels would lose what the float32 head can use.
-        ends["final_avg_pool"] = tf.reduce_mean(tf.cast(x, self.variable_dtype), [1, 2])
-        return ends
-
-    @property
-    def frozen_prefix(self) -> int:
-        """Last stage before the first one with trainable weights; -1 if the stem trains."""
-        for i, stage in self.stages.items():
-            if stage.trainable_variables:
-                return i - 1
-        return NUM_GROUPS
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        """[B, D]."""
-        return (input_shape[0], self.architecture.feature_dim)
+    def run_stem(self, images: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """The last convolution of the stem before normalisation, and its output."""
+        return self.stem(images, training=training)
 
     def get_config(self) -> dict[str, Any]:
         """All constructor arguments."""
         arch = self.architecture
         return {
-            "name": self.name,
-            "trainable": self.trainable,
-            "trainability": trainability_of(self),
-            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
+            **super().get_config(),
             "depth": arch.depth,
             "width_multiplier": arch.width_multiplier,
             "sk_ratio": arch.sk_ratio,

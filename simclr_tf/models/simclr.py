@@ -1,13 +1,16 @@
 """The two models of the toolkit: the encoder that is handed out, and what SimCLR trains."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import keras
 import tensorflow as tf
 
+from simclr_tf.models.backbones import build_backbone
 from simclr_tf.models.blocks import Shape
 from simclr_tf.models.heads import ProjectionHead, SupervisedHead
 from simclr_tf.models.resnet import ResNet
+from simclr_tf.models.staged import StagedBackbone
 from simclr_tf.models.trainability import set_trainability, trainability_of
 
 Endpoints = dict[str, tf.Tensor]
@@ -21,7 +24,7 @@ class ForwardOutputs(NamedTuple):
         hiddens: the projection head's input and the outputs of its layers that ran, each [B, d].
         projection: output of the whole projection head [B, out_dim]; None if only a part ran.
         logits: [B, num_classes]; None without a supervised head.
-        endpoints: the backbone's, see `ResNet.endpoints`.
+        endpoints: the backbone's, see `StagedBackbone.endpoints`.
     """
 
     hiddens: list[tf.Tensor]
@@ -32,7 +35,7 @@ class ForwardOutputs(NamedTuple):
 
 @keras.saving.register_keras_serializable(package="simclr_tf")
 class SimCLREncoder(keras.Model):
-    """SimCLRv2 ResNet with its projection head.
+    """A backbone, SimCLRv2's ResNet unless another is named, with its projection head.
 
     Call: images [B, H, W, image_channels] in [0, 1] -> representation [B, D] (`final_avg_pool`).
     The projection head keeps its weights in the file but runs only in `endpoints` and `hiddens`.
@@ -40,7 +43,7 @@ class SimCLREncoder(keras.Model):
     warns of weights without gradients.
 
     Args:
-        depth: see `ResNet`, also for the next eight.
+        depth: of the ResNet, see there, also for the next four and `sk_min_dim`.
         width_multiplier: factor on all widths.
         sk_ratio: selective kernels and ResNet-D.
         se_ratio: squeeze-and-excitation.
@@ -49,6 +52,8 @@ class SimCLREncoder(keras.Model):
         batch_norm_decay: weight of the old moving statistics.
         global_bn: normalise over the batch of all replicas.
         sk_min_dim: smallest gating width of selective kernels.
+        backbone: another backbone instead of the ResNet: the `options` of its architecture, see
+            `simclr_tf.architectures`, such as `{"backbone": "vit_tiny", "patch_size": 8}`.
         proj_head_mode: `nonlinear`, `linear` or `none`.
         proj_out_dim: length of the projection.
         num_proj_layers: layers of the nonlinear head.
@@ -74,6 +79,7 @@ class SimCLREncoder(keras.Model):
         batch_norm_decay: float = 0.9,
         global_bn: bool = True,
         sk_min_dim: int = 32,
+        backbone: Mapping[str, Any] | None = None,
         proj_head_mode: str = "nonlinear",
         proj_out_dim: int = 128,
         num_proj_layers: int = 3,
@@ -82,19 +88,29 @@ class SimCLREncoder(keras.Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.resnet = ResNet(
-            depth,
-            width_multiplier=width_multiplier,
-            sk_ratio=sk_ratio,
-            se_ratio=se_ratio,
-            cifar_stem=cifar_stem,
-            image_channels=image_channels,
-            batch_norm_decay=batch_norm_decay,
-            global_bn=global_bn,
-            sk_min_dim=sk_min_dim,
-            name="resnet",
-            dtype=self.dtype_policy,
-        )
+        if backbone is None:
+            self.resnet = ResNet(
+                depth,
+                width_multiplier=width_multiplier,
+                sk_ratio=sk_ratio,
+                se_ratio=se_ratio,
+                cifar_stem=cifar_stem,
+                image_channels=image_channels,
+                batch_norm_decay=batch_norm_decay,
+                global_bn=global_bn,
+                sk_min_dim=sk_min_dim,
+                name="resnet",
+                dtype=self.dtype_policy,
+            )
+        else:
+            self.network = build_backbone(
+                backbone,
+                image_channels,
+                batch_norm_decay=batch_norm_decay,
+                global_bn=global_bn,
+                name="network",
+                dtype=self.dtype_policy,
+            )
         self.projection_head = ProjectionHead(
             proj_head_mode,
             proj_out_dim,
@@ -116,10 +132,18 @@ class SimCLREncoder(keras.Model):
     def preprocessing(self, facts: dict[str, Any]) -> None:
         self._preprocessing = dict(facts)
 
+    def backbone(self) -> StagedBackbone:
+        """What makes the representation of images.
+
+        A method, because Keras files walk through attributes and properties, and name the backbone
+        after the first that leads to it: `resnet` for a ResNet.
+        """
+        return self.resnet if hasattr(self, "resnet") else self.network
+
     @property
     def feature_dim(self) -> int:
         """Length D of the representation."""
-        return self.resnet.architecture.feature_dim
+        return self.backbone().feature_dim
 
     @property
     def projection_dim(self) -> int:
@@ -130,20 +154,20 @@ class SimCLREncoder(keras.Model):
     @property
     def image_channels(self) -> int:
         """Channels of the images."""
-        return self.resnet.architecture.image_channels
+        return self.backbone().image_channels
 
     def build(self, input_shape: Shape | None = None) -> None:
         """Creates all weights, the projection head's too; they fit every image size."""
         if self.built:
             return
-        self.resnet.build(input_shape)
+        self.backbone().build(input_shape)
         self.projection_head.build((None, self.feature_dim))
         set_trainability(self, self._trainability)
         self.built = True
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Images [B, H, W, C] -> representation [B, D], float32 (float64 under float64)."""
-        return self.resnet(inputs, training=training)
+        return self.backbone()(inputs, training=training)
 
     def endpoints(self, inputs: tf.Tensor, training: bool = False) -> Endpoints:
         """The backbone's endpoints, and `proj_head_input` and `proj_head_output`."""
@@ -164,12 +188,12 @@ class SimCLREncoder(keras.Model):
             inputs: images [B, H, W, C] in [0, 1].
             training: normalise by batch statistics (where not frozen).
             num_layers: layers of the projection head to run; None = all.
-            first_stage: where the backbone begins, see `ResNet.endpoints`.
+            first_stage: where the backbone begins, see `StagedBackbone.endpoints`.
             normalise_output: see `ProjectionHead.call`.
         """
         if not self.built:
             self.build()
-        endpoints = self.resnet.endpoints(inputs, training, first_stage)
+        endpoints = self.backbone().endpoints(inputs, training, first_stage)
         features = endpoints["final_avg_pool"]
         layers = self.projection_head(
             features,
@@ -187,7 +211,7 @@ class SimCLREncoder(keras.Model):
         """All constructor arguments."""
         head = self.projection_head.architecture
         return {
-            **self.resnet.get_config(),
+            **self._backbone_config(),
             "name": self.name,
             "trainable": self.trainable,
             "trainability": trainability_of(self),
@@ -195,6 +219,18 @@ class SimCLREncoder(keras.Model):
             "proj_out_dim": head.out_dim,
             "num_proj_layers": head.num_layers,
             "preprocessing": self.preprocessing,
+        }
+
+    def _backbone_config(self) -> dict[str, Any]:
+        backbone = self.backbone()
+        if isinstance(backbone, ResNet):
+            return backbone.get_config()
+        return {
+            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
+            "backbone": backbone.architecture.options(),
+            "image_channels": self.image_channels,
+            "batch_norm_decay": self.projection_head.batch_norm_decay,
+            "global_bn": self.projection_head.global_bn,
         }
 
 
@@ -258,9 +294,7 @@ class SimCLRModel(keras.Model):
         self.encoder.build(input_shape)
         if self.supervised_head is not None:
             head = self.encoder.projection_head.architecture
-            dim = self.encoder.feature_dim
-            if self.selected_layer:
-                dim = head.layer_dim(self.selected_layer - 1, dim)
+            dim = head.hidden_dim(self.selected_layer, self.encoder.feature_dim)
             self.supervised_head.build((None, dim))
         set_trainability(self, self._trainability)
         self.built = True
@@ -298,7 +332,7 @@ class SimCLRModel(keras.Model):
                 what fine-tuning needs. (The SimCLR TF2 code runs all of them in fine-tuning too.)
                 `unnormalised`: all, but without the normalisation of the output, as methods other
                 than SimCLR have it.
-            first_stage: where the backbone begins, see `ResNet.endpoints`.
+            first_stage: where the backbone begins, see `StagedBackbone.endpoints`.
 
         Returns:
             Hidden layers, projection, logits and endpoints.

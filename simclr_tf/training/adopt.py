@@ -6,13 +6,23 @@ from typing import Any
 
 from data_prep.augment.views import SMALL_IMAGE
 from data_prep.declaration import READING_FIELDS
+from simclr_tf.architectures import spelled
 from simclr_tf.checkpoints.expected import network_facts, refuse_contradictions
 from simclr_tf.checkpoints.load import open_checkpoint
 from simclr_tf.config import RunConfig
 
 log = logging.getLogger(__name__)
 
-_BACKBONE = ("resnet_depth", "width_multiplier", "sk_ratio", "se_ratio", "stem")
+_BACKBONE = (
+    "backbone",
+    "resnet_depth",
+    "width_multiplier",
+    "sk_ratio",
+    "se_ratio",
+    "stem",
+    "patch_size",
+    "transformer_depth",
+)
 _PROJECTION = ("proj_head_mode", "proj_out_dim", "num_proj_layers")
 _IMAGES = ("image_size", "central_crop")
 
@@ -42,6 +52,9 @@ def adopt_checkpoint(config: RunConfig, given: Collection[str]) -> RunConfig:
     known: dict[str, Any] = network_facts(checkpoint.network)
     if config.start.checkpoint:
         refuse_contradictions(checkpoint, {n: values[n] for n in _BACKBONE if n in given})
+    if "backbone" in given and spelled(values["backbone"]) != known.get("backbone"):
+        # A student of another kind than its teacher.
+        known = {name: value for name, value in known.items() if name not in _BACKBONE}
     known |= {n: checkpoint.preprocessing[n] for n in _IMAGES if n in checkpoint.preprocessing}
     known |= checkpoint.preprocessing.get("reading", {})
     size = values["image_size"] if "image_size" in given else known.get("image_size", 0)

@@ -25,6 +25,7 @@ from simclr_tf.optim.schedules import (
     train_steps,
     warmup_steps,
 )
+from simclr_tf.training.backbone import check_image_sizes
 from simclr_tf.training.step import TrainStep
 
 
@@ -96,6 +97,7 @@ def build_model(config: RunConfig, channels: int, num_classes: int) -> SimCLRMod
         sk_ratio=m.sk_ratio,
         se_ratio=m.se_ratio,
         cifar_stem=uses_cifar_stem(config),
+        backbone=config.backbone_options(uses_cifar_stem(config)),
         image_channels=channels,
         batch_norm_decay=m.batch_norm_decay,
         global_bn=m.global_bn,
@@ -103,6 +105,7 @@ def build_model(config: RunConfig, channels: int, num_classes: int) -> SimCLRMod
         proj_out_dim=m.proj_out_dim,
         num_proj_layers=m.num_proj_layers,
     )
+    check_image_sizes(encoder.backbone(), config)
     pretrain = config.train.train_mode == "pretrain"
     with_head = num_classes > 0 and (not pretrain or m.lineareval_while_pretraining)
     model = SimCLRModel(encoder, num_classes if with_head else None, m.ft_proj_selector)
@@ -243,7 +246,7 @@ def first_trained_stage(model: SimCLRModel) -> int:
     Raises:
         UserError: The stem trains.
     """
-    first = model.encoder.resnet.frozen_prefix + 1
+    first = model.encoder.backbone().frozen_prefix + 1
     if first == 0:
         raise UserError(
             "--cache_frozen: no block is frozen; give --fine_tune_after_block=0 or more, "

@@ -75,7 +75,7 @@ def frozen_features(
 
     def replica_step(batch: Batch) -> dict[str, tf.Tensor]:
         images = tf.clip_by_value(to_float(batch["image"]), 0.0, 1.0)
-        ends = model.encoder.resnet.endpoints(images, training=False)
+        ends = model.encoder.backbone().endpoints(images, training=False)
         known = {name: batch[name] for name in ("index", "label")}
         return {**known, "features": tf.cast(ends[endpoint], tf.float32)}
 

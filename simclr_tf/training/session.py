@@ -14,8 +14,10 @@ from simclr_tf.checkpoints.store import CheckpointStore, model_keys
 from simclr_tf.config import RunConfig
 from simclr_tf.methods.base import extension_of
 from simclr_tf.models.simclr import SimCLRModel
+from simclr_tf.models.staged import StagedBackbone
 from simclr_tf.optim.schedules import checkpoint_interval, run_steps
 from simclr_tf.run_dir import RunDir
+from simclr_tf.training.backbone import weighted_backbone
 from simclr_tf.training.build import TrainingParts, build_seeded, view_config
 from simclr_tf.training.data import RunData, open_data
 from simclr_tf.training.evaluator import Evaluator
@@ -41,6 +43,8 @@ class Session:
         store: The run's checkpoints.
         evaluator: The network's outputs over a split.
         start: Checkpoint to start from; None for fresh weights.
+        weighted: Network of keras.applications whose weights the backbone starts from; None for
+            fresh ones.
     """
 
     config: RunConfig
@@ -54,6 +58,7 @@ class Session:
     store: CheckpointStore
     evaluator: Evaluator
     start: Checkpoint | None
+    weighted: StagedBackbone | None = None
 
     def last_step(self) -> int:
         """Where training ends: as planned, or where early stopping has ended it."""
@@ -84,13 +89,14 @@ def open_session(config: RunConfig) -> Session:
     start = None
     if config.start.checkpoint:
         start = open_checkpoint(config.start.checkpoint, ema=config.start.ema)
+    weighted = weighted_backbone(config)
+    classes, examples = len(data.class_names), data.train.num_examples
+    model, parts = build_seeded(config, devices, data.channels, classes, examples)
     run_dir = RunDir(Path(config.run.model_dir))
-    if devices.is_chief:
+    if devices.is_chief:  # whatever can be refused has been by now
         _prepare_folder(
             run_dir, config, data, {"devices": devices.describe(), "precision": precision}
         )
-    classes, examples = len(data.class_names), data.train.num_examples
-    model, parts = build_seeded(config, devices, data.channels, classes, examples)
     model.encoder.preprocessing = preprocessing_record(
         views.image_size,
         views.channels,
@@ -127,6 +133,7 @@ def open_session(config: RunConfig) -> Session:
             config.train.eval_crops,
         ),
         start=start,
+        weighted=weighted,
     )
 
 

@@ -17,6 +17,7 @@ from simclr_tf.models.copies import float32_copy
 from simclr_tf.models.fingerprint import moved, part_hashes
 from simclr_tf.training import callbacks as cb
 from simclr_tf.training import health, scoring
+from simclr_tf.training.backbone import take_weights
 from simclr_tf.training.build import build_step, first_trained_stage, small_view_config
 from simclr_tf.training.data_service import out_of_turn
 from simclr_tf.training.evaluator import Outputs
@@ -125,6 +126,10 @@ def _restore(session: Session) -> int:
         return step
     if session.start:
         _start_from(session, session.start)
+    if session.weighted is not None:
+        backbone, config = session.model.encoder.backbone(), session.config
+        taken = take_weights(backbone, session.weighted, config.start.stem_adapt)
+        log.info("starting from %s weights of %s", f"{taken:,}", config.model.backbone_weights)
     extension_of(session.parts.method).begin()
     hashes = part_hashes(session.model)
     if session.devices.is_chief:

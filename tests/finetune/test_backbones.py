@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from data_prep.errors import UserError
 from finetune import backbones
-from finetune.backbones import PreprocessInput, build_backbone, inputs_of, trunk_of, unfreeze_after
+from finetune.backbones import build_backbone, inputs_of, trunk_of, unfreeze_after
 from finetune.classifier import Classifier
 from finetune.standardize_input import StandardizeInput
 from tests.finetune.weights import weights_file
@@ -17,32 +17,6 @@ def photographs(count: int = 2, channels: int = 3) -> np.ndarray:
     """Whole numbers in 0 to 255, float32."""
     rng = np.random.default_rng(0)
     return rng.integers(0, 256, (count, SIZE, SIZE, channels)).astype(np.float32)
-
-
-@pytest.mark.parametrize(
-    ("name", "module"),
-    [
-        ("vgg16", "vgg16"),  # BGR less the mean
-        ("vgg19", "vgg19"),
-        ("resnet50", "resnet50"),
-        ("mobilenetv2", "mobilenet_v2"),  # -1 to 1
-        ("densenet121", "densenet"),  # mean and deviation of ImageNet
-        ("efficientnetb0", "efficientnet"),  # inside the network
-    ],
-)
-def test_images_in_0_to_1_are_preprocessed_as_keras_does_with_0_to_255(
-    name: str, module: str
-) -> None:
-    pixels = photographs()
-    expected = getattr(keras.applications, module).preprocess_input(pixels.copy())
-    np.testing.assert_allclose(PreprocessInput(name)(pixels / 255), expected, atol=2e-5)
-
-
-def test_every_network_of_keras_applications_can_be_named() -> None:
-    names = backbones.backbone_names()
-    assert {"vgg16", "resnet50", "mobilenetv3small", "convnexttiny", "xception"} <= set(names)
-    for name in names:
-        assert callable(backbones.preprocess_function(name))
 
 
 def test_a_backbone_preprocesses_once_and_then_runs_kerass_network() -> None:

@@ -13,7 +13,7 @@ import pytest
 from data_prep.declaration import Declaration
 from data_prep.errors import UserError
 from data_prep.readers import read_image
-from finetune.backbones import PreprocessInput, build_backbone
+from finetune.backbones import build_backbone
 from finetune.classifier import Classifier
 from finetune.export import ExportRequest, Format, Input, export, facts_file
 from finetune.listed import list_images
@@ -22,6 +22,7 @@ from finetune.standard_layers import standard_model
 from finetune.trained import Trained, open_trained
 from simclr_tf.checkpoints.export import export_keras
 from simclr_tf.checkpoints.preprocessing import preprocessing_record
+from simclr_tf.models.applications import PreprocessInput
 from simclr_tf.training.evaluator import simclr_outputs
 from simclr_tf.training.scoring import softmax
 from tests.finetune.networks import network, write_run

@@ -1,0 +1,180 @@
+"""Networks of `keras.applications` as backbones, cut into a stem and four block groups.
+
+Two kinds of layers are exchanged: batch normalisation for this package's `BatchNorm`, which sees
+the batch of all replicas and moves at `batch_norm_decay` (Keras's own moves so slowly that short
+runs would be scored by statistics of the initial weights), and dropout for nothing, because what it
+draws could not be drawn again when a run goes on.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from data_prep.errors import UserError
+from simclr_tf.architectures import KerasArchitecture
+from simclr_tf.models.applications import build_trunk, grey_affine, preprocess_function
+from simclr_tf.models.architecture import NUM_GROUPS
+from simclr_tf.models.batch_norm import BatchNorm
+from simclr_tf.models.cutting import cut_points
+from simclr_tf.models.staged import StagedBackbone
+
+_SIZES = (8, 16, 24, 32, 48, 64, 75, 96, 128, 224)
+
+
+@keras.saving.register_keras_serializable(package="simclr_tf")
+class KerasBackbone(StagedBackbone):
+    """A network of `keras.applications` without its head, see `StagedBackbone` and `cut_points`.
+
+    Images of three channels are prepared as the network's ImageNet weights expect. For others it is
+    built with as many input channels, and each is prepared as grey is on average.
+
+    Args:
+        architecture: which network, and the images' channels.
+        batch_norm_decay: weight of the old moving statistics.
+        global_bn: normalise over the batch of all replicas.
+        trunk: the network, from `build_trunk`, if its weights are to be taken over; None = one with
+            weights drawn at random.
+        trainability: which layers train, see `trainability_of`; None = all of them.
+        **kwargs: of `keras.Model`.
+
+    Raises:
+        UserError: There is no such network, or it cannot be cut into groups.
+    """
+
+    architecture: KerasArchitecture
+
+    def __init__(
+        self,
+        architecture: KerasArchitecture,
+        batch_norm_decay: float = 0.9,
+        global_bn: bool = True,
+        trunk: keras.Model | None = None,
+        trainability: dict[str, bool] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(trainability, **kwargs)
+        self.architecture = architecture
+        self.batch_norm_decay, self.global_bn = batch_norm_decay, global_bn
+        name, channels = architecture.application, architecture.image_channels
+        with _policy(self.dtype_policy):
+            if trunk is None:
+                trunk = build_trunk(name, (None, None, channels))
+            parts = [self._own(part) for part in _parts(trunk, name)]
+        self.stem, self.block_groups = parts[0], parts[1:]
+        self._feature_dim = int(trunk.output.shape[-1])
+        self._prepared = preprocess_function(name) if channels == 3 else None
+        self._factor, self._offset = (255.0, 0.0) if channels == 3 else grey_affine(name)
+
+    def _own(self, part: keras.Model) -> keras.Model:
+        """The same layers, but for those that are exchanged."""
+
+        def exchanged(layer: keras.layers.Layer) -> keras.layers.Layer:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                return self._norm(layer)
+            if hasattr(layer, "seed_generator"):
+                return keras.layers.Identity(name=layer.name, dtype=layer.dtype_policy)
+            return layer
+
+        def called(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+            if isinstance(layer, BatchNorm | keras.layers.Identity):
+                return layer(args[0])  # they take no mask
+            return layer(*args, **kwargs)
+
+        return keras.models.clone_model(part, clone_function=exchanged, call_function=called)
+
+    def _norm(self, layer: keras.layers.BatchNormalization) -> BatchNorm:
+        norm = BatchNorm(
+            momentum=self.batch_norm_decay,
+            center=layer.center,
+            scale=layer.scale,
+            sync=self.global_bn,
+            epsilon=layer.epsilon,
+            name=layer.name,
+            dtype=layer.dtype_policy,
+        )
+        norm.build((None, *layer.moving_mean.shape))
+        norm.set_weights(layer.get_weights())
+        return norm
+
+    @property
+    def feature_dim(self) -> int:
+        """Length D of the representation."""
+        return self._feature_dim
+
+    def build_stages(self) -> None:
+        """Nothing: the layers were built with the network."""
+
+    def prepare(self, images: tf.Tensor) -> tf.Tensor:
+        """What the network is shown of images in [0, 1], never in half precision."""
+        scaled = tf.cast(images, self.variable_dtype) * self._factor + self._offset
+        return scaled if self._prepared is None else self._prepared(scaled)
+
+    def run_stem(self, images: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """The stem's output, twice."""
+        x = self.stem(self.prepare(images), training=training)
+        return x, x
+
+    def check_image_size(self, side: int, flag: str = "image_size") -> None:
+        """Refuses images that the network would reduce to nothing."""
+        if self._takes(side):
+            return
+        least = next((size for size in _SIZES if size > side and self._takes(size)), None)
+        hint = f"; {least} px would do" if least else ""
+        raise UserError(f"--{flag}={side}: is too small for {self.architecture.name}{hint}")
+
+    def _takes(self, side: int) -> bool:
+        shape: Any = (1, side, side, self.architecture.image_channels)
+        for stage in self.stages.values():
+            try:
+                shape = stage.compute_output_shape(shape)
+            except ValueError:
+                return False
+            if min(shape[1:3]) < 1:
+                return False
+        return True
+
+    def get_config(self) -> dict[str, Any]:
+        """All constructor arguments but `trunk`."""
+        return {
+            **super().get_config(),
+            "architecture": self.architecture.config(),
+            "batch_norm_decay": self.batch_norm_decay,
+            "global_bn": self.global_bn,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "KerasBackbone":
+        """The network of a `get_config()`, with new weights."""
+        return cls(**{**config, "architecture": KerasArchitecture(**config["architecture"])})
+
+
+@contextmanager
+def _policy(policy: keras.DTypePolicy) -> Iterator[None]:
+    """Keras builds its applications in the policy that holds everywhere."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _parts(trunk: keras.Model, name: str) -> list[keras.Model]:
+    """Stem and block groups, each a model of its own."""
+    points = cut_points(trunk)
+    if len(points) != NUM_GROUPS:
+        raise UserError(
+            f"--backbone=keras:{name}: cannot be cut into a stem and four groups, for its blocks "
+            "take more than the output of the one before, or fit images of one size only; choose "
+            "another network"
+        )
+    ends = [*(trunk.operations[i].output for i in points), trunk.output]
+    starts = [trunk.input, *ends[:-1]]
+    names = ["stem", *(f"block_group{i}" for i in range(1, NUM_GROUPS + 1))]
+    return [
+        keras.Model(start, end, name=name)
+        for start, end, name in zip(starts, ends, names, strict=True)
+    ]
