@@ -23,8 +23,8 @@ from finetune.look_inside import check_layers, choose_images
 from finetune.recipe import Recipe, plain_keys
 from finetune.standardize_input import StandardizeInput
 from finetune.transfer_settings import TransferConfig
-from simclr_tf.models.applications import NONE, PreprocessInput
 from simclr_tf.checkpoints.preprocessing import preprocessing_record
+from simclr_tf.models.applications import NONE, PreprocessInput
 
 log = logging.getLogger(__name__)
 

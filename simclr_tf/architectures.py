@@ -59,9 +59,7 @@ class _Transformer(_Described):
                 f"{self.groups} groups; give a multiple of {self.groups}"
             )
         if self.width_multiplier <= 0:
-            raise UserError(
-                f"--width_multiplier={self.width_multiplier:g}: must be greater than 0"
-            )
+            raise UserError(f"--width_multiplier={self.width_multiplier:g}: must be greater than 0")
 
     @property
     def groups(self) -> int:

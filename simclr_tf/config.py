@@ -65,6 +65,11 @@ class RunConfig(Config):
             )
         if self.train.train_mode == "pretrain" and self.train.train_batch_size < 2:
             raise UserError("--train_batch_size=1: contrastive pretraining needs at least 2 images")
+        if self.train.microbatch and self.train.train_mode != "pretrain":
+            raise UserError(
+                f"--microbatch={self.train.microbatch} is for --train_mode=pretrain, not "
+                f"{self.train.train_mode}"
+            )
         selector, layers = self.model.ft_proj_selector, self.projection_layers
         if selector > layers:
             raise UserError(

@@ -334,6 +334,13 @@ class TrainSettings:
         "pretrain", "Pretrain without labels, fine-tune with labels, or learn from a --teacher."
     )
     train_batch_size: int = setting(512, "Images in a batch over all replicas.", low=1)
+    microbatch: int = setting(
+        0,
+        "Pretraining: images that the network sees at a time, a divisor of a replica's part of "
+        "the batch. Memory then hardly depends on the batch, the losses still see all of it (Gao "
+        "et al. 2021), BatchNorm in the network only these images. 0 = the whole batch at once.",
+        low=0,
+    )
     train_epochs: int = setting(100, "Epochs to train.", low=1)
     train_steps: int = setting(0, "Steps to train; wins over --train_epochs.", low=0)
     eval_steps: int = setting(0, "Batches to evaluate; 0 = the whole split.", low=0)

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from data_prep.errors import UserError
 from finetune.depth.networks import Size, closing, double_convolution, expanding_path
 from simclr_tf.checkpoints.load import convert, open_checkpoint
 from simclr_tf.models.resnet import ResNet
@@ -88,12 +89,18 @@ def encoder_unet(
         filters: Of the expanding path, as those of `unet`: the first at the images' resolution.
             Deeper levels than there are numbers have the last.
         frozen: Keep the encoder's weights and statistics as they are.
+
+    Raises:
+        UserError: Its backbone is no ResNet.
     """
-    config = {**encoder.resnet.get_config(), "dtype": keras.config.dtype_policy()}
+    source = encoder.backbone()
+    if not isinstance(source, ResNet):
+        raise UserError("--encoder: the contracting path must be a SimCLRv2 ResNet")
+    config = {**source.get_config(), "dtype": keras.config.dtype_policy()}
     resnet = ResNet.from_config({**config, "trainability": {}, "name": "encoder"})
     resnet.build()
-    for target, source in zip(resnet.variables, encoder.resnet.variables, strict=True):
-        target.assign(source.value.numpy())
+    for target, value in zip(resnet.variables, source.variables, strict=True):
+        target.assign(value.value.numpy())
     resnet.trainable = not frozen
     images = keras.Input((*size, 1), name="images")
     levels = EncoderPyramid(resnet, name="pyramid")(images)

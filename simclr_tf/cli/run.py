@@ -31,6 +31,15 @@ def define(flag_values: flags.FlagValues) -> None:
             "..._views: a method with its paper's views.",
             flag_values=flag_values,
         )
+    with topic(flag_values, "Training and evaluation"):
+        flags.DEFINE_integer(
+            "contrastive_batch",
+            None,
+            "Another name for --train_batch_size, beside --microbatch: the images that the losses "
+            "see together.",
+            lower_bound=1,
+            flag_values=flag_values,
+        )
     config_flags.define(flag_values)
 
 
@@ -40,9 +49,24 @@ def _take_preset(flag_values: flags.FlagValues) -> None:
         flag_values.set_default(setting, value)
 
 
+def _take_contrastive_batch(flag_values: flags.FlagValues) -> None:
+    known = "contrastive_batch" in flag_values
+    batch = flag_values["contrastive_batch"].value if known else None
+    if batch is None:
+        return
+    whole = flag_values["train_batch_size"]
+    if not whole.using_default_value and whole.value != batch:
+        raise UserError(
+            f"--contrastive_batch={batch} and --train_batch_size={whole.value} are the same "
+            "setting; give one of them"
+        )
+    flag_values.train_batch_size = batch
+
+
 def read_config(flag_values: flags.FlagValues) -> RunConfig:
     """The configuration that the flags describe, the preset's values where none are given."""
     _take_preset(flag_values)
+    _take_contrastive_batch(flag_values)
     return config_flags.read(flag_values)
 
 

@@ -6,15 +6,16 @@ Zbontar et al. 2021, "Barlow Twins: Self-Supervised Learning via Redundancy Redu
 import tensorflow as tf
 
 from simclr_tf.losses.barlow_twins import barlow_twins_loss
-from simclr_tf.methods.base import Extension, Sign, StepOutputs
+from simclr_tf.methods.base import Sign, StepOutputs
 from simclr_tf.methods.pairs import both_views
+from simclr_tf.methods.pretraining import ByView, Pretraining
 from simclr_tf.methods.probe import with_probe
 from simclr_tf.models.simclr import SimCLRModel
 
 _UNCORRELATED = 0.9
 
 
-class BarlowTwins(Extension):
+class BarlowTwins(Pretraining):
     """Cross-correlation of both views over the batch of all replicas.
 
     Args:
@@ -33,11 +34,12 @@ class BarlowTwins(Extension):
     )
 
     def __init__(self, model: SimCLRModel, off_diagonal_weight: float) -> None:
-        self._model, self._weight = model, off_diagonal_weight
+        super().__init__(model)
+        self._weight = off_diagonal_weight
 
-    def __call__(self, images: tf.Tensor, labels: tf.Tensor) -> StepOutputs:
-        """Losses of two views [2, b, S, S, C] and labels [b]; see `Method`."""
-        a, b = both_views(self._model, images, "unnormalised")
+    def losses(self, features: ByView, targets: ByView, labels: tf.Tensor) -> StepOutputs:
+        """Losses of both views; see `Pretraining`."""
+        a, b = both_views(self._model, features, "unnormalised")
         loss, on, off = barlow_twins_loss(a.projection, b.projection, self._weight)
         dim = self._model.encoder.projection_dim
         metrics = {"pretrain_loss": loss, "on_diagonal": on / dim, "off_diagonal": off / dim}

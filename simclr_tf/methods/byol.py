@@ -9,15 +9,16 @@ import keras
 import tensorflow as tf
 
 from simclr_tf.losses.cosine import negative_cosine, projection_spread
-from simclr_tf.methods.base import Extension, StepOutputs
+from simclr_tf.methods.base import StepOutputs
 from simclr_tf.methods.momentum import MomentumNetwork
 from simclr_tf.methods.pairs import both_views, collapse_sign
+from simclr_tf.methods.pretraining import ByView, Pretraining
 from simclr_tf.methods.probe import with_probe
 from simclr_tf.models.predictor import Predictor
-from simclr_tf.models.simclr import SimCLRModel
+from simclr_tf.models.simclr import SimCLREncoder, SimCLRModel
 
 
-class BYOL(Extension):
+class BYOL(Pretraining):
     """Both views predict each other's target.
 
     Args:
@@ -29,7 +30,8 @@ class BYOL(Extension):
     signs = (collapse_sign(),)
 
     def __init__(self, model: SimCLRModel, momentum: MomentumNetwork, predictor: Predictor) -> None:
-        self._model, self._momentum, self._predictor = model, momentum, predictor
+        super().__init__(model)
+        self._momentum, self._predictor = momentum, predictor
 
     @property
     def layers(self) -> Sequence[keras.layers.Layer]:
@@ -45,13 +47,22 @@ class BYOL(Extension):
         """Sets the momentum network to the network's starting weights."""
         self._momentum.copy()
 
-    def __call__(self, images: tf.Tensor, labels: tf.Tensor) -> StepOutputs:
-        """Losses of two views [2, b, S, S, C] and labels [b]; see `Method`."""
-        a, b = both_views(self._model, images, "unnormalised")
-        targets = [self._momentum.projection(images[i]) for i in range(2)]
+    @property
+    def encoders(self) -> list[SimCLREncoder]:
+        """The network and the momentum network."""
+        return [self._model.encoder, self._momentum.encoder]
+
+    def targets(self, images: tf.Tensor) -> ByView:
+        """By the momentum network, of both views."""
+        return {view: self._momentum.features(images[view]) for view in range(2)}
+
+    def losses(self, features: ByView, targets: ByView, labels: tf.Tensor) -> StepOutputs:
+        """Losses of both views; see `Pretraining`."""
+        a, b = both_views(self._model, features, "unnormalised")
+        projected = [self._momentum.projection(targets[view]) for view in range(2)]
         cosines = [
             negative_cosine(self._predictor(view.projection, training=True), target)
-            for view, target in ((a, targets[1]), (b, targets[0]))
+            for view, target in ((a, projected[1]), (b, projected[0]))
         ]
         loss = tf.add_n([2 + 2 * cosine for cosine in cosines])
         metrics = {"pretrain_loss": loss, "projection_spread": projection_spread(a.projection)}

@@ -13,17 +13,18 @@ import tensorflow as tf
 
 from simclr_tf.losses.gathering import gather_rows
 from simclr_tf.losses.info_nce import info_nce, positive_found
-from simclr_tf.methods.base import Extension, Sign, StepOutputs, assign_all
+from simclr_tf.methods.base import Sign, StepOutputs, assign_all
 from simclr_tf.methods.momentum import MomentumNetwork
+from simclr_tf.methods.pretraining import ByView, Pretraining, heads
 from simclr_tf.methods.probe import with_probe
 from simclr_tf.methods.queue import enqueue
 from simclr_tf.models.predictor import unit_rows
-from simclr_tf.models.simclr import SimCLRModel
+from simclr_tf.models.simclr import SimCLREncoder, SimCLRModel
 
 _NEAR_CHANCE = 0.985
 
 
-class MoCo(Extension):
+class MoCo(Pretraining):
     """Contrast against a queue, whose keys come from a momentum network.
 
     Args:
@@ -36,8 +37,8 @@ class MoCo(Extension):
     def __init__(
         self, model: SimCLRModel, momentum: MomentumNetwork, temperature: float, queue_size: int
     ) -> None:
-        self._model, self._momentum = model, momentum
-        self._temperature = temperature
+        super().__init__(model)
+        self._momentum, self._temperature = momentum, temperature
         self.queue = keras.Variable(
             unit_rows,
             shape=(queue_size, model.encoder.projection_dim),
@@ -66,16 +67,24 @@ class MoCo(Extension):
         """Sets the momentum network to the network's starting weights."""
         self._momentum.copy()
 
-    def __call__(self, images: tf.Tensor, labels: tf.Tensor) -> StepOutputs:
-        """Losses of two views [2, b, S, S, C] and labels [b]; see `Method`."""
-        outputs = self._model.forward(
-            images[0],
-            training=True,
-            stop_head_gradient=True,
-            projection_layers="unnormalised",
-        )
+    @property
+    def encoders(self) -> list[SimCLREncoder]:
+        """The network and the momentum network."""
+        return [self._model.encoder, self._momentum.encoder]
+
+    def features(self, images: tf.Tensor, small: tf.Tensor | None = None) -> ByView:
+        """Of the first views, the queries."""
+        return {0: self._model.encoder(images[0], training=True)}
+
+    def targets(self, images: tf.Tensor) -> ByView:
+        """By the momentum network, of the second views, the keys."""
+        return {1: self._momentum.features(images[1])}
+
+    def losses(self, features: ByView, targets: ByView, labels: tf.Tensor) -> StepOutputs:
+        """Losses of queries and keys; see `Pretraining`."""
+        outputs = heads(self._model, features[0], "unnormalised")
         queue = tf.convert_to_tensor(self.queue)
-        keys = tf.cast(self._momentum.projection(images[1]), queue.dtype)
+        keys = tf.cast(self._momentum.projection(targets[1]), queue.dtype)
         loss, logits = info_nce(outputs.projection, keys, queue, self._temperature)
         metrics = {"pretrain_loss": loss, "contrast_acc": positive_found(logits)}
         unit, _ = gather_rows(tf.math.l2_normalize(keys, 1))

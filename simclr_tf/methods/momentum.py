@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from simclr_tf.methods.base import assign_all
+from simclr_tf.methods.pretraining import BEHIND_POOL
 from simclr_tf.models.simclr import SimCLREncoder, SimCLRModel
 
 
@@ -36,15 +37,26 @@ class MomentumNetwork:
         self.steps = counter()
         self.copy()
 
+    @property
+    def encoder(self) -> SimCLREncoder:
+        """The momentum network itself."""
+        return self._target
+
     def copy(self) -> None:
         """Takes over all weights and statistics; not for within the replicas."""
         pairs = zip(self._target.variables, self._online.variables, strict=True)
         for mine, theirs in pairs:
             mine.assign(theirs.value.numpy())
 
-    def projection(self, images: tf.Tensor) -> tf.Tensor:
-        """Projections [b, d] of images [b, S, S, C], normalised by the batch; no gradient."""
-        _, hiddens = self._target.hiddens(images, training=True, normalise_output=False)
+    def features(self, images: tf.Tensor) -> tf.Tensor:
+        """Representations [b, D] of images [b, S, S, C], normalised by the batch; no gradient."""
+        return tf.stop_gradient(self._target(images, training=True))
+
+    def projection(self, features: tf.Tensor) -> tf.Tensor:
+        """Projections [b, d] of representations [b, D], normalised by the batch; no gradient."""
+        _, hiddens = self._target.hiddens(
+            features, training=True, first_stage=BEHIND_POOL, normalise_output=False
+        )
         return tf.stop_gradient(hiddens[-1])
 
     def momentum(self) -> tf.Tensor:

@@ -2,28 +2,24 @@
 
 from typing import Literal
 
-import tensorflow as tf
-
 from simclr_tf.methods.base import Sign
+from simclr_tf.methods.pretraining import ByView, heads
 from simclr_tf.models.simclr import ForwardOutputs, SimCLRModel
 
 _COLLAPSED_SPREAD = 0.02
 
 
 def both_views(
-    model: SimCLRModel, images: tf.Tensor, output: Literal["all", "unnormalised"]
+    model: SimCLRModel, features: ByView, output: Literal["all", "unnormalised"]
 ) -> list[ForwardOutputs]:
-    """The network's outputs for each of two views, each normalised by its own batch.
+    """The outputs of the heads for each of two views, each normalised by its own batch.
 
     Args:
         model: The network.
-        images: Views [2, b, S, S, C].
+        features: Representations [b, D] of views 0 and 1.
         output: Whether the projection is normalised (`all`).
     """
-    return [
-        model.forward(view, training=True, stop_head_gradient=True, projection_layers=output)
-        for view in (images[0], images[1])
-    ]
+    return [heads(model, features[view], output) for view in range(2)]
 
 
 def collapse_sign() -> Sign:

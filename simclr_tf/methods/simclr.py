@@ -4,11 +4,12 @@ import tensorflow as tf
 
 from simclr_tf.losses.nt_xent import contrastive_accuracy, contrastive_entropy, nt_xent
 from simclr_tf.methods.base import StepOutputs
+from simclr_tf.methods.pretraining import ByView, Pretraining, heads
 from simclr_tf.methods.probe import with_probe
 from simclr_tf.models.simclr import SimCLRModel
 
 
-class SimCLR:
+class SimCLR(Pretraining):
     """Contrastive pretraining, with a supervised head beside it that moves nothing else.
 
     Args:
@@ -18,13 +19,17 @@ class SimCLR:
     """
 
     def __init__(self, model: SimCLRModel, temperature: float, hidden_norm: bool) -> None:
-        self._model = model
+        super().__init__(model)
         self._temperature, self._hidden_norm = temperature, hidden_norm
 
-    def __call__(self, images: tf.Tensor, labels: tf.Tensor) -> StepOutputs:
-        """Losses of two views [2, b, S, S, C] and labels [b]; see `Method`."""
+    def features(self, images: tf.Tensor, small: tf.Tensor | None = None) -> ByView:
+        """Of both views, normalised as one batch."""
         both = tf.concat([images[0], images[1]], axis=0)
-        outputs = self._model.forward(both, training=True, stop_head_gradient=True)
+        return dict(enumerate(tf.split(self._model.encoder(both, training=True), 2)))
+
+    def losses(self, features: ByView, targets: ByView, labels: tf.Tensor) -> StepOutputs:
+        """Losses of both views; see `Pretraining`."""
+        outputs = heads(self._model, tf.concat([features[0], features[1]], axis=0), "all")
         contrast = nt_xent(outputs.projection, self._temperature, self._hidden_norm)
         metrics = {
             "contrast_loss": contrast.loss,

@@ -9,14 +9,15 @@ import keras
 import tensorflow as tf
 
 from simclr_tf.losses.cosine import negative_cosine, projection_spread
-from simclr_tf.methods.base import Extension, StepOutputs
+from simclr_tf.methods.base import StepOutputs
 from simclr_tf.methods.pairs import both_views, collapse_sign
+from simclr_tf.methods.pretraining import ByView, Pretraining
 from simclr_tf.methods.probe import with_probe
 from simclr_tf.models.predictor import Predictor
 from simclr_tf.models.simclr import SimCLRModel
 
 
-class SimSiam(Extension):
+class SimSiam(Pretraining):
     """Both views predict each other's projection, which gets no gradient.
 
     Args:
@@ -27,16 +28,17 @@ class SimSiam(Extension):
     signs = (collapse_sign(),)
 
     def __init__(self, model: SimCLRModel, predictor: Predictor) -> None:
-        self._model, self._predictor = model, predictor
+        super().__init__(model)
+        self._predictor = predictor
 
     @property
     def layers(self) -> Sequence[keras.layers.Layer]:
         """The predictor."""
         return (self._predictor,)
 
-    def __call__(self, images: tf.Tensor, labels: tf.Tensor) -> StepOutputs:
-        """Losses of two views [2, b, S, S, C] and labels [b]; see `Method`."""
-        a, b = both_views(self._model, images, "all")
+    def losses(self, features: ByView, targets: ByView, labels: tf.Tensor) -> StepOutputs:
+        """Losses of both views; see `Pretraining`."""
+        a, b = both_views(self._model, features, "all")
         cosines = [
             negative_cosine(self._predictor(view.projection, training=True), other.projection)
             for view, other in ((a, b), (b, a))

@@ -12,9 +12,10 @@ import tensorflow as tf
 
 from simclr_tf.losses.gathering import gather_rows
 from simclr_tf.losses.swav import assignments, prototypes_used, swapped_prediction
-from simclr_tf.methods.base import Extension, Sign, StepOutputs, assign_all
+from simclr_tf.methods.base import Sign, StepOutputs, assign_all
 from simclr_tf.methods.momentum import counter
 from simclr_tf.methods.pairs import both_views
+from simclr_tf.methods.pretraining import BEHIND_POOL, ByView, Pretraining
 from simclr_tf.methods.probe import with_probe
 from simclr_tf.methods.queue import enqueue
 from simclr_tf.models.predictor import Prototypes
@@ -24,7 +25,7 @@ _NEAR_CHANCE = 0.998  # many prototypes are told apart slowly
 _COLLAPSED_USE = 2.0
 
 
-class SwAV(Extension):
+class SwAV(Pretraining):
     """Swapped prediction of assignments that are balanced over the batch of all replicas.
 
     Args:
@@ -49,7 +50,8 @@ class SwAV(Extension):
         queue_size: int = 0,
         queue_start: int = 0,
     ) -> None:
-        self._model, self._prototypes = model, prototypes
+        super().__init__(model)
+        self._prototypes = prototypes
         self._temperature, self._epsilon, self._iterations = temperature, epsilon, iterations
         self._frozen_steps, self._queue_start = frozen_steps, queue_start
         self.steps = counter()
@@ -96,20 +98,25 @@ class SwAV(Extension):
         """The count of steps, and the queue if there is one."""
         return {"steps": self.steps} | ({} if self.queue is None else {"queue": self.queue})
 
-    def __call__(
-        self, images: tf.Tensor, labels: tf.Tensor, small: tf.Tensor | None = None
-    ) -> StepOutputs:
-        """Losses of a replica's batch.
+    def features(self, images: tf.Tensor, small: tf.Tensor | None = None) -> ByView:
+        """Of each view by its own batch, and of all small crops as one batch.
 
         Args:
             images: Views [2, b, S, S, C].
-            labels: Class numbers [b], -1 = none.
             small: Small crops [n, b, s, s, C]; None = none.
         """
-        views = both_views(self._model, images, "unnormalised")
-        projections = [view.projection for view in views]
+        found = super().features(images)
         if small is not None:
-            projections += self._small_crops(small)
+            together = tf.reshape(small, [-1, *small.shape[2:]])
+            crops = tf.split(self._model.encoder(together, training=True), small.shape[0])
+            found.update(enumerate(crops, start=len(found)))
+        return found
+
+    def losses(self, features: ByView, targets: ByView, labels: tf.Tensor) -> StepOutputs:
+        """Losses of both views and the small crops; see `Pretraining`."""
+        views = both_views(self._model, features, "unnormalised")
+        projections = [view.projection for view in views]
+        projections += self._small_crops([features[i] for i in range(2, len(features))])
         frozen = tf.convert_to_tensor(self.steps) < self._frozen_steps
         scores = [self._prototypes(projection, frozen) for projection in projections]
         assigned = [self._assign(i, scores[i]) for i in range(2)]
@@ -119,11 +126,13 @@ class SwAV(Extension):
         logits = [view.logits for view in views]
         return with_probe(loss, metrics, logits, labels, self._for_the_queue(projections[:2]))
 
-    def _small_crops(self, small: tf.Tensor) -> list[tf.Tensor]:
-        number = small.shape[0]
-        together = tf.reshape(small, [-1, *small.shape[2:]])
-        _, hiddens = self._model.encoder.hiddens(together, training=True, normalise_output=False)
-        return tf.split(hiddens[-1], number)
+    def _small_crops(self, crops: list[tf.Tensor]) -> list[tf.Tensor]:
+        if not crops:
+            return []
+        _, hiddens = self._model.encoder.hiddens(
+            tf.concat(crops, 0), training=True, first_stage=BEHIND_POOL, normalise_output=False
+        )
+        return tf.split(hiddens[-1], len(crops))
 
     def _assign(self, view: int, scores: tf.Tensor) -> tf.Tensor:
         if self.queue is None:

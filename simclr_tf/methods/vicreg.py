@@ -7,15 +7,16 @@ import tensorflow as tf
 
 from simclr_tf.losses.cosine import projection_spread
 from simclr_tf.losses.vicreg import vicreg_terms
-from simclr_tf.methods.base import Extension, Sign, StepOutputs
+from simclr_tf.methods.base import Sign, StepOutputs
 from simclr_tf.methods.pairs import both_views, collapse_sign
+from simclr_tf.methods.pretraining import ByView, Pretraining
 from simclr_tf.methods.probe import with_probe
 from simclr_tf.models.simclr import SimCLRModel
 
 _NO_VARIANCE = 1.9  # of 2, which is none at all in both views
 
 
-class VICReg(Extension):
+class VICReg(Pretraining):
     """Three terms over the batch of all replicas.
 
     Args:
@@ -39,11 +40,12 @@ class VICReg(Extension):
     def __init__(
         self, model: SimCLRModel, invariance: float, variance: float, covariance: float
     ) -> None:
-        self._model, self._weights = model, (invariance, variance, covariance)
+        super().__init__(model)
+        self._weights = (invariance, variance, covariance)
 
-    def __call__(self, images: tf.Tensor, labels: tf.Tensor) -> StepOutputs:
-        """Losses of two views [2, b, S, S, C] and labels [b]; see `Method`."""
-        a, b = both_views(self._model, images, "unnormalised")
+    def losses(self, features: ByView, targets: ByView, labels: tf.Tensor) -> StepOutputs:
+        """Losses of both views; see `Pretraining`."""
+        a, b = both_views(self._model, features, "unnormalised")
         terms = vicreg_terms(a.projection, b.projection)
         loss = tf.add_n([w * term for w, term in zip(self._weights, terms, strict=True)])
         metrics = {

@@ -83,9 +83,7 @@ class ViT(StagedBackbone):
         super().__init__(trainability, **kwargs)
         self.architecture = a = architecture
         dtype = self.dtype_policy
-        self.stem = PatchEmbedding(
-            a.width, a.patch_size, a.fixed_patches, name="stem", dtype=dtype
-        )
+        self.stem = PatchEmbedding(a.width, a.patch_size, a.fixed_patches, name="stem", dtype=dtype)
         self.block_groups = [
             TransformerGroup(a.width, a.heads, a.blocks, name=f"block_group{i}", dtype=dtype)
             for i in range(1, a.groups + 1)

@@ -4,7 +4,6 @@ from typing import Any
 
 import keras
 
-from data_prep.errors import UserError
 from simclr_tf.architectures import KerasArchitecture
 from simclr_tf.checkpoints.stem import StemAdapt, adapt_channels
 from simclr_tf.config import RunConfig

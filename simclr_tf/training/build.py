@@ -215,6 +215,7 @@ def build_step(
         devices,
         choose_jit(config.machine.jit_compile, devices),
         small_view_config(config, channels),
+        config.train.microbatch,
     )
 
 

@@ -20,6 +20,7 @@ Batch = dict[str, tf.Tensor]
 Batches: TypeAlias = Iterable[Batch]  # a data set, distributed or not
 
 PREFETCH = 4  # batches
+PREFETCH_LARGE = 1  # of those that a step takes long for and that fill the memory
 
 
 def distributed(
@@ -77,6 +78,7 @@ def training_batches(
     seed: int,
     start_step: int,
     data_service: str = "",
+    prefetch: int = PREFETCH,
 ) -> Batches:
     """Endless training batches, from a given step on.
 
@@ -90,6 +92,7 @@ def training_batches(
         start_step: Steps already taken.
         data_service: Address of a tf.data service whose workers decode and make the views; empty =
             here. The batches are the same.
+        prefetch: Batches to make ahead.
 
     Returns:
         A distributed data set of dictionaries, per replica with b = batch_size / replicas images:
@@ -126,14 +129,14 @@ def training_batches(
             elements = elements.unbatch()
             parallel = tf.data.AUTOTUNE  # the worker's processors are not those of this machine
         mapped = elements.map(example, num_parallel_calls=parallel, deterministic=True)
-        return mapped.batch(per_replica, drop_remainder=True).prefetch(PREFETCH)
+        return mapped.batch(per_replica, drop_remainder=True).prefetch(prefetch)
 
     def pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
         shard = (context.input_pipeline_id, context.num_input_pipelines)
         if not remote:
             return batches(shard)
         collected = remote.collect(lambda worker, workers: batches(shard, (worker, workers)))
-        return collected.prefetch(PREFETCH)
+        return collected.prefetch(prefetch)
 
     return distributed(devices, pipeline)
 

@@ -23,6 +23,7 @@ from simclr_tf.training.data import RunData, open_data
 from simclr_tf.training.evaluator import Evaluator
 from simclr_tf.training.inputs import local_batch_size
 from simclr_tf.training.loop import LoopPlan
+from simclr_tf.training.micro_batches import check_size
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,8 @@ def open_session(config: RunConfig) -> Session:
     data = open_data(config)
     if config.train.mode != "train":
         data.evaluation(config.data.eval_split)
-    local_batch_size(config.train.train_batch_size, devices, "train_batch_size")
+    rows = local_batch_size(config.train.train_batch_size, devices, "train_batch_size")
+    check_size(config.train.microbatch, rows)
     views = view_config(config, data.channels)
     _say_skipped(views)
     start = None

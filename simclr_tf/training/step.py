@@ -1,5 +1,7 @@
 """One training step under a strategy, and several of them in one call of the graph."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -9,7 +11,10 @@ from data_prep.augment.views import ViewConfig, device_views
 from simclr_tf.distribution import Devices
 from simclr_tf.losses.weight_decay import WeightDecay
 from simclr_tf.methods.base import Method, extension_of
+from simclr_tf.methods.pretraining import Pretraining
+from simclr_tf.training.gradients import Found, LossGradients
 from simclr_tf.training.inputs import Batch
+from simclr_tf.training.micro_batches import MicroBatches, Rows, rows_of_views
 
 
 class Steps:
@@ -71,6 +76,8 @@ class TrainStep(Steps):
         devices: What the run is on.
         jit_compile: Compile losses and gradients with XLA.
         small_views: The augmentation of small crops, if batches hold any.
+        microbatch: Images that the network sees at a time, if not the whole batch of a replica;
+            for methods of pretraining.
     """
 
     def __init__(
@@ -83,29 +90,27 @@ class TrainStep(Steps):
         devices: Devices,
         jit_compile: bool = False,
         small_views: ViewConfig | None = None,
+        microbatch: int = 0,
     ) -> None:
         super().__init__(devices)
         self._model, self._method, self._optimizer = model, method, optimizer
-        self._weight_decay, self._views = weight_decay, views
-        self._small_views, self._extension = small_views, extension_of(method)
+        self._views, self._small_views = views, small_views
+        self._extension = extension_of(method)
         self._trainable = [*model.trainable_variables, *self._extension.trainable_variables]
+        self._loss_gradients = LossGradients(self._trainable, weight_decay, devices.num_replicas)
         # XLA wants static shapes, which the photometry has not, and no update across replicas.
-        self._gradients = (
+        self._whole_batch = (
             tf.function(self._compute, jit_compile=True) if jit_compile else self._compute
         )
+        self._micro_batches = None
+        if microbatch:
+            assert isinstance(method, Pretraining)
+            self._micro_batches = MicroBatches(
+                method, self._loss_gradients, microbatch, jit_compile
+            )
 
-    def _compute(
-        self, images: tf.Tensor, labels: tf.Tensor, *small: tf.Tensor
-    ) -> tuple[list[tf.Tensor | None], dict[str, tf.Tensor], tuple[tf.Tensor, ...]]:
-        variables = [v.value for v in self._trainable]
-        with tf.GradientTape() as tape:
-            outputs = self._method(images, labels, *small)
-            decay = tf.cast(self._weight_decay(), outputs.loss.dtype)
-            total = outputs.loss + decay
-            scaled = total / self._devices.num_replicas
-        gradients = tape.gradient(scaled, variables)
-        metrics = {"total_loss": total, "weight_decay": decay, **outputs.metrics}
-        return gradients, metrics, outputs.carried
+    def _compute(self, images: tf.Tensor, labels: tf.Tensor, *small: tf.Tensor) -> Found:
+        return self._loss_gradients(lambda: self._method(images, labels, *small))[0]
 
     def replica_step(
         self, images: tf.Tensor, labels: tf.Tensor, *small: tf.Tensor
@@ -120,7 +125,17 @@ class TrainStep(Steps):
         Returns:
             The step's scalars, taken before the update.
         """
-        gradients, metrics, carried = self._gradients(images, labels, *small)
+        return self._update(self.gradients(images, labels, *small))
+
+    def gradients(self, images: tf.Tensor, labels: tf.Tensor, *small: tf.Tensor) -> Found:
+        """What `replica_step` updates the network with; arguments as there."""
+        if self._micro_batches is None:
+            return self._whole_batch(images, labels, *small)
+        part = partial(rows_of_views, (images, *small), axis=0)
+        return self._micro_batches.gradients(part, labels)
+
+    def _update(self, found: Found) -> dict[str, tf.Tensor]:
+        gradients, metrics, carried = found
         pairs = zip(gradients, self._trainable, strict=True)
         known = [(g, v) for g, v in pairs if g is not None]
         metrics["learning_rate"] = tf.convert_to_tensor(self._optimizer.learning_rate)
@@ -134,11 +149,21 @@ class TrainStep(Steps):
         if self._views is None:  # augmented on the host; one view
             images = tf.clip_by_value(to_float(batch["image"]), 0.0, 1.0)
             return self.replica_step(images[tf.newaxis], batch["label"])
-        images = _by_view(batch["views"], batch["draws"], self._views)
-        if self._small_views is None:
-            return self.replica_step(images, batch["label"])
-        small = _by_view(batch["small_views"], batch["small_draws"], self._small_views)
-        return self.replica_step(images, batch["label"], small)
+        if self._micro_batches is None:
+            images, *small = self._finished(batch)
+            return self.replica_step(images, batch["label"], *small)
+        found = self._micro_batches.gradients(partial(self._finished, batch), batch["label"])
+        return self._update(found)
+
+    def _finished(self, batch: Batch, rows: Rows | None = None) -> tuple[tf.Tensor, ...]:
+        """The finished views, and small crops if there are any; of some rows or of all."""
+        configs = {"": self._views, "small_": self._small_views}
+        known = {prefix: config for prefix, config in configs.items() if config is not None}
+        views = tuple(batch[f"{prefix}views"] for prefix in known)
+        draws = tuple(batch[f"{prefix}draws"] for prefix in known)
+        if rows is not None:
+            views, draws = (rows_of_views(x, rows, axis=1) for x in (views, draws))
+        return tuple(map(_by_view, views, draws, known.values()))
 
 
 def _by_view(views: tf.Tensor, draws: tf.Tensor, config: ViewConfig) -> tf.Tensor:

@@ -22,7 +22,7 @@ from simclr_tf.training.build import build_step, first_trained_stage, small_view
 from simclr_tf.training.data_service import out_of_turn
 from simclr_tf.training.evaluator import Outputs
 from simclr_tf.training.frozen import feature_batches, frozen_features
-from simclr_tf.training.inputs import training_batches
+from simclr_tf.training.inputs import PREFETCH, PREFETCH_LARGE, training_batches
 from simclr_tf.training.lineage import warn_of_leaks
 from simclr_tf.training.loop import Loop, StopRequest
 from simclr_tf.training.preview import view_sheet
@@ -89,6 +89,7 @@ def _train_from(session: Session, start_step: int, stop: StopRequest) -> int:
         batches = training_batches(
             source, views, session.devices, batch_size, seed, start_step,
             session.config.data.data_service,
+            PREFETCH_LARGE if config.train.microbatch else PREFETCH,
         )  # fmt: skip
     if session.devices.is_chief:
         session.run_dir.early_stop_file.unlink(missing_ok=True)

@@ -12,9 +12,7 @@ from simclr_tf.architectures import (
 from simclr_tf.config import RunConfig
 
 
-@pytest.mark.parametrize(
-    ("name", "width", "heads"), [("vit_tiny", 192, 3), ("vit_small", 384, 6)]
-)
+@pytest.mark.parametrize(("name", "width", "heads"), [("vit_tiny", 192, 3), ("vit_small", 384, 6)])
 def test_vits_have_the_widths_and_heads_of_deit(name: str, width: int, heads: int) -> None:
     whole = ViTArchitecture(name)
     assert (whole.width, whole.heads, whole.transformer_depth) == (width, heads, 12)
