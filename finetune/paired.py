@@ -94,26 +94,48 @@ def paired_bootstrap(
     Returns:
         Metric -> difference a - b, with its percentile interval and two-sided p-value.
     """
-    sides = [_mean_metrics(runs, resamples, seed) for runs in (a, b)]
-    found = {}
-    for name, (value, samples) in sides[0].items():
-        other, others = sides[1][name]
-        gaps = samples - others
-        gaps = gaps[~np.isnan(gaps)]
-        if not len(gaps) or math.isnan(value - other):
-            found[name] = Difference(value - other, math.nan, math.nan, level, math.nan)
-            continue
-        low, high = np.quantile(gaps, [(1 - level) / 2, (1 + level) / 2])
-        tail = min((gaps <= 0).sum(), (gaps >= 0).sum())
-        p_value = min(1.0, 2 * (int(tail) + 1) / (len(gaps) + 1))
-        found[name] = Difference(value - other, float(low), float(high), level, p_value)
-    return found
+    sides = [sampled_means(runs, resamples, seed) for runs in (a, b)]
+    return {name: sampled_difference(sides[0][name], sides[1][name], level) for name in sides[0]}
 
 
-def _mean_metrics(
-    runs: Sequence[Judged], resamples: int, seed: int
-) -> dict[str, tuple[float, np.ndarray]]:
-    """Metric -> its mean over runs, and the same on every sample [B]."""
+SampledMean = tuple[float, np.ndarray]
+"""A mean over runs, and the same on every bootstrap sample [B]."""
+
+
+def sampled_difference(a: SampledMean, b: SampledMean, level: float = 0.95) -> Difference:
+    """The difference a - b of two means on the same samples.
+
+    Args:
+        a: One model's.
+        b: The other's, from the same runs, resamples and seed.
+        level: Of confidence.
+
+    Returns:
+        The difference, with its percentile interval and two-sided p-value.
+    """
+    value = a[0] - b[0]
+    gaps = a[1] - b[1]
+    gaps = gaps[~np.isnan(gaps)]
+    if not len(gaps) or math.isnan(value):
+        return Difference(value, math.nan, math.nan, level, math.nan)
+    low, high = np.quantile(gaps, [(1 - level) / 2, (1 + level) / 2])
+    tail = min((gaps <= 0).sum(), (gaps >= 0).sum())
+    p_value = min(1.0, 2 * (int(tail) + 1) / (len(gaps) + 1))
+    return Difference(value, float(low), float(high), level, p_value)
+
+
+def sampled_means(
+    runs: Sequence[Judged], resamples: int, seed: int, *, resample_runs: bool = False
+) -> dict[str, SampledMean]:
+    """All metrics, means over runs on the same images, on bootstrap samples.
+
+    Args:
+        runs: On the same images in the same order.
+        resamples: Bootstrap samples, B.
+        seed: Of the resampling: the same seed draws the same samples for other models.
+        resample_runs: Draw runs as well as images (Owen 2007, The pigeonhole bootstrap), so that
+            the samples also vary as other training images and seeds would make them.
+    """
     values = [metric_values(run) for run in runs]
     samples = [
         metric_samples(
@@ -122,13 +144,24 @@ def _mean_metrics(
         ).overall
         for run in runs
     ]  # fmt: skip
+    k = len(runs)
+    weights = np.full((resamples, k), 1 / k)
+    if resample_runs:
+        # Other random numbers than those that draw the images.
+        weights = np.random.default_rng([seed, k]).multinomial(k, [1 / k] * k, resamples) / k
     return {
         name: (
             float(np.mean([value[name] for value in values])),
-            np.mean([sample[name] for sample in samples], axis=0),
+            _weighted(np.stack([sample[name] for sample in samples], axis=1), weights),
         )
         for name in values[0]
     }
+
+
+def _weighted(samples: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted means of the rows [B, k]; runs of weight 0 count for nothing, undefined or not."""
+    means: np.ndarray = np.where(weights > 0, samples * weights, 0.0).sum(axis=1)
+    return means
 
 
 def metric_values(run: Judged) -> dict[str, float]:

@@ -120,7 +120,7 @@ def open_session(config: ClassifierConfig, recipe: Recipe) -> ClassifierSession:
     try:
         with devices.strategy.scope():
             model = recipe.build(data.channels, len(data.class_names))
-            optimizer, decay = _optimization(config, recipe, model, data.train.num_examples)
+            optimizer, decay = optimization(config, recipe, model, data.train.num_examples)
     finally:
         keras.config.set_dtype_policy("float32")
     model.facts = recipe.record(data, steps)
@@ -209,7 +209,7 @@ def _prepare_folder(
     )
 
 
-def _optimization(
+def optimization(
     config: ClassifierConfig, recipe: Recipe, model: Classifier, images: int
 ) -> tuple[keras.optimizers.Optimizer, WeightDecay]:
     """Optimizer, built on what trains, and the L2 term of the loss."""

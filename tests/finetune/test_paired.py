@@ -7,7 +7,15 @@ import pytest
 from scipy import stats
 
 from data_prep.errors import UserError
-from finetune.paired import Judged, corrected_t_test, paired_bootstrap, same_images, spread
+from finetune.paired import (
+    Judged,
+    corrected_t_test,
+    paired_bootstrap,
+    same_images,
+    sampled_difference,
+    sampled_means,
+    spread,
+)
 from finetune.scored import ScoredSplit
 from simclr_tf.evaluation.intervals import paired_difference
 from simclr_tf.evaluation.metrics import accuracy
@@ -108,3 +116,23 @@ def test_other_images_or_labels_are_refused() -> None:
     other = ScoredSplit("test", split.paths, labels, split.scores)
     with pytest.raises(UserError, match=r"different labels for test/3\.png"):
         same_images(judged(split), judged(other), "fold_1")
+
+
+def test_samples_that_draw_runs_too_have_the_spread_of_both() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(2), 100)
+    runs = []
+    for skill in (0.2, 1.0, 3.0):  # runs that differ much
+        logits = rng.normal(size=(200, 2)) + skill * np.eye(2)[labels]
+        scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        paths = tuple(f"{i}.png" for i in range(200))
+        split = ScoredSplit("test", paths, labels, scores)
+        runs.append(Judged(split, scores.argmax(axis=1)))
+    fixed = sampled_means(runs, 500, 0)["accuracy"]
+    drawn = sampled_means(runs, 500, 0, resample_runs=True)["accuracy"]
+    own = [float((r.predicted == labels).mean()) for r in runs]
+    assert fixed[0] == drawn[0] == pytest.approx(np.mean(own))
+    # Variances of a mean over three drawn runs, and of images, add up.
+    expected = np.var(own) / 3 + np.var(fixed[1])
+    assert np.var(drawn[1]) == pytest.approx(expected, rel=0.2)
+    assert sampled_difference(drawn, drawn).p_value == 1.0

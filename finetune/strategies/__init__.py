@@ -1,0 +1,1 @@
+"""Which way to a classifier is best for given images: strategies side by side."""

@@ -1,0 +1,200 @@
+"""A comparison from beginning to end: images, plan, all chains, tables and page.
+
+The folder of a comparison holds
+
+    settings.json     what was asked for; it is checked before the same command goes on
+    division/         who may see which image
+    plan.json         sizes and steps, and why
+    encoders/         pretrainings, as simclr-run keeps them
+    features/         features of all images
+    cells/            what every fit says of the test images
+    results.csv, summary.csv, comparisons.csv, costs.csv, recommendation.txt, report.html
+"""
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from data_prep.durations import format_seconds
+from data_prep.errors import UserError
+from data_prep.files import write_text
+from data_prep.manifest import Manifest
+from data_prep.scan import image_facts
+from finetune.strategies.advice import Advice, advise
+from finetune.strategies.chain import Chain, Setup
+from finetune.strategies.division import (
+    FOLDER,
+    divide_images,
+    load_division,
+    save_division,
+)
+from finetune.strategies.named import Row
+from finetune.strategies.networks import Networks
+from finetune.strategies.plan import (
+    Plan,
+    available,
+    by_encoder,
+    cpu_or_gpus,
+    make_plan,
+)
+from finetune.strategies.results import Results, collect, write_tables
+from finetune.strategies.settings import CompareSettings
+from finetune.strategies.sources import Sources
+
+log = logging.getLogger(__name__)
+
+SETTINGS, TIMES = "settings.json", "times.json"
+OWN_FILES = (
+    SETTINGS, TIMES, FOLDER, "plan.json", "encoders", "features", "cells", "costs", "results.csv",
+    "summary.csv", "comparisons.csv", "costs.csv", "recommendation.txt", "report.html",
+)  # fmt: skip
+
+OpenImages = Callable[[], Manifest]
+Progress = Callable[[str], Callable[[int, int], None]]
+
+
+class Experiment:
+    """A comparison; what is on disk is not done again.
+
+    Args:
+        settings: What to do.
+        output: Its folder.
+        open_images: Finds the images; called only if they have not been divided yet.
+        progress: Makes a callback (done, all) from a word for what is counted.
+        began: `time.perf_counter()` when the command began, which the budget counts from.
+    """
+
+    def __init__(
+        self, settings: CompareSettings, output: Path, open_images: OpenImages, progress: Progress,
+        began: float,
+    ) -> None:  # fmt: skip
+        self.settings, self.output = settings, output
+        self._open_images, self._progress, self._began = open_images, progress, began
+
+    def prepare(self, parallel: int = 1) -> None:
+        """Divides the images and plans, or finds that both have been done.
+
+        Args:
+            parallel: Chains that go at the same time.
+
+        Raises:
+            UserError: The folder holds something else, or something asked for is impossible.
+        """
+        self.settings.validate()
+        rows, left_out = available(self.settings)
+        for text in left_out:
+            log.warning("%s", text)
+        if not rows:
+            raise UserError(f"nothing is left to compare: {left_out[0]}")
+        goes_on = self._check_folder()
+        if not goes_on:
+            images = self._open_images()
+            division = divide_images(images, self.settings, self._progress)
+            self.output.mkdir(parents=True, exist_ok=True)
+            save_division(division, self.output)
+            write_text(self.output / SETTINGS, self._settings_text())
+        self.division = load_division(self.output)
+        self.channels = image_facts(self.division.images).channels
+        self.sources = Sources(self.division, self.channels)
+        plan = Plan.load(self.output)
+        if plan is None:
+            for text in self.division.remarks:
+                log.info("%s", text)
+            slots = min(parallel, cpu_or_gpus()) if parallel > 1 else 1
+            plan = make_plan(
+                self.settings, self.division, self.sources, self.channels, self._began, slots
+            )
+            for text in plan.left_out[len(left_out) :]:
+                log.warning("%s", text)
+            plan.save(self.output)
+        self.plan = plan
+
+    def _settings_text(self) -> str:
+        return json.dumps(asdict(self.settings), indent=2) + "\n"
+
+    def _check_folder(self) -> bool:
+        file, output = self.output / SETTINGS, self.output
+        if file.is_file():
+            known, wanted = json.loads(file.read_text()), json.loads(self._settings_text())
+            changed = [f"{n} was {known.get(n)}, is {v}" for n, v in wanted.items()
+                       if known.get(n) != v]  # fmt: skip
+            if changed:
+                raise UserError(
+                    f"--output={output} holds a comparison with other settings"
+                    f" ({'; '.join(changed)}); give another folder, or --overwrite"
+                )
+            return True
+        # What was killed before its settings were written may begin anew.
+        foreign = [p for p in output.iterdir() if p.name != FOLDER] if output.is_dir() else []
+        if foreign or (output.exists() and not output.is_dir()):
+            raise UserError(f"--output={output}: is not empty; give another folder, or --overwrite")
+        if (output / FOLDER).is_dir():
+            shutil.rmtree(output / FOLDER)
+        return False
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """What is compared, after all that is left out."""
+        kept = set(self.plan.rows)
+        return tuple(row for row in self.settings.rows() if row.slug in kept)
+
+    def run(self, only: Sequence[str] = ()) -> None:
+        """Works on all chains, one after the other.
+
+        Args:
+            only: Names of encoders; empty = all.
+
+        Raises:
+            UserError: There is no such chain.
+            Stopped: A signal asked for it.
+        """
+        chains = by_encoder(self.rows)
+        names = [encoder.name for encoder in chains]
+        if wrong := [name for name in only if name not in names]:
+            raise UserError(f"--only={wrong[0]}: is none of {', '.join(names)}")
+        networks = Networks(
+            self.settings, self.plan.sizes, self.channels, len(self.division.unlabelled),
+            self.output,
+        )  # fmt: skip
+        setup = Setup(
+            self.settings, self.plan.sizes, self.division, self.sources, networks, self.channels,
+            self.output,
+        )  # fmt: skip
+        for encoder, rows in chains.items():
+            if not only or encoder.name in only:
+                Chain(setup, encoder, rows).run()
+
+    def note_time(self) -> float:
+        """Adds the time of this start of the command to that of earlier ones; the sum, seconds."""
+        file = self.output / TIMES
+        before = json.loads(file.read_text())["seconds"] if file.is_file() else 0.0
+        total: float = before + time.perf_counter() - self._began
+        self._began = time.perf_counter()
+        write_text(file, json.dumps({"seconds": total}) + "\n")
+        return total
+
+    def report(self, command: Sequence[str]) -> tuple[Results, Advice]:
+        """Writes tables, recommendation and page.
+
+        Args:
+            command: Program and arguments that repeat the comparison.
+        """
+        from finetune.strategies.page import write_comparison
+
+        results = collect(
+            self.rows, self.division, self.output, self.settings.metric, self.settings.seed
+        )
+        advice = advise(results)
+        write_tables(results, self.rows, self.division, self.output)
+        write_text(self.output / "recommendation.txt", advice.text() + "\n")
+        seconds = self.note_time()
+        write_comparison(self, results, advice, command, seconds)
+        if self.settings.minutes:
+            log.info(
+                "took %s of %s", format_seconds(seconds), format_seconds(60 * self.settings.minutes)
+            )
+        return results, advice
