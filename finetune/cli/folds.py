@@ -92,20 +92,11 @@ def run(flag_values: flags.FlagValues, arguments: Sequence[str] = ()) -> int:
         return code
     result = read_folds(output)
     write_table(result, output / TABLE)
-<<<<<<< HEAD
     command = [NAME, *given_flags(f), "--", *arguments]
     from finetune.folds_page import fold_table, headline, write_folds_page
 
     write_folds_page(result, plan, command, output / PAGE)
     print(fold_table(result, _SHOWN).text())
-=======
-    command = [NAME, *_given(f), "--", *arguments]
-    from data_prep.page import table_text
-    from finetune.folds_page import fold_table, headline, write_folds_page
-
-    write_folds_page(result, plan, command, output / PAGE)
-    print(table_text(fold_table(result, _SHOWN)))
->>>>>>> w/compare
     print(f"\n{headline(result)}")
     log.info("wrote %s", output / PAGE)
     return 0
@@ -206,7 +197,6 @@ def _make_folds(f: flags.FlagValues, folder: Path) -> Path:
 
 
 def _compare(f: flags.FlagValues) -> int:
-    from data_prep.page import table_text
     from finetune.compare import compare
     from finetune.folds import read_folds
     from finetune.folds_page import compare_table, write_compare_page
@@ -219,11 +209,7 @@ def _compare(f: flags.FlagValues) -> int:
     import_tensorflow()
     found = compare(*(read_folds(folder) for folder in f.compare))
     names = _names(f.compare)
-<<<<<<< HEAD
     print(compare_table(found, names).text())
-=======
-    print(table_text(compare_table(found, names)))
->>>>>>> w/compare
     print("\n" + "\n".join(found.remarks))
     if output:
         from data_prep.new_folder import new_folder
@@ -251,19 +237,6 @@ def _refused(arguments: Sequence[str], names: Sequence[str]) -> str:
     return ""
 
 
-<<<<<<< HEAD
-=======
-def _given(f: flags.FlagValues) -> list[str]:
-    """The flags of the command line, in their order of definition."""
-    texts = []
-    for name in f:
-        if not f[name].using_default_value and name not in {"flagfile", "undefok"}:
-            value = f[name].value
-            texts.append(f"--{name}={','.join(value) if isinstance(value, list) else value}")
-    return texts
-
-
->>>>>>> w/compare
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `simclr-folds`."""
     return run_handing_on(run, define, argv, name=NAME, description=DESCRIPTION)
