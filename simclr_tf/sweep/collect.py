@@ -15,6 +15,7 @@ from simclr_tf.checkpoints.load import load_model
 from simclr_tf.config import RunConfig
 from simclr_tf.evaluation.embeddings import Embeddings
 from simclr_tf.evaluation.metrics import effective_rank
+from simclr_tf.models.copies import copy_in
 from simclr_tf.run_dir import RunDir
 from simclr_tf.sections import DataSettings
 from simclr_tf.sweep.launch import is_finished, run_folder
@@ -28,6 +29,7 @@ from simclr_tf.training.scoring import knn_right
 log = logging.getLogger(__name__)
 
 _LAST_SHARE = 0.1
+_SAME = 1e-9
 _LOSSES = ("contrast_loss", "pretrain_loss", "total_loss")
 
 
@@ -95,6 +97,13 @@ def _scores(run: PlannedRun, output: Path, opened: dict[DataSettings, RunData]) 
     loss = metrics[next(name for name in _LOSSES if name in metrics)]
     last = max(1, round(_LAST_SHARE * len(loss)))
     train, held_out = _features(run, output, opened)
+    right = knn_right(_outputs(train), _outputs(held_out), run.config.train.knn_neighbors)
+    accuracy = result.get(f"{result['eval_split']}/knn_accuracy")
+    if right is not None and accuracy is not None and abs(right.mean() - accuracy) > _SAME:
+        log.warning(
+            "%s: k-NN accuracy is %.4f on the features of this machine, %.4f in the run's result",
+            run.name, right.mean(), accuracy,
+        )  # fmt: skip
     return RunScores(
         run,
         result,
@@ -102,7 +111,7 @@ def _scores(run: PlannedRun, output: Path, opened: dict[DataSettings, RunData]) 
         float(metrics["seconds"].sum()),
         int(result["global_step"]),
         held_out,
-        knn_right(_outputs(train), _outputs(held_out), run.config.train.knn_neighbors),
+        right,
     )
 
 
@@ -149,8 +158,11 @@ def data_of(config: RunConfig, output: Path, opened: dict[DataSettings, RunData]
 
 
 def _evaluator(config: RunConfig, folder: RunDir, data: RunData) -> Evaluator:
+    """As the run's own evaluation: in its precision too, on which neighbours depend."""
+    model = load_model(folder.encoder_file)
+    precision = folder.read_environment()["precision"]
     return Evaluator(
-        load_model(folder.encoder_file),
+        copy_in(model, precision) if precision != "float32" else model,
         view_config(config, data.channels),
         distribution.connect(config.machine),
         config.train.eval_batch_size,

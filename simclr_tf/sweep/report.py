@@ -43,7 +43,7 @@ def report(
     scores = collect(runs, output)
     if not scores:
         raise UserError(f"no run is finished; what they said is in {output / 'logs'}")
-    settings = by_setting(scores)
+    settings = by_setting(scores, runs)
     write_tables(runs, scores, settings, output)
     manifest = Manifest.load(output / MANIFEST)
     scored = manifest.split(scores[0].split)

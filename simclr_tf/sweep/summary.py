@@ -74,23 +74,24 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def by_setting(scores: Sequence[RunScores]) -> list[SettingScores]:
-    """The finished runs by setting, in order of their appearance, each compared with its floor."""
+def by_setting(
+    scores: Sequence[RunScores], planned: Sequence[PlannedRun] | None = None
+) -> list[SettingScores]:
+    """The finished runs by setting, in order of their appearance, each compared with its floor.
+
+    Args:
+        scores: The finished runs.
+        planned: All runs, by whose flags the settings are named; None = the finished ones.
+    """
     groups: dict[tuple[Any, ...], list[RunScores]] = {}
     for one in scores:
         setting = (one.run.untrained, *sorted(one.run.setting().items()))
         groups.setdefault(setting, []).append(one)
-    runs = list(groups.values())
-    trained = [group[0].run.setting() for group in runs if not group[0].run.untrained]
-    bare = [group[0].run.setting() for group in runs if group[0].run.untrained]
-    names, floor_names = (differing(rows) if len(rows) > 1 else [] for rows in (trained, bare))
+    every = [one.run for one in scores] if planned is None else planned
     found = []
-    for group in runs:
+    for group in groups.values():
         run = group[0].run
-        if run.untrained:
-            name = ", ".join(filter(None, [UNTRAINED, setting_name(run.row, floor_names)]))
-        else:
-            name = setting_name(run.row, names) or "all runs"
+        name = _name(run, every)
         found.append(
             SettingScores(
                 name, run.setting(), tuple(group), run.untrained, _interval(group),
@@ -98,6 +99,16 @@ def by_setting(scores: Sequence[RunScores]) -> list[SettingScores]:
             )
         )  # fmt: skip
     return found
+
+
+def _name(run: PlannedRun, every: Sequence[PlannedRun]) -> str:
+    """What tells the run's setting from those of the other trained, or untrained, runs."""
+    settings = [one.setting() for one in every if one.untrained == run.untrained]
+    names = differing(settings) or ([] if run.untrained else list(run.setting()))
+    text = setting_name(run.row, names)
+    if run.untrained:
+        return f"{UNTRAINED}, {text}" if text else UNTRAINED
+    return text or "common"
 
 
 def _interval(runs: Sequence[RunScores]) -> Interval | None:

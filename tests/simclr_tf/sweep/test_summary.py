@@ -41,6 +41,13 @@ def test_seeds_of_a_setting_are_taken_together() -> None:
     assert sorted_settings(settings, "knn_accuracy")[0].name == "method=byol"
 
 
+def test_settings_are_named_by_all_runs_though_some_are_not_finished() -> None:
+    runs = [finished({"method": m, "queue_size": 600}, 0.5) for m in ("moco", "byol")]
+    planned = [run.run for run in runs]
+    assert [one.name for one in by_setting(runs[:1], planned)] == ["method=moco"]
+    assert [one.name for one in by_setting(runs[:1])] == ["method=moco, queue_size=600"]
+
+
 def test_one_seed_has_the_interval_of_its_result() -> None:
     (one,) = by_setting([finished({"method": "byol"}, 0.5)])
     assert one.knn is not None
