@@ -5,6 +5,7 @@ const MOST_GROUPS = 20;
 const UNKNOWN = "#c3c9d0";
 const OTHER = "#8a929b";
 const INK = "#1b1f24";
+const NEAR = "#b3005e"; // no dot has this colour
 const ACCENT = "#0b5c94";
 const plot = document.getElementById("plot");
 const HAS_WEBGL = Boolean(document.createElement("canvas").getContext("webgl"));
@@ -99,7 +100,7 @@ function ringTraces(state, points) {
   const near = chosen.flatMap(neighboursOf).map(([neighbour]) => neighbour);
   return [
     ringTrace("found", shown(state.found), points, INK, SIZE + 6, 1.5),
-    ringTrace("near", shown(near), points, ACCENT, SIZE + 6, 2),
+    ringTrace("near", shown(near), points, NEAR, SIZE + 8, 3),
     ringTrace("chosen", shown(chosen), points, INK, SIZE + 10, 3),
   ];
 }
