@@ -133,15 +133,6 @@ class Page:
     facts: dict[str, str] = field(default_factory=dict)
 
 
-def table_text(table: Table) -> str:
-    """A table as aligned text, headers first, for a terminal."""
-    rows = [tuple(cell.replace("\n", " ") for cell in row) for row in (table.headers, *table.rows)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
-    )
-
-
 def shell_command(arguments: Sequence[str], width: int = 88) -> str:
     """A command as it can be pasted into a shell, broken between arguments.
 

@@ -126,7 +126,6 @@ def run(flag_values: flags.FlagValues) -> int:
     settings = _settings(f)
     settings.validate()
     import_tensorflow()
-    from data_prep.page import table_text
     from finetune.strategies.chain import Stopped
     from finetune.strategies.experiment import OWN_FILES, SETTINGS, Experiment
     from finetune.strategies.page import PAGE, mean_table
@@ -159,7 +158,7 @@ def run(flag_values: flags.FlagValues) -> int:
     if f.only:
         return 0
     results, advice = experiment.report([NAME, *_given(f)])
-    print(table_text(mean_table(results)))
+    print(mean_table(results).text())
     print(f"\n{advice.text()}")
     log.info("the page: %s", output / PAGE)
     return 0

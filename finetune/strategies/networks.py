@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from data_prep.errors import UserError
-from finetune.backbones import IMAGENET, NONE, build_backbone, trunk_of, unfreeze_after
+from finetune.backbones import build_backbone, trunk_of, unfreeze_after
 from finetune.classifier import Classifier
 from finetune.finetuning import recipe as encoder_recipe
 from finetune.recipe import Recipe
@@ -22,6 +22,7 @@ from simclr_tf.checkpoints.export import export_keras
 from simclr_tf.checkpoints.load import open_checkpoint
 from simclr_tf.checkpoints.preprocessing import preprocessing_record
 from simclr_tf.config import RunConfig
+from simclr_tf.models.applications import IMAGENET, NONE
 from simclr_tf.training.adopt import adopt_checkpoint
 from simclr_tf.training.build import build_model
 
