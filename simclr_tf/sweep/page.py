@@ -159,7 +159,8 @@ def settings_table(settings: Sequence[SettingScores], sort_by: str) -> Table:
     note = (
         "Mean over the seeds ± standard deviation. Intervals: of one seed Wilson's, over images; of"
         " several over images and seeds (pigeonhole bootstrap). Over untrained: on the same images,"
-        " and the same seed's starting weights."
+        " and the same seed's starting weights. Settings are called by the first flags that tell"
+        " them apart; the runs below have all that differ."
     )
     return Table(headers, rows, f"By {sort_by}", note=note)
 

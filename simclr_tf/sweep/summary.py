@@ -102,10 +102,16 @@ def by_setting(
 
 
 def _name(run: PlannedRun, every: Sequence[PlannedRun]) -> str:
-    """What tells the run's setting from those of the other trained, or untrained, runs."""
+    """The first flags that tell the settings of the trained, or of the untrained, runs apart."""
     settings = [one.setting() for one in every if one.untrained == run.untrained]
-    names = differing(settings) or ([] if run.untrained else list(run.setting()))
-    text = setting_name(run.row, names)
+    flags = differing(settings) or ([] if run.untrained else list(run.setting()))
+    apart = len({setting_name(row, flags) for row in settings})
+    names = next(
+        flags[:n]
+        for n in range(len(flags) + 1)
+        if len({setting_name(row, flags[:n]) for row in settings}) == apart
+    )
+    text = setting_name(run.row, names or flags)
     if run.untrained:
         return f"{UNTRAINED}, {text}" if text else UNTRAINED
     return text or "common"

@@ -48,6 +48,15 @@ def test_settings_are_named_by_all_runs_though_some_are_not_finished() -> None:
     assert [one.name for one in by_setting(runs[:1])] == ["method=moco, queue_size=600"]
 
 
+def test_a_setting_is_called_by_no_more_flags_than_tell_it_apart() -> None:
+    rows = [{"method": "moco", "queue_size": 600}, {"method": "byol", "temperature": 0.2}]
+    names = [one.name for one in by_setting([finished(row, 0.5) for row in rows])]
+    assert names == ["method=moco", "method=byol"]
+    rows.append({"method": "moco", "queue_size": 700})
+    names = [one.name for one in by_setting([finished(row, 0.5) for row in rows])]
+    assert names == ["method=moco, queue_size=600", "method=byol", "method=moco, queue_size=700"]
+
+
 def test_one_seed_has_the_interval_of_its_result() -> None:
     (one,) = by_setting([finished({"method": "byol"}, 0.5)])
     assert one.knn is not None
