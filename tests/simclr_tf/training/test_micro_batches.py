@@ -32,7 +32,7 @@ RUN: dict[str, Any] = {
     "train_steps": 4,
     "checkpoint_steps": 2,
     "eval_batch_size": 8,
-    "linear_probe": False,
+    "microbatch": 4,
 }
 MICRO = 2
 NUMBER = BATCH // MICRO
@@ -41,9 +41,12 @@ IN_TURN = [[0, 1], [2, 3], [4, 5], [6, 7]]
 STRIDED = [[0, 4], [1, 5], [2, 6], [3, 7]]
 
 
-@pytest.fixture(autouse=True)
-def _few_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BLOCKS_PER_GROUP, 18, (1, 1, 1, 1))
+@pytest.fixture
+def _one_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network of stem and one block, which is traced in no time."""
+    monkeypatch.setitem(BLOCKS_PER_GROUP, 18, (1,))
+    for module in ("architecture", "resnet"):
+        monkeypatch.setattr(f"simclr_tf.models.{module}.NUM_GROUPS", 1)
 
 
 @pytest.fixture
@@ -94,7 +97,8 @@ class Case(Trainer):
                 for x in self.inputs(0)
             )
         ]
-        gradients, metrics = strategy.run(run, shared)
+        on_all = strategy.run if strategy.num_replicas_in_sync == 1 else tf.function(strategy.run)
+        gradients, metrics = on_all(run, shared)
         return (
             [strategy.reduce("SUM", g, axis=None).numpy() for g in gradients],
             {n: float(strategy.reduce("MEAN", v, axis=None)) for n, v in metrics.items()},
@@ -109,11 +113,6 @@ class Case(Trainer):
         return [v.numpy() for n in found for v in (n.moving_mean, n.moving_variance)]
 
 
-def run(images: Path, model_dir: Path, **values: Any) -> None:
-    given = {**RUN, "image_dir": str(images), "model_dir": str(model_dir), **values}
-    assert execute(RunConfig.from_values(given)) == 0
-
-
 def same(found: Any, expected: Any, rtol: float) -> None:
     for mine, theirs in zip(found[0], expected[0], strict=True):
         np.testing.assert_allclose(mine, theirs, rtol, rtol * np.abs(theirs).max())
@@ -121,7 +120,7 @@ def same(found: Any, expected: Any, rtol: float) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_float64")
+@pytest.mark.usefixtures("_one_block", "_float64")
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_with_stored_statistics_the_gradients_are_those_of_the_whole_batch(method: str) -> None:
     """On one replica and on two, which have half of the batch each."""
@@ -178,8 +177,8 @@ def restore(case: Case, values: list[np.ndarray]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_float64")
-@pytest.mark.parametrize("method", ["simclr", "moco", "byol", "swav"])
+@pytest.mark.usefixtures("_one_block", "_float64")
+@pytest.mark.parametrize("method", ["simclr", "moco", "swav"])
 def test_each_micro_batch_is_normalised_by_itself_and_statistics_move_once(method: str) -> None:
     case = Case(method)
     before = case.statistics()
@@ -202,7 +201,7 @@ def test_each_micro_batch_is_normalised_by_itself_and_statistics_move_once(metho
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_float64")
+@pytest.mark.usefixtures("_one_block", "_float64")
 def test_the_statistics_of_the_first_layer_move_as_numpy_says() -> None:
     case = Case("byol")
     assert isinstance(case.method, Pretraining)
@@ -222,7 +221,7 @@ def test_the_statistics_of_the_first_layer_move_as_numpy_says() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_float64")
+@pytest.mark.usefixtures("_one_block", "_float64")
 def test_a_micro_batch_as_large_as_the_batch_changes_nothing() -> None:
     case = Case("simclr")
     before = case.statistics()
@@ -234,45 +233,40 @@ def test_a_micro_batch_as_large_as_the_batch_changes_nothing() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_one_block")
 @pytest.mark.parametrize("option", [{"precision": "bfloat16"}, {"jit_compile": "true"}], ids=str)
-def test_half_precision_and_compilation_are_near_to_float32(option: dict[str, Any]) -> None:
-    exact, near = (Case("simclr", stored=True, **values).found(MICRO) for values in ({}, option))
-    tolerance = 0.1 if "precision" in option else 1e-4
-    assert near[1]["total_loss"] == pytest.approx(exact[1]["total_loss"], rel=tolerance)
-    one, other = (np.concatenate([g.ravel() for g in case[0]]) for case in (exact, near))
+def test_half_precision_and_compiled_steps_find_what_they_find_on_the_whole(
+    option: dict[str, Any],
+) -> None:
+    case = Case("simclr", stored=True, **option)
+    (whole, metrics), (parts, found) = case.found(0), case.found(MICRO)
+    tolerance = 0.02 if "precision" in option else 1e-4
+    assert found == pytest.approx(metrics, rel=tolerance)
+    one, other = (np.concatenate([g.ravel() for g in gradients]) for gradients in (whole, parts))
     assert np.isfinite(other).all()
     cosine = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
     assert cosine > 1 - tolerance
-
-
-@pytest.mark.slow
-def test_going_on_from_a_checkpoint_on_two_replicas_is_exact(tmp_path: Path) -> None:
-    whole = Trainer("moco", replicas=2, microbatch=2)
-    whole.train(0, 1)
-    whole.store(tmp_path).save(1)
-    expected = whole.train(1, 2)
-    resumed = Trainer("moco", replicas=2, microbatch=2, seed=1)
-    assert resumed.store(tmp_path).restore_latest() == 1
-    assert resumed.train(1, 2) == expected
+    assert np.linalg.norm(other) == pytest.approx(np.linalg.norm(one), rel=tolerance)
 
 
 @pytest.mark.slow
 def test_a_stopped_run_goes_on_exactly_and_logs_what_others_log(tmp_path: Path) -> None:
-    images, runs = make_split_folder(tmp_path / "images"), [tmp_path / "parts", tmp_path / "whole"]
-    values = {"method": "swav", "mode": "train", "assignment_queue": 0}
-    run(images, runs[0], microbatch=4, **values)
-    before = read_metrics(runs[0] / "metrics.csv")
+    folder = tmp_path / "run"
+    given = {**RUN, "image_dir": str(make_split_folder(tmp_path / "images"))}
+    config = RunConfig.from_values({**given, "model_dir": str(folder)})
+    assert execute(config) == 0
+    before = read_metrics(folder / "metrics.csv")
+    assert {"contrast_loss", "contrast_acc", "supervised_acc", "learning_rate"} < set(before)
     assert np.isfinite(before["total_loss"]).all()
-    for file in runs[0].glob("ckpt-4*"):
+    for file in folder.glob("ckpt-4*"):
         file.unlink()  # as if the run had been killed after its second step
-    run(images, runs[0], microbatch=4, **values)
-    after = read_metrics(runs[0] / "metrics.csv")
+    assert execute(config) == 0
+    after = read_metrics(folder / "metrics.csv")
     np.testing.assert_array_equal(after["step"], [1, 2, 3, 4])
     np.testing.assert_allclose(after["total_loss"], before["total_loss"], rtol=1e-6)
-    run(images, runs[1], **{**values, "train_steps": 1})
-    assert read_metrics(runs[1] / "metrics.csv").keys() == after.keys()
 
 
+@pytest.mark.usefixtures("_one_block")
 def test_a_micro_batch_of_a_batch_is_finished_like_the_whole() -> None:
     """The device's half of the augmentation sees a micro-batch at a time, small crops too."""
     trainer = Trainer("swav", microbatch=MICRO)
