@@ -6,8 +6,10 @@ uses such a network gives it images in [0, 1].
 
 import difflib
 import inspect
+import random
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -195,6 +197,17 @@ def pixel_affine(
     return kernel, bias
 
 
+@contextmanager
+def dtype_policy(policy: keras.DTypePolicy | str) -> Iterator[None]:
+    """A policy for what is built within: Keras builds its applications in the one that holds."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 @cache
 def grey_affine(name: str) -> tuple[float, float]:
     """Factor and offset that a network's preprocessing applies to grey in [0, 1], on average.
@@ -206,10 +219,18 @@ def grey_affine(name: str) -> tuple[float, float]:
         UserError: There is no such network.
     """
     build, module = _application(name)
-    inner: Callable[[Any], Any] = lambda x: x  # noqa: E731
+    inner = None
     if "include_preprocessing" in inspect.signature(build).parameters:
-        inner = _leading(build(include_top=False, weights=None, input_shape=(None, None, 3)))
-    kernel, bias = pixel_affine(lambda x: inner(module.preprocess_input(x * 255.0)), 3)
+        drawn = random.getstate()
+        with dtype_policy("float32"), keras.StatelessScope(initialize_variables=False):
+            inner = _leading(build(include_top=False, weights=None, input_shape=(None, None, 3)))
+        random.setstate(drawn)  # weights that come later are drawn as if this had not been
+
+    def prepared(images: np.ndarray) -> Any:
+        shown = module.preprocess_input(images * 255.0)
+        return shown if inner is None else inner(shown)
+
+    kernel, bias = pixel_affine(prepared, 3)
     return float(kernel.sum(axis=0).mean()), float(bias.mean())
 
 

@@ -36,5 +36,6 @@ def build_backbone(
     architecture = architecture_of(options, image_channels)
     if isinstance(architecture, ViTArchitecture):
         return ViT(architecture, **kwargs)
-    kind = Hybrid if isinstance(architecture, HybridArchitecture) else KerasBackbone
-    return kind(architecture, batch_norm_decay, global_bn, **kwargs)
+    if isinstance(architecture, HybridArchitecture):
+        return Hybrid(architecture, batch_norm_decay, global_bn, **kwargs)
+    return KerasBackbone(architecture, batch_norm_decay, global_bn, **kwargs)

@@ -66,8 +66,9 @@ def single_outputs(network: keras.Model) -> list[int]:
 
 
 def _levels(network: keras.Model, places: Sequence[int]) -> list[int]:
-    """How often the side is halved up to each place, never falling; empty for networks whose
-    layers fit together at one size only.
+    """How often the side is halved up to each place, never falling.
+
+    Empty for networks whose layers fit together at one size only.
     """
     outputs = [network.operations[i].output for i in places]
     try:

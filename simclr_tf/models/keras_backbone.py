@@ -6,8 +6,6 @@ runs would be scored by statistics of the initial weights), and dropout for noth
 draws could not be drawn again when a run goes on.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -15,7 +13,12 @@ import tensorflow as tf
 
 from data_prep.errors import UserError
 from simclr_tf.architectures import KerasArchitecture
-from simclr_tf.models.applications import build_trunk, grey_affine, preprocess_function
+from simclr_tf.models.applications import (
+    build_trunk,
+    dtype_policy,
+    grey_affine,
+    preprocess_function,
+)
 from simclr_tf.models.architecture import NUM_GROUPS
 from simclr_tf.models.batch_norm import BatchNorm
 from simclr_tf.models.cutting import cut_points
@@ -59,7 +62,7 @@ class KerasBackbone(StagedBackbone):
         self.architecture = architecture
         self.batch_norm_decay, self.global_bn = batch_norm_decay, global_bn
         name, channels = architecture.application, architecture.image_channels
-        with _policy(self.dtype_policy):
+        with dtype_policy(self.dtype_policy):
             if trunk is None:
                 trunk = build_trunk(name, (None, None, channels))
             parts = [self._own(part) for part in _parts(trunk, name)]
@@ -149,17 +152,6 @@ class KerasBackbone(StagedBackbone):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "KerasBackbone":
         """The network of a `get_config()`, with new weights."""
         return cls(**{**config, "architecture": KerasArchitecture(**config["architecture"])})
-
-
-@contextmanager
-def _policy(policy: keras.DTypePolicy) -> Iterator[None]:
-    """Keras builds its applications in the policy that holds everywhere."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def _parts(trunk: keras.Model, name: str) -> list[keras.Model]:

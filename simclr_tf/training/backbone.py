@@ -1,4 +1,4 @@
-"""From settings to a backbone: its numbers, whether the images fit it, its starting weights."""
+"""The weights of a network of `keras.applications` that a run starts from."""
 
 from typing import Any
 
@@ -12,14 +12,6 @@ from simclr_tf.models.keras_backbone import KerasBackbone
 from simclr_tf.models.staged import StagedBackbone
 
 _FLAG = "backbone_weights"
-
-
-def check_image_sizes(backbone: StagedBackbone, config: RunConfig) -> None:
-    """Refuses images, and small crops, that are too small for a backbone."""
-    backbone.check_image_size(config.views.image_size)
-    if config.train.train_mode == "pretrain" and config.method.method == "swav":
-        if config.method.small_crops:
-            backbone.check_image_size(config.small_crop_size, "small_crop_size")
 
 
 def weighted_backbone(config: RunConfig) -> KerasBackbone | None:

@@ -18,6 +18,7 @@ from simclr_tf.methods.supervised import Supervised
 from simclr_tf.models.freeze import freeze
 from simclr_tf.models.naming import normalisation_variables, supervised_head_variables
 from simclr_tf.models.simclr import ProjectionPart, SimCLREncoder, SimCLRModel
+from simclr_tf.models.staged import StagedBackbone
 from simclr_tf.optim.factory import build_optimizer
 from simclr_tf.optim.schedules import (
     WarmUpAndCosineDecay,
@@ -25,7 +26,6 @@ from simclr_tf.optim.schedules import (
     train_steps,
     warmup_steps,
 )
-from simclr_tf.training.backbone import check_image_sizes
 from simclr_tf.training.step import TrainStep
 
 
@@ -71,6 +71,13 @@ def small_view_config(config: RunConfig, channels: int) -> ViewConfig | None:
 def _has_small_crops(config: RunConfig) -> bool:
     pretrain = config.train.train_mode == "pretrain"
     return pretrain and config.method.method == "swav" and config.method.small_crops > 0
+
+
+def check_image_sizes(backbone: StagedBackbone, config: RunConfig) -> None:
+    """Refuses images, and small crops, that are too small for a backbone."""
+    backbone.check_image_size(config.views.image_size)
+    if _has_small_crops(config):
+        backbone.check_image_size(config.small_crop_size, "small_crop_size")
 
 
 def uses_cifar_stem(config: RunConfig) -> bool:

@@ -1,5 +1,7 @@
 """The networks of keras.applications: names, preprocessing, weights."""
 
+import random
+
 import keras
 import numpy as np
 import pytest
@@ -61,6 +63,20 @@ def test_grey_is_prepared_as_the_network_prepares_it_on_average() -> None:
     factor, offset = grey_affine("efficientnetv2b0")  # inside it, mean and deviation of ImageNet
     assert factor == pytest.approx(np.mean(1 / np.array([0.229, 0.224, 0.225])), rel=1e-4)
     assert grey_affine("efficientnetb0") == pytest.approx((255, 0))
+
+
+def test_grey_is_prepared_alike_in_half_precision_and_draws_nothing() -> None:
+    grey_affine.cache_clear()
+    keras.utils.set_random_seed(0)
+    expected = random.random()
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        assert grey_affine("mobilenetv3small") == pytest.approx((2, -1))
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert random.random() == expected, "what comes after draws what it would have drawn"
 
 
 def test_what_is_not_affine_in_a_pixel_is_not_taken_for_it() -> None:

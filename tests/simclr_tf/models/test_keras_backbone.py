@@ -14,7 +14,8 @@ from simclr_tf.models import SimCLREncoder
 from simclr_tf.models.applications import build_trunk
 from simclr_tf.models.batch_norm import BatchNorm
 from simclr_tf.models.keras_backbone import KerasBackbone
-from simclr_tf.training.backbone import check_image_sizes, take_weights, weighted_backbone
+from simclr_tf.training.backbone import take_weights, weighted_backbone
+from simclr_tf.training.build import check_image_sizes
 from tests.simclr_tf.backbones import images, shared_encoder, with_statistics
 
 NAME = "mobilenetv3small"
@@ -111,16 +112,18 @@ def test_weights_come_from_a_file_and_are_adapted_to_the_channels(tmp_path: Path
     [
         ({"backbone": "keras:MobileNetV3Smal"}, "did you mean mobilenetv3small"),
         ({"backbone": "keras:NASNetMobile"}, "cannot be cut into a stem and four groups"),
-        ({"backbone_weights": "nowhere.h5"}, "--backbone_weights=nowhere.h5: no such file"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(values: dict, message: str) -> None:  # type: ignore[type-arg]
-    config = RunConfig.from_values({"backbone": "keras:MobileNetV3Small", **values})
     with pytest.raises(UserError, match=message) as error:
-        if "backbone_weights" in values:
-            weighted_backbone(config)
-        SimCLREncoder(backbone=config.backbone_options())
+        SimCLREncoder(backbone=values)
     assert "\n" not in str(error.value)
+
+
+def test_weights_that_are_not_there_are_refused_by_their_flag() -> None:
+    values = {"backbone": f"keras:{NAME}", "backbone_weights": "nowhere.h5"}
+    with pytest.raises(UserError, match=r"--backbone_weights=nowhere.h5: no such file"):
+        weighted_backbone(RunConfig.from_values(values))
 
 
 def test_images_and_small_crops_too_small_for_the_network_are_refused() -> None:
