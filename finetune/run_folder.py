@@ -35,11 +35,6 @@ class ClassifierDir(RunDir):
     own_files: ClassVar[tuple[str, ...]] = _OWN_FILES
 
     @property
-    def best(self) -> Path:
-        """`best/`: the checkpoint that validated best."""
-        return self.path / "best"
-
-    @property
     def model_file(self) -> Path:
         """`model.keras`: the classifier, from images in [0, 1] to probabilities."""
         return self.path / "model.keras"

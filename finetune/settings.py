@@ -15,9 +15,19 @@ from simclr_tf.parts import PARTS
 from simclr_tf.sections import DataSettings, MachineSettings
 from simclr_tf.settings import Config, setting
 
+_SHARED = ("image_dir", "manifest", "train_split", "split_ratios", "split_seed", "skip_unreadable")
+
+
+class GivenImages:
+    """Base of settings that say where images are and how they are split."""
+
+    def data_settings(self) -> DataSettings:
+        """The same for functions of `simclr-run`."""
+        return DataSettings(**{name: getattr(self, name) for name in _SHARED})
+
 
 @dataclass(frozen=True)
-class LabelledImages:
+class LabelledImages(GivenImages):
     """Images and labels."""
 
     image_dir: str = setting(
@@ -45,17 +55,6 @@ class LabelledImages:
     skip_unreadable: bool = setting(
         False, "Leave unreadable images out (they are listed) instead of stopping."
     )
-
-    def data_settings(self) -> DataSettings:
-        """The same for functions of `simclr-run`."""
-        return DataSettings(
-            image_dir=self.image_dir,
-            manifest=self.manifest,
-            train_split=self.train_split,
-            split_ratios=self.split_ratios,
-            split_seed=self.split_seed,
-            skip_unreadable=self.skip_unreadable,
-        )
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,27 @@ class RunDir:
         """`saved_model/`: one export per step."""
         return self.path / "saved_model"
 
+    @property
+    def best(self) -> Path:
+        """`best/`: the checkpoint that validated best."""
+        return self.path / "best"
+
+    def refuse_other_images(self, identity: str) -> None:
+        """Refuses to go on with other training images than the run began with.
+
+        Args:
+            identity: Of the training images, which `write_environment` keeps as `data_identity`.
+
+        Raises:
+            UserError: They are others.
+        """
+        known = self.read_environment().get("data_identity")
+        if known not in (None, identity):
+            raise UserError(
+                f"the training images are not those that the run in {self.path} began with; "
+                f"restore them, or give another --{self.flag}"
+            )
+
     def prepare(self, config: Config) -> bool:
         """Makes the folder ready for a run, or finds that the same run goes on in it.
 

@@ -34,11 +34,6 @@ class DepthDir(RunDir):
     own_files: ClassVar[tuple[str, ...]] = _OWN_FILES
 
     @property
-    def best(self) -> Path:
-        """`best/`: the checkpoint that validated best."""
-        return self.path / "best"
-
-    @property
     def samples(self) -> Path:
         """`samples/`: sheets of images, predictions and targets, `epoch_<n>.png`."""
         return self.path / "samples"

@@ -132,13 +132,8 @@ def _validation(
 
 
 def _prepare_folder(folder: DepthDir, config: DepthConfig, data: DepthData, machine: str) -> None:
-    goes_on = folder.prepare(config)
-    known = folder.read_environment().get("data_identity")
-    if goes_on and known not in (None, data.train.identity):
-        raise UserError(
-            f"the training images are not those that the run in {folder.path} began with; restore "
-            "them, or give another --output"
-        )
+    if folder.prepare(config):
+        folder.refuse_other_images(data.train.identity)
     folder.write_settings(config)
     data.manifest.save(folder.manifest_file)
     folder.write_environment({"data_identity": data.train.identity, "machine": machine})

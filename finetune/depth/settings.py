@@ -6,8 +6,8 @@ from typing import Any, Literal
 from data_prep.declaration import Declaration
 from data_prep.errors import UserError
 from data_prep.pairing import PAIRING_HELP, scale_of
-from finetune.settings import OutputSettings
-from simclr_tf.sections import DataSettings, MachineSettings
+from finetune.settings import GivenImages, OutputSettings
+from simclr_tf.sections import MachineSettings
 from simclr_tf.settings import Config, setting
 
 DEPTH, REAL = "depth", "real"
@@ -18,7 +18,7 @@ _FILTERS = {AUTOENCODER: "32,64,128", UNET: "16,32,64,128", CYCLEGAN: "16,32,64"
 
 
 @dataclass(frozen=True)
-class PairedImages:
+class PairedImages(GivenImages):
     """Images and depth maps."""
 
     image_dir: str = setting(
@@ -55,17 +55,6 @@ class PairedImages:
     skip_unreadable: bool = setting(
         False, "Leave unreadable images out (they are listed) instead of stopping."
     )
-
-    def data_settings(self) -> DataSettings:
-        """The same for functions of `simclr-run`."""
-        return DataSettings(
-            image_dir=self.image_dir,
-            manifest=self.manifest,
-            train_split=self.train_split,
-            split_ratios=self.split_ratios,
-            split_seed=self.split_seed,
-            skip_unreadable=self.skip_unreadable,
-        )
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.augment.views import ViewConfig, skipped_for_channels
-from data_prep.errors import UserError
 from simclr_tf import distribution
 from simclr_tf.checkpoints.load import Checkpoint, open_checkpoint
 from simclr_tf.checkpoints.preprocessing import preprocessing_record, write_record
@@ -152,13 +151,8 @@ def _say_skipped(views: ViewConfig) -> None:
 def _prepare_folder(
     run_dir: RunDir, config: RunConfig, data: RunData, facts: dict[str, Any]
 ) -> None:
-    goes_on = run_dir.prepare(config)
-    known = run_dir.read_environment().get("data_identity")
-    if goes_on and known not in (None, data.identity):
-        raise UserError(
-            f"the training images are not those that the run in {run_dir.path} began with; restore "
-            "them, or give another --model_dir"
-        )
+    if run_dir.prepare(config):
+        run_dir.refuse_other_images(data.identity)
     run_dir.write_settings(config)
     if data.manifest is not None:
         data.manifest.save(run_dir.manifest_file)
