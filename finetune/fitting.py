@@ -20,7 +20,7 @@ from simclr_tf.run_dir import RunDir
 from simclr_tf.training import callbacks as cb
 from simclr_tf.training.inputs import Batches
 from simclr_tf.training.loop import Loop, LoopPlan, StopRequest, Validate
-from simclr_tf.training.step import Steps
+from simclr_tf.training.step import TrainStep
 from simclr_tf.training.train import naming_unreadable
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Fitting:
     folder: RunDir
     devices: Devices
     model: keras.Model
-    step: Steps
+    step: TrainStep
     plan: LoopPlan
     store: CheckpointStore
     train: Source

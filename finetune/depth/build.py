@@ -15,7 +15,7 @@ from finetune.depth.schedules import constant_then_linear
 from finetune.depth.settings import AUTOENCODER, CYCLEGAN, DepthConfig
 from simclr_tf import distribution
 from simclr_tf.losses.weight_decay import WeightDecay
-from simclr_tf.training.step import Steps, TrainStep
+from simclr_tf.training.step import TrainStep
 
 _BETA_1 = 0.5  # of a GAN's Adam (Zhu et al. 2017)
 
@@ -34,7 +34,7 @@ class Training:
     """
 
     generator: keras.Model
-    step: Steps
+    step: TrainStep
     optimizer: keras.optimizers.Optimizer
     networks: dict[str, keras.Model]
     extra: dict[str, tf.Variable] = field(default_factory=dict)

@@ -4,7 +4,7 @@
 images of a batch are pairs, and their translations are also compared pixel by pixel.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,8 +22,10 @@ from finetune.depth.losses import (
 )
 from finetune.depth.settings import WGAN_GP, CycleSettings
 from simclr_tf.distribution import Devices
+from simclr_tf.losses.weight_decay import WeightDecay
+from simclr_tf.methods.base import Extension, StepOutputs
 from simclr_tf.training.inputs import Batch
-from simclr_tf.training.step import Steps
+from simclr_tf.training.step import TrainStep
 
 Scalars = dict[str, tf.Tensor]
 
@@ -84,7 +86,57 @@ class CycleState:
         }
 
 
-class CycleStep(Steps):
+class CycleLosses(Extension):
+    """The `Method` of the generators; that from b to a trains along with the other.
+
+    Args:
+        networks: Built.
+        settings: Weights and kinds of losses.
+    """
+
+    def __init__(self, networks: CycleNetworks, settings: CycleSettings) -> None:
+        self._networks, self._settings = networks, settings
+
+    @property
+    def layers(self) -> Sequence[keras.layers.Layer]:
+        """The generator from b to a."""
+        return (self._networks.to_a,)
+
+    def __call__(self, images: tf.Tensor, labels: tf.Tensor) -> StepOutputs:
+        """The losses of pairs [1, n, H, W, 2]; labels do not count."""
+        losses = self.generator_losses(images[0, ..., :1], images[0, ..., 1:])
+        return StepOutputs(tf.add_n(list(losses.values())), losses)
+
+    def generator_losses(self, a: tf.Tensor, b: tf.Tensor) -> Scalars:
+        """The losses of both generators, times their weights, on one replica.
+
+        Args:
+            a: Images [n, H, W, 1].
+            b: Those of the goal; of `a` itself, row by row, if the loss is guided.
+        """
+        networks, s = self._networks, self._settings
+        adversarial = wgan_generator if s.gan_loss == WGAN_GP else lsgan_generator
+        if s.identity_weight:
+            made_b, same_b = _both(networks.to_b, a, b)
+            made_a, same_a = _both(networks.to_a, b, a)
+        else:
+            made_b, made_a = networks.to_b(a, training=True), networks.to_a(b, training=True)
+        losses = {
+            "adversarial": adversarial(networks.judge_b(made_b, training=True))
+            + adversarial(networks.judge_a(made_a, training=True))
+        }
+        if s.cycle_weight:
+            back_a = networks.to_a(made_b, training=True)
+            back_b = networks.to_b(made_a, training=True)
+            losses["cycle"] = s.cycle_weight * (l1(back_a, a) + l1(back_b, b))
+        if s.identity_weight:
+            losses["identity"] = s.identity_weight * (l1(same_b, b) + l1(same_a, a))
+        if s.guided_weight:
+            losses["guided"] = s.guided_weight * (l1(made_b, b) + l1(made_a, a))
+        return losses
+
+
+class CycleStep(TrainStep):
     """One step: some updates of the discriminators, each on images of its own, one of generators.
 
     A batch holds [k * b, H, W, 2] pairs for k updates of the discriminators; rows j, j + k, ... are
@@ -107,9 +159,17 @@ class CycleStep(Steps):
         devices: Devices,
         seed: int,
     ) -> None:
-        super().__init__(devices)
+        self.generator_method = CycleLosses(networks, settings)
+        super().__init__(
+            networks.to_b,
+            self.generator_method,
+            state.generators,
+            WeightDecay([], 0.0),
+            None,
+            devices,
+        )
         self._networks, self._state = networks, state
-        self._settings, self._seed = settings, seed
+        self._settings, self._seed, self._replicas = settings, seed, devices.num_replicas
 
     def _from_batch(self, batch: Batch) -> Scalars:
         updates, networks = self._settings.critic_updates, self._networks
@@ -120,9 +180,10 @@ class CycleStep(Steps):
         every = tf.concat([a, b, made_a, made_b], -1)
         parts = tf.reshape(every, [-1, updates, *every.shape[1:]])
         for number in range(updates):
-            a, b, made_a, made_b = tf.split(parts[:, number], 4, -1)
-            judged = self._update_discriminators(a, b, made_a, made_b)
-        return {**judged, **self._update_generators(a, b)}
+            part = tf.split(parts[:, number], 4, -1)
+            judged = self._update_discriminators(*part)
+        pair = tf.concat(part[:2], -1)
+        return {**judged, **self.replica_step(pair[tf.newaxis], batch["label"])}
 
     def _update_discriminators(
         self, a: tf.Tensor, b: tf.Tensor, made_a: tf.Tensor, made_b: tf.Tensor
@@ -135,7 +196,7 @@ class CycleStep(Steps):
         with tf.GradientTape() as tape:
             losses = self.discriminator_losses(a, b, made_a, made_b, update)
             total = tf.add_n(list(losses.values()))
-            scaled = total / self._devices.num_replicas
+            scaled = total / self._replicas
         rate = tf.convert_to_tensor(optimizer.learning_rate)
         optimizer.apply(tape.gradient(scaled, [v.value for v in variables]), variables)
         return {"discriminator_loss": total, "discriminator_rate": rate, **losses}
@@ -168,50 +229,11 @@ class CycleStep(Steps):
     def _shares(self, batch: int, number: tf.Tensor) -> tf.Tensor:
         """This replica's rows of uniform draws for the whole batch."""
         context = tf.distribute.get_replica_context()
-        replicas = self._devices.num_replicas
+        replicas = self._replicas
         own = context.replica_id_in_sync_group if replicas > 1 else 0
         seed = tf.stack([tf.constant(self._seed ^ _SHARES, tf.int64), number])
         draws = tf.random.stateless_uniform([replicas, batch], seed)
         return draws[own]
-
-    def _update_generators(self, a: tf.Tensor, b: tf.Tensor) -> Scalars:
-        networks, optimizer = self._networks, self._state.generators
-        variables = networks.generator_variables
-        with tf.GradientTape() as tape:
-            losses = self.generator_losses(a, b)
-            total = tf.add_n(list(losses.values()))
-            scaled = total / self._devices.num_replicas
-        rate = tf.convert_to_tensor(optimizer.learning_rate)
-        optimizer.apply(tape.gradient(scaled, [v.value for v in variables]), variables)
-        return {"total_loss": total, "learning_rate": rate, **losses}
-
-    def generator_losses(self, a: tf.Tensor, b: tf.Tensor) -> Scalars:
-        """The losses of both generators, times their weights, on one replica.
-
-        Args:
-            a: Images [n, H, W, 1].
-            b: Those of the goal; of `a` itself, row by row, if the loss is guided.
-        """
-        networks, s = self._networks, self._settings
-        adversarial = wgan_generator if s.gan_loss == WGAN_GP else lsgan_generator
-        if s.identity_weight:
-            made_b, same_b = _both(networks.to_b, a, b)
-            made_a, same_a = _both(networks.to_a, b, a)
-        else:
-            made_b, made_a = networks.to_b(a, training=True), networks.to_a(b, training=True)
-        losses = {
-            "adversarial": adversarial(networks.judge_b(made_b, training=True))
-            + adversarial(networks.judge_a(made_a, training=True))
-        }
-        if s.cycle_weight:
-            back_a = networks.to_a(made_b, training=True)
-            back_b = networks.to_b(made_a, training=True)
-            losses["cycle"] = s.cycle_weight * (l1(back_a, a) + l1(back_b, b))
-        if s.identity_weight:
-            losses["identity"] = s.identity_weight * (l1(same_b, b) + l1(same_a, a))
-        if s.guided_weight:
-            losses["guided"] = s.guided_weight * (l1(made_b, b) + l1(made_a, a))
-        return losses
 
 
 def _both(network: keras.Model, one: tf.Tensor, other: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -16,7 +16,7 @@ from simclr_tf.checkpoints.store import CheckpointStore
 from simclr_tf.distribution import Devices
 from simclr_tf.training.callbacks import StepLog
 from simclr_tf.training.health import check_finite
-from simclr_tf.training.step import Steps
+from simclr_tf.training.step import TrainStep
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Loop:
 
     def __init__(
         self,
-        step: Steps,
+        step: TrainStep,
         plan: LoopPlan,
         store: CheckpointStore,
         devices: Devices,

@@ -17,52 +17,7 @@ from simclr_tf.training.inputs import Batch
 from simclr_tf.training.micro_batches import MicroBatches, Rows, rows_of_views
 
 
-class Steps:
-    """Steps of all replicas, several in one call of the graph; subclasses say what a step is.
-
-    Args:
-        devices: What the run is on.
-    """
-
-    def __init__(self, devices: Devices) -> None:
-        self._devices = devices
-        self._names: list[str] = []
-
-    def _from_batch(self, batch: Batch) -> dict[str, tf.Tensor]:
-        """One step of one replica on its part of a batch; its scalars."""
-        raise NotImplementedError
-
-    @tf.autograph.experimental.do_not_convert
-    def _mean_row(self, batch: Batch) -> tf.Tensor:
-        """One step on all replicas; its scalars, means over replicas, sorted by name."""
-        strategy = self._devices.strategy
-        per_replica = strategy.run(self._from_batch, (batch,))
-        self._names = sorted(per_replica)
-        means = (strategy.reduce("MEAN", per_replica[name], axis=None) for name in self._names)
-        return tf.stack([tf.cast(mean, tf.float32) for mean in means])
-
-    @tf.function
-    def _loop(self, iterator: tf.distribute.DistributedIterator, steps: tf.Tensor) -> tf.Tensor:
-        values = tf.TensorArray(tf.float32, size=steps, element_shape=[None])
-        for i in tf.range(steps):
-            values = values.write(i, self._mean_row(next(iterator)))
-        return values.stack()
-
-    def run(self, iterator: tf.distribute.DistributedIterator, steps: int) -> dict[str, np.ndarray]:
-        """Takes some steps.
-
-        Args:
-            iterator: Over training batches.
-            steps: How many; a new number does not trace the graph anew.
-
-        Returns:
-            The value [steps] of every metric, means over replicas.
-        """
-        values = self._loop(iterator, tf.constant(steps)).numpy()
-        return {name: values[:, i] for i, name in enumerate(self._names)}
-
-
-class TrainStep(Steps):
+class TrainStep:
     """Runs training steps: photometry, losses, gradients, update.
 
     The gradients of all replicas are summed, so the loss is divided by their number once.
@@ -92,12 +47,12 @@ class TrainStep(Steps):
         small_views: ViewConfig | None = None,
         microbatch: int = 0,
     ) -> None:
-        super().__init__(devices)
         self._model, self._method, self._optimizer = model, method, optimizer
-        self._views, self._small_views = views, small_views
+        self._views, self._small_views, self._devices = views, small_views, devices
         self._extension = extension_of(method)
         self._trainable = [*model.trainable_variables, *self._extension.trainable_variables]
         self._loss_gradients = LossGradients(self._trainable, weight_decay, devices.num_replicas)
+        self._names: list[str] = []
         # XLA wants static shapes, which the photometry has not, and no update across replicas.
         self._whole_batch = (
             tf.function(self._compute, jit_compile=True) if jit_compile else self._compute
@@ -164,6 +119,35 @@ class TrainStep(Steps):
         if rows is not None:
             views, draws = (rows_of_views(x, rows, axis=1) for x in (views, draws))
         return tuple(map(_by_view, views, draws, known.values()))
+
+    @tf.autograph.experimental.do_not_convert
+    def _mean_row(self, batch: Batch) -> tf.Tensor:
+        """One step on all replicas; its scalars, means over replicas, sorted by name."""
+        strategy = self._devices.strategy
+        per_replica = strategy.run(self._from_batch, (batch,))
+        self._names = sorted(per_replica)
+        means = (strategy.reduce("MEAN", per_replica[name], axis=None) for name in self._names)
+        return tf.stack([tf.cast(mean, tf.float32) for mean in means])
+
+    @tf.function
+    def _loop(self, iterator: tf.distribute.DistributedIterator, steps: tf.Tensor) -> tf.Tensor:
+        values = tf.TensorArray(tf.float32, size=steps, element_shape=[None])
+        for i in tf.range(steps):
+            values = values.write(i, self._mean_row(next(iterator)))
+        return values.stack()
+
+    def run(self, iterator: tf.distribute.DistributedIterator, steps: int) -> dict[str, np.ndarray]:
+        """Takes some steps.
+
+        Args:
+            iterator: Over training batches.
+            steps: How many; a new number does not trace the graph anew.
+
+        Returns:
+            The value [steps] of every metric, means over replicas.
+        """
+        values = self._loop(iterator, tf.constant(steps)).numpy()
+        return {name: values[:, i] for i, name in enumerate(self._names)}
 
 
 def _by_view(views: tf.Tensor, draws: tf.Tensor, config: ViewConfig) -> tf.Tensor:

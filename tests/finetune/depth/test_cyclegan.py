@@ -73,7 +73,7 @@ def test_losses_are_those_of_numpy_on_the_networks_outputs(gan_loss: str) -> Non
             float(((x - 1) ** 2).mean() if gan_loss == "lsgan" else -x.mean()) for x in judged
         ),
     }
-    found = step.generator_losses(tf.constant(a), tf.constant(b))
+    found = step.generator_method.generator_losses(tf.constant(a), tf.constant(b))
     assert {k: float(v) for k, v in found.items()} == pytest.approx(wanted, rel=1e-4)
     scores = [(n["discriminator_a"](a), judged[1]), (n["discriminator_b"](b), judged[0])]
     found = step.discriminator_losses(
@@ -90,7 +90,7 @@ def test_a_weight_of_0_leaves_a_loss_out() -> None:
     parts, _ = training(model="cyclegan", filters="2,2", cycle_weight=0.0, identity_weight=0.0)
     step: Any = parts.step
     a = tf.constant(pairs(2)[..., :1])
-    assert list(step.generator_losses(a, a)) == ["adversarial"]
+    assert list(step.generator_method.generator_losses(a, a)) == ["adversarial"]
 
 
 def test_discriminators_are_updated_so_often_and_have_their_own_schedule() -> None:
