@@ -43,8 +43,8 @@ COMMON: dict[str, Flags] = {
         "width_multiplier": 0.25,
         "train_batch_size": 64,
         "eval_batch_size": 128,
-        "train_steps": 1200,
-        "checkpoint_steps": 200,
+        "train_steps": 600,
+        "checkpoint_steps": 300,
         "optimizer": "adam",
         "learning_rate": 0.016,
         "warmup_epochs": 5,
@@ -56,14 +56,14 @@ COMMON: dict[str, Flags] = {
     "images": {
         "image_size": 64,
         "resnet_depth": 18,
-        "width_multiplier": 0.25,
+        "width_multiplier": 0.5,
         "train_batch_size": 64,
         "eval_batch_size": 128,
-        "train_steps": 1200,
-        "checkpoint_steps": 200,
-        "optimizer": "adam",
-        "learning_rate": 0.008,
-        "warmup_epochs": 5,
+        "train_steps": 800,
+        "checkpoint_steps": 400,
+        "optimizer": "lars",
+        "learning_rate": 1,
+        "weight_decay": 1e-4,
         "min_crop_area": 0.2,
         "vertical_flip": True,
         "right_angle_rotation": True,
@@ -81,11 +81,26 @@ METHOD: dict[str, Flags] = {
     "simsiam": {},
     "barlow_twins": {},
     "vicreg": {},
-    "swav": {"prototypes": 32, "small_crops": 4, "frozen_prototype_steps": 50},
+    # At a weight decay of 1e-4, or a high rate, all scores become equal: the loss stays at chance.
+    "swav": {
+        "temperature": 0.2,
+        "prototypes": 32,
+        "small_crops": 4,
+        "frozen_prototype_steps": 30,
+        "optimizer": "adam",
+        "learning_rate": 0.004,
+        "weight_decay": 1e-6,
+    },
 }
 
 # And on one set alone: {set: {method: flags}}.
-BY_SET: dict[str, dict[str, Flags]] = {"lattice": {}, "images": {}}
+BY_SET: dict[str, dict[str, Flags]] = {
+    "lattice": {},
+    "images": {
+        "byol": {"optimizer": "adam", "learning_rate": 0.004},
+        "barlow_twins": {"train_steps": 1400},
+    },
+}
 
 
 def rows(name: str, methods: list[str]) -> list[Flags]:
