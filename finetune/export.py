@@ -218,10 +218,19 @@ def _write_onnx(path: Path, model: keras.Model, signature: Signature, facts: Any
             signature,
             input_signature=signature.input_signature,  # type: ignore[attr-defined]
             opset=_OPSET,
+            custom_op_handlers={"Erfc": (_erfc, [])},
         )
     onnx.helper.set_model_props(proto, {"classifier": json.dumps(facts)})
     onnx.checker.check_model(proto)
     onnx.save(proto, str(path))
+
+
+def _erfc(graph: Any, node: Any, name: str, args: list[Any]) -> None:
+    """TensorFlow's GELU in operations that ONNX has: erfc(x) = 1 - erf(x)."""
+    one = graph.make_const(f"{name}_one", np.array(1, np.float32))
+    erf = graph.make_node("Erf", list(node.input))
+    node.type = "Sub"
+    graph.replace_inputs(node, [one.output[0], erf.output[0]])
 
 
 def _read_onnx(path: Path) -> Callable[[np.ndarray], Outputs]:

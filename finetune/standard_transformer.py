@@ -39,13 +39,12 @@ def transformer_group(group: TransformerGroup, x: Symbol) -> Symbol:
 
 
 def _with_positions(maps: Symbol) -> Symbol:
-    """Adds the position embedding: a normalisation whose mean is its negative."""
+    """Adds the position embedding: the bias of a layer that multiplies by 1."""
     _, height, width, dim = maps.shape
-    embedding = _array(position_embedding(height, width, dim))
-    add = layers.Normalization(axis=(1, 2, 3))
-    add.build((None, height, width, dim))
-    add.load_own_variables({"0": -embedding, "1": np.ones_like(embedding), "2": np.array(0)})
-    return add(maps)
+    add = layers.EinsumDense("bhwd,d->bhwd", (height, width, dim), bias_axes="hwd")
+    y = add(maps)
+    add.set_weights([np.ones(dim), _array(position_embedding(height, width, dim))])
+    return y
 
 
 def _block(block: TransformerBlock, x: Symbol) -> Symbol:

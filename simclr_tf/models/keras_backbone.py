@@ -112,7 +112,9 @@ class KerasBackbone(StagedBackbone):
 
     def prepare(self, images: tf.Tensor) -> tf.Tensor:
         """What the network is shown of images in [0, 1], never in half precision."""
-        scaled = tf.cast(images, self.variable_dtype) * self._factor + self._offset
+        # Keras exports networks without saying what shape their images have.
+        shaped = tf.ensure_shape(images, [None, None, None, self.image_channels])
+        scaled = tf.cast(shaped, self.variable_dtype) * self._factor + self._offset
         return scaled if self._prepared is None else self._prepared(scaled)
 
     def run_stem(self, images: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:

@@ -62,7 +62,7 @@ def test_a_pretrained_backbone_is_fine_tuned_frozen_where_asked_scored_and_expor
     assert execute(RunConfig.from_values(values)) == 0
     assert execute(RunConfig.from_values(values)) == 0, "the same command goes on"
     output = tmp_path / "finetuned"
-    given = {"fine_tune_after_block": 2, "train_epochs": 1, "head": "5"}
+    given = {"train_blocks": "3,4", "train_epochs": 1, "head": "5"}
     assert runs.run(pretrained, folder, output, **given) == 0
     before = keras.models.load_model(pretrained / "encoder.keras").backbone()
     trained = open_trained(str(output))

@@ -70,7 +70,7 @@ def test_a_momentum_network_shares_the_fixed_projection_of_patches() -> None:
     trainer = Sized("vit_tiny", "byol")
     method = trainer.parts.method
     assert isinstance(method, BYOL)
-    target, online = method._momentum._target.encoder, trainer.model.encoder
+    target, online = method._momentum._target, trainer.model.encoder
     before = online.backbone().stem.kernel.value.numpy()
     trainer.train(0, 2)
     for network in (online, target):
