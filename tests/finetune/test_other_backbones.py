@@ -15,7 +15,8 @@ from finetune.predict import PredictSettings, predict_images
 from finetune.standard_layers import standard_model
 from finetune.trained import open_trained
 from simclr_tf.checkpoints.export import export_keras
-from simclr_tf.checkpoints.preprocessing import preprocessing_record
+from simclr_tf.checkpoints.preprocessing import preprocessing_record, write_record
+from simclr_tf.checkpoints.write import write_model
 from simclr_tf.config import RunConfig
 from simclr_tf.models.fingerprint import variables_hash
 from simclr_tf.training.evaluator import simclr_outputs
@@ -52,15 +53,25 @@ def test_a_rebuilt_transformer_is_a_file_of_keras_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", QUICK)
+def test_a_transformer_is_exported_for_onnxruntime(tmp_path: Path) -> None:
+    """Which knows no erfc, what TensorFlow makes GELU of."""
+    network = model("vit_tiny")
+    record = network.encoder.preprocessing = preprocessing_record(SIZE, 3, ("a", "b", "c"))
+    write_model(network, tmp_path / "run", "tf2")
+    write_record(tmp_path / "run", record)
+    trained = open_trained(str(tmp_path / "run"))
+    assert export(trained, tmp_path / "m.onnx", ExportRequest("onnx")) < 1e-5
+
+
+@pytest.mark.slow
 def test_a_pretrained_backbone_is_fine_tuned_frozen_where_asked_scored_and_exported(
-    name: str, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
+    name = "keras:mobilenetv3small"
     folder = make_split_folder(tmp_path / "images")
     pretrained = tmp_path / "pretrained"
     values = {**PRETRAIN, **FLAGS[name], "image_dir": str(folder), "model_dir": str(pretrained)}
     assert execute(RunConfig.from_values(values)) == 0
-    assert execute(RunConfig.from_values(values)) == 0, "the same command goes on"
     output = tmp_path / "finetuned"
     given = {"train_blocks": "3,4", "train_epochs": 1, "head": "5"}
     assert runs.run(pretrained, folder, output, **given) == 0
