@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -73,7 +74,7 @@ def measure_depths(
         progress(min(start + batch_size, len(records)), len(records))
     predictions = read_predictions(folder)
     rows = np.array([i for i, record in enumerate(records) if record.split == shown], np.int64)
-    how = {"resamples": resamples, "level": level, "seed": seed}
+    how: dict[str, Any] = {"resamples": resamples, "level": level, "seed": seed}
     errors = join_errors(found.errors) if found.errors else None
     with_truth = np.array(found.rows, np.int64)
     measured: dict[str, dict[str, Measured]] = {}
@@ -90,7 +91,7 @@ def measure_depths(
             [records[i].group for i in rows],
             [cases[i] for i in rows],
             site_means,
-            **how,  # type: ignore[arg-type]
+            **how,
         )
     routed = None
     if pipeline.router:
@@ -162,7 +163,7 @@ def _measure_split(
     rows: np.ndarray,
     errors: ImageErrors,
     sums: Mapping[tuple[str, str], MapSums],
-    how: Mapping[str, float],
+    how: Mapping[str, Any],
 ) -> dict[str, Measured]:
     """All images of a split, then each case."""
     records = manifest.records
@@ -177,7 +178,7 @@ def _measure_split(
     def of(chosen: np.ndarray, case: str, strata: np.ndarray | None) -> Measured:
         return measure(
             errors.take(chosen), sums[split, case].rmse, units=units[chosen], cases=strata,
-            **how,  # type: ignore[arg-type]
+            **how,
         )  # fmt: skip
 
     found = {ALL: of(own, ALL, code[own])}

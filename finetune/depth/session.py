@@ -1,12 +1,11 @@
 """Everything a run of a depth network is made of, opened and checked before anything is trained."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import keras
-import tensorflow as tf
 
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest
@@ -125,8 +124,9 @@ def _validation(
     part = data.part(VALIDATION)
     if config.to_real or part is None:
         return None
-    forward: Callable[[tf.Tensor], tf.Tensor] = lambda images: generator(images, training=False)  # noqa: E731
-    maker = MapMaker(forward, data.size, devices, config.train.eval_batch_size)
+    maker = MapMaker(
+        partial(generator, training=False), data.size, devices, config.train.eval_batch_size
+    )
     source = grey_source(part.manifest, config.data.cache_dataset)
     return DepthValidation(part, source, maker, data.limits)
 

@@ -226,7 +226,8 @@ def _refuse_other_backbone(model: SimCLRModel, checkpoint: Checkpoint) -> None:
     ]
     if not differing:
         return
-    first = differing[0]
+    # What the stem has first is its kernel, whose channels may differ anyhow.
+    first = min(differing, key=lambda name: name.startswith(_STEMS))
     raise UserError(
         f"--checkpoint={checkpoint.stored.path}: is {architecture_name(there)}, the network is "
         f"{architecture_name(here)}: {first} is {held.get(first, 'missing')} there and "

@@ -22,13 +22,13 @@ from simclr_tf.models.applications import (
 from simclr_tf.models.architecture import NUM_GROUPS
 from simclr_tf.models.batch_norm import BatchNorm
 from simclr_tf.models.cutting import cut_points
-from simclr_tf.models.staged import StagedBackbone
+from simclr_tf.models.staged import DescribedBackbone
 
 _SIZES = (8, 16, 24, 32, 48, 64, 75, 96, 128, 224)
 
 
 @keras.saving.register_keras_serializable(package="simclr_tf")
-class KerasBackbone(StagedBackbone):
+class KerasBackbone(DescribedBackbone):
     """A network of `keras.applications` without its head, see `StagedBackbone` and `cut_points`.
 
     Images of three channels are prepared as the network's ImageNet weights expect. For others it is
@@ -48,6 +48,7 @@ class KerasBackbone(StagedBackbone):
     """
 
     architecture: KerasArchitecture
+    architecture_type = KerasArchitecture
 
     def __init__(
         self,
@@ -145,15 +146,9 @@ class KerasBackbone(StagedBackbone):
         """All constructor arguments but `trunk`."""
         return {
             **super().get_config(),
-            "architecture": self.architecture.config(),
             "batch_norm_decay": self.batch_norm_decay,
             "global_bn": self.global_bn,
         }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "KerasBackbone":
-        """The network of a `get_config()`, with new weights."""
-        return cls(**{**config, "architecture": KerasArchitecture(**config["architecture"])})
 
 
 def _parts(trunk: keras.Model, name: str) -> list[keras.Model]:

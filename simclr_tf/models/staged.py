@@ -1,6 +1,6 @@
 """What every backbone is: a stem and four block groups that can be frozen one by one."""
 
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import keras
 import tensorflow as tf
@@ -145,6 +145,25 @@ class StagedBackbone(keras.Model):
             "trainability": trainability_of(self),
             "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
         }
+
+
+class DescribedBackbone(StagedBackbone):
+    """A backbone whose numbers are one dataclass, which its config holds.
+
+    A subclass names the dataclass, and takes it as its first argument.
+    """
+
+    architecture_type: ClassVar[type[Any]]
+
+    def get_config(self) -> dict[str, Any]:
+        """The numbers, beside the constructor arguments that all backbones have."""
+        return {**super().get_config(), "architecture": self.architecture.config()}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        """The network of a `get_config()`, with new weights."""
+        numbers = cls.architecture_type(**config["architecture"])
+        return cls(**{**config, "architecture": numbers})
 
 
 def stage_leaves(stage: keras.layers.Layer) -> list[keras.layers.Layer]:

@@ -10,7 +10,7 @@ from simclr_tf.architectures import HybridArchitecture, ViTArchitecture
 from simclr_tf.models.architecture import ResNetArchitecture
 from simclr_tf.models.blocks import Shape
 from simclr_tf.models.resnet import BlockGroup, Stem
-from simclr_tf.models.staged import StagedBackbone
+from simclr_tf.models.staged import DescribedBackbone
 from simclr_tf.models.transformer import TransformerGroup, with_positions
 
 _CONVOLUTIONS = 18  # depth of the ResNet whose stages the hybrid begins with
@@ -58,7 +58,7 @@ class PatchEmbedding(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="simclr_tf")
-class ViT(StagedBackbone):
+class ViT(DescribedBackbone):
     """A vision transformer, see `StagedBackbone` and `ViTArchitecture`.
 
     The stem is the projection of patches with fixed sine-cosine positions; each group has a quarter
@@ -73,6 +73,7 @@ class ViT(StagedBackbone):
     """
 
     architecture: ViTArchitecture
+    architecture_type = ViTArchitecture
 
     def __init__(
         self,
@@ -104,18 +105,9 @@ class ViT(StagedBackbone):
         """Refuses images smaller than a patch."""
         self.architecture.check_image_size(side, flag)
 
-    def get_config(self) -> dict[str, Any]:
-        """All constructor arguments."""
-        return {**super().get_config(), "architecture": self.architecture.config()}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "ViT":
-        """The network of a `get_config()`, with new weights."""
-        return cls(**{**config, "architecture": ViTArchitecture(**config["architecture"])})
-
 
 @keras.saving.register_keras_serializable(package="simclr_tf")
-class Hybrid(StagedBackbone):
+class Hybrid(DescribedBackbone):
     """Convolutions, then attention, see `StagedBackbone` and `HybridArchitecture`.
 
     Stem and groups 1 and 2 are those of ResNet-18; group 3 begins with a strided convolution, adds
@@ -131,6 +123,7 @@ class Hybrid(StagedBackbone):
     """
 
     architecture: HybridArchitecture
+    architecture_type = HybridArchitecture
 
     def __init__(
         self,
@@ -182,12 +175,6 @@ class Hybrid(StagedBackbone):
         """All constructor arguments."""
         return {
             **super().get_config(),
-            "architecture": self.architecture.config(),
             "batch_norm_decay": self.batch_norm_decay,
             "global_bn": self.global_bn,
         }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Hybrid":
-        """The network of a `get_config()`, with new weights."""
-        return cls(**{**config, "architecture": HybridArchitecture(**config["architecture"])})

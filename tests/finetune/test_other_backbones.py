@@ -72,6 +72,7 @@ def test_a_pretrained_backbone_is_fine_tuned_frozen_where_asked_scored_and_expor
     pretrained = tmp_path / "pretrained"
     values = {**PRETRAIN, **FLAGS[name], "image_dir": str(folder), "model_dir": str(pretrained)}
     assert execute(RunConfig.from_values(values)) == 0
+    assert execute(RunConfig.from_values(values)) == 0, "the same command goes on"
     output = tmp_path / "finetuned"
     given = {"train_blocks": "3,4", "train_epochs": 1, "head": "5"}
     assert runs.run(pretrained, folder, output, **given) == 0

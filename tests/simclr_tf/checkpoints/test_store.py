@@ -95,9 +95,7 @@ def test_another_width_is_refused_with_both_shapes(tmp_path: Path) -> None:
     model = network()
     before = [v.numpy() for v in model.variables]
     names = r"is r18_0.125x_sk0_cifar, the network is r18_0.0625x_sk0_cifar"
-    with pytest.raises(
-        UserError, match=rf"{names}: .* is \(3, 3, 3, 8\) there and \(3, 3, 3, 4\) here"
-    ):
+    with pytest.raises(UserError, match=rf"{names}: .* is \(8,\) there and \(4,\) here"):
         load_weights(model, str(tmp_path / "ckpt-5"))
     assert all(np.array_equal(a, v.numpy()) for a, v in zip(before, model.variables, strict=True))
 

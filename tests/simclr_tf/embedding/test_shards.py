@@ -108,8 +108,17 @@ def test_unreadable_images_are_left_out_and_listed(tmp_path: Path) -> None:
                      f"{paths[2]},is no image"]  # fmt: skip
 
 
-def test_locks_end_with_the_block(tmp_path: Path) -> None:
+def is_locked(file: Path) -> bool:
+    with open(file) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def test_locks_last_as_long_as_the_block(tmp_path: Path) -> None:
+    lock = tmp_path / ".out.partial" / "lock"
     with open_shards(tmp_path / "out", PLAN):
-        pass
-    with open(tmp_path / ".out.partial" / "lock") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert is_locked(lock)
+    assert not is_locked(lock)
