@@ -19,12 +19,12 @@ from simclr_tf.architectures import (
     architecture_of,
     spelled,
 )
+from simclr_tf.method_settings import MethodSettings
 from simclr_tf.parts import PARTS
 from simclr_tf.sections import (
     DataSettings,
     DistillSettings,
     MachineSettings,
-    MethodSettings,
     ModelSettings,
     OptimizerSettings,
     RunSettings,

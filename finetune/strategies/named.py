@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args, get_type_hints
 
 from data_prep.errors import UserError
-from simclr_tf.sections import MethodSettings
+from simclr_tf.method_settings import MethodSettings
 
 Head = Literal["probe", "full"]
 Network = Literal["own", "imagenet_supervised", "imagenet_simclr"]

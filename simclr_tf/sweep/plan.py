@@ -16,8 +16,8 @@ from data_prep.errors import UserError
 from data_prep.files import write_text
 from data_prep.manifest import Manifest
 from simclr_tf.config import RunConfig
+from simclr_tf.method_settings import MethodSettings
 from simclr_tf.run_dir import RunDir
-from simclr_tf.sections import MethodSettings
 from simclr_tf.sweep.grid import Row, run_names
 
 PLAN = "sweep.json"

@@ -10,8 +10,8 @@ import pytest
 from data_prep.errors import UserError
 from simclr_tf.config import RunConfig
 from simclr_tf.evaluation.metrics import effective_rank
+from simclr_tf.method_settings import MethodSettings
 from simclr_tf.methods.registry import METHODS
-from simclr_tf.sections import MethodSettings
 from tests.simclr_tf.methods.trainer import Trainer, views
 
 ALL = sorted(METHODS)
