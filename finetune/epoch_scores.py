@@ -12,7 +12,6 @@ from finetune.labelled import VALIDATION, LabelledData
 from simclr_tf.distribution import Devices
 from simclr_tf.evaluation import metrics
 from simclr_tf.evaluation.metrics import softmax
-from simclr_tf.training.evaluator import Evaluator
 from simclr_tf.training.frozen import FrozenFeatures
 
 _ROWS = 8192
@@ -51,7 +50,7 @@ class ImageScorer:
             features = model.features(images)
             return {"features": features, "logits": model.head(features)}
 
-        self._evaluator = Evaluator(forward, steps.scored, devices, batch_size)
+        self._evaluator = steps.evaluator(forward, devices, batch_size)
 
     def logits(self, split: str) -> np.ndarray:
         """See `Scorer`."""
@@ -86,7 +85,7 @@ class FeatureScorer:
         def forward(images: tf.Tensor) -> dict[str, tf.Tensor]:
             return {"features": tf.cast(model.features(images), tf.float32)}
 
-        self._evaluator = Evaluator(forward, steps.scored, devices, batch_size)
+        self._evaluator = steps.evaluator(forward, devices, batch_size)
 
     def features(self, split: str) -> FrozenFeatures:
         """The features of a split's images, computed on first use."""

@@ -91,7 +91,7 @@ def recipe(config: FinetuneConfig, checkpoint: Checkpoint) -> Recipe:
     start, augment = config.start, _augment(config)
 
     def images(channels: int) -> ImageSteps:
-        return image_steps(config.augment, augment, channels)
+        return image_steps(config.augment, augment, channels, config.train.eval_crops)
 
     def build(channels: int, classes: int) -> Classifier:
         dtype = keras.config.dtype_policy().name

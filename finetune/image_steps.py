@@ -1,6 +1,6 @@
 """What becomes of a decoded image before the network sees it, in training and in scoring."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -17,6 +17,8 @@ from data_prep.augment.views import (
 )
 from data_prep.source import Source
 from finetune.augment_settings import AugmentSettings
+from simclr_tf.distribution import Devices
+from simclr_tf.training.evaluator import Evaluator, Forward
 from simclr_tf.training.inputs import MakeExample, MakeImage, view_maker
 
 _LEVELS = 255.0
@@ -28,16 +30,33 @@ class ImageSteps:
 
     Attributes:
         shape: (H, W, C) of the network's input.
-        scored: Makes the network's input of a decoded image; nothing of it is random.
+        views: Size, channels and central crop, which hold for scoring too.
+        crops: Crops along each side that the score of an image is the mean of; 1 = the central one.
         trained: Makes the tensors of a training example of a decoded image and its seed: `views`
             and `draws` if there is photometry, else `image`; None = as `scored`: nothing augments.
         photometry: The part of the augmentation that runs on the device, if there is one.
     """
 
     shape: tuple[int, int, int]
-    scored: MakeImage
+    views: ViewConfig
+    crops: int = 1
     trained: MakeExample | None = None
     photometry: ViewConfig | None = None
+
+    @property
+    def scored(self) -> MakeImage:
+        """Makes the network's input of a decoded image, one crop; nothing of it is random."""
+        return partial(evaluation_image, config=self.views)
+
+    def evaluator(self, forward: Forward, devices: Devices, batch_size: int) -> Evaluator:
+        """What runs a network over the crops that are scored.
+
+        Args:
+            forward: Gives `features` and `logits` of images.
+            devices: What it runs on.
+            batch_size: Images of a global batch.
+        """
+        return Evaluator(forward, self.views, devices, batch_size, crops=self.crops)
 
     @property
     def augments(self) -> bool:
@@ -49,28 +68,31 @@ class ImageSteps:
         return self.trained or (lambda image, _seed: {"image": self.scored(image)})
 
 
-def image_steps(settings: AugmentSettings, augment: str, channels: int) -> ImageSteps:
+def image_steps(
+    settings: AugmentSettings, augment: str, channels: int, crops: int = 1
+) -> ImageSteps:
     """The steps that the settings ask for.
 
     Args:
         settings: Size, crops and augmentation.
         augment: `none`, `views` or `generator`.
         channels: Of the images.
+        crops: Along each side, in scoring.
     """
     views = settings.view_config(channels)
     shape = (views.image_size, views.image_size, channels)
-    scored = partial(evaluation_image, config=views)
+    scored = ImageSteps(shape, views, crops)
     if augment == "none":
-        return ImageSteps(shape, scored)
+        return scored
     if augment == "views":
-        return ImageSteps(shape, scored, view_maker(views), views)
+        return replace(scored, trained=view_maker(views), photometry=views)
     config = settings.generator()
 
     def generated(image: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
-        pixels = supervised_image(scored(image), seed, config)
+        pixels = supervised_image(scored.scored(image), seed, config)
         return {"image": tf.clip_by_value(pixels / _LEVELS, 0.0, 1.0)}
 
-    return ImageSteps(shape, scored, generated)
+    return replace(scored, trained=generated)
 
 
 def skipped(steps: ImageSteps) -> list[str]:

@@ -126,6 +126,13 @@ class FitSettings:
     train_epochs: int = setting(25, "Epochs to train.", low=1)
     train_steps: int = setting(0, "Steps to train; wins over --train_epochs.", low=0)
     eval_batch_size: int = setting(256, "Images in an evaluation batch.", low=1)
+    eval_crops: int = setting(
+        1,
+        "Above 1: score the mean over a grid of this many crops along each side, which covers the "
+        "whole image, also of one that is not square; 1 = the central crop alone.",
+        low=1,
+        high=8,
+    )
     monitor: Literal["accuracy", "balanced_accuracy", "roc_auc", "loss"] = setting(
         "accuracy",
         "What is best on validation in the epoch whose weights are kept; of equals the one with "

@@ -104,7 +104,8 @@ class Transfer:
     def images(self, channels: int) -> ImageSteps:
         """What becomes of images: augmentation in the pipeline, scaling in the model."""
         settings = self.config.augment
-        steps = image_steps(settings, settings.chosen_augment(), channels)
+        crops = self.config.train.eval_crops
+        steps = image_steps(settings, settings.chosen_augment(), channels, crops)
         if settings.pipeline == "tf_data":
             return steps
         return replace(steps, trained=_generated(steps, generator_arguments(self.config)))

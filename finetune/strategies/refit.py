@@ -19,7 +19,6 @@ from finetune.session import optimization
 from finetune.settings import ClassifierConfig
 from simclr_tf import distribution
 from simclr_tf.evaluation.metrics import softmax
-from simclr_tf.training.evaluator import Evaluator
 from simclr_tf.training.inputs import training_batches
 from simclr_tf.training.step import TrainStep
 
@@ -82,7 +81,7 @@ class Refit:
             }  # fmt: skip
 
         batch = config.train.eval_batch_size
-        self._evaluator = Evaluator(forward, self._images.scored, self._devices, batch)
+        self._evaluator = self._images.evaluator(forward, self._devices, batch)
 
     def start(self, seed: int) -> None:
         """Sets the weights of the beginning, and a blank optimizer.

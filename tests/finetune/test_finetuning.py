@@ -1,5 +1,6 @@
 """What fine-tuning brings to the engine: any encoder, its parts, what is taken from its record."""
 
+import csv
 import logging
 from pathlib import Path
 from typing import Any
@@ -7,16 +8,25 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from PIL import Image
 
+from data_prep.augment.views import evaluation_crops
 from data_prep.errors import UserError
+from data_prep.manifest import Manifest
+from data_prep.readers import read_image
 from finetune.classifier import Classifier
 from finetune.finetuning import _adopt, recipe
 from finetune.session import rate_factors
 from finetune.settings import FinetuneConfig
+from finetune.trained import Scorer, open_trained
 from simclr_tf.checkpoints.load import build_encoder, load_encoder, open_checkpoint
 from simclr_tf.checkpoints.preprocessing import preprocessing_record
 from simclr_tf.checkpoints.write import write_model
+from simclr_tf.evaluation.metrics import softmax
 from simclr_tf.models.simclr import SimCLRModel
+from tests.finetune.runs import run, write_encoder
+from tests.images import make_split_folder
 from tests.simclr_tf.checkpoints.common import LAYOUTS, path_of
 
 TF1 = str(path_of("tf1_tiny_r18_w8_cifar_pretrain"))
@@ -122,3 +132,31 @@ def test_a_layer_that_the_projection_head_has_not_is_refused() -> None:
     config = FinetuneConfig.from_values({"encoder": TF1, "ft_proj_selector": 4})
     with pytest.raises(UserError, match=r"--ft_proj_selector=4.*projection head"):
         finetune(config)
+
+
+def test_the_scores_of_several_crops_are_the_mean_over_all_of_the_image(tmp_path: Path) -> None:
+    """In training's last word and in later predictions; the images here are not square."""
+    images = make_split_folder(tmp_path / "images", train=4, held_out=2)
+    for path in images.rglob("*.png"):
+        wide = Image.open(path).resize((60, 32))
+        wide.save(path)
+    encoder = write_encoder(tmp_path / "encoder.keras")
+    folder = tmp_path / "run"
+    assert run(encoder, images, folder, eval_crops=2, train_epochs=1, head_only=True) == 0
+    with (folder / "predictions.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    trained = open_trained(str(folder))
+    assert trained.crops == 2
+    classes = trained.class_names
+    wanted = []
+    for row in rows:
+        pixels = tf.constant(read_image(Path(row["path"]), 3))
+        assert pixels.shape[1] > pixels.shape[0]
+        crops = evaluation_crops(pixels, trained.views, 2)
+        batch = tf.image.convert_image_dtype(crops, tf.float32)
+        logits = trained.network.head(trained.network.features(batch))
+        wanted.append(softmax(np.mean(logits, axis=0, keepdims=True))[0])
+    reported = [[float(row[f"score_{name}"]) for name in classes] for row in rows]
+    np.testing.assert_allclose(reported, wanted, atol=1e-5)
+    listed = Manifest.load(folder / "manifest.csv").split("test")
+    np.testing.assert_allclose(Scorer(trained, 4).scores(listed), wanted, atol=1e-5)
