@@ -62,6 +62,7 @@ class AugmentSettings(ViewSettings):
             right_angle_rotation=self.right_angle_rotation,
             rotation_degrees=self.rotation_degrees,
             central_crop=self.central_crop,
+            whole_image=self.whole_image,
             color_jitter_strength=self.color_jitter_strength,
             jitter_impl=self.jitter_impl,
             gray_probability=self.gray_probability,

@@ -127,6 +127,7 @@ def _facts(trained: Trained, request: ExportRequest) -> dict[str, Any]:
         "preparation": {
             "image_size": side,
             "central_crop": views.central_crop,
+            "whole_image": views.whole_image,
             "crops": trained.crops,
             "inside": request.takes != "prepared",
         },

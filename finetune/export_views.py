@@ -63,7 +63,10 @@ def evaluation_view(image: tf.Tensor, views: ViewConfig) -> tf.Tensor:
     side = views.image_size
     if views.central_crop:
         image = _cropped(image, views.central_crop)
-    crop = _cropped(image, 1.0 if side <= SMALL_IMAGE else geometry.EVALUATION_CROP)
+    if views.whole_image:
+        crop = image
+    else:
+        crop = _cropped(image, 1.0 if side <= SMALL_IMAGE else geometry.EVALUATION_CROP)
     pixels = bicubic(tf.cast(crop, tf.float32), side)
     pixels = tf.ensure_shape(pixels, [side, side, views.channels])
     if image.dtype == tf.uint8:

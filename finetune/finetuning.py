@@ -23,7 +23,7 @@ from simclr_tf.training.lineage import seen_before
 
 log = logging.getLogger(__name__)
 
-_IMAGES = ("image_size", "central_crop")
+_IMAGES = ("image_size", "central_crop", "whole_image")
 
 
 def finetune(
@@ -121,6 +121,7 @@ def recipe(config: FinetuneConfig, checkpoint: Checkpoint) -> Recipe:
             data.class_names,
             config.augment.central_crop,
             data.reading.changes(),
+            config.augment.whole_image,
         )
 
     return Recipe(

@@ -118,6 +118,7 @@ class Transfer:
             data.class_names,
             self.config.augment.central_crop,
             data.reading.changes(),
+            self.config.augment.whole_image,
         )
 
     def about(self, model: Classifier) -> tuple[str, ...]:

@@ -84,6 +84,11 @@ class ViewSettings:
         low=0,
         high=1,
     )
+    whole_image: bool = setting(
+        False,
+        "Squeeze all of an image into the square, in scoring and without random crop, instead of "
+        "taking its central square: for images of one shape whose edges count.",
+    )
     jitter_impl: Literal["simclrv2", "simclrv1"] = setting(
         "simclrv2", "Brightness: multiplied (simclrv2) or added (simclrv1)."
     )

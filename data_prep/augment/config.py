@@ -22,7 +22,7 @@ class ViewConfig:
     """Recipe of the training views of one image (SimCLR, Chen et al. 2020, appendix A).
 
     The defaults are SimCLR's pretraining recipe. The views are square; nothing but the random
-    crop ever changes an image's aspect.
+    crop and `whole_image` ever changes an image's aspect.
 
     Attributes:
         image_size: Side of a view in pixels.
@@ -40,6 +40,8 @@ class ViewConfig:
             image's edge is mirrored.
         central_crop: Side of the central square that is kept before anything else, as a fraction
             of the image's shorter side, in training and evaluation; 0 is off.
+        whole_image: Where the central square would be taken, squeeze all of the image into the
+            view: in evaluation, and in training without random crop.
         color_jitter_strength: 0 (off) to 1.25: brightness, contrast and saturation factors within
             1 +- 0.8 * strength, hue shifts within +- 0.2 * strength of a turn.
         color_jitter_probability: Share of views that are jittered.
@@ -65,6 +67,7 @@ class ViewConfig:
     right_angle_rotation: bool = False
     rotation_degrees: float = 0.0
     central_crop: float = 0.0
+    whole_image: bool = False
     color_jitter_strength: float = 1.0
     color_jitter_probability: float = 0.8
     saturation_share: float = 1.0
@@ -115,6 +118,14 @@ class ViewConfig:
                 _check_fraction(name, share)
         if self.gray_probability is not None:
             _check_fraction("gray_probability", self.gray_probability)
+        self._check_choices()
+
+    def _check_choices(self) -> None:
+        if self.whole_image and self.central_crop:
+            raise UserError(
+                f"whole_image and central_crop={self.central_crop:g} contradict one another: give"
+                " one of them"
+            )
         if self.jitter_impl not in JITTER_IMPLS:
             raise UserError(
                 f"jitter_impl must be one of {', '.join(JITTER_IMPLS)}, not {self.jitter_impl!r}"

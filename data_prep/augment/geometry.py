@@ -52,6 +52,12 @@ def central_box(image: tf.Tensor, aspect: float, proportion: float) -> Box:
     )
 
 
+def whole(image: tf.Tensor) -> Box:
+    """All of an image."""
+    height, width = _size(image)
+    return Box(tf.constant(0), tf.constant(0), height, width)
+
+
 def random_box(
     seed: tf.Tensor,
     within: Box,

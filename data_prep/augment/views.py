@@ -97,6 +97,7 @@ def evaluation_image(image: tf.Tensor, config: ViewConfig) -> tf.Tensor:
     """The one view of an image for evaluation: the central 0.875, bicubic.
 
     Images are taken whole (their central square) for `image_size` up to 32, as in the reference.
+    With `whole_image` it is all of the image, squeezed into the square.
 
     Args:
         image: [H, W, C], uint8 or float32 in [0, 1].
@@ -107,6 +108,8 @@ def evaluation_image(image: tf.Tensor, config: ViewConfig) -> tf.Tensor:
     """
     image = _for_evaluation(image, config)
     side = config.image_size
+    if config.whole_image:
+        return _within_range(geometry.crop_and_resize(image, geometry.whole(image), side, side))
     proportion = 1.0 if side <= SMALL_IMAGE else geometry.EVALUATION_CROP
     return _within_range(geometry.center_crop(image, side, side, proportion))
 
@@ -166,11 +169,11 @@ def _view(image: tf.Tensor, numbers: GeometryDraws, config: ViewConfig) -> tf.Te
 
 
 def _box(image: tf.Tensor, seed: tf.Tensor, config: ViewConfig) -> geometry.Box:
-    if config.central_crop or not config.random_crop:
+    central = config.central_crop or not config.random_crop
+    if central and not config.whole_image:
         box = geometry.central_box(image, 1.0, config.central_crop or 1.0)
     else:
-        shape = tf.shape(image)
-        box = geometry.Box(tf.constant(0), tf.constant(0), shape[0], shape[1])
+        box = geometry.whole(image)
     if config.random_crop:
         box = geometry.random_box(seed, box, config.crop_area, config.crop_aspect)
     return box

@@ -62,6 +62,7 @@ _VIEW_FLAGS = (
     "right_angle_rotation",
     "rotation_degrees",
     "central_crop",
+    "whole_image",
     "jitter_impl",
     "gray_probability",
     "saturation_share",
@@ -129,6 +130,9 @@ def _define_views(flag_values: flags.FlagValues, own: dict[str, Any]) -> None:
         )
         flags.DEFINE_float("rotation_degrees", 0.0, "Turn by up to so many degrees.", **own)
         flags.DEFINE_float("central_crop", 0.0, "Keep this central share first; 0: all.", **own)
+        flags.DEFINE_bool(
+            "whole_image", False, "Squeeze all of an image into the square, without crop.", **own
+        )
         flags.DEFINE_enum(
             "jitter_impl", "simclrv2", JITTER_IMPLS, "Brightness multiplied or added.", **own
         )
@@ -296,6 +300,7 @@ def _view_config(flag_values: flags.FlagValues, channels: int) -> "ViewConfig":
         right_angle_rotation=f.right_angle_rotation,
         rotation_degrees=f.rotation_degrees,
         central_crop=f.central_crop,
+        whole_image=f.whole_image,
         color_jitter_strength=f.color_jitter_strength,
         jitter_impl=f.jitter_impl,
         gray_probability=f.gray_probability,

@@ -55,7 +55,7 @@ def distil(
     steps = FACTOR * values["train_steps"]
     own = {name: values[name] for name in (
         "image_size", "min_crop_area", "min_crop_aspect", "vertical_flip", "right_angle_rotation",
-        "central_crop", "seed", "train_batch_size", "eval_batch_size",
+        "central_crop", "whole_image", "seed", "train_batch_size", "eval_batch_size",
     )}  # fmt: skip
     asked = {
         **own,

@@ -25,6 +25,7 @@ def preprocessing_record(
     classes: tuple[str, ...] = (),
     central_crop: float = 0.0,
     reading: Mapping[str, Any] | None = None,
+    whole_image: bool = False,
 ) -> dict[str, Any]:
     """The facts that later commands need to prepare images as in training.
 
@@ -35,6 +36,7 @@ def preprocessing_record(
         central_crop: Central share that is kept before anything else; 0 = all.
         reading: How files become images where that is not plain: fields of
             `data_prep.declaration.Declaration`, such as the intensity rule with its limits.
+        whole_image: All of an image is squeezed into the square.
 
     Returns:
         JSON values: besides these `value_range`, and `crop_proportion`, the central share that
@@ -44,8 +46,9 @@ def preprocessing_record(
         "image_size": image_size,
         "value_range": [0, 1],
         "channels": channels,
-        "crop_proportion": 1.0 if image_size <= SMALL_IMAGE else EVALUATION_CROP,
+        "crop_proportion": 1.0 if whole_image or image_size <= SMALL_IMAGE else EVALUATION_CROP,
         "central_crop": central_crop,
+        "whole_image": whole_image,
         "class_names": list(classes),
         "reading": dict(reading or {}),
     }
@@ -53,7 +56,12 @@ def preprocessing_record(
 
 def evaluation_views(record: Mapping[str, Any]) -> ViewConfig:
     """How the record's network is shown images when it is scored or used."""
-    return ViewConfig(record["image_size"], record["channels"], central_crop=record["central_crop"])
+    return ViewConfig(
+        record["image_size"],
+        record["channels"],
+        central_crop=record["central_crop"],
+        whole_image=record.get("whole_image", False),  # older records do not know it
+    )
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:

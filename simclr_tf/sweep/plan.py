@@ -32,8 +32,9 @@ _FREE = (RunDir.free_to_change - _REPORTED) | {"model_dir", "overwrite"}
 
 # What the features of a network without training depend on; the rest only trains it.
 _OF_THE_START = (
-    "labels", "image_channels", "image_size", "central_crop", "resnet_depth", "width_multiplier",
-    "sk_ratio", "se_ratio", "stem", "batch_norm_decay", "checkpoint", "ema", "stem_adapt",
+    "labels", "image_channels", "image_size", "central_crop", "whole_image", "resnet_depth",
+    "width_multiplier", "sk_ratio", "se_ratio", "stem", "batch_norm_decay", "checkpoint", "ema",
+    "stem_adapt",
     "eval_split", "eval_steps", "eval_crops", "knn_neighbors", "linear_probe", "seed",
 )  # fmt: skip
 

@@ -24,7 +24,7 @@ _BACKBONE = (
     "transformer_depth",
 )
 _PROJECTION = ("proj_head_mode", "proj_out_dim", "num_proj_layers")
-_IMAGES = ("image_size", "central_crop")
+_IMAGES = ("image_size", "central_crop", "whole_image")
 
 
 def adopt_checkpoint(config: RunConfig, given: Collection[str]) -> RunConfig:

@@ -48,6 +48,7 @@ def view_config(config: RunConfig, channels: int) -> ViewConfig:
         right_angle_rotation=v.right_angle_rotation,
         rotation_degrees=v.rotation_degrees,
         central_crop=v.central_crop,
+        whole_image=v.whole_image,
         color_jitter_strength=v.color_jitter_strength if pretrain else 0.0,
         jitter_impl=v.jitter_impl,
         gray_probability=v.gray_probability if pretrain and v.color_jitter_strength > 0 else 0.0,

@@ -104,6 +104,7 @@ def open_session(config: RunConfig) -> Session:
         data.class_names,
         views.central_crop,
         data.reading.changes(),
+        views.whole_image,
     )
     if devices.is_chief:
         write_record(run_dir.path, model.encoder.preprocessing)

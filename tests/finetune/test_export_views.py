@@ -1,5 +1,7 @@
 """Evaluation views in ONNX's operations are those of training."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,11 +17,11 @@ def test_resizing_is_that_of_tensorflow(shape: tuple[int, int]) -> None:
     np.testing.assert_allclose(bicubic(tf.constant(image), 40), expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("central", [0.0, 0.6])
+@pytest.mark.parametrize("kept", [{}, {"central_crop": 0.6}, {"whole_image": True}])
 @pytest.mark.parametrize("size", [32, 40])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_views_are_those_of_evaluation(size: int, central: float, dtype: type) -> None:
-    views = ViewConfig(size, 3, central_crop=central)
+def test_views_are_those_of_evaluation(size: int, kept: dict[str, Any], dtype: type) -> None:
+    views = ViewConfig(size, 3, **kept)
     image = np.random.default_rng(0).integers(0, 256, (50, 91, 3)).astype(dtype)
     image = image / 255 if dtype == np.float32 else image
     image = tf.constant(image.astype(dtype))

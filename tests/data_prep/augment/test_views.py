@@ -18,6 +18,7 @@ from data_prep.augment.views import (
     example_seed,
     host_views,
 )
+from data_prep.errors import UserError
 from tests.data_prep.augment.common import BOTH_WAYS, noise
 
 LEVEL = 1 / 255
@@ -304,3 +305,25 @@ def test_evaluation_never_stretches(size: int) -> None:
     np.testing.assert_array_equal(view, view.T)
     share = np.pi * 30**2 / (120 * (1 if size <= 32 else 0.875)) ** 2
     assert abs(view.mean() - share) < 0.01
+
+
+@pytest.mark.parametrize("size", [24, 48])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_the_whole_image_is_squeezed_into_the_view(size: int, dtype: type) -> None:
+    """Nothing of a long picture is lost, in evaluation and in training without random crop."""
+    image = noise(0, (72, 48, 1), dtype)
+    views = ViewConfig(
+        size, 1, 1, whole_image=True, random_crop=False, horizontal_flip=False, blur=False,
+        color_jitter_strength=0,
+    )  # fmt: skip
+    wanted = tf.image.resize(tf.cast(image, tf.float32), [size, size], "bicubic")
+    if dtype == np.uint8:
+        wanted = tf.cast(tf.round(tf.clip_by_value(wanted, 0, 255)), tf.uint8)
+    else:
+        wanted = tf.clip_by_value(wanted, 0, 1)
+    np.testing.assert_array_equal(evaluation_image(image, views), wanted)
+    seen, _ = host_views(image, example_seed(0, 0, 0), views)
+    in_range = seen[0] if dtype == np.uint8 else tf.clip_by_value(seen[0], 0, 1)
+    np.testing.assert_array_equal(in_range, wanted)
+    with pytest.raises(UserError, match=r"whole_image and central_crop=0\.5 contradict"):
+        ViewConfig(size, 1, whole_image=True, central_crop=0.5)
