@@ -48,6 +48,12 @@ def define(flag_values: flags.FlagValues) -> None:
             "The router sees the images as they are, for it was trained on such.",
             **own,
         )
+        flags.DEFINE_bool(
+            "blend_cases",
+            False,
+            "Average the maps of all cases' generators, weighted by the router's probabilities.",
+            **own,
+        )
         flags.DEFINE_integer("batch_size", 256, "Images of a pass.", 1, **own)
         flags.DEFINE_enum(
             "archive",
@@ -102,6 +108,7 @@ def run(flag_values: flags.FlagValues) -> None:
         f.router,
         f.translator,
         f.route_before_translation,
+        f.blend_cases,
         background,
         f.archive,
         f.batch_size,

@@ -101,6 +101,9 @@ class Pipeline:
         router: Finds the case; None = the manifest says it, or there is one generator.
         translator: Makes simulated images of real ones; None = they are taken as they are.
         route_before: Route the images as they are rather than translated.
+        blend: Average the maps of all cases' generators, weighted by the router's probabilities,
+            rather than take that of the likeliest case: the mean is what has the least squared
+            error where the case is in doubt.
         background: The surface whose depth is known; None = not levelled.
     """
 
@@ -108,6 +111,7 @@ class Pipeline:
     router: Router | None = None
     translator: Translation | None = None
     route_before: bool = False
+    blend: bool = False
     background: Background | None = None
 
     @property
@@ -148,6 +152,8 @@ class Pipeline:
             raise UserError("the generators were trained for different image sizes or units")
         if self.router and self.one_for_all:
             raise UserError("--router: the model has one generator for all cases; leave it out")
+        if self.blend and not self.router:
+            raise UserError("--blend_cases: needs the probabilities of a --router")
         if not self.router and not self.one_for_all:
             self._check_cases(manifest)
         check_images(manifest, self.image_size)
@@ -181,9 +187,14 @@ class Pipeline:
             routed, probability = routes.cases, routes.probability
             used = routed
         depth = np.zeros(images.shape[:3], np.float32)
-        for case in sorted(set(used)) if not self.one_for_all else [""]:
-            rows = np.array([self.one_for_all or name == case for name in used])
-            depth[rows] = self.models[case].predict(seen[rows], batch_size)
+        if self.router and self.blend:
+            for case, share in zip(self.router.cases, routes.shares.T, strict=True):
+                map_of_case = self.models[case].predict(seen, batch_size)
+                depth += share[:, np.newaxis, np.newaxis].astype(np.float32) * map_of_case
+        else:
+            for case in sorted(set(used)) if not self.one_for_all else [""]:
+                rows = np.array([self.one_for_all or name == case for name in used])
+                depth[rows] = self.models[case].predict(seen[rows], batch_size)
         if not np.isfinite(depth).all():
             raise UserError("the model predicts depths that are not finite: its training failed")
         if self.background:

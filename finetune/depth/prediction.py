@@ -41,6 +41,7 @@ class DepthRequest:
         router: Folder of a classifier whose classes are cases; empty = none.
         translator: Folder of a `simclr-depth-train --direction=real`; empty = none.
         route_before: Route images before they are translated.
+        blend: See `Pipeline`.
         background: Surface to level; None = none.
         archive_format: See `write_archive`.
         batch_size: Images of a pass.
@@ -54,6 +55,7 @@ class DepthRequest:
     router: str = ""
     translator: str = ""
     route_before: bool = False
+    blend: bool = False
     background: Background | None = None
     archive_format: str = "png16"
     batch_size: int = 256
@@ -139,7 +141,9 @@ def open_pipeline(request: DepthRequest) -> Pipeline:
             f"--router: {request.model} has one generator for all cases; leave it out, or train"
             " with --per_case"
         )
-    return Pipeline(models, router, translator, request.route_before, request.background)
+    return Pipeline(
+        models, router, translator, request.route_before, request.blend, request.background
+    )
 
 
 def about(pipeline: Pipeline, request: DepthRequest) -> tuple[str, ...]:
@@ -152,6 +156,8 @@ def about(pipeline: Pipeline, request: DepthRequest) -> tuple[str, ...]:
         by = f"the classifier {request.router}" if pipeline.router else "the manifest"
         cases = ", ".join(sorted(pipeline.models))
         told.append(f"A generator a case ({cases}); which one an image goes to is said by {by}.")
+        if pipeline.blend:
+            told.append("Maps are the mean over all of them, weighted by its probabilities.")
     if pipeline.translator:
         told.append(
             f"Real images were first translated to simulated ones by {request.translator}"

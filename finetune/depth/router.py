@@ -21,10 +21,12 @@ class Routes:
     Attributes:
         cases: The case of every image, [n].
         probability: What the classifier gives that case, float64 [n].
+        shares: What it gives every case, in the order of `Router.cases`, float64 [n, K].
     """
 
     cases: tuple[str, ...]
     probability: np.ndarray
+    shares: np.ndarray
 
 
 class Router:
@@ -58,7 +60,8 @@ class Router:
         """
         scores = self.probabilities(images)
         best = self._trained.decision.classes(scores)
-        return Routes(tuple(self.cases[c] for c in best), scores[np.arange(len(scores)), best])
+        likeliest = scores[np.arange(len(scores)), best]
+        return Routes(tuple(self.cases[c] for c in best), likeliest, scores)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Of every case, float64 [n, K]; see `route`."""

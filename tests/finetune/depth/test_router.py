@@ -8,10 +8,11 @@ from PIL import Image
 
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest, Record
+from finetune.depth.predicting import Pipeline
 from finetune.depth.router import Router, routing
 from finetune.trained import Scorer, Trained, open_trained
 from simclr_tf.evaluation.intervals import wilson_interval
-from tests.finetune.depth.fakes import write_router
+from tests.finetune.depth.fakes import FakeModel, write_router
 
 CASES = ("case_1", "case_2", "case_3")
 
@@ -50,6 +51,31 @@ def test_an_image_goes_where_the_classifier_sends_its_file(
 def test_a_case_without_a_generator_is_refused(classifier: Trained) -> None:
     with pytest.raises(UserError, match="knows a case 'case_3' that has no generator"):
         Router(classifier, ("case_1", "case_2"))
+
+
+def test_blended_maps_are_the_mean_over_cases_by_their_probabilities(
+    classifier: Trained,
+) -> None:
+    images = np.repeat(noise()[:, :16, :12], 2, axis=0)
+    models = {case: FakeModel(case, 100.0 * n, 50.0) for n, case in enumerate(CASES)}
+    router = Router(classifier, CASES)
+    blended = Pipeline(models, router, blend=True)
+    cases = [""] * len(images)
+    found = blended.run(images, cases, 4)
+    shares = router.probabilities(images)
+    wanted = np.zeros((14, 16, 12))
+    for image in range(14):
+        for case in range(3):
+            wanted[image] += shares[image, case] * (100 * case + 50 * (1 - images[image, :, :, 0]))
+    np.testing.assert_allclose(found.depth, wanted, rtol=1e-5)
+    hard = Pipeline(models, router).run(images, cases, 4)
+    assert hard.routed == found.routed
+    for image, case in enumerate(shares.argmax(axis=1)):
+        np.testing.assert_allclose(
+            hard.depth[image], 100 * case + 50 * (1 - images[image, :, :, 0]), rtol=1e-5
+        )
+    with pytest.raises(UserError, match="--blend_cases: needs the probabilities of a --router"):
+        Pipeline(models, blend=True).check(Manifest(()))
 
 
 def test_routes_are_compared_with_the_cases_that_are_known() -> None:
