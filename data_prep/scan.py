@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.errors import UserError
-from data_prep.formats.arrays import ARRAY_SUFFIXES
+from data_prep.formats.arrays import array_suffixes
 from data_prep.formats.raw import SUFFIXES as RAW_SUFFIXES
 from data_prep.manifest import SPLITS, Manifest, Record, canonical_split
 from data_prep.reading import parse_reading
@@ -30,11 +30,7 @@ from data_prep.survey import Survey, survey, unusable
 
 _LOGGER = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = (
-    *".jpg .jpeg .jpe .jfif .png .bmp .dib .gif .tif .tiff".split(),
-    *ARRAY_SUFFIXES,
-)
-"""Endings of image files; `.raw`, `.bin` and `.dat` count where their shape is declared."""
+_PICTURE_SUFFIXES = tuple(".jpg .jpeg .jpe .jfif .png .bmp .dib .gif .tif .tiff".split())
 
 
 @dataclass(frozen=True)
@@ -83,6 +79,11 @@ def scan_folder(
     return manifest
 
 
+def image_suffixes() -> tuple[str, ...]:
+    """Endings of image files; `.raw`, `.bin` and `.dat` count where their shape is declared."""
+    return (*_PICTURE_SUFFIXES, *array_suffixes())
+
+
 def list_folder(image_dir: str | os.PathLike[str], *, reading: str = "") -> Manifest:
     """Like `scan_folder`, by the names alone: no file is opened, so unreadable ones are listed too.
 
@@ -94,7 +95,7 @@ def list_folder(image_dir: str | os.PathLike[str], *, reading: str = "") -> Mani
         what = "is a file, not a folder" if os.path.isfile(root) else "not found"
         raise UserError(f"image folder {what}: {root}")
     raw = bool(reading) and bool(parse_reading(reading).shape)
-    tree = _Tree(root, IMAGE_SUFFIXES + tuple(sorted(RAW_SUFFIXES)) * raw)
+    tree = _Tree(root, image_suffixes() + tuple(sorted(RAW_SUFFIXES)) * raw)
     records = list(_split_records(tree))
     if reading:
         records = [replace(record, reading=reading) for record in records]
@@ -171,7 +172,7 @@ def _common_channels(channels: np.ndarray, files: list[str]) -> int:
 class _Tree:
     """Image files below a folder, sorted; counts what it leaves out."""
 
-    def __init__(self, root: str, suffixes: tuple[str, ...] = IMAGE_SUFFIXES):
+    def __init__(self, root: str, suffixes: tuple[str, ...]):
         self.root = root
         self.suffixes = suffixes
         self._ignored: dict[str, Counter[str]] = {}

@@ -7,6 +7,8 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from multiprocessing import get_context
 from typing import TypeVar
 
+from data_prep.extensions import load_extensions
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -46,4 +48,4 @@ def _executor(jobs: int) -> Executor:
     number = os.cpu_count() or 1
     if jobs < _MANY or number == 1:
         return ThreadPoolExecutor(number)
-    return ProcessPoolExecutor(number, mp_context=get_context("spawn"))
+    return ProcessPoolExecutor(number, mp_context=get_context("spawn"), initializer=load_extensions)

@@ -17,12 +17,19 @@ FEATURE_DIM = "feature_dim"  # of a described network, beside the fields
 
 _HYBRID_SIZE = (384, 6)
 _DEPTHS = {**dict.fromkeys(VITS, 12), HYBRID: 8}
+_REGISTERED: dict[str, type["DescribedArchitecture"]] = {}
 
 
-class _Described:
-    """What the architectures have in common."""
+class DescribedArchitecture:
+    """What the architectures have in common: frozen dataclasses with these two fields, and others.
+
+    Attributes:
+        backbone: The name that `--backbone` takes.
+        image_channels: Channels of the images.
+    """
 
     backbone: str
+    image_channels: int
 
     @property
     def name(self) -> str:
@@ -44,7 +51,7 @@ class _Described:
 
 
 @dataclass(frozen=True)
-class _Transformer(_Described):
+class _Transformer(DescribedArchitecture):
     backbone: str
     width_multiplier: float = 1.0
     transformer_depth: int = 0
@@ -160,7 +167,7 @@ class HybridArchitecture(_Transformer):
 
 
 @dataclass(frozen=True)
-class KerasArchitecture(_Described):
+class KerasArchitecture(DescribedArchitecture):
     """A network of `keras.applications`.
 
     Attributes:
@@ -187,7 +194,25 @@ def spelled(backbone: str) -> str:
     return KERAS + backbone[len(KERAS) :].lower().replace("-", "").replace("_", "")
 
 
-Architecture: TypeAlias = ViTArchitecture | HybridArchitecture | KerasArchitecture
+Architecture: TypeAlias = (
+    ViTArchitecture | HybridArchitecture | KerasArchitecture | DescribedArchitecture
+)
+
+
+def register_architecture(name: str, kind: type[DescribedArchitecture]) -> None:
+    """Adds the numbers of a backbone, see `simclr_tf.models.backbones.register_backbone`.
+
+    Raises:
+        ValueError: There is such a backbone.
+    """
+    if name in (*BACKBONES, *_REGISTERED) or name.startswith(KERAS):
+        raise ValueError(f"there is a backbone {name!r}")
+    _REGISTERED[name] = kind
+
+
+def registered_architecture(name: str) -> type[DescribedArchitecture] | None:
+    """The architecture that was registered under a name; None if there is none."""
+    return _REGISTERED.get(name)
 
 
 def architecture_of(options: Mapping[str, Any], image_channels: int) -> Architecture:
@@ -207,6 +232,8 @@ def architecture_of(options: Mapping[str, Any], image_channels: int) -> Architec
 
 
 def _kind(backbone: str) -> type[Architecture]:
+    if backbone in _REGISTERED:
+        return _REGISTERED[backbone]
     if backbone in VITS:
         return ViTArchitecture
     if backbone == HYBRID:
@@ -214,6 +241,6 @@ def _kind(backbone: str) -> type[Architecture]:
     if spelled(backbone).startswith(KERAS):
         return KerasArchitecture
     raise UserError(
-        f"--backbone={backbone}: choose {', '.join(BACKBONES)} or {KERAS}NAME with "
-        f"a network of keras.applications, such as {KERAS}MobileNetV3Small"
+        f"--backbone={backbone}: choose {', '.join((*BACKBONES, *_REGISTERED))} or {KERAS}NAME "
+        f"with a network of keras.applications, such as {KERAS}MobileNetV3Small"
     )

@@ -5,7 +5,7 @@ their values, and nothing below the command line reads a flag.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from data_prep.augment.config import parse_shares
@@ -17,6 +17,7 @@ from simclr_tf.architectures import (
     RESNET,
     ViTArchitecture,
     architecture_of,
+    registered_architecture,
     spelled,
 )
 from simclr_tf.method_settings import MethodSettings
@@ -118,6 +119,11 @@ class RunConfig(Config):
         options: dict[str, Any] = {"backbone": spelled(m.backbone)}
         if options["backbone"].startswith(KERAS):
             return options
+        registered: Any = registered_architecture(m.backbone)
+        if registered:
+            flags = {f.name for f in fields(ModelSettings)} - set(options)
+            named = [f.name for f in fields(registered) if f.name in flags]
+            return {**options, **{name: getattr(m, name) for name in named}}
         options["width_multiplier"] = m.width_multiplier
         options["transformer_depth"] = m.transformer_depth
         if m.backbone == HYBRID:

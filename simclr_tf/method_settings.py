@@ -5,6 +5,8 @@ from typing import Literal
 
 from simclr_tf.settings import setting
 
+ADDED_METHODS: list[str] = []  # by `methods.registry.register_method`
+
 
 @dataclass(frozen=True)
 class MethodSettings:
@@ -15,6 +17,7 @@ class MethodSettings:
             "simclr",
             "How pretraining learns. Temperature and projection head are those of the network's "
             "flags; the papers have --temperature=0.2 for MoCo v2, 0.1 for SwAV.",
+            added=ADDED_METHODS,
         )
     )
     queue_size: int = setting(

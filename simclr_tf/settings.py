@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,10 +12,24 @@ from data_prep.errors import UserError
 
 
 def setting(
-    default: Any, help_text: str, *, low: float | None = None, high: float | None = None
+    default: Any,
+    help_text: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    added: Sequence[str] = (),
 ) -> Any:
-    """A dataclass field that knows its meaning and its limits (both inclusive)."""
-    return field(default=default, metadata={"help": help_text, "low": low, "high": high})
+    """A dataclass field that knows its meaning, its limits (both inclusive) and added choices.
+
+    Args:
+        default: Its value where none is given.
+        help_text: Its meaning.
+        low: The least value.
+        high: The largest value.
+        added: Choices beside those of its type, a `Literal`; read whenever they are asked for.
+    """
+    metadata = {"help": help_text, "low": low, "high": high, "added": added}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -67,12 +81,13 @@ class Config:
             title = (section.__doc__ or topic.name).strip().rstrip(".")
             for f in fields(section):
                 literal = get_origin(hints[f.name]) is Literal
+                choices = (*get_args(hints[f.name]), *f.metadata.get("added", ()))
                 yield Setting(
                     name=f.name,
                     topic=topic.name,
                     title=title,
                     kind=str if literal else hints[f.name],
-                    choices=get_args(hints[f.name]) if literal else (),
+                    choices=choices if literal else (),
                     default=f.default,
                     help=f.metadata["help"],
                     low=f.metadata["low"],

@@ -7,12 +7,10 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from data_prep.formats.arrays import ARRAY_SUFFIXES
+from data_prep.formats.arrays import array_suffixes
 from data_prep.formats.raw import SUFFIXES as RAW_SUFFIXES
 from data_prep.lossless import encode_lossless
 from data_prep.reading import STACK, Reading, parse_reading
-
-_ARRAYS = (*ARRAY_SUFFIXES, *RAW_SUFFIXES)
 
 
 def encode_like(pixels: np.ndarray, file: str, reading: str = "") -> tuple[str, bytes]:
@@ -28,7 +26,7 @@ def encode_like(pixels: np.ndarray, file: str, reading: str = "") -> tuple[str, 
         and the bytes.
     """
     channels, kind = pixels.shape[-1], pixels.dtype
-    is_array = file.lower().endswith(_ARRAYS)
+    is_array = file.lower().endswith((*array_suffixes(), *RAW_SUFFIXES))
     if kind == np.bool_ and not is_array:
         pixels, kind = pixels.astype(np.uint8) * np.uint8(255), np.dtype(np.uint8)
     if (kind == np.uint8 and channels in (1, 3)) or (kind == np.uint16 and channels == 1):

@@ -25,6 +25,7 @@ from absl import flags
 
 from data_prep.cli import help_text
 from data_prep.errors import UserError
+from data_prep.extensions import load_extensions
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -81,11 +82,12 @@ def run_app(
     arguments = list(sys.argv[1:] if argv is None else argv)
     flag_values = flags.FlagValues()
     flag_values.set_gnu_getopt(True)
-    define(flag_values)
-    if _asks_for_help(arguments):
-        _print_to_pipe(help_text.render(flag_values, name, description))
-        return EXIT_OK
     try:
+        load_extensions()
+        define(flag_values)
+        if _asks_for_help(arguments):
+            _print_to_pipe(help_text.render(flag_values, name, description))
+            return EXIT_OK
         parse(flag_values, arguments, name)
     except UserError as error:
         return _complain(name, f"{error} (--help lists every flag)", EXIT_USAGE)

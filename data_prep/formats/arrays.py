@@ -1,9 +1,9 @@
 """Which format a file has, and one image of the array that it holds: page, axes, tile."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -13,19 +13,42 @@ from data_prep.formats.source import FileSource, opened
 from data_prep.reading import STACK, Reading
 from data_prep.tiles import Box, check_inside
 
-ARRAY_SUFFIXES = (".npy", ".npz", ".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".h5", ".hdf5")
+OpenArray: TypeAlias = Callable[[FileSource, Reading], AbstractContextManager[Any]]
 
-_BY_START = (
+_SUFFIXES = [".npy", ".npz", ".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".h5", ".hdf5"]
+_BY_START: list[tuple[bytes, OpenArray]] = [
     (npy.START, npy.open_array),
     (npy.ARCHIVE_START, npy.open_archive),
     (hdf5.START, hdf5.open_array),
     (fits.START, fits.open_array),
     (fits.GZIP_START, fits.open_array),
-)
-
+]
 
 _PICTURE_STARTS = (b"\xff\xd8", b"\x89PNG", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+",
                    b"GIF8", b"BM")  # fmt: skip
+
+
+def array_suffixes() -> tuple[str, ...]:
+    """Endings of the files that are read here, registered ones too."""
+    return tuple(_SUFFIXES)
+
+
+def register_format(suffixes: Sequence[str], start: bytes, open_array: OpenArray) -> None:
+    """Adds a file format, which all commands read from then on: docs/extend.md.
+
+    Args:
+        suffixes: Its endings, such as `(".pgm",)`.
+        start: The bytes that its files, and no others, begin with: 2 to 16.
+        open_array: A context manager that gives the stored array, see `data_prep.formats`.
+
+    Raises:
+        ValueError: Files of another format may begin with these bytes.
+    """
+    known = {*_PICTURE_STARTS, *(magic for magic, _ in _BY_START)}
+    if not 2 <= len(start) <= 16 or any(start.startswith(m) or m.startswith(start) for m in known):
+        raise ValueError(f"{start!r} does not tell a file from those of other formats")
+    _BY_START.append((start, open_array))
+    _SUFFIXES.extend(suffix.lower() for suffix in suffixes)
 
 
 def holds_array(start: bytes, source: FileSource, reading: Reading) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from simclr_tf.config import RunConfig
+from simclr_tf.method_settings import ADDED_METHODS
 from simclr_tf.methods.barlow_twins import BarlowTwins
 from simclr_tf.methods.base import Method
 from simclr_tf.methods.byol import BYOL
@@ -112,3 +113,19 @@ METHODS: dict[str, Callable[[Recipe], Method]] = {
     "vicreg": _vicreg,
     "swav": _swav,
 }
+
+
+def register_method(name: str, build: Callable[[Recipe], Method]) -> None:
+    """Adds a method, which `--method=name` takes from then on: docs/extend.md.
+
+    Args:
+        name: What it is called.
+        build: Makes it from what a run has; see `Recipe`.
+
+    Raises:
+        ValueError: There is such a method.
+    """
+    if name in METHODS:
+        raise ValueError(f"there is a method {name!r}")
+    METHODS[name] = build
+    ADDED_METHODS.append(name)

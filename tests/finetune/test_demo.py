@@ -10,6 +10,7 @@ from data_prep.errors import UserError
 from data_prep.manifest import Manifest
 from finetune.cli.demo import define, run
 from finetune.demo import DemoSettings, prepare_output
+from tests.docs import readme_arguments
 from tests.images import make_folder
 
 
@@ -19,13 +20,14 @@ def demo(*arguments: str) -> int:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demonstration on a user's own tiny folder."""
+    """The demonstration on a user's own tiny folder, by the README's line made smaller."""
     root = tmp_path_factory.mktemp("demo")
     images = make_folder(root / "images", per_class=20, channels=1)
     tiny = ["--image_size=32", "--labels_per_class=2", "--draws=2", "--pretrain_steps=4"]
     tiny += ["--finetune_steps=3", "--scratch_steps=5"]
     out = root / "out"
-    assert demo(f"--image_dir={images}", f"--output={out}", *tiny) == 0
+    line = readme_arguments("simclr-demo")
+    assert demo(*line, f"--image_dir={images}", f"--output={out}", *tiny) == 0
     return out
 
 
