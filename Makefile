@@ -10,12 +10,14 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 # A file's tests stay in one process, for they share what takes long to make.
 PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help setup demo test test-fast lint format wheel-check lock clean
+.PHONY: help setup demo notebooks test test-fast test-notebooks lint format wheel-check lock clean
 
 help:
 	@echo "make demo       install, then the whole job on generated images (page: demo/index.html)"
 	@echo "make test       install, lint, type-check, test, build the wheel and try it elsewhere"
 	@echo "make test-fast  the tests of a few seconds each"
+	@echo "make notebooks  write notebooks/*.ipynb anew from their sources, notebooks/*.py"
+	@echo "make test-notebooks  execute the notebooks, small"
 	@echo "make lint       formatting, lint, types, import contracts"
 	@echo "make lock       resolve the pinned versions anew"
 
@@ -37,6 +39,12 @@ test: lint
 
 test-fast: setup
 	$(PYTEST) -m "not slow"
+
+test-notebooks: setup
+	$(PYTEST) -m notebook
+
+notebooks: setup
+	$(BIN)/python notebooks/generate.py
 
 lint: setup
 	$(BIN)/ruff format --check .
