@@ -43,8 +43,8 @@ COMMON: dict[str, Flags] = {
         "width_multiplier": 0.25,
         "train_batch_size": 64,
         "eval_batch_size": 128,
-        "train_steps": 350,
-        "checkpoint_steps": 350,
+        "train_steps": 2000,
+        "checkpoint_steps": 1000,
         "optimizer": "adam",
         "learning_rate": 0.016,
         "warmup_epochs": 5,
@@ -93,9 +93,18 @@ METHOD: dict[str, Flags] = {
     },
 }
 
+# Of methods that tell no image from another: with crops down to a fifth of the image, 2,000 steps
+# taught them nothing about the lattices (10-NN 0.07 to 0.11, untrained 0.09).
+_LARGE_CROPS: Flags = {"min_crop_area": 0.6, "train_steps": 4000, "checkpoint_steps": 2000}
+
 # And on one set alone: {set: {method: flags}}.
 BY_SET: dict[str, dict[str, Flags]] = {
-    "lattice": {},
+    "lattice": {
+        "moco": {"optimizer": "lars", "learning_rate": 1, "weight_decay": 1e-4},
+        "byol": _LARGE_CROPS,
+        "simsiam": _LARGE_CROPS,
+        "swav": {**_LARGE_CROPS, "small_crops": 0},
+    },
     "images": {
         "byol": {"optimizer": "adam", "learning_rate": 0.004},
         "barlow_twins": {"train_steps": 1400},

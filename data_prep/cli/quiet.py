@@ -1,5 +1,6 @@
 """TensorFlow without its start-up chatter."""
 
+import logging
 import os
 import sys
 
@@ -23,6 +24,12 @@ def import_tensorflow() -> None:
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+        tf.get_logger().addFilter(_is_for_users)
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+def _is_for_users(record: logging.LogRecord) -> bool:
+    """Commands that build network after network trace one graph for each, and mean to."""
+    return "triggered tf.function retracing" not in record.getMessage()
