@@ -3,7 +3,7 @@
 #
 # A published study trained SimCLRv2 on 12,827 photographs of drill cores and asked whether self-supervision on one's own images
 # beats transfer from ImageNet. Its two commands, *pretrain* and *fine-tune*, run here as they stand but for paths and sizes. Then
-# some blocks are frozen, the best setting is chosen on validation images, and only that one meets the test images.
+# some blocks are frozen, one of the two fine-tuned networks is chosen on validation images, and only that one is scored on the test images.
 #
 # What went wrong in the original code, and cannot here: the evaluation read the training folder; the probe learnt from random
 # labels; F1 was a mean over batches; the test images were scored every epoch; frozen blocks moved in their batch normalisation.
@@ -170,6 +170,7 @@ plt.show()
 #
 # Accuracy and weighted F1 over **all** validation images at once, with 95 % intervals. With few validation images the
 # intervals overlap and the order is mostly luck: the choice is then one of convenience, not a finding.
+# The linear head stands beside them; `simclr-finetune` scored its test images by itself, once.
 
 # %%
 from finetune.report.result_files import read_results
@@ -241,7 +242,7 @@ for axes in grid:
 for axes, file in zip(grid, shown, strict=False):
     k = test.index(file)
     axes.imshow(picture(file), cmap="gray")
-    axes.set_title(f"is {classes[true[k]][:12]}\nsaid {classes[predicted[k]][:12]}", fontsize=9)
+    axes.set_title(f"is {classes[true[k]]}\nsaid {classes[predicted[k]]}", fontsize=8)
 figure.suptitle("Test images that were misjudged" if wrong else "Test images, all judged rightly")
 plt.show()
 
