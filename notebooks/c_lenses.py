@@ -29,7 +29,7 @@ import tempfile
 from pathlib import Path
 
 os.environ.setdefault("STEPS", "400")  # updates of each pretraining
-os.environ.setdefault("EPOCHS", "12")  # of each fine-tuning
+os.environ.setdefault("EPOCHS", "20")  # of each fine-tuning
 os.environ.setdefault("IMAGES_PER_CLASS", "100")
 os.environ.setdefault("SIZE", "48")  # side of the network's input, in pixels
 os.environ.setdefault("WIDTH", "0.25")  # of the ResNet-18
