@@ -169,6 +169,7 @@ class Chain:
                 labels[drawn.rows],
                 num_classes=len(division.class_names),
                 seed=drawn.seed,
+                balanced=setup.settings.classes_count_the_same,
             )
             said = probe.predict_proba(features[test])
             self._keep(row, drawn, 0, time.perf_counter() - began, 0, said)

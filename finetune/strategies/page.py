@@ -201,11 +201,12 @@ def _done(experiment: "Experiment", seconds: float) -> Section:
     text = [*plan.left_out, *plan.said]
     if s.minutes:
         text.append(_kept_to(plan, seconds, 60 * s.minutes))
+    alike = ", in which all classes count the same," if s.classes_count_the_same else ","
     text.append(
         "There is no validation set: a linear probe chooses its regularisation by cross-validation"
-        " on its own labels, and fine-tuning takes a fixed number of steps, so no strategy sees"
-        " a label beyond those counted. Settings are the usual ones of each strategy, not tuned on"
-        " these images."
+        f" on its own labels{alike} and fine-tuning takes a fixed number of steps, so no strategy"
+        " sees a label beyond those counted. Settings are the usual ones of each strategy, not"
+        " tuned on these images."
     )
     return Section("What was done", text=tuple(text), tables=(Table(("what", "size"), settings),))
 

@@ -76,6 +76,11 @@ class CompareSettings:
     central_crop: float = 0.0
     metric: str = METRICS[0]
 
+    @property
+    def classes_count_the_same(self) -> bool:
+        """Whether the metric weighs classes alike, however many images they have."""
+        return self.metric != "accuracy"
+
     def rows(self) -> tuple[Row, ...]:
         """What is compared."""
         return (

@@ -54,6 +54,7 @@ def fit_linear_probe(
     num_classes: int | None = None,
     strengths: Sequence[float] = DEFAULT_STRENGTHS,
     seed: int = 0,
+    balanced: bool = False,
 ) -> LinearProbe:
     """Fits a probe; the regularisation is chosen on held-out parts of the training features.
 
@@ -66,6 +67,9 @@ def fit_linear_probe(
         num_classes: columns of the probabilities; the largest class + 1 if None.
         strengths: candidates for scikit-learn's C, on standardised features.
         seed: of the held-out parts.
+        balanced: every class counts the same, in the fit and in the choice of the regularisation:
+            for metrics in which it does. Without it few features of unequal classes end in a probe
+            that says the most frequent class of every image.
 
     Returns:
         The probe.
@@ -79,40 +83,53 @@ def fit_linear_probe(
         raise ValueError("a linear probe needs examples of two classes at least")
     if not np.isfinite(train_x).all():
         raise ValueError("features are not finite: the encoder has diverged")
-    strength = _choose_strength(train_x.astype(np.float64), train_y, strengths, seed)
-    return _fit(train_x.astype(np.float64), train_y, strength, num_classes)
+    features = train_x.astype(np.float64)
+    strength = _choose_strength(features, train_y, strengths, seed, balanced)
+    return _fit(features, train_y, strength, num_classes, balanced)
 
 
 def _choose_strength(
-    features: np.ndarray, labels: np.ndarray, strengths: Sequence[float], seed: int
+    features: np.ndarray,
+    labels: np.ndarray,
+    strengths: Sequence[float],
+    seed: int,
+    balanced: bool,
 ) -> float:
     """The candidate with the best held-out likelihood."""
     if len(strengths) == 1:
         return strengths[0]
-    fewest = int(np.unique(labels, return_counts=True)[1].min())
+    counts = np.bincount(labels)
+    fewest = int(counts[counts > 0].min())
     if fewest < 2:
         return _FALLBACK_STRENGTH
     if fewest >= _ENOUGH_A_CLASS:
         splitter = StratifiedShuffleSplit(1, test_size=_VALIDATION_SHARE, random_state=seed)
     else:
         splitter = StratifiedKFold(min(5, fewest), shuffle=True, random_state=seed)
-    num_classes = int(labels.max()) + 1
+    num_classes = len(counts)
+    weights = 1 / np.maximum(counts, 1) if balanced else np.ones(num_classes)
     losses = np.zeros(len(strengths))
     for fit_rows, held_out in splitter.split(features, labels):
         for column, strength in enumerate(strengths):
-            probe = _fit(features[fit_rows], labels[fit_rows], strength, num_classes)
+            probe = _fit(features[fit_rows], labels[fit_rows], strength, num_classes, balanced)
             likelihood = probe.predict_proba(features[held_out])
             chosen = likelihood[np.arange(len(held_out)), labels[held_out]]
-            losses[column] -= np.log(np.maximum(chosen, 1e-12)).sum()
+            log_likelihood = np.log(np.maximum(chosen, 1e-12))
+            losses[column] -= (weights[labels[held_out]] * log_likelihood).sum()
     return strengths[int(losses.argmin())]
 
 
 def _fit(
-    features: np.ndarray, labels: np.ndarray, strength: float, num_classes: int | None
+    features: np.ndarray,
+    labels: np.ndarray,
+    strength: float,
+    num_classes: int | None,
+    balanced: bool,
 ) -> LinearProbe:
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale = np.where(scale > 1e-8 * (1 + np.abs(mean)), scale, 1.0)
-    model = LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS)
+    weights = "balanced" if balanced else None
+    model = LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS, class_weight=weights)
     # BLAS spends more on handing small products to its threads than on computing them.
     threads = 1 if features.size < _SMALL else None
     with warnings.catch_warnings(), threadpool_limits(threads, user_api="blas"):
@@ -121,12 +138,12 @@ def _fit(
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit((features - mean) / scale, labels)
     columns = int(labels.max()) + 1 if num_classes is None else num_classes
-    weights, bias = np.zeros((features.shape[1], columns)), np.full(columns, -np.inf)
+    matrix, bias = np.zeros((features.shape[1], columns)), np.full(columns, -np.inf)
     coefficients, intercepts = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes
         zero = np.zeros_like(coefficients)
         coefficients = np.concatenate([zero, coefficients])
         intercepts = np.concatenate([[0.0], intercepts])
-    weights[:, model.classes_] = coefficients.T
+    matrix[:, model.classes_] = coefficients.T
     bias[model.classes_] = intercepts
-    return LinearProbe(mean, scale, weights, bias, strength)
+    return LinearProbe(mean, scale, matrix, bias, strength)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -27,6 +28,27 @@ def test_equals_sklearn_at_a_fixed_strength(classes: int) -> None:
         probe.predict_proba(test_x), model.predict_proba(test_x.astype(np.float64)), atol=1e-6
     )
     assert probe.strength == 0.1
+
+
+def unequal(per_class: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Classes of unequal size that two of many features tell apart, and not well."""
+    rng = np.random.default_rng(seed)
+    y = np.repeat(np.arange(len(per_class)), per_class)
+    x = rng.normal(size=(len(y), 150))
+    x[:, :3] += 2 * np.eye(3)[y]
+    return x, y
+
+
+def test_classes_that_count_the_same_are_not_lost_to_the_most_frequent_one() -> None:
+    x, y = unequal((60, 20, 20), seed=0)
+    test_x, test_y = unequal((200, 200, 200), seed=1)
+    found = {b: fit_linear_probe(x, y, balanced=b).predict(test_x) for b in (False, True)}
+    assert (found[False] == 0).mean() > 0.9  # one class for nearly all images
+    assert balanced_accuracy_score(test_y, found[True]) > 0.5
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced"))
+    model.fit(x, y)
+    probe = fit_linear_probe(x, y, strengths=[0.1], balanced=True)
+    np.testing.assert_allclose(probe.predict_proba(test_x), model.predict_proba(test_x), atol=1e-4)
 
 
 def test_weak_regularisation_is_avoided_where_it_hurts() -> None:
