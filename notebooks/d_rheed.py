@@ -134,7 +134,8 @@ print(Path("grid.csv").read_text())
 
 # %% [markdown]
 # k-NN accuracy asks whether a pattern's neighbours in feature space are of its kind. Each point has a 95 % interval. Methods whose intervals
-# overlap much are **not ranked** by this; `sweep/index.html` tells differences image by image, and several seeds (`--vary=seed=0,1,2`) tell luck.
+# overlap much are **not ranked** by this; `sweep/index.html` tells differences image by image, and several seeds (`--vary=seed=0,1,2`) tell luck. Where `untrained` does
+# as well as the rest, these images and labels cannot tell whether anything was learnt.
 
 # %%
 with open("sweep/sweep.csv", newline="") as file:
@@ -204,7 +205,7 @@ right.set_title("the same places, with images")
 plt.show()
 
 # %% [markdown]
-# A scatter flattens hundreds of dimensions into two and may show groups that are not there. Neighbours do not lie: their distances
+# A scatter flattens hundreds of dimensions into two and may show groups that are not there. Neighbours are safer: their distances
 # are those of the full feature space. Left in each row the image asked for, then its seven nearest with their cosine distance.
 
 # %%
