@@ -12,11 +12,12 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 WORKERS ?= $(shell n=$$(nproc); echo $$(( (n < 4 ? n : 4) + 1 )))
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: help setup demo notebooks test test-fast test-notebooks lint format wheel-check lock clean
+.PHONY: help setup demo notebooks test test-all test-fast test-notebooks lint format wheel-check lock clean
 
 help:
 	@echo "make demo       install, then the whole job on generated images (page: demo/index.html)"
 	@echo "make test       install, lint, type-check, test, build the wheel and try it elsewhere"
+	@echo "make test-all   the tests of make test, and those that show the same once more"
 	@echo "make test-fast  the tests of a few seconds each"
 	@echo "make notebooks  write notebooks/*.ipynb anew from their sources, notebooks/*.py"
 	@echo "make test-notebooks  execute the notebooks, small"
@@ -36,11 +37,14 @@ demo: setup
 	$(BIN)/simclr-demo --output=demo --overwrite
 
 test: lint
-	$(PYTEST)
+	$(PYTEST) -m "not thorough"
 	$(MAKE) --no-print-directory wheel-check
 
+test-all: setup
+	$(PYTEST)
+
 test-fast: setup
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not thorough"
 
 test-notebooks: setup
 	$(PYTEST) -m notebook

@@ -178,7 +178,10 @@ def test_a_head_alone_trains_on_features_computed_once_and_nothing_else_moves(
     )
 
 
-@pytest.mark.parametrize("values", [WHOLE, {"head_only": True, "sampling": "balanced"}])
+@pytest.mark.parametrize(
+    "values",
+    [WHOLE, pytest.param({"head_only": True, "sampling": "balanced"}, marks=pytest.mark.thorough)],
+)
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(
     images: Path, encoder: Path, tmp_path: Path, values: dict[str, Any]
 ) -> None:

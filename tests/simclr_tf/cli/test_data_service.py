@@ -29,6 +29,7 @@ def command(*arguments: str) -> subprocess.Popen:
     return subprocess.Popen(program, stderr=subprocess.DEVNULL)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_processes_prepare_the_batches_of_a_run(tmp_path: Path) -> None:
     ports = [free_port() for _ in range(3)]

@@ -61,6 +61,7 @@ def test_the_same_seed_gives_the_same_points(method: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_umap_keeps_heaps_apart() -> None:
     pytest.importorskip("umap")
     features = heaps(45)

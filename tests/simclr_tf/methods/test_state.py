@@ -53,7 +53,7 @@ def test_the_momentum_network_is_the_moving_average_of_the_online_one(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.thorough)])
 def test_the_queue_holds_the_keys_of_the_last_batches_in_their_order(replicas: int) -> None:
     """With a momentum of 1 the keys of a batch stay what they are and can be made again."""
     trainer = Trainer("moco", replicas, target_momentum=1.0)

@@ -33,7 +33,9 @@ def weights(trainer: Trainer) -> list[np.ndarray]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["vit_tiny", "keras:mobilenetv3small"])
+@pytest.mark.parametrize(
+    "name", ["vit_tiny", pytest.param("keras:mobilenetv3small", marks=pytest.mark.thorough)]
+)
 def test_a_run_that_goes_on_ends_with_the_same_weights_bit_by_bit(
     name: str, tmp_path: Path
 ) -> None:

@@ -85,6 +85,7 @@ def test_without_flags_the_student_is_as_large_and_labels_may_help(
     assert (config.model.width_multiplier, config.views.image_size) == (0.125, 32)
 
 
+@pytest.mark.thorough
 def test_two_replicas_learn_what_one_learns(images: Path, teacher: Path, tmp_path: Path) -> None:
     losses = []
     for number in (0, 2):

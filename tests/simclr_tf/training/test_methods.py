@@ -48,7 +48,9 @@ def run(images: Path, model_dir: Path, **values: Any) -> dict[str, Any]:
     return json.loads((model_dir / "result.json").read_text())
 
 
-@pytest.mark.parametrize("method", ["moco", "swav"])  # what BYOL keeps, MoCo keeps too
+@pytest.mark.parametrize(
+    "method", ["moco", pytest.param("swav", marks=pytest.mark.thorough)]
+)  # what BYOL keeps, MoCo keeps too
 def test_a_run_goes_on_exactly_and_hands_out_the_online_network(
     images: Path, tmp_path: Path, method: str
 ) -> None:

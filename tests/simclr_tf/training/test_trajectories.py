@@ -188,6 +188,7 @@ def exact_losses(folder: str, name: str) -> list[dict[str, float]]:
         keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.thorough  # those in float64 are sharper
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in FLOAT32 if n != CHAOTIC])
 def test_float32_run_equals_the_reference(name: str) -> None:
