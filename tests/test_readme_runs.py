@@ -80,12 +80,22 @@ def test_every_command_line_of_the_readme_is_run_or_named_here() -> None:
     for name, file in ELSEWHERE.items():
         assert f'readme_arguments("{name}")' in text_of(file), file
     others = [words for words in shell_lines(README) if words[0] not in COMMANDS]
-    assert others == [["make", "demo"], ["make", "test"], ["pip", "install", "."]]
+    assert others == [
+        ["make", "demo"],
+        ["make", "test"],
+        ["pip", "install", "."],
+        ["make", "notebooks"],  # its program is imported by tests/notebooks
+        ["make", "test-notebooks"],
+    ]
 
 
 def test_make_demo_runs_the_demonstration_on_generated_images() -> None:
     printed = subprocess.run(
-        ["make", "--dry-run", "demo"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "--dry-run", "--no-print-directory", "demo"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     program, *arguments = shlex.split(printed.stdout.splitlines()[-1])
     assert program.endswith("bin/simclr-demo")

@@ -367,6 +367,7 @@ def _all_in_train(folder: Path, target: Path) -> Path:
     return target
 
 
+@pytest.mark.thorough
 def test_two_replicas_train_as_one(images: Path, encoder: Path, tmp_path: Path) -> None:
     values = {"train_blocks": "4", "augment": "none", "layer_decay": 0.5, "train_epochs": 2}
     assert run(encoder, images, tmp_path / "one", **values, distribute="one_device") == 0

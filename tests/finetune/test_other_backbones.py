@@ -63,6 +63,7 @@ def test_a_transformer_is_exported_for_onnxruntime(tmp_path: Path) -> None:
     assert export(trained, tmp_path / "m.onnx", ExportRequest("onnx")) < 1e-5
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_pretrained_backbone_is_fine_tuned_frozen_where_asked_scored_and_exported(
     tmp_path: Path,

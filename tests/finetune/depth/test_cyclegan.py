@@ -117,7 +117,7 @@ def test_discriminators_are_updated_so_often_and_have_their_own_schedule() -> No
         {"model": "unet", "filters": "2,3"},
         pytest.param(
             {**CYCLE, "gan_loss": "wgan_gp", "critic_steps": 2, "residual_blocks": 0},
-            marks=pytest.mark.slow,
+            marks=[pytest.mark.slow, pytest.mark.thorough],
         ),
     ],
 )

@@ -134,7 +134,7 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     "values",
     [
         {"model": "autoencoder", "horizontal_flip": True},
-        pytest.param({**CYCLE, "critic_steps": 2}, marks=pytest.mark.slow),
+        pytest.param({**CYCLE, "critic_steps": 2}, marks=[pytest.mark.slow, pytest.mark.thorough]),
     ],
 )
 def test_a_killed_run_goes_on_as_if_it_had_not_been(

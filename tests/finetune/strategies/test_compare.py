@@ -146,6 +146,7 @@ def test_a_killed_comparison_goes_on_to_the_same_results(
         np.testing.assert_allclose(ours["probabilities"], theirs["probabilities"], atol=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_public_checkpoint_is_trained_further_with_its_blocks_frozen(
     images: Path, tmp_path: Path

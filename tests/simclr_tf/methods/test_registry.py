@@ -62,7 +62,7 @@ def test_a_step_moves_all_that_trains_and_going_on_is_exact(method: str, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "method", [pytest.param("moco", marks=pytest.mark.thorough), "swav"]
+    "method", ["moco", pytest.param("swav", marks=pytest.mark.thorough)]
 )  # twin and queue; prototypes and queue
 def test_two_replicas_learn_what_one_learns_from_the_whole_batch(method: str) -> None:
     alone, together = (Trainer(method, n, small_crops=1) for n in (1, 2))
