@@ -81,18 +81,18 @@ def image_steps(
     """
     views = settings.view_config(channels)
     shape = (views.image_size, views.image_size, channels)
-    scored = ImageSteps(shape, views, crops)
+    steps = ImageSteps(shape, views, crops)
     if augment == "none":
-        return scored
+        return steps
     if augment == "views":
-        return replace(scored, trained=view_maker(views), photometry=views)
+        return replace(steps, trained=view_maker(views), photometry=views)
     config = settings.generator()
 
     def generated(image: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
-        pixels = supervised_image(scored.scored(image), seed, config)
+        pixels = supervised_image(steps.scored(image), seed, config)
         return {"image": tf.clip_by_value(pixels / _LEVELS, 0.0, 1.0)}
 
-    return replace(scored, trained=generated)
+    return replace(steps, trained=generated)
 
 
 def skipped(steps: ImageSteps) -> list[str]:
