@@ -44,6 +44,13 @@ class MethodSettings:
         "16 times (4096 on 256) and a quarter (512 on 2048).",
         low=0,
     )
+    predictor_rate: float = setting(
+        1.0,
+        "byol, simsiam: factor on the learning rate of the predictor. 10 keeps it close to the "
+        "best predictor, and features from shrinking to a few numbers (Grill et al. 2020, "
+        "appendix on a near-optimal predictor).",
+        low=0,
+    )
     barlow_lambda: float = setting(
         0.005,
         "barlow_twins: weight of the off-diagonal terms (Zbontar et al. 2021, section 2.2).",

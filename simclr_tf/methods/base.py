@@ -67,6 +67,8 @@ class Extension:
     """
 
     signs: tuple[Sign, ...] = ()
+    rate_factor: float = 1.0
+    """What the layers multiply the learning rate by."""
 
     @property
     def layers(self) -> Sequence[keras.layers.Layer]:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from simclr_tf.losses.cosine import negative_cosine, projection_spread
 from simclr_tf.methods.base import StepOutputs
 from simclr_tf.methods.momentum import MomentumNetwork
-from simclr_tf.methods.pairs import both_views, collapse_sign
+from simclr_tf.methods.pairs import PREDICTOR_CURE, both_views, collapse_sign
 from simclr_tf.methods.pretraining import ByView, Pretraining
 from simclr_tf.methods.probe import with_probe
 from simclr_tf.models.predictor import Predictor
@@ -25,13 +25,21 @@ class BYOL(Pretraining):
         model: The network.
         momentum: The network that makes the targets.
         predictor: On the projection.
+        predictor_rate: Factor on its learning rate.
     """
 
-    signs = (collapse_sign(),)
+    signs = (collapse_sign(PREDICTOR_CURE),)
 
-    def __init__(self, model: SimCLRModel, momentum: MomentumNetwork, predictor: Predictor) -> None:
+    def __init__(
+        self,
+        model: SimCLRModel,
+        momentum: MomentumNetwork,
+        predictor: Predictor,
+        predictor_rate: float = 1.0,
+    ) -> None:
         super().__init__(model)
         self._momentum, self._predictor = momentum, predictor
+        self.rate_factor = predictor_rate
 
     @property
     def layers(self) -> Sequence[keras.layers.Layer]:

@@ -7,6 +7,7 @@ from simclr_tf.methods.pretraining import ByView, heads
 from simclr_tf.models.simclr import ForwardOutputs, SimCLRModel
 
 _COLLAPSED_SPREAD = 0.02
+PREDICTOR_CURE = "raise --predictor_rate, lower the learning rate, or take a larger batch"
 
 
 def both_views(
@@ -22,12 +23,15 @@ def both_views(
     return [heads(model, features[view], output) for view in range(2)]
 
 
-def collapse_sign() -> Sign:
-    """Projections that are the same for every image; see `losses.cosine.projection_spread`."""
+def collapse_sign(cure: str = "lower the learning rate, or take a larger batch") -> Sign:
+    """Projections that are the same for every image; see `losses.cosine.projection_spread`.
+
+    Args:
+        cure: What to do about it.
+    """
     return Sign(
         "projection_spread",
         "below",
         _COLLAPSED_SPREAD,
-        "different images have nearly the same projection: it collapses; lower the learning rate, "
-        "or take a larger batch",
+        f"different images have nearly the same projection: it collapses; {cure}",
     )

@@ -71,12 +71,13 @@ def _moco(recipe: Recipe) -> Method:
 
 def _byol(recipe: Recipe) -> Method:
     # The paper's predictor is 4096 wide on 256 outputs.
-    return BYOL(recipe.model, recipe.momentum_network(0.996, cosine=True), recipe.predictor(16))
+    momentum = recipe.momentum_network(0.996, cosine=True)
+    return BYOL(recipe.model, momentum, recipe.predictor(16), recipe.config.method.predictor_rate)
 
 
 def _simsiam(recipe: Recipe) -> Method:
     # 512 on 2048.
-    return SimSiam(recipe.model, recipe.predictor(0.25))
+    return SimSiam(recipe.model, recipe.predictor(0.25), recipe.config.method.predictor_rate)
 
 
 def _barlow_twins(recipe: Recipe) -> Method:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from simclr_tf.losses.cosine import negative_cosine, projection_spread
 from simclr_tf.methods.base import StepOutputs
-from simclr_tf.methods.pairs import both_views, collapse_sign
+from simclr_tf.methods.pairs import PREDICTOR_CURE, both_views, collapse_sign
 from simclr_tf.methods.pretraining import ByView, Pretraining
 from simclr_tf.methods.probe import with_probe
 from simclr_tf.models.predictor import Predictor
@@ -23,13 +23,16 @@ class SimSiam(Pretraining):
     Args:
         model: The network.
         predictor: On the projection.
+        predictor_rate: Factor on its learning rate.
     """
 
-    signs = (collapse_sign(),)
+    signs = (collapse_sign(PREDICTOR_CURE),)
 
-    def __init__(self, model: SimCLRModel, predictor: Predictor) -> None:
+    def __init__(
+        self, model: SimCLRModel, predictor: Predictor, predictor_rate: float = 1.0
+    ) -> None:
         super().__init__(model)
-        self._predictor = predictor
+        self._predictor, self.rate_factor = predictor, predictor_rate
 
     @property
     def layers(self) -> Sequence[keras.layers.Layer]:

@@ -11,7 +11,7 @@ from simclr_tf.checkpoints.load import load_model
 from simclr_tf.config import RunConfig
 from simclr_tf.distribution import Devices, choose_jit, choose_precision
 from simclr_tf.losses.weight_decay import WeightDecay, decayed_variables
-from simclr_tf.methods.base import Method, extension_of
+from simclr_tf.methods.base import Extension, Method, extension_of
 from simclr_tf.methods.distillation import Distillation
 from simclr_tf.methods.registry import METHODS, Recipe
 from simclr_tf.methods.supervised import Supervised
@@ -171,10 +171,19 @@ def build_training(config: RunConfig, model: SimCLRModel, num_examples: int) -> 
         weight_decay=o.weight_decay,
         supervised_head=head,
         variables=variables,
+        rate_factors=_rate_factors(model, own),
     )
     undecayed = [*normalisation_variables(model), *own.undecayed_variables]
     decayed = decayed_variables(o.optimizer, variables, head, undecayed)
     return TrainingParts(method, optimizer, WeightDecay(decayed, o.weight_decay), steps)
+
+
+def _rate_factors(model: SimCLRModel, own: Extension) -> dict[int, float] | None:
+    """By `id` of the variable; None if all have the same rate."""
+    if own.rate_factor == 1:
+        return None
+    factors = {id(v): 1.0 for v in model.trainable_variables}
+    return factors | {id(v): own.rate_factor for v in own.trainable_variables}
 
 
 def build_seeded(

@@ -72,6 +72,29 @@ def test_the_queue_holds_the_keys_of_the_last_batches_in_their_order(replicas: i
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("method", ["byol", "simsiam"])
+def test_the_predictor_learns_at_a_rate_of_its_own(method: str) -> None:
+    def moved(rate: float) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        trainer = Trainer(method, predictor_rate=rate)
+        predictor, network = trainer.extension.trainable_variables, weights(trainer.model.encoder)
+        before = [v.numpy() for v in predictor]
+        trainer.train(0, 1)
+        after = weights(trainer.model.encoder)
+        return (
+            [v.numpy() - old for v, old in zip(predictor, before, strict=True)],
+            [new - old for new, old in zip(after, network, strict=True)],
+        )
+
+    predictor, network = moved(1.0)
+    faster, unchanged = moved(8.0)
+    assert all(step.any() for step in predictor)
+    for slow, fast in zip(predictor, faster, strict=True):
+        np.testing.assert_allclose(fast, 8 * slow, rtol=1e-3, atol=2e-6)
+    for one, other in zip(network, unchanged, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.slow
 def test_prototypes_stay_as_long_as_told_and_always_have_unit_length() -> None:
     trainer = Trainer("swav", frozen_prototype_steps=2, optimizer="adam", weight_decay=0.1)
     method = trainer.parts.method
