@@ -1,9 +1,9 @@
 """How fluid a page of many images is: `python benchmarks/explore_page.py --images=20000`.
 
 Writes an explorer of random heaps of features with 64-pixel thumbnails, opens it in a headless
-Chromium that draws without a graphics card, and does what a reader does, ten times each. Prints the
-milliseconds between two drawn frames during pointing, moving and zooming (60 frames a second are
-16.7), and from an action to its result for cards, neighbours, colours, filters and the lasso.
+Chromium that draws without a graphics card, and does what a reader does. Prints the milliseconds
+between two drawn frames during pointing, moving, zooming and the lasso (60 frames a second are
+16.7), and, of ten each, from an action to its result for neighbours, colours, filters and search.
 
 Needs `playwright` and a Chromium. A graphics card makes all of it faster.
 """

@@ -93,10 +93,10 @@ METHOD: dict[str, Flags] = {
     },
 }
 
-# The projection head begins with weights of 0.01. Adam and plain SGD, whose steps are no smaller
-# for that, change it faster than a predictor or prototypes can follow, and SimSiam and SwAV learnt
-# nothing of the lattices; steps of LARS are a share of the weights. Small crops of a lattice have
-# little in common but the noise.
+# With Adam and plain SGD, SimSiam and SwAV learnt nothing of the lattices. A likely reason: the
+# projection head begins with weights of 0.01 and changes faster than a predictor or prototypes can
+# follow, while steps of LARS are a share of the weights. Small crops of a lattice have little in
+# common but the noise.
 _STEADY: Flags = {
     "optimizer": "lars",
     "learning_rate": 4,

@@ -47,7 +47,7 @@ class MethodSettings:
     predictor_rate: float = setting(
         1.0,
         "byol, simsiam: factor on the learning rate of the predictor. 10 keeps it close to the "
-        "best predictor, and features from shrinking to a few numbers (Grill et al. 2020, "
+        "best one, and features from shrinking to a few numbers (Grill et al. 2020, "
         "appendix on a near-optimal predictor).",
         low=0,
     )

@@ -68,7 +68,7 @@ class Extension:
 
     signs: tuple[Sign, ...] = ()
     rate_factor: float = 1.0
-    """What the layers multiply the learning rate by."""
+    """On the learning rate of `layers`; at least 0, where they stay as drawn."""
 
     @property
     def layers(self) -> Sequence[keras.layers.Layer]:
