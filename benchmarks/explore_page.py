@@ -3,9 +3,10 @@
 Writes an explorer of random heaps of features with 64-pixel thumbnails, opens it in a headless
 Chromium that draws without a graphics card, and does what a reader does. Prints the milliseconds
 between two drawn frames during pointing, moving, zooming and the lasso (60 frames a second are
-16.7), and, of ten each, from an action to its result for neighbours, colours, filters and search.
+16.7), and how many of them the page's own thread was busy: what is left with any graphics card.
+Then, of ten each, from an action to its result for neighbours, colours, filters and search.
 
-Needs `playwright` and a Chromium. A graphics card makes all of it faster.
+Needs `playwright` and a Chromium.
 """
 
 from __future__ import annotations
@@ -60,11 +61,22 @@ def make_data(images: int, dimensions: int = 128) -> ExploreData:
     return ExploreData("Many images", names, thumbnails, features.astype(np.float32), columns, {})
 
 
-def frames(page: Any, action: Callable[[], None]) -> list[float]:
-    """Milliseconds between the frames drawn while something goes on."""
+def frames(page: Any, action: Callable[[], None]) -> tuple[list[float], float]:
+    """Milliseconds between the frames drawn while something goes on, and busy ones of a frame."""
+    watch = page.context.new_cdp_session(page)
+    watch.send("Performance.enable")
     page.evaluate(_WATCH)
+    before = _busy_seconds(watch)
     action()
-    return page.evaluate(_STOP)
+    busy = _busy_seconds(watch) - before
+    intervals = page.evaluate(_STOP)
+    watch.detach()
+    return intervals, 1000 * busy / len(intervals)
+
+
+def _busy_seconds(watch: Any) -> float:
+    metrics = watch.send("Performance.getMetrics")["metrics"]
+    return {metric["name"]: metric["value"] for metric in metrics}["TaskDuration"]
 
 
 def latency(page: Any, action: Callable[[int], None]) -> list[float]:
@@ -78,10 +90,11 @@ def latency(page: Any, action: Callable[[int], None]) -> list[float]:
     return taken
 
 
-def say(what: str, values: list[float]) -> None:
+def say(what: str, values: list[float], busy: float | None = None) -> None:
     """A line of the table."""
     middle, high = np.percentile(values, [50, 95])
-    print(f"{what:45} {middle:7.1f} {high:7.1f}", flush=True)
+    own = "" if busy is None else f"{busy:7.1f}"
+    print(f"{what:45} {middle:7.1f} {high:7.1f} {own}", flush=True)
 
 
 def look(page: Any) -> None:
@@ -105,13 +118,13 @@ def look(page: Any) -> None:
         circle()
         page.mouse.up()
 
-    print(f"{'milliseconds':45} {'median':>7} {'95 %':>7}")
-    say("between frames, pointing", frames(page, lambda: circle(2)))
+    print(f"{'milliseconds':45} {'median':>7} {'95 %':>7} {'busy':>7}")
+    say("between frames, pointing", *frames(page, lambda: circle(2)))
     page.click("[data-title='Pan']")
-    say("between frames, moving", frames(page, dragged))
-    say("between frames, zooming", frames(page, zoom))
+    say("between frames, moving", *frames(page, dragged))
+    say("between frames, zooming", *frames(page, zoom))
     page.click("[data-title='Lasso Select']")
-    say("between frames, drawing a lasso", frames(page, dragged))
+    say("between frames, drawing a lasso", *frames(page, dragged))
     page.wait_for_selector("#selection:not([hidden])")
     page.keyboard.press("Escape")
     rng = np.random.default_rng(1)

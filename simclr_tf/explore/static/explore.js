@@ -134,6 +134,7 @@ function showFound(asked) {
 
 function select(indices) {
   state.selected = [...indices].sort((a, b) => a - b);
+  if (!state.selected.length) state.cleared += 1;
   byId("selection").hidden = !state.selected.length;
   byId("selected-count").textContent = plural(state.selected.length, "image");
   const first = state.selected.slice(0, MOST_LISTED).map((index) => {
@@ -303,7 +304,6 @@ function clear() {
   byId("search").value = "";
   state.found = [];
   state.chosen = -1;
-  state.cleared += 1;
   showFound(false);
   showChosen();
   select([]);
@@ -352,6 +352,7 @@ async function start() {
   showLegend();
   showCount();
   if (names.length) showFilter();
+  drawPlainly();
   await showProjection();
   listen();
   document.documentElement.dataset.ready = "yes";

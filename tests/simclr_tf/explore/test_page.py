@@ -30,7 +30,12 @@ _PLACES = """() => {
   ]);
 }"""
 _PLOTTED = "() => plot.data.flatMap((trace) => trace.customdata ?? [])"
-_COLOURS = "() => [plot.data[0].customdata, plot.data[0].marker.color]"
+_COLOURS = """() => {
+  const dots = plot.data.filter((trace) => trace.name === "images");
+  return [dots.flatMap((trace) => trace.customdata), dots.flatMap((trace) => trace.marker.color)];
+}"""
+_HIGHLIGHTED = """() => plot.data.flatMap(
+  ({customdata, selectedpoints}) => (selectedpoints ?? []).map((place) => customdata[place]))"""
 _CARD_PIXELS = """() => {
   const {width, height} = cardTile;
   return [width, height, [...cardTile.getContext("2d").getImageData(0, 0, width, height).data]];
@@ -158,6 +163,15 @@ def drag(page: Any, way: np.ndarray) -> None:
     page.wait_for_selector("#selection:not([hidden])")
 
 
+def draw_lasso(page: Any) -> list[int]:
+    """Selects some images; their indices."""
+    page.click("[data-title='Lasso Select']")
+    at = places(page)
+    corners = polygon_among(at)
+    drag(page, np.concatenate([corners, corners[:1]]))
+    return np.flatnonzero(Polygon(corners).contains_points(at)).tolist()
+
+
 def saved(page: Any) -> list[list[str]]:
     with page.expect_download() as download:
         page.click("#download")
@@ -172,11 +186,7 @@ def table(data: ExploreData, rows: list[int]) -> list[list[str]]:
 
 
 def test_a_lasso_saves_exactly_what_is_in_it(page: Any, data: ExploreData) -> None:
-    page.click("[data-title='Lasso Select']")
-    at = places(page)
-    corners = polygon_among(at)
-    drag(page, np.concatenate([corners, corners[:1]]))
-    inside = np.flatnonzero(Polygon(corners).contains_points(at)).tolist()
+    inside = draw_lasso(page)
     assert saved(page) == table(data, inside)
 
 
@@ -194,6 +204,22 @@ def test_a_box_saves_what_is_in_it_and_the_filter_lets_through(
     rows = np.flatnonzero(inside & kept).tolist()
     assert 3 < len(rows) < inside.sum()
     assert saved(page) == table(data, rows)
+
+
+def test_selected_dots_stay_so_in_other_colours_and_filters(page: Any, data: ExploreData) -> None:
+    inside = draw_lasso(page)
+    for colour in ("cluster", "depth, m", "nothing", "label"):
+        page.select_option("#colour", label=colour)
+        assert sorted(page.evaluate(_HIGHLIGHTED)) == inside
+    page.select_option("#filter-column", label="split")
+    page.get_by_label("test (24)").uncheck()
+    kept = [i for i in inside if data.columns["split"][i] != "test"]
+    assert sorted(page.evaluate(_HIGHLIGHTED)) == kept
+    page.get_by_role("button", name="None").click()
+    assert plotted(page) == []
+    page.get_by_role("button", name="All", exact=True).click()
+    assert plotted(page) == list(range(60))
+    assert page.evaluate(_HIGHLIGHTED) == []
 
 
 def test_the_filter_hides_dots(page: Any, data: ExploreData) -> None:
@@ -258,6 +284,33 @@ def test_no_group_is_drawn_above_the_others(page: Any, data: ExploreData) -> Non
     assert len(set(labels[-20:])) == len(set(labels[:20])) == 3
 
 
+def test_symbols_take_turns_and_each_is_drawn_once(page: Any, data: ExploreData) -> None:
+    page.select_option("#colour", label="cluster")
+    layers = page.evaluate(
+        "() => plot.data.filter(t => t.name === 'images').map(t => [t.marker.symbol, t.customdata])"
+    )
+    symbols = [symbol for symbol, _ in layers]
+    assert all(isinstance(symbol, str) for symbol in symbols)
+    kinds = len(set(symbols))
+    assert kinds > 2
+    assert symbols == symbols[:kinds] * 4
+    dots = [index for _, indices in layers for index in indices]
+    assert sorted(dots) == list(range(60))
+    lengths = [len(indices) for _, indices in layers]
+    assert [sum(lengths[kinds * i : kinds * (i + 1)]) for i in range(4)] == [15] * 4
+
+
+def test_dots_are_drawn_once_for_each_pixel_of_the_screen(page: Any) -> None:
+    drawn = page.evaluate(
+        """() => [...document.querySelectorAll(".gl-canvas-context, .gl-canvas-focus")].map(
+          (canvas) => [
+            canvas.width / canvas.clientWidth,
+            canvas.getContext("webgl").getContextAttributes().antialias,
+          ])"""
+    )
+    assert drawn == [[1, False]] * 2
+
+
 def rings(page: Any, name: str) -> list[list[float]]:
     script = "name => { const t = plot.data.find(t => t.name === name); return [t.x, t.y]; }"
     return page.evaluate(script, name)
@@ -283,8 +336,7 @@ def test_accents_are_found_however_they_are_spelt(page: Any, data: ExploreData) 
 
 
 def test_escape_clears_marks_and_selection(page: Any) -> None:
-    page.click("[data-title='Lasso Select']")
-    drag(page, polygon_among(places(page)))
+    draw_lasso(page)
     page.fill("#search", "checks")
     page.locator("#found-list button").first.click()
     page.keyboard.press("Escape")
