@@ -19,7 +19,7 @@ help:
 	@echo "make demo       install, then the whole job on generated images (page: demo/index.html)"
 	@echo "make test       install, lint, type-check, test, build the wheel and try it elsewhere"
 	@echo "make test-all   the tests of make test, and those that show the same once more"
-	@echo "make test-fast  the tests of a few seconds each"
+	@echo "make test-fast  the tests of a second or so each, in under three minutes"
 	@echo "make notebooks  write notebooks/*.ipynb anew from their sources, notebooks/*.py"
 	@echo "make test-notebooks  execute the notebooks, small"
 	@echo "make lint       formatting, lint, types, import contracts"
@@ -44,8 +44,9 @@ test: lint
 test-all: setup
 	$(PYTEST)
 
+# These tests hardly wait: more workers than processors would be slower.
 test-fast: setup
-	$(PYTEST) -m "not slow and not thorough"
+	$(PYTEST) -n $(shell nproc) -m "not slow and not thorough"
 
 test-notebooks: setup
 	$(PYTEST) -m notebook

@@ -80,6 +80,7 @@ def test_order_depends_on_the_seed_alone(source: Source) -> None:
         tf.random.set_seed(0)
 
 
+@pytest.mark.slow
 def test_any_start_goes_on_exactly(source: Source) -> None:
     whole = sequence(source, 12)
     for step in (1, 3, 7, 11):

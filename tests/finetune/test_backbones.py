@@ -95,6 +95,7 @@ def test_weights_come_from_a_file_of_either_kind(tmp_path) -> None:
             np.testing.assert_array_equal(got, wanted)
 
 
+@pytest.mark.slow
 def test_weights_of_another_network_are_refused_in_one_line(tmp_path) -> None:
     file = tmp_path / "mobilenet.weights.h5"
     trunk_of(build_backbone("mobilenet", image_size=SIZE, weights="none")).save_weights(file)
@@ -145,6 +146,7 @@ def test_only_what_comes_after_the_layer_is_unfrozen_and_batch_norm_stays() -> N
         unfreeze_after(backbone, "conv_pw_13_relu")
 
 
+@pytest.mark.slow
 def test_statistics_of_batch_norm_stay_while_convolutions_train() -> None:
     backbone = build_backbone("mobilenet", image_size=SIZE, weights="none")
     unfreeze_after(backbone, "conv_dw_12_relu")
@@ -163,6 +165,7 @@ def test_statistics_of_batch_norm_stay_while_convolutions_train() -> None:
         np.testing.assert_array_equal(old, norm.numpy())
 
 
+@pytest.mark.slow
 def test_a_saved_classifier_gives_the_same_and_keeps_what_is_frozen(tmp_path) -> None:
     backbone = build_backbone("mobilenet", image_size=SIZE, weights="none", channels=1)
     unfreeze_after(backbone, "conv_dw_12_relu")

@@ -134,6 +134,7 @@ def test_a_layer_that_the_projection_head_has_not_is_refused() -> None:
         finetune(config)
 
 
+@pytest.mark.slow
 def test_the_scores_of_several_crops_are_the_mean_over_all_of_the_image(tmp_path: Path) -> None:
     """In training's last word and in later predictions; the images here are not square."""
     images = make_split_folder(tmp_path / "images", train=4, held_out=2)

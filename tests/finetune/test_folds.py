@@ -164,6 +164,7 @@ def test_single_runs_are_compared_and_other_images_refused(tmp_path: Path) -> No
         compare(one, read_folds(out[1]))
 
 
+@pytest.mark.slow
 def test_both_pages_are_readable_at_every_width(tmp_path: Path) -> None:
     a, b = (read_folds(folds(tmp_path, name, skill)) for name, skill in (("a", 3.0), ("b", 0.5)))
     plan = FoldsPlan("finetune", ("--head_only",), manifests_of(tmp_path / "folds"))

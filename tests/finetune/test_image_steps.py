@@ -75,6 +75,7 @@ def test_colour_operations_on_grey_images_are_told_of() -> None:
     assert skipped(image_steps(asked, "none", 1)) == []
 
 
+@pytest.mark.slow
 def test_kept_images_are_augmented_anew_every_epoch(tmp_path: Path) -> None:
     """What a source keeps in memory is decoded, never augmented."""
     images = scan_folder(make_folder(tmp_path, per_class=2, size=48))

@@ -73,6 +73,7 @@ def test_one_fold_has_no_spread_and_equal_folds_no_difference() -> None:
     assert corrected_t_test(A, A, 0.25).p_value == 1
 
 
+@pytest.mark.slow
 def test_the_paired_bootstrap_is_that_of_one_metric_on_resampled_rows() -> None:
     """Same model plus noise: an interval that unpaired resampling would not give."""
     first, second = scored("test", 200, skill=1.5), scored("test", 200, skill=1.2, seed=1)

@@ -25,7 +25,10 @@ from simclr_tf.training.loop import StopRequest
 from tests.images import make_folder, make_split_folder
 
 # Keras' own code imports a name of SciPy that is going away.
-pytestmark = pytest.mark.filterwarnings("ignore:Please import `affine_transform`")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Please import `affine_transform`"),
+]
 
 SIZE = 32
 
@@ -88,7 +91,6 @@ def finished(images: Path, weights: Path, tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_predictions_are_those_of_the_exported_model_on_files_in_order(finished: Path) -> None:
     manifest = Manifest.load(finished / "manifest.csv")
     flow = flow_from_split(manifest, "test", image_size=SIZE, rescale=1 / 255)
@@ -138,7 +140,6 @@ def test_feature_maps_and_evidence_are_drawn_and_told_in_the_report(finished: Pa
     assert "conv_pw_2_relu" in page
 
 
-@pytest.mark.slow
 def test_a_finished_run_is_left_alone_and_another_is_refused(
     finished: Path, images: Path, weights: Path, caplog
 ) -> None:
@@ -151,7 +152,6 @@ def test_a_finished_run_is_left_alone_and_another_is_refused(
         train_transfer(other)
 
 
-@pytest.mark.slow
 def test_two_stages_freeze_then_unfreeze_the_end_at_a_lower_rate(
     images: Path, weights: Path, tmp_path: Path
 ) -> None:
@@ -182,7 +182,6 @@ def test_two_stages_freeze_then_unfreeze_the_end_at_a_lower_rate(
     assert "First stage, frozen" in (last / "report.html").read_text()
 
 
-@pytest.mark.slow
 def test_a_second_stage_starts_from_the_best_weights_of_the_first(
     images: Path, weights: Path, tmp_path: Path
 ) -> None:
@@ -200,7 +199,6 @@ def test_a_second_stage_starts_from_the_best_weights_of_the_first(
         assert float(last[0][quantity]) == pytest.approx(float(best[quantity]), rel=1e-4)
 
 
-@pytest.mark.slow
 def test_a_first_stage_that_was_stopped_goes_on_as_if_it_had_not(
     images: Path, weights: Path, tmp_path: Path
 ) -> None:
@@ -221,7 +219,6 @@ def test_a_first_stage_that_was_stopped_goes_on_as_if_it_had_not(
         assert float(whole["total_loss"]) == pytest.approx(float(resumed["total_loss"]), rel=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("pipeline", ["tf_data", "image_data_generator"])
 def test_runs_of_both_pipelines_repeat_exactly_and_augment_anew_every_epoch(
     images: Path, weights: Path, tmp_path: Path, pipeline: str
@@ -244,7 +241,6 @@ def test_runs_of_both_pipelines_repeat_exactly_and_augment_anew_every_epoch(
         assert 0 <= one.min() < one.max() <= 1
 
 
-@pytest.mark.slow
 def test_image_data_generator_trains_through_the_same_loop(
     images: Path, weights: Path, tmp_path: Path
 ) -> None:
@@ -258,7 +254,6 @@ def test_image_data_generator_trains_through_the_same_loop(
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.slow
 def test_two_replicas_take_the_steps_of_one(images: Path, weights: Path, tmp_path: Path) -> None:
     logs = []
     for replicas in (0, 2):
@@ -290,7 +285,6 @@ def test_standardization_by_the_training_set_is_a_part_of_the_model(
     np.testing.assert_allclose(shown.std((0, 1, 2)), 1, atol=1e-3)
 
 
-@pytest.mark.slow
 def test_grey_images_train_a_colour_network(weights: Path, tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "grey", 8, SIZE, channels=1)
     session = trained(settings(folder, weights, tmp_path / "run", train_epochs=1))

@@ -99,6 +99,7 @@ def test_jitter_equals_the_reference(
         np.testing.assert_allclose(row, ARRAYS[name], rtol=0, atol=TOLERANCE, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 def test_blur_of_a_batch_equals_the_reference(path: Callable[..., tf.Tensor]) -> None:
     """Both ways of blurring, each image with its own sigma."""

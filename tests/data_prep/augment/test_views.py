@@ -122,6 +122,7 @@ def test_batches_of_unknown_and_changing_length() -> None:
     np.testing.assert_allclose(rows, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_in_every_replica() -> None:
     config = ViewConfig(20, 3)
     views, draws = batch_of_views(4, config)

@@ -80,6 +80,7 @@ def test_maps_scale_table_and_archive_tell_the_same_depths(tmp_path: Path) -> No
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.slow
 def test_metrics_are_those_of_the_files_by_split_and_case(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,6 +114,7 @@ def test_metrics_are_those_of_the_files_by_split_and_case(
     assert "report.html" in {path.name for path in output.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_router_sends_images_to_the_generator_of_their_case(tmp_path: Path) -> None:
     """A classifier that is often wrong; where it is, the map is that of the other case."""
     holes, output = tmp_path / "holes", tmp_path / "out"
@@ -136,6 +138,7 @@ def test_a_router_sends_images_to_the_generator_of_their_case(tmp_path: Path) ->
     assert np.sum(found["confusion_matrix"]) == len(manifest)
 
 
+@pytest.mark.slow
 def test_real_images_are_translated_and_measured_by_the_means_of_their_sites(
     tmp_path: Path,
 ) -> None:

@@ -67,6 +67,7 @@ def test_an_imagenet_checkpoint_says_wordnet_ids_and_names(images: Path, tmp_pat
         np.testing.assert_allclose(ours, scores[best], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_record_of_the_network_is_obeyed(images: Path, tmp_path: Path) -> None:
     record = preprocessing_record(32, 3, ("a", "b"), central_crop=0.5)
     write_model(network(2, record), tmp_path / "m.keras", "keras", part="model")

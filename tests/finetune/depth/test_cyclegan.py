@@ -93,6 +93,7 @@ def test_a_weight_of_0_leaves_a_loss_out() -> None:
     assert list(step.generator_method.generator_losses(a, a)) == ["adversarial"]
 
 
+@pytest.mark.slow
 def test_discriminators_are_updated_so_often_and_have_their_own_schedule() -> None:
     parts, devices = training(
         model="cyclegan", filters="2,2", cycle_weight=0.0, identity_weight=0.0, pool_size=0,

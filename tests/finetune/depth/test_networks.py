@@ -57,6 +57,7 @@ def test_a_discriminator_scores_patches_that_see_their_surroundings_only() -> No
     assert moved[0, 0] > 0
 
 
+@pytest.mark.slow
 def test_an_encoder_is_the_contracting_path_and_may_be_kept_as_it_is(tmp_path: Path) -> None:
     encoder = grey_encoder(str(write_encoder(tmp_path / "encoder.keras")))
     assert encoder_unet((24, 16), encoder, (2,)).get_layer("pyramid").trainable_variables

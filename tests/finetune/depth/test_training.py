@@ -21,6 +21,9 @@ from finetune.depth.trained import DepthModel, Translator, load_depth_models
 from simclr_tf.training.callbacks import read_metrics
 from tests.finetune.depth.sets import SIZE, config, make_real, make_set
 
+pytestmark = pytest.mark.slow
+
+
 CYCLE: dict[str, Any] = {
     "model": "cyclegan", "filters": "2,2", "residual_blocks": 0, "guided_weight": 1.0,
     "pool_size": 5, "learning_rate": 2e-3,
@@ -134,7 +137,7 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     "values",
     [
         {"model": "autoencoder", "horizontal_flip": True},
-        pytest.param({**CYCLE, "critic_steps": 2}, marks=[pytest.mark.slow, pytest.mark.thorough]),
+        pytest.param({**CYCLE, "critic_steps": 2}, marks=pytest.mark.thorough),
     ],
 )
 def test_a_killed_run_goes_on_as_if_it_had_not_been(
@@ -202,7 +205,6 @@ def test_folds_validate_on_every_map_once_and_keep_test_apart(images: Path, tmp_
     assert float(rows[2]["rmse"]) == pytest.approx(rmse, rel=1e-5)
 
 
-@pytest.mark.slow
 def test_a_translator_takes_real_images_to_simulated_ones(images: Path, tmp_path: Path) -> None:
     real = make_real(tmp_path, 8)
     output = tmp_path / "run"

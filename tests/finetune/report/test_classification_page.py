@@ -123,6 +123,7 @@ def test_a_bare_run_without_manifest_test_or_history_has_a_page(tmp_path: Path) 
         write_report(tmp_path / "elsewhere", RunFacts("x"))
 
 
+@pytest.mark.slow
 def test_the_same_results_give_the_same_page(tmp_path: Path) -> None:
     facts = run(tmp_path)
     first = write_report(tmp_path, facts).read_bytes()

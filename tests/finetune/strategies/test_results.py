@@ -40,6 +40,7 @@ def made(folder: Path, skills: dict[str, float]) -> tuple[tuple[Row, ...], Divis
     return rows, division
 
 
+@pytest.mark.slow
 def test_the_table_has_means_intervals_and_paired_differences(tmp_path: Path) -> None:
     rows, division = made(tmp_path, {"simclr:probe": 3.0, "moco:probe": 0.7, "byol:probe": 0.6})
     results = collect(rows, division, tmp_path, "accuracy", 0)

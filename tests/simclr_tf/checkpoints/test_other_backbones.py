@@ -103,6 +103,7 @@ def test_a_student_of_another_kind_takes_nothing_of_its_teachers_size(tmp_path: 
     assert (m.backbone, m.width_multiplier, m.transformer_depth) == ("hybrid", 1.0, 0)
 
 
+@pytest.mark.slow
 def test_the_name_of_a_network_of_keras_may_be_spelled_in_any_case(tmp_path: Path) -> None:
     path = tmp_path / "m.keras"
     write_model(model(QUICK[-1]), path, "keras")

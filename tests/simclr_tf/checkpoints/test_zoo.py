@@ -237,6 +237,7 @@ def test_a_fetched_checkpoint_is_loaded(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["gs://", "https://storage.googleapis.com/"])
 def test_a_saved_model_is_fetched_by_its_address_with_its_graph(tmp_path: Path, head: str) -> None:
     model = load_model(path_of("tf1_tiny_r18_w8_cifar_pretrain"))

@@ -42,6 +42,7 @@ def test_an_encoder_and_an_account_are_written(
     assert sum(row["status"] == "used" for row in rows) >= len(encoder.variables)
 
 
+@pytest.mark.slow
 def test_a_saved_model_is_executed_and_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -54,6 +55,7 @@ def test_a_saved_model_is_executed_and_compared(
     assert differences["logits_sup"] < 1e-5
 
 
+@pytest.mark.slow
 def test_numbers_unlike_the_originals_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

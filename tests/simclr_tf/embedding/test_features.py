@@ -27,6 +27,8 @@ from tests.finetune.runs import write_encoder
 from tests.images import make_folder
 from tests.simclr_tf.embedding.common import config
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -24,6 +24,7 @@ def predictions(seed: int, n: int, classes: int, digits: int = 9) -> Predictions
     return labels, p, rng.integers(0, classes, n) if seed % 2 else p.argmax(axis=1)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     st.integers(0, 10**6), st.integers(1, 25), st.integers(2, 4), st.integers(1, 9), st.booleans()

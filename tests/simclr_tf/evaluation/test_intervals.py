@@ -95,6 +95,7 @@ def test_crossed_interval_counts_repetitions() -> None:
     assert crossed_width(repetitions) == pytest.approx(expected, rel=0.1)
 
 
+@pytest.mark.slow
 def test_crossed_interval_is_on_the_safe_side_for_independent_values() -> None:
     # Owen 2007, The pigeonhole bootstrap: three times the variance where nothing is shared.
     widths = [crossed_width(np.random.default_rng(s).random((5, 500)) < 0.7) for s in range(20)]

@@ -140,6 +140,7 @@ def test_lengths_and_numbers_are_checked() -> None:
         dataclasses.replace(data, features=features)
 
 
+@pytest.mark.slow
 def test_the_explorer_needs_no_tensorflow() -> None:
     program = (
         "import simclr_tf.explore.page, simclr_tf.explore.compare, sys;"

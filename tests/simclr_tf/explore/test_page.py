@@ -20,6 +20,8 @@ from tests.browser import Watched, opened
 from tests.chromium import OVERLAPS
 from tests.simclr_tf.explore.common import NASTY, make_data, pixels
 
+pytestmark = pytest.mark.slow
+
 # Where images lie on the screen.
 _PLACES = """() => {
   const layout = plot._fullLayout, box = plot.getBoundingClientRect();

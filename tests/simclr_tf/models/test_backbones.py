@@ -22,6 +22,7 @@ from simclr_tf.models.naming import (
 from simclr_tf.optim.factory import build_optimizer
 from tests.simclr_tf.backbones import QUICK, SMALL, encoder, images, model, shared_encoder
 
+EACH = [*QUICK[:-1], pytest.param(QUICK[-1], marks=pytest.mark.slow)]
 STAGES = ("stem", "block_group1", "block_group2", "block_group3", "block_group4")
 FIXED = ("vit_tiny", "vit_small")  # their stems: the projection of patches
 
@@ -30,7 +31,7 @@ def test_every_backbone_is_tested() -> None:
     assert set(BACKBONES) <= set(SMALL)
 
 
-@pytest.mark.parametrize("name", [name for name in SMALL if name != "vit_small"])
+@pytest.mark.parametrize("name", ["resnet", *EACH])
 def test_a_file_gives_the_same_features(name: str, tmp_path: Path) -> None:
     original = shared_encoder(name)
     original.save(tmp_path / "encoder.keras")
@@ -42,7 +43,7 @@ def test_a_file_gives_the_same_features(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 5])
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", EACH)
 def test_images_may_have_any_number_of_channels_and_each_of_them_counts(
     name: str, channels: int
 ) -> None:
@@ -57,7 +58,7 @@ def test_images_may_have_any_number_of_channels_and_each_of_them_counts(
         assert np.abs(network(other) - features).max() > 1e-6, channel
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", EACH)
 def test_endpoints_are_maps_and_go_on_from_each_other(name: str) -> None:
     network = shared_encoder(name)
     x = images()
@@ -95,7 +96,7 @@ def train(whole: SimCLRModel, steps: int = 2) -> dict[str, bool]:
 
 
 @pytest.mark.parametrize("trained", [(1, "head"), ("stem", 2, 4)])
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", EACH)
 def test_exactly_the_frozen_parts_keep_weights_and_statistics(name: str, trained: tuple) -> None:  # type: ignore[type-arg]
     whole = model(name)
     freeze(whole, train_blocks=trained)
@@ -123,7 +124,7 @@ def test_the_projection_of_patches_stays_fixed_unless_it_is_to_train(name: str) 
     assert train(learning)["stem"]
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", EACH)
 def test_no_gradient_is_computed_below_the_first_part_that_trains(name: str) -> None:
     backbone = shared_encoder(name).backbone()
     stages = list(backbone.stages.values())
@@ -143,7 +144,7 @@ def test_no_gradient_is_computed_below_the_first_part_that_trains(name: str) -> 
     assert backbone.frozen_prefix == (0 if name in FIXED else -1)
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", EACH)
 def test_frozen_parts_may_go_on_moving_their_statistics(name: str) -> None:
     whole = model(name)
     freeze(whole, 4, frozen_statistics_move=True)
@@ -157,7 +158,7 @@ def test_frozen_parts_may_go_on_moving_their_statistics(name: str) -> None:
     assert {stage for stage in STAGES if changed[stage]} == has_statistics
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", EACH)
 def test_every_variable_has_one_name_and_one_key(name: str) -> None:
     whole = model(name)
     named, keys = canonical_variables(whole), tf2_checkpoint_keys(whole)
@@ -167,7 +168,7 @@ def test_every_variable_has_one_name_and_one_key(name: str) -> None:
     assert any(k.startswith("model/backbone/block_group4/") for k in keys)
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", EACH)
 def test_no_vector_of_a_backbone_is_decayed(name: str) -> None:
     whole = SimCLRModel(shared_encoder(name), 3)
     whole.build()
@@ -187,7 +188,8 @@ def test_no_vector_of_a_backbone_is_decayed(name: str) -> None:
         assert lars._decays(variable.value) == kernel
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EACH)
 def test_half_precision_computes_about_the_same_and_keeps_features_whole(name: str) -> None:
     exact = encoder(name)
     half = encoder(name, dtype="mixed_bfloat16")

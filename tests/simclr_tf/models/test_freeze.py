@@ -135,6 +135,7 @@ def backward_convolutions(model: SimCLRModel) -> int:
     return sum(op.type.startswith("Conv2DBackprop") for op in graph.get_operations())
 
 
+@pytest.mark.slow
 def test_a_frozen_beginning_has_no_backward_pass() -> None:
     model = small_model()
     freeze(model)

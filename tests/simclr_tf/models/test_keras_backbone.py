@@ -19,6 +19,9 @@ from simclr_tf.training.backbone import take_weights, weighted_backbone
 from simclr_tf.training.build import check_image_sizes
 from tests.simclr_tf.backbones import images, shared_encoder, with_statistics
 
+pytestmark = pytest.mark.slow
+
+
 NAME = "mobilenetv3small"
 
 
@@ -55,7 +58,6 @@ def double() -> Iterator[None]:
     keras.config.set_dtype_policy("float32")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "module"),
     [("efficientnetb0", "efficientnet"), ("resnet50", "resnet"), ("vgg16", "vgg16")],
@@ -97,7 +99,6 @@ def test_normalisation_without_a_scale_is_that_of_keras() -> None:
     assert [v.name for v in mine.variables] == ["beta", "moving_mean", "moving_variance"]
 
 
-@pytest.mark.slow
 def test_nothing_is_dropped_so_that_a_run_can_be_repeated() -> None:
     network = SimCLREncoder(backbone={"backbone": "keras:EfficientNetB0"})
     x = tf.constant(images(size=32))

@@ -51,6 +51,7 @@ CONFIGS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_encoder_file_round_trip(config: dict[str, Any], tmp_path: Path) -> None:
     facts = {"image_size": 32, "mean": [0.1, 0.2]}
@@ -232,6 +233,7 @@ def test_users_can_compile_and_fit() -> None:
     assert np.abs(after - before).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_the_encoder_is_a_layer_of_other_models(tmp_path: Path) -> None:
     encoder = model().encoder
     encoder.projection_head.trainable = False
@@ -246,6 +248,7 @@ def test_the_encoder_is_a_layer_of_other_models(tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded(images()), classifier(images()), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_graph_with_unknown_sizes_can_be_exported(tmp_path: Path) -> None:
     whole = model(cifar_stem=False)
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from simclr_tf.sweep.page import findings, write_sweep_page
 from simclr_tf.sweep.summary import by_setting
@@ -38,6 +39,7 @@ def test_one_seed_and_failures_are_said() -> None:
     assert "no accuracy can be given" in " ".join(findings(unlabelled, []))
 
 
+@pytest.mark.slow
 def test_the_page_in_a_browser(tmp_path: Path) -> None:
     settings = settings_of(simclr=0.5, barlow_twins=0.45, byol=0.2)
     path = tmp_path / "index.html"

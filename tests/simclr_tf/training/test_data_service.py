@@ -108,6 +108,7 @@ def test_two_workers_give_the_local_batches_in_order(source: Source, cluster: Cl
             np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
+@pytest.mark.slow
 def test_replicas_get_the_rows_that_they_get_without_a_service(
     folder: Path, cluster: Cluster
 ) -> None:
@@ -120,6 +121,7 @@ def test_replicas_get_the_rows_that_they_get_without_a_service(
     np.testing.assert_array_equal(rows, alone["views"])
 
 
+@pytest.mark.slow
 def test_workers_that_are_missing_are_counted_before_the_first_step(folder: Path) -> None:
     three = Cluster(3)
     three.start(1)

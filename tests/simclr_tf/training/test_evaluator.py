@@ -36,6 +36,7 @@ def network() -> SimCLRModel:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_several_crops_are_averaged(source: ManifestSource, replicas: int) -> None:
     """Against the network on plain slices of the pixels, one after the other."""
