@@ -139,6 +139,8 @@ class RunConfig(Config):
             raise UserError(
                 f"--method={m.method} is for --train_mode=pretrain, not {self.train.train_mode}"
             )
+        if m.decoupled and (m.method, self.train.train_mode) != ("simclr", "pretrain"):
+            raise UserError("--decoupled is for --method=simclr and --train_mode=pretrain")
         if m.method == "moco" and m.queue_size < batch:
             raise UserError(
                 f"--queue_size={m.queue_size}: must hold at least a batch ({batch} images)"

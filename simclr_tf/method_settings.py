@@ -20,6 +20,11 @@ class MethodSettings:
             added=ADDED_METHODS,
         )
     )
+    decoupled: bool = setting(
+        False,
+        "simclr: leave the positive out of the loss's denominator, as in decoupled contrastive "
+        "learning (Yeh et al. 2022, equation 6); meant for small batches.",
+    )
     queue_size: int = setting(
         65536,
         "moco: negatives that the queue holds (He et al. 2020, section 4); take fewer than there "

@@ -13,7 +13,8 @@ class NTXent(NamedTuple):
     """The loss and what its metrics are computed from.
 
     Attributes:
-        loss: scalar, mean over the batch of the sum of both sides; 2 ln(2N - 1) at chance.
+        loss: scalar, mean over the batch of the sum of both sides; at chance 2 ln(2N - 1), and
+            2 ln(2N - 2) if decoupled.
         logits_ab: similarities of this replica's first views to all second views [b, N], divided
             by the temperature.
         labels: one-hot position of the positive among [ab, aa], [b, 2N].
@@ -24,7 +25,9 @@ class NTXent(NamedTuple):
     labels: tf.Tensor
 
 
-def nt_xent(hidden: tf.Tensor, temperature: float, hidden_norm: bool = True) -> NTXent:
+def nt_xent(
+    hidden: tf.Tensor, temperature: float, hidden_norm: bool = True, decoupled: bool = False
+) -> NTXent:
     """Normalised temperature-scaled cross entropy (Chen et al. 2020, SimCLR, equation 1).
 
     Inside `strategy.run` the negatives come from all replicas. The loss is then that of this
@@ -36,6 +39,9 @@ def nt_xent(hidden: tf.Tensor, temperature: float, hidden_norm: bool = True) -> 
             computed in float32.
         temperature: divides the similarities; > 0.
         hidden_norm: normalise projections to unit length, so that similarities are cosines.
+        decoupled: leave the positive out of the denominator (Yeh et al. 2022, "Decoupled
+            Contrastive Learning", equation 6), where it weakens the gradients of small batches.
+            The loss has no lower bound then, and wants two examples at least.
 
     Returns:
         Loss, similarities and labels. N = b x number of replicas.
@@ -56,6 +62,10 @@ def nt_xent(hidden: tf.Tensor, temperature: float, hidden_norm: bool = True) -> 
         return tf.matmul(x, y, transpose_b=True) / temperature
 
     def side(to_other: tf.Tensor, to_own: tf.Tensor) -> tf.Tensor:
+        if decoupled:
+            negatives = tf.concat([to_other - itself, to_own - itself], 1)
+            attraction = tf.gather(to_other, positive, axis=1, batch_dims=1)
+            return tf.reduce_logsumexp(negatives, 1) - attraction
         logits = tf.concat([to_other, to_own - itself], 1)
         return tf.nn.sparse_softmax_cross_entropy_with_logits(positive, logits)
 

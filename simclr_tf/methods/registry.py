@@ -60,7 +60,7 @@ class Recipe:
 
 def _simclr(recipe: Recipe) -> Method:
     m = recipe.config.model
-    return SimCLR(recipe.model, m.temperature, m.hidden_norm)
+    return SimCLR(recipe.model, m.temperature, m.hidden_norm, recipe.config.method.decoupled)
 
 
 def _moco(recipe: Recipe) -> Method:

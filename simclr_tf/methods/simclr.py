@@ -16,11 +16,15 @@ class SimCLR(Pretraining):
         model: The network.
         temperature: Of NT-Xent.
         hidden_norm: Normalise projections to unit length.
+        decoupled: Leave the positive out of the denominator; see `nt_xent`.
     """
 
-    def __init__(self, model: SimCLRModel, temperature: float, hidden_norm: bool) -> None:
+    def __init__(
+        self, model: SimCLRModel, temperature: float, hidden_norm: bool, decoupled: bool = False
+    ) -> None:
         super().__init__(model)
         self._temperature, self._hidden_norm = temperature, hidden_norm
+        self._decoupled = decoupled
 
     def features(self, images: tf.Tensor, small: tf.Tensor | None = None) -> ByView:
         """Of both views, normalised as one batch."""
@@ -30,7 +34,9 @@ class SimCLR(Pretraining):
     def losses(self, features: ByView, targets: ByView, labels: tf.Tensor) -> StepOutputs:
         """Losses of both views; see `Pretraining`."""
         outputs = heads(self._model, tf.concat([features[0], features[1]], axis=0), "all")
-        contrast = nt_xent(outputs.projection, self._temperature, self._hidden_norm)
+        contrast = nt_xent(
+            outputs.projection, self._temperature, self._hidden_norm, self._decoupled
+        )
         metrics = {
             "contrast_loss": contrast.loss,
             "contrast_acc": contrastive_accuracy(contrast.logits_ab, contrast.labels),

@@ -1,7 +1,8 @@
 """The watch over a run: says, with numbers, when it learns nothing or falls apart.
 
-Chance level of NT-Xent over N image pairs is ln(2N-1) a side (SimCLR, section 2.1); the effective
-rank is the exponential of the entropy of the normalised singular values (Roy and Vetterli, 2007).
+Chance level of NT-Xent over N image pairs is ln(2N-1) a side (SimCLR, section 2.1), and ln(2N-2)
+without the positive in its denominator; the effective rank is the exponential of the entropy of
+the normalised singular values (Roy and Vetterli, 2007).
 """
 
 import logging
@@ -27,9 +28,9 @@ class DivergedError(UserError):
     """Loss or weights became NaN or infinite."""
 
 
-def nt_xent_at_chance(batch_size: int) -> float:
+def nt_xent_at_chance(batch_size: int, decoupled: bool = False) -> float:
     """NT-Xent, summed over both sides, of a network that tells nothing apart."""
-    return 2 * math.log(2 * batch_size - 1) if batch_size > 1 else 0.0
+    return 2 * math.log(2 * batch_size - 1 - decoupled) if batch_size > 1 else 0.0
 
 
 def warnings_before_start(
@@ -114,7 +115,7 @@ class HealthWatch(keras.callbacks.Callback):
         if loss and self._chance and step >= self._patience and loss > _NEAR_CHANCE * self._chance:
             self._say(
                 f"step {step}: the contrastive loss {loss:.3f} is at chance "
-                f"({self._chance:.3f} = 2 ln(2N-1)): nothing is learnt; check the learning rate, "
+                f"({self._chance:.3f} for this batch): nothing is learnt; check the learning rate, "
                 "the temperature and whether crops still show the object"
             )
         for sign in self._signs if step >= self._patience else ():

@@ -218,8 +218,10 @@ def _monitor(session: Session) -> str:
 
 def _health(session: Session) -> health.HealthWatch:
     config = session.config.train
-    simclr = config.train_mode == "pretrain" and session.config.method.method == "simclr"
-    chance = health.nt_xent_at_chance(config.train_batch_size) if simclr else 0.0
+    method = session.config.method
+    simclr = config.train_mode == "pretrain" and method.method == "simclr"
+    batch = config.train_batch_size
+    chance = health.nt_xent_at_chance(batch, method.decoupled) if simclr else 0.0
     signs = extension_of(session.parts.method).signs
 
     def features() -> np.ndarray:

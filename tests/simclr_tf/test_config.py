@@ -99,6 +99,8 @@ def test_json_with_an_unknown_entry_is_refused_with_the_nearest_name() -> None:
         ({"image_channels": "grey"}, "give auto or a positive number"),
         ({"method": "moco", "queue_size": 100}, "must hold at least a batch .512 images"),
         ({"method": "moco", "global_bn": False}, "--method=moco needs --global_bn"),
+        ({"method": "moco", "decoupled": True}, "--decoupled is for --method=simclr"),
+        ({"train_mode": "finetune", "decoupled": True}, "--decoupled is for --method=simclr"),
         ({"method": "swav", "assignment_queue": 10}, "must hold at least a batch"),
         ({"method": "swav", "image_size": 16}, "7 px is too small"),
         ({"reference_quirks": "frozen"}, "frozen is none of frozen_bn"),

@@ -9,6 +9,7 @@ import tensorflow as tf
 from simclr_tf.losses.nt_xent import contrastive_accuracy, contrastive_entropy, nt_xent
 from tests import golden
 from tests.replicas import mirrored, per_replica
+from tests.simclr_tf.losses.common import numeric_gradient, on_replicas, rows
 
 CASES = {case["name"]: case for case in golden.load_json("loss/loss")["cases"]}
 SINGLE = [name for name in CASES if name.startswith("single")]
@@ -21,8 +22,10 @@ def arrays(name: str) -> dict[str, np.ndarray]:
     return {key.removeprefix(prefix): v for key, v in stored.items() if key.startswith(prefix)}
 
 
-def loop_loss(hidden: np.ndarray, temperature: float, hidden_norm: bool) -> float:
-    """Equation 1 of the SimCLR paper, one pair at a time; both sides are summed."""
+def loop_loss(
+    hidden: np.ndarray, temperature: float, hidden_norm: bool, decoupled: bool = False
+) -> float:
+    """Equation 1 of the SimCLR paper, or 6 of DCL's, a pair at a time; both sides are summed."""
     z = hidden.astype(np.float64)
     if hidden_norm:
         z = z / np.linalg.norm(z, axis=1, keepdims=True)
@@ -30,7 +33,8 @@ def loop_loss(hidden: np.ndarray, temperature: float, hidden_norm: bool) -> floa
     total = 0.0
     for i in range(2 * n):
         j = (i + n) % (2 * n)
-        exponents = [z[i] @ z[k] / temperature for k in range(2 * n) if k != i]
+        left_out = (i, j) if decoupled else (i,)
+        exponents = [z[i] @ z[k] / temperature for k in range(2 * n) if k not in left_out]
         top = max(exponents)
         log_sum = top + np.log(sum(np.exp(e - top) for e in exponents))
         total += log_sum - z[i] @ z[j] / temperature
@@ -113,6 +117,25 @@ def test_equals_a_loop_over_pairs(
     loss = nt_xent(tf.constant(hidden), temperature, hidden_norm).loss
     assert loss.dtype == tf.float64
     np.testing.assert_allclose(loss, loop_loss(hidden, temperature, hidden_norm), rtol=1e-10)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("hidden_norm", [True, False])
+def test_decoupled_equals_a_loop_over_pairs(replicas: int, hidden_norm: bool) -> None:
+    views = [rows(0, 4, 5), rows(1, 4, 5)]
+
+    def by_loop(a: np.ndarray, b: np.ndarray) -> float:
+        return loop_loss(np.concatenate([a, b]), 0.5, hidden_norm, decoupled=True)
+
+    value, gradients = on_replicas(
+        lambda a, b: nt_xent(tf.concat([a, b], 0), 0.5, hidden_norm, decoupled=True).loss,
+        views,
+        replicas,
+    )
+    assert value == pytest.approx(by_loop(*views), rel=1e-10)
+    for which in (0, 1):
+        expected = numeric_gradient(by_loop, views, which)
+        np.testing.assert_allclose(gradients[which], expected, atol=1e-7)
 
 
 def test_one_example_has_no_negatives() -> None:

@@ -79,13 +79,29 @@ def test_two_replicas_learn_what_one_learns_from_the_whole_batch(method: str) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ALL)
-def test_the_loss_falls_on_32_images_and_the_features_do_not_collapse(method: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "decoupled"), [*((method, False) for method in ALL), ("simclr", True)]
+)
+def test_the_loss_falls_on_32_images_and_the_features_do_not_collapse(
+    method: str, decoupled: bool
+) -> None:
     trainer = Trainer(
         method, train_batch_size=32, train_steps=200, optimizer="adam", learning_rate=0.016,
         weight_decay=1e-6, queue_size=96, assignment_queue=0, target_momentum=0.9,
+        decoupled=decoupled,
     )  # fmt: skip
     losses = [step[loss_name(method)] for step in trainer.train(0, 200, every=4)]
     assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[4:14]) + 0.1 * min(0, losses[4])
     features = trainer.features(views(1000, 96)[0])
     assert effective_rank(features) > 4
+
+
+@pytest.mark.slow
+def test_the_decoupled_loss_is_less_by_the_share_of_the_positive() -> None:
+    """Of one network, by what the log says of the first step."""
+    plain, decoupled = (
+        Trainer("simclr", temperature=10.0, decoupled=flag).train(0, 1)[0]["contrast_loss"]
+        for flag in (False, True)
+    )
+    # At such a temperature all similarities are alike: one of 2N - 1 = 15 candidates is missing.
+    assert plain - decoupled == pytest.approx(2 * np.log(15 / 14), rel=0.2)

@@ -20,13 +20,15 @@ def test_chance_is_the_loss_of_a_network_that_gives_one_answer_to_everything() -
         assert nt_xent_at_chance(batch) == pytest.approx(level, abs=0.01)
 
 
-def test_chance_equals_nt_xent_of_orthogonal_projections() -> None:
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_chance_equals_nt_xent_of_orthogonal_projections(decoupled: bool) -> None:
     import tensorflow as tf
 
     from simclr_tf.losses.nt_xent import nt_xent
 
     hidden = tf.eye(16)  # every similarity is 0: the network tells nothing apart
-    assert float(nt_xent(hidden, 0.5).loss) == pytest.approx(nt_xent_at_chance(8), rel=1e-5)
+    loss = float(nt_xent(hidden, 0.5, decoupled=decoupled).loss)
+    assert loss == pytest.approx(nt_xent_at_chance(8, decoupled), rel=1e-5)
 
 
 def test_too_few_updates_are_named_with_their_number() -> None:
@@ -72,7 +74,7 @@ def test_a_loss_at_chance_is_said_after_a_tenth_of_the_run(
     assert health.messages == [], "too early to tell"
     with caplog.at_level(logging.WARNING):
         health.on_epoch_end(1, {"step": 150, "contrast_loss": 13.86})
-    assert "13.860 is at chance (13.861 = 2 ln(2N-1))" in caplog.text
+    assert "13.860 is at chance (13.861 for this batch)" in caplog.text
     health.on_epoch_end(2, {"step": 200, "contrast_loss": 12.0})
     assert len(health.messages) == 1
 
