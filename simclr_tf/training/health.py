@@ -107,6 +107,7 @@ class HealthWatch(keras.callbacks.Callback):
         self._features = features
         self._patience = max(100, total_steps // 10)
         self.messages: list[str] = []
+        self._said: dict[str, int] = {}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Looks at the numbers of the interval that ends."""
@@ -114,21 +115,30 @@ class HealthWatch(keras.callbacks.Callback):
         loss, step = logs.get("contrast_loss"), int(logs.get("step", 0))
         if loss and self._chance and step >= self._patience and loss > _NEAR_CHANCE * self._chance:
             self._say(
-                f"step {step}: the contrastive loss {loss:.3f} is at chance "
+                "chance",
+                step,
+                f"the contrastive loss {loss:.3f} is at chance "
                 f"({self._chance:.3f} for this batch): nothing is learnt; check the learning rate, "
-                "the temperature and whether crops still show the object"
+                "the temperature and whether crops still show the object",
             )
         for sign in self._signs if step >= self._patience else ():
             if sign.metric in logs and sign.seen(logs[sign.metric]):
-                self._say(f"step {step}: {sign.metric} is {logs[sign.metric]:.3f}: {sign.meaning}")
+                value = logs[sign.metric]
+                self._say(sign.metric, step, f"{sign.metric} is {value:.3f}: {sign.meaning}")
         rank = effective_rank(self._features())
         logs["effective_rank"] = rank
         if rank < _COLLAPSED_RANK:
             self._say(
-                f"step {step}: the features have effective rank {rank:.2f}: they collapse; lower "
-                "the learning rate or look at the images"
+                "rank",
+                step,
+                f"the features have effective rank {rank:.2f}: they collapse; lower the learning "
+                "rate or look at the images",
             )
 
-    def _say(self, message: str) -> None:
-        self.messages.append(message)
-        log.warning("%s", message)
+    def _say(self, kind: str, step: int, message: str) -> None:
+        """Warns, but not of the same kind again before another tenth of the run."""
+        if step < self._said.get(kind, -self._patience) + self._patience:
+            return
+        self._said[kind] = step
+        self.messages.append(f"step {step}: {message}")
+        log.warning("%s", self.messages[-1])

@@ -79,6 +79,17 @@ def test_a_loss_at_chance_is_said_after_a_tenth_of_the_run(
     assert len(health.messages) == 1
 
 
+def test_the_same_is_not_said_again_before_another_tenth_of_the_run() -> None:
+    """Epochs of a few images are a step or two long."""
+    sign = Sign("spread", "below", 0.1, "it collapses")
+    health = HealthWatch(nt_xent_at_chance(512), lambda: RICH, 2000, [sign])
+    for step in range(2, 2001, 2):
+        health.on_epoch_end(0, {"step": step, "contrast_loss": 13.86, "spread": 0.01})
+    for kind in ("is at chance", "it collapses"):
+        said = [int(m.split()[1].rstrip(":")) for m in health.messages if kind in m]
+        assert said == list(range(200, 2001, 200))
+
+
 def test_collapsed_features_are_said_with_their_rank() -> None:
     health = watch(np.outer(np.random.default_rng(0).normal(size=64), np.ones(32)) + 1e-4 * RICH)
     logs = {"step": 150, "contrast_loss": 10.0}
