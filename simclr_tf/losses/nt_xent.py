@@ -41,7 +41,7 @@ def nt_xent(
         hidden_norm: normalise projections to unit length, so that similarities are cosines.
         decoupled: leave the positive out of the denominator (Yeh et al. 2022, "Decoupled
             Contrastive Learning", equation 6), where it weakens the gradients of small batches.
-            The loss has no lower bound then, and wants two examples at least.
+            The loss may fall below zero then, and wants two examples at least.
 
     Returns:
         Loss, similarities and labels. N = b x number of replicas.

@@ -2,7 +2,7 @@
 // The scatter: which colour and symbol a dot has, and the rings around dots that are marked.
 
 const MOST_GROUPS = 20;
-const LAYERS = 4;
+const LAYERS = 4; // of traces, in which symbols take turns
 const UNKNOWN = "#c3c9d0";
 const OTHER = "#8a929b";
 const INK = "#1b1f24";
@@ -78,7 +78,7 @@ function shade(number, [least, most]) {
 /**
  * The dots of all images that are shown, in a random order: no group lies above the others.
  * plotly.js draws every dot of a trace once for each symbol in it, so each symbol has its own
- * traces; they take turns in layers.
+ * traces, and they take turns.
  */
 function dotTraces(state, points) {
   const { groups, groupOf } = state.groups;
