@@ -90,12 +90,14 @@ function dotTraces(state, points) {
   for (let first = 0; first < indices.length; first += length) {
     const layer = indices.slice(first, first + length);
     for (const symbol of symbols) {
-      traces.push(dotTrace(state, symbol, layer.filter((index) => groups[groupOf[index]].symbol === symbol), points, selected));
+      const own = layer.filter((index) => groups[groupOf[index]].symbol === symbol);
+      traces.push(dotTrace(state, symbol, own, points, selected));
     }
   }
   return traces;
 }
 
+/** Dots of one symbol. */
 function dotTrace(state, symbol, indices, points, selected) {
   const { groups, groupOf, range } = state.groups;
   const column = data.columns[state.colour];

@@ -1,5 +1,6 @@
 """What holds for every backbone: files, channels, endpoints, freezing, decay."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,24 @@ from simclr_tf.models.naming import (
 from simclr_tf.optim.factory import build_optimizer
 from tests.simclr_tf.backbones import QUICK, SMALL, encoder, images, model, shared_encoder
 
-EACH = [*QUICK[:-1], pytest.param(QUICK[-1], marks=pytest.mark.slow)]
 STAGES = ("stem", "block_group1", "block_group2", "block_group3", "block_group4")
 FIXED = ("vit_tiny", "vit_small")  # their stems: the projection of patches
+
+
+def marked(names: Iterable[str]) -> list[Any]:
+    """Parameters; networks of Keras, which are not small, are slow ones."""
+    slow = pytest.mark.slow
+    return [pytest.param(n, marks=slow) if n.startswith("keras:") else n for n in names]
+
+
+EACH = marked(QUICK)
 
 
 def test_every_backbone_is_tested() -> None:
     assert set(BACKBONES) <= set(SMALL)
 
 
-@pytest.mark.parametrize("name", ["resnet", *EACH])
+@pytest.mark.parametrize("name", marked(name for name in SMALL if name != "vit_small"))
 def test_a_file_gives_the_same_features(name: str, tmp_path: Path) -> None:
     original = shared_encoder(name)
     original.save(tmp_path / "encoder.keras")
