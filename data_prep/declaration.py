@@ -52,6 +52,9 @@ class Declaration:
     nan: Literal["refuse", "min", "zero", "median"] = _declared(
         "refuse", "What NaN and infinities become: the image's least or median value, or zero."
     )
+    exif: Literal["apply", "ignore"] = _declared(
+        "apply", "Orientation noted in a photograph (EXIF): turn the image upright, or ignore it."
+    )
     tile: int = _declared(0, "Cut pictures into tiles of this side in pixels; 0 = whole.", 0)
     overlap: int = _declared(0, "Pixels that neighbouring tiles share.", 0)
     tile_rest: Literal["drop", "keep"] = _declared(
@@ -74,6 +77,7 @@ class Declaration:
             "dtype": self.raw_dtype,
             "offset": str(self.raw_offset or ""),
             "nan": "" if self.nan == "refuse" else self.nan,
+            "exif": "" if self.exif == "apply" else self.exif,
             "intensity": str(rule) if rule.active else "",
         }
         if ";" in "".join(parts.values()):
@@ -124,6 +128,7 @@ def declaration_of(manifest: Manifest) -> Declaration:
         raw_offset=common("offset"),
         intensity=str(common("intensity") or "none"),
         nan=common("nan") or "refuse",
+        exif=common("exif") or "apply",
         tile=_common_tile(manifest.records),
     )
 

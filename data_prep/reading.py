@@ -32,6 +32,7 @@ class Reading:
         dtype: RAW: NumPy's name of the type, `<` or `>` before it for the byte order.
         offset: RAW: bytes before the first pixel.
         nan: What NaN and infinities become: "min" or "median" of the image, "zero"; "" = refused.
+        exif: The orientation that EXIF notes: "" = applied, "ignore" = pixels as stored.
         intensity: The intensity rule; None = none stated.
     """
 
@@ -42,6 +43,7 @@ class Reading:
     dtype: str = ""
     offset: int = 0
     nan: str = ""
+    exif: str = ""
     intensity: Intensity | None = None
 
     def __str__(self) -> str:
@@ -158,6 +160,12 @@ def _nan(text: str) -> str:
     return text
 
 
+def _exif(text: str) -> str:
+    if text not in ("apply", "ignore"):
+        raise UserError(f"exif {text!r}: must be apply or ignore")
+    return "" if text == "apply" else text
+
+
 _PARSERS: dict[str, Any] = {
     "page": _page,
     "axes": _axes,
@@ -166,5 +174,6 @@ _PARSERS: dict[str, Any] = {
     "dtype": _dtype,
     "offset": _offset,
     "nan": _nan,
+    "exif": _exif,
     "intensity": parse_intensity,
 }
