@@ -134,9 +134,15 @@ def apply_intensity(pixels: np.ndarray, intensity: Intensity) -> np.ndarray:
         raise UserError(
             f"the limits of --intensity={intensity} are still to be found over the training images"
         )
-    low, high = find_limits(pixels, intensity) if intensity.limits == "image" else intensity.limits
+    if intensity.limits == "image":
+        pixels = _within_float64(pixels)
+        low, high = find_limits(pixels, intensity)
+    else:
+        low, high = intensity.limits
     if high <= low:
         return np.full(pixels.shape, 0.5 if intensity.rule == "zscore" else 0.0, np.float32)
+    if not np.isfinite(high - low):
+        raise UserError(f"holds values too far apart for --intensity={intensity}")
     share = np.clip((pixels.astype(np.float64) - low) / (high - low), 0.0, 1.0)
     if intensity.rule == "sqrt":
         share = np.sqrt(share)
@@ -144,6 +150,16 @@ def apply_intensity(pixels: np.ndarray, intensity: Intensity) -> np.ndarray:
         softening = intensity.parameters[0]
         share = np.arcsinh(share / softening) / np.arcsinh(1.0 / softening)
     return share.astype(np.float32)
+
+
+def _within_float64(pixels: np.ndarray) -> np.ndarray:
+    """Integers beyond 2^53, of which float64 would drop the last digits, from their least on."""
+    if pixels.dtype.kind not in "ui" or pixels.dtype.itemsize < 8 or not pixels.size:
+        return pixels
+    least, greatest = pixels.min(), pixels.max()
+    if least >= -(2**53) and greatest <= 2**53:
+        return pixels
+    return pixels.view(np.uint64) - least.view(np.uint64)  # exact: unsigned integers wrap around
 
 
 class LimitFinder:
@@ -223,24 +239,30 @@ def with_limits(intensity: Intensity, limits: Limits) -> Intensity:
 
 
 def fill_not_finite(pixels: np.ndarray, rule: str) -> np.ndarray:
-    """Replaces NaN and infinities.
+    """Replaces NaN, infinities and what is masked.
 
     Args:
-        pixels: Any shape and number type.
+        pixels: Any shape and number type; integers that the file calls undefined are masked.
         rule: "min" or "median" of the image's finite values, or "zero"; empty = refuse.
 
     Raises:
         UserError: There are such values and no rule, or nothing else.
     """
-    if pixels.dtype.kind != "f":
+    masked = np.ma.getmaskarray(pixels) if isinstance(pixels, np.ma.MaskedArray) else None
+    pixels = np.ma.getdata(pixels)
+    if pixels.dtype.kind == "f":
+        finite = np.isfinite(pixels)
+    elif masked is None:
         return pixels
-    finite = np.isfinite(pixels)
+    else:
+        finite = ~masked
     if finite.all():
         return pixels
     if not rule:
+        what = "not finite (NaN or infinity)" if masked is None else "undefined (BLANK)"
         raise UserError(
-            f"holds {(~finite).sum()} values of {finite.size} that are not finite (NaN or"
-            " infinity); say what they become with --nan=min, --nan=zero or --nan=median"
+            f"holds {(~finite).sum()} values of {finite.size} that are {what}; say what they become"
+            " with --nan=min, --nan=zero or --nan=median"
         )
     if rule == "zero":
         filling = 0.0
@@ -248,7 +270,7 @@ def fill_not_finite(pixels: np.ndarray, rule: str) -> np.ndarray:
         raise UserError("holds no finite value at all")
     else:
         filling = pixels[finite].min() if rule == "min" else np.median(pixels[finite])
-    return np.where(finite, pixels, np.asarray(filling, pixels.dtype))
+    return np.where(finite, pixels, np.asarray(filling).astype(pixels.dtype))
 
 
 def _short(number: float) -> str:

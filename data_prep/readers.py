@@ -73,11 +73,16 @@ def read_image(
 def read_stored(path: str, reading: str = "") -> np.ndarray:
     """The values of an image as the file stores them, before any rule: [H, W, C] of its type.
 
+    Integers that the file calls undefined make it floating point, with NaN for them.
+
     Raises:
         UserError: The file cannot be read.
     """
     with _errors_name(path), open(path, "rb") as stream:
-        return _stored(stream, path, None, parse_reading(reading), None)
+        values = _stored(stream, path, None, parse_reading(reading), None)
+    if isinstance(values, np.ma.MaskedArray):
+        return np.asarray(np.ma.filled(values.astype(np.float64), np.nan))
+    return values
 
 
 @contextmanager

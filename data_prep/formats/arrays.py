@@ -195,7 +195,8 @@ def read_array(
         limits: Up to which size of the whole image.
 
     Returns:
-        [H, W, C] of the stored type, in the machine's byte order.
+        [H, W, C] of the stored type, in the machine's byte order. Integers that the file calls
+        undefined are masked (`numpy.ma`).
 
     Raises:
         UserError: It cannot be read as declared.
@@ -211,10 +212,13 @@ def read_array(
         check_inside(box, sizes["H"], sizes["W"])
         index["H"] = slice(box.y, box.y + box.height)
         index["W"] = slice(box.x, box.x + box.width)
-        values = np.array(array[tuple(index[axis] for axis in axes)])
+        values = np.asanyarray(array[tuple(index[axis] for axis in axes)])
     left = [axis for axis in axes if axis in "HWC"]
     if "C" not in left:
         left.append("C")
         values = values[..., np.newaxis]
     values = values.transpose([left.index(axis) for axis in "HWC"])
-    return np.ascontiguousarray(values, values.dtype.newbyteorder("="))
+    kind = values.dtype.newbyteorder("=")
+    if isinstance(values, np.ma.MaskedArray):
+        return values.astype(kind, order="C")
+    return np.array(values, kind, order="C")

@@ -43,8 +43,7 @@ class _Stored:
 
     Attributes:
         shape: Of the array.
-        dtype: Of its values as scaled. Unsigned integers some of which may be undefined count as
-            floating point.
+        dtype: Of its values as scaled.
     """
 
     def __init__(self, extension: Any, tiles: Any = None):
@@ -68,16 +67,18 @@ class _Stored:
         if self._swaps_sign:
             kind = "u" if self.dtype.kind == "i" else "i"
             self.dtype = np.dtype(f"{kind}{self.dtype.itemsize}")
-        may_be_undefined = self._blank is not None and self.dtype.kind == "u"
-        if bits > 0 and (self._is_scaled or may_be_undefined):
+        if bits > 0 and self._is_scaled:
             self.dtype = np.dtype(np.float64)
 
     def __getitem__(self, index: Any) -> np.ndarray:
+        """Scaled values; undefined ones are NaN, or masked where there is a natural range."""
         stored = np.asarray(self._section[index])
         stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
         values = self._scaled(stored)
         if self._blank is not None:
             undefined = stored == self._blank
+            if undefined.any() and values.dtype.kind == "u":
+                return np.ma.MaskedArray(values, undefined)
             if undefined.any():
                 values = values.astype(np.float64)
                 values[undefined] = np.nan

@@ -96,7 +96,7 @@ def run(flag_values: flags.FlagValues) -> None:
     check_new_folder(output)
     background = parse_background(f.surface_depth, f.surface_tolerance)
     import_tensorflow()
-    from data_prep.declaration import Declaration
+    from data_prep.declaration import Declaration, carried
     from data_prep.declared import open_declared
     from finetune.depth.depth_page import summary
     from finetune.depth.prediction import DepthRequest, open_pipeline, predict_folder
@@ -118,7 +118,7 @@ def run(flag_values: flags.FlagValues) -> None:
     )
     means = read_site_means(f.site_means) if f.site_means else None
     pipeline = open_pipeline(request)
-    declaration = Declaration(**{**pipeline.reading, **given_reading(f)})
+    declaration = Declaration(**{**carried(pipeline.reading), **given_reading(f)})
     manifest = open_declared(folder, listed, declaration, skip_unreadable=f.skip_unreadable)
     if f.split:
         manifest = manifest.split(f.split)

@@ -94,13 +94,13 @@ def run(flag_values: flags.FlagValues) -> int:
     if image_dir and not Path(image_dir).is_dir():
         raise UserError(f"--image_dir={image_dir}: no such folder")
     import_tensorflow()
-    from data_prep.declaration import Declaration
+    from data_prep.declaration import Declaration, carried
     from finetune.listed import list_images
     from finetune.predict import PredictSettings, predict_images, unreadable_file
     from finetune.trained import open_trained
 
     trained = open_trained(model, f.precision)
-    declaration = Declaration(**{**trained.reading, **given_reading(f)})
+    declaration = Declaration(**{**carried(trained.reading), **given_reading(f)})
     if declaration.changes():
         said = ", ".join(f"--{name}={value}" for name, value in declaration.changes().items())
         log.info("images are read with %s", said)
