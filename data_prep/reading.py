@@ -25,7 +25,8 @@ class Reading:
     Attributes:
         page: Page of a TIFF, or position on axis N of an array; "stack" = all pages as channels.
         axes: The axes of a stored array, in order: each of H and W once, N and C at most once.
-            Needed for more than two axes. Pictures (PNG, TIFF, ...) know their own.
+            Needed for more than two axes. Pictures (PNG, TIFF, ...) know their own; of a TIFF stack
+            NCHW makes images with all its channels, instead of one a plane.
         array: Name of the array: HDF5 data set, member of an NPZ, extension of a FITS (name or
             number).
         shape: RAW: the shape, in the order of `axes`.
@@ -33,6 +34,8 @@ class Reading:
         offset: RAW: bytes before the first pixel.
         nan: What NaN and infinities become: "min" or "median" of the image, "zero"; "" = refused.
         exif: The orientation that EXIF notes: "" = applied, "ignore" = pixels as stored.
+        extra: Samples of a TIFF whose meaning it does not say: "drop", or "band" = channels; "" =
+            refused.
         intensity: The intensity rule; None = none stated.
     """
 
@@ -44,6 +47,7 @@ class Reading:
     offset: int = 0
     nan: str = ""
     exif: str = ""
+    extra: str = ""
     intensity: Intensity | None = None
 
     def __str__(self) -> str:
@@ -166,6 +170,12 @@ def _exif(text: str) -> str:
     return "" if text == "apply" else text
 
 
+def _extra(text: str) -> str:
+    if text not in ("drop", "band"):
+        raise UserError(f"extra {text!r}: must be drop or band")
+    return text
+
+
 _PARSERS: dict[str, Any] = {
     "page": _page,
     "axes": _axes,
@@ -175,5 +185,6 @@ _PARSERS: dict[str, Any] = {
     "offset": _offset,
     "nan": _nan,
     "exif": _exif,
+    "extra": _extra,
     "intensity": parse_intensity,
 }

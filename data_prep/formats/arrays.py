@@ -25,7 +25,7 @@ _BY_START: list[tuple[bytes, OpenArray]] = [
 ]
 
 _PICTURE_STARTS = (b"\xff\xd8", b"\x89PNG", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+",
-                   b"GIF8", b"BM")  # fmt: skip
+                   b"GIF8", b"BM", b"RIFF")  # fmt: skip
 
 
 def array_suffixes() -> tuple[str, ...]:
