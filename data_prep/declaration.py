@@ -29,7 +29,8 @@ class Declaration:
     axes: str = _declared(
         "",
         "Axes of arrays (NPY, NPZ, HDF5, FITS, RAW), in order: HW, HWC, CHW, NHW, ... with "
-        "N images, H height, W width, C channels. Needed for more than two axes.",
+        "N images, H height, W width, C channels. Needed for more than two axes. NCHW also makes "
+        "images with all channels of a TIFF stack.",
     )
     array_name: str = _declared(
         "", "Array of a file with several: HDF5 data set, member of an NPZ, FITS extension."
@@ -61,6 +62,11 @@ class Declaration:
     exif: Literal["apply", "ignore"] = _declared(
         "apply", "Orientation noted in a photograph (EXIF): turn the image upright, or ignore it."
     )
+    extra_samples: Literal["refuse", "drop", "band"] = _declared(
+        "refuse",
+        "Samples of a TIFF whose meaning it does not say (RGB and a fourth one): left out, such as "
+        "transparency, or a band, such as near infrared.",
+    )
     tile: int = _declared(0, "Cut pictures into tiles of this side in pixels; 0 = whole.", 0)
     overlap: int = _declared(0, "Pixels that neighbouring tiles share.", 0)
     tile_rest: Literal["drop", "keep"] = _declared(
@@ -85,6 +91,7 @@ class Declaration:
             "nan": "" if self.nan == "refuse" else self.nan,
             "links": "" if self.hdf5_links == "refuse" else self.hdf5_links,
             "exif": "" if self.exif == "apply" else self.exif,
+            "extra": "" if self.extra_samples == "refuse" else self.extra_samples,
             "intensity": str(rule) if rule.active else "",
         }
         if ";" in "".join(parts.values()):
@@ -144,6 +151,7 @@ def declaration_of(manifest: Manifest) -> Declaration:
         intensity=str(common("intensity") or "none"),
         nan=common("nan") or "refuse",
         exif=common("exif") or "apply",
+        extra_samples=common("extra") or "refuse",
         tile=_common_tile(manifest.records),
     )
 

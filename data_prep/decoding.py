@@ -1,7 +1,7 @@
 """Encoded images to pixels inside the TensorFlow graph.
 
 JPEGs are decoded with the accurate inverse DCT: the same pixels as Pillow's, at the speed of
-TensorFlow's default. As everywhere here, EXIF orientation is not applied.
+TensorFlow's default. Turned ones (EXIF) have decoders of their own, by orientation.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 import tensorflow as tf
 
+from data_prep.formats.picture import TURNED, steps_upright
 from data_prep.headers import Decoder
 from data_prep.readers import read_image
 
@@ -101,9 +102,23 @@ def _branch(
         image = tf.io.decode_jpeg(encoded.load(), channels=channels, dct_method="INTEGER_ACCURATE")
         return _to_dtype(image, dtype)
 
+    def turned() -> tf.Tensor:
+        swap, flips = steps_upright(TURNED[decoder])
+        image = tf.transpose(raster(), [1, 0, 2]) if swap else raster()
+        return tf.reverse(image, flips) if flips else image
+
+    def png_colour() -> tf.Tensor:
+        image = tf.io.decode_png(encoded.load(), channels=3)
+        return _to_dtype(_to_channels(image, 3, channels), dtype)
+
     def png16() -> tf.Tensor:
-        image = tf.io.decode_png(encoded.load(), channels=channels, dtype=tf.uint16)
-        return tf.cast(image, tf.float32) / 65535.0
+        # As stored, perhaps with alpha: TensorFlow's own way to grey would heed a gAMA chunk.
+        image = tf.io.decode_png(encoded.load(), channels=0, dtype=tf.uint16)
+        image = tf.cast(image, tf.float32) / 65535.0
+        grey = tf.shape(image)[-1] <= 2
+        if channels == 1:
+            return tf.cond(grey, lambda: image[..., :1], lambda: _luma(image[..., :3]))
+        return tf.cond(grey, lambda: tf.repeat(image[..., :1], 3, axis=-1), lambda: image[..., :3])
 
     def gif() -> tf.Tensor:
         image = tf.io.decode_image(encoded.load(), channels=3, expand_animations=False)
@@ -121,8 +136,11 @@ def _branch(
     def python() -> tf.Tensor:
         return _read_in_python(encoded, channels, dtype)
 
+    if decoder in TURNED:
+        return turned
     return {
         Decoder.RASTER: raster,
+        Decoder.PNG_COLOUR: png_colour,
         Decoder.PNG16: png16,
         Decoder.GIF: gif,
         Decoder.BMP: bmp,
@@ -187,5 +205,9 @@ def _to_dtype(image: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
 def _to_channels(image: tf.Tensor, present: int, wanted: int) -> tf.Tensor:
     if present == wanted:
         return image
-    grey = tf.tensordot(tf.cast(image, tf.float32), tf.constant(_LUMA), axes=1)
-    return tf.cast(tf.round(grey), tf.uint8)[..., tf.newaxis]
+    return tf.cast(tf.round(_luma(tf.cast(image, tf.float32))), tf.uint8)
+
+
+def _luma(image: tf.Tensor) -> tf.Tensor:
+    """[H, W, 1] of float32 [H, W, 3]."""
+    return tf.tensordot(image, tf.constant(_LUMA), axes=1)[..., tf.newaxis]

@@ -105,6 +105,18 @@ def parse_intensity(text: str, per: Literal["image", "set"] = "image") -> Intens
     return Intensity(rule, parameters, limits if rule != "none" else "image")
 
 
+def needs_rule(kind: str) -> UserError:
+    """The refusal of signed integers, of which nobody can tell black and white.
+
+    Args:
+        kind: NumPy's name of the type.
+    """
+    return UserError(
+        f"holds {kind} values, which have no natural range: give --intensity=minmax,"
+        " percentile, ..."
+    )
+
+
 def find_limits(pixels: np.ndarray, intensity: Intensity) -> Limits:
     """Black and white point of one image by a rule, in its own units.
 

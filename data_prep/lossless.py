@@ -16,7 +16,9 @@ def lossless_decoder(channels: int, bits: int) -> Decoder:
         channels: Of the image.
         bits: 8 for uint8 pixels, more for float32.
     """
-    return Decoder.RASTER if bits == 8 and channels in (1, 3) else Decoder.PYTHON
+    if bits == 8 and channels in (1, 3):
+        return Decoder.RASTER if channels == 1 else Decoder.PNG_COLOUR
+    return Decoder.PYTHON
 
 
 def encode_lossless(pixels: np.ndarray) -> bytes:
@@ -30,11 +32,14 @@ def encode_lossless(pixels: np.ndarray) -> bytes:
     if pixels.dtype == np.uint8 and channels in (1, 3):
         Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(buffer, "PNG")
     else:
+        # Channels that are no colours become planes with a name: samples beside one another would
+        # be grey and something that a TIFF cannot name.
+        planes = {1: pixels[..., 0], 3: pixels}.get(channels, np.moveaxis(pixels, -1, 0))
         tifffile.imwrite(
             buffer,
-            pixels[..., 0] if channels == 1 else pixels,
-            photometric="minisblack",
-            planarconfig="contig" if channels > 1 else None,
-            metadata=None,
+            planes,
+            photometric="rgb" if channels == 3 else "minisblack",
+            planarconfig="contig" if channels == 3 else None,
+            metadata={"axes": "CYX"} if channels not in (1, 3) else None,
         )
     return buffer.getvalue()

@@ -1,23 +1,24 @@
 """Image files to arrays outside the TensorFlow graph: the slow, general and exact way.
 
-Pixel values are those of the file. Orientation tags (EXIF), gamma and colour profiles are not
-applied, neither here nor by the decoders in the graph.
+Pixel values are those of the file. Gamma and colour profiles are not applied, neither here nor by
+the decoders in the graph. A picture that notes an orientation (EXIF, or the tag of a TIFF) is
+turned upright, unless that is declared to be ignored.
 """
 
 import io
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
 
 from data_prep import tiff
 from data_prep.errors import UserError, damage_refused
-from data_prep.formats import arrays
-from data_prep.formats.png16 import read_png16
+from data_prep.formats import arrays, gif_bmp, jpeg, png, webp
+from data_prep.formats.picture import Stored, turn_upright, value_bits
 from data_prep.headers import Header, parse_header
 from data_prep.intensity import apply_intensity, fill_not_finite
 from data_prep.limits import ReadLimits
@@ -47,8 +48,9 @@ def read_image(
         limits: Up to which size of the whole picture, found from its header; None = any.
 
     Returns:
-        [H, W, C]: uint8 in [0, 255] for 8-bit files; float32 in [0, 1] for others (16-bit values
-        over 65535, 32-bit over 2^32 - 1, floating point as it is) and after an intensity rule.
+        [H, W, C]: uint8 in [0, 255] for files of 1, 2, 4 and 8 bits; float32 in [0, 1] for others
+        (integers over the range of the bits that the file declares: 4095 for 12 bits, 65535 for
+        16; floating point as it is) and after an intensity rule.
 
     Raises:
         UserError: The file cannot be read, is larger than the limits, holds values that are not
@@ -58,31 +60,46 @@ def read_image(
     name = "image" if isinstance(source, bytes) else os.fspath(source)
     with _errors_name(name):
         declared, box = parse_reading(reading), parse_box(tile) if tile else None
-        if isinstance(source, bytes):
-            pixels = _read(io.BytesIO(source), "", channels, declared, box, limits)
-        elif box and _needs_whole(name, declared):
-            status = os.stat(name)
-            stamp = status.st_mtime_ns, status.st_size
-            pixels = _part(_whole_picture(name, stamp, channels, declared, limits), box)
-        else:
-            with open(name, "rb") as stream:
-                pixels = _read(stream, name, channels, declared, box, limits)
+        path = "" if isinstance(source, bytes) else name
+        with io.BytesIO(source) if isinstance(source, bytes) else open(name, "rb") as stream:
+            pixels = _read(stream, path, channels, declared, box, limits)
     return pixels if channels is None else with_channels(pixels, channels, name)
 
 
-def read_stored(path: str, reading: str = "") -> np.ndarray:
+def read_stored(path: str, reading: str = "", *, spread: bool = False) -> np.ndarray:
     """The values of an image as the file stores them, before any rule: [H, W, C] of its type.
 
     Integers that the file calls undefined make it floating point, with NaN for them.
+
+    Args:
+        path: The file.
+        reading: What is declared of it, as in a manifest.
+        spread: Unless there is an intensity rule, which counts in the units of the file, spread
+            integers of fewer bits than their type has (12 of 16) over all of it, so that a file of
+            that type shows the same image.
 
     Raises:
         UserError: The file cannot be read.
     """
     with _errors_name(path), open(path, "rb") as stream:
-        values = _stored(stream, path, None, parse_reading(reading), None)
-    if isinstance(values, np.ma.MaskedArray):
-        return np.asarray(np.ma.filled(values.astype(np.float64), np.nan))
-    return values
+        declared = parse_reading(reading)
+        header = parse_header(stream, declared, path)
+        stored = _stored(stream, path, header, None, declared, None)
+    if isinstance(stored.pixels, np.ma.MaskedArray):
+        return np.asarray(np.ma.filled(stored.pixels.astype(np.float64), np.nan))
+    if spread and not declared.active_intensity and stored.pixels.dtype.kind == "u":
+        return _spread(stored)
+    return stored.pixels
+
+
+def _spread(stored: Stored) -> np.ndarray:
+    """Unsigned integers over the full range of a type that holds them without loss."""
+    pixels, depth = stored.pixels, stored.depth
+    if depth == 8 * pixels.dtype.itemsize:
+        return pixels
+    kind = np.dtype(np.uint16) if depth < 8 and value_bits(depth) != 8 else pixels.dtype
+    factor = float(np.iinfo(kind).max) / ((1 << depth) - 1)
+    return np.rint(pixels * factor).astype(kind)
 
 
 @contextmanager
@@ -113,30 +130,6 @@ def with_channels(pixels: np.ndarray, channels: int, name: str = "image") -> np.
     raise UserError(f"{name}: has {present} channels where {channels} are wanted")
 
 
-@lru_cache(maxsize=2)
-def _whole_picture(
-    path: str,
-    stamp: tuple[int, int],
-    channels: int | None,
-    reading: Reading,
-    limits: ReadLimits | None,
-) -> np.ndarray:
-    """The picture that tiles are cut from, kept for the next tile."""
-    with open(path, "rb") as stream:
-        return _read(stream, path, channels, reading, None, limits)
-
-
-def _needs_whole(path: str, reading: Reading) -> bool:
-    """Whether a tile can only be had from the whole picture, which is then worth keeping."""
-    with open(path, "rb") as stream:
-        return reading.looks_at_whole_picture or not _is_array(stream, path, reading)
-
-
-def _is_array(stream: BinaryIO, path: str, reading: Reading) -> bool:
-    stream.seek(0)
-    return arrays.holds_array(stream.read(64), path or stream, reading)
-
-
 def _read(
     stream: BinaryIO,
     path: str,
@@ -145,80 +138,125 @@ def _read(
     box: Box | None,
     limits: ReadLimits | None,
 ) -> np.ndarray:
-    """The image in range, cut to the box; of an array no more is read, if that is enough."""
-    window = None
-    if box and not reading.looks_at_whole_picture and _is_array(stream, path, reading):
-        window = box
-    pixels = _in_range(_stored(stream, path, channels, reading, window, limits), reading)
-    return _part(pixels, box) if box and not window else pixels
+    """The image in range, cut to the box; no more is decoded where the format allows."""
+    header = parse_header(stream, reading, path, limits)
+    if box is None:
+        return _in_range(_stored(stream, path, header, channels, reading, None, limits), reading)
+    check_inside(box, header.height, header.width)
+    if _reads_parts(stream, path, header, reading):
+        return _in_range(_stored(stream, path, header, channels, reading, box, limits), reading)
+    if not path:
+        return _part(
+            _in_range(_stored(stream, path, header, channels, reading, None, limits), reading), box
+        )
+    status = os.stat(path)
+    with _ONE_WHOLE:  # Others that want a tile of it wait instead of decoding it once more.
+        whole = _whole_picture(
+            path, (status.st_mtime_ns, status.st_size), header, channels, reading
+        )
+    if isinstance(whole, Stored):
+        return _in_range(Stored(_part(whole.pixels, box), whole.depth), reading)
+    return _part(whole, box)
+
+
+_ONE_WHOLE = threading.Lock()
+
+
+@lru_cache(maxsize=2)
+def _whole_picture(
+    path: str, stamp: tuple[int, int], header: Header, channels: int | None, reading: Reading
+) -> np.ndarray | Stored:
+    """The picture that tiles are cut from, kept for the next tile: as stored if that is enough."""
+    with open(path, "rb") as stream:
+        stored = _stored(stream, path, header, channels, reading, None)
+    return _in_range(stored, reading) if reading.looks_at_whole_picture else stored
+
+
+def _reads_parts(stream: BinaryIO, path: str, header: Header, reading: Reading) -> bool:
+    """Whether a tile can be had without decoding the whole picture, which is else worth keeping."""
+    if reading.looks_at_whole_picture:
+        return False
+    if _is_array(stream, path, reading):
+        return True
+    return (
+        _is_tiff(stream) and not _is_turned(header, reading) and tiff.reads_parts(stream, reading)
+    )
+
+
+def _is_array(stream: BinaryIO, path: str, reading: Reading) -> bool:
+    stream.seek(0)
+    return arrays.holds_array(stream.read(64), path or stream, reading)
+
+
+def _is_tiff(stream: BinaryIO) -> bool:
+    stream.seek(0)
+    return stream.read(4).startswith(tiff.STARTS)
+
+
+def _is_turned(header: Header, reading: Reading) -> bool:
+    return header.orientation != 1 and reading.exif != "ignore"
 
 
 def _part(pixels: np.ndarray, box: Box) -> np.ndarray:
-    check_inside(box, *pixels.shape[:2])
     return pixels[box.y : box.y + box.height, box.x : box.x + box.width].copy()
 
 
 def _stored(
     stream: BinaryIO,
     path: str,
+    header: Header,
     channels: int | None,
     reading: Reading,
     window: Box | None,
     limits: ReadLimits | None = None,
-) -> np.ndarray:
-    """Stored values; of an array only the window, of a picture all."""
+) -> Stored:
+    """Stored values, upright; of arrays and TIFF only the window, of other pictures all."""
     if _is_array(stream, path, reading):
-        return arrays.read_array(path or stream, reading, window, limits or arrays.NO_LIMITS)
-    header = parse_header(stream, reading, path, limits)
+        return _of_its_type(
+            arrays.read_array(path or stream, reading, window, limits or arrays.NO_LIMITS)
+        )
+    if _is_tiff(stream):
+        stored = tiff.read_pixels(stream, reading, window)
+    else:
+        luma = channels == 1 and not reading.active_intensity
+        stored = _read_picture(stream, header, luma)
+    if _is_turned(header, reading):
+        return Stored(turn_upright(stored.pixels, header.orientation), stored.depth)
+    return stored
+
+
+def _read_picture(stream: BinaryIO, header: Header, luma: bool) -> Stored:
     stream.seek(0)
-    start = stream.read(4)
-    stream.seek(0)
-    if start.startswith((b"II", b"MM")):
-        return tiff.read_pixels(stream, reading.page)
-    return _read_with_pillow(stream, header, None if reading.active_intensity else channels)
+    start = stream.read(16)
+    if start.startswith(jpeg.START):
+        stored = _of_its_type(jpeg.read_pixels(stream, luma))
+        # Of a JPEG of 12 bits the type has 16.
+        return stored if stored.depth == 8 else Stored(stored.pixels, min(header.bits, 16))
+    if start.startswith(png.START):
+        return _of_its_type(png.read_pixels(stream, header.channels))
+    if webp.starts_webp(start):
+        return _of_its_type(webp.read_pixels(stream))
+    return _of_its_type(gif_bmp.read_pixels(stream, header.channels))
 
 
-def _read_with_pillow(stream: BinaryIO, header: Header, channels: int | None) -> np.ndarray:
-    try:
-        with Image.open(stream) as image:
-            if image.format == "PNG" and _png_bits(stream) == 16:
-                if image.mode.startswith("I"):
-                    return np.asarray(image).astype(np.uint16)[:, :, np.newaxis]
-                stream.seek(0)
-                return read_png16(stream.read())[:, :, : header.channels]
-            if image.format == "JPEG" and image.mode == "RGB" and channels == 1:
-                # The luma that is stored, as TensorFlow's decoder gives it.
-                image.draft("L", image.size)
-            grey = header.channels == 1 or image.mode == "L"
-            pixels = np.asarray(image.convert("L" if grey else "RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"cannot be decoded ({error})") from None
-    return pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
+def _of_its_type(pixels: np.ndarray) -> Stored:
+    """Values that use all bits of their type."""
+    return Stored(pixels, 8 * pixels.dtype.itemsize)
 
 
-def _png_bits(stream: BinaryIO) -> int:
-    """Bits a sample, byte 24 of a PNG."""
-    place = stream.tell()
-    stream.seek(24)
-    bits = stream.read(1)[0]
-    stream.seek(place)
-    return bits
-
-
-def _in_range(pixels: np.ndarray, reading: Reading) -> np.ndarray:
+def _in_range(stored: Stored, reading: Reading) -> np.ndarray:
     """Stored values to uint8, or float32 in [0, 1]."""
-    pixels = fill_not_finite(pixels, reading.nan)
+    pixels = fill_not_finite(stored.pixels, reading.nan)
     rule = reading.active_intensity
     if rule:
         return apply_intensity(pixels, rule)
-    if pixels.dtype == np.uint8:
-        return pixels
     if pixels.dtype == np.bool_:
         return pixels.astype(np.uint8) * np.uint8(255)
     if pixels.dtype.kind == "u":
-        return (pixels / np.float64(np.iinfo(pixels.dtype).max)).astype(np.float32)
+        most = (1 << stored.depth) - 1
+        if value_bits(stored.depth) == 8:
+            return pixels if most == 255 else pixels.astype(np.uint8) * np.uint8(255 // most)
+        return (pixels / np.float64(most)).astype(np.float32)
     with np.errstate(over="ignore"):
         values = pixels.astype(np.float32)
     if values.size and (values.min() < 0 or values.max() > 1):

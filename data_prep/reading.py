@@ -26,7 +26,8 @@ class Reading:
     Attributes:
         page: Page of a TIFF, or position on axis N of an array; "stack" = all pages as channels.
         axes: The axes of a stored array, in order: each of H and W once, N and C at most once.
-            Needed for more than two axes. Pictures (PNG, TIFF, ...) know their own.
+            Needed for more than two axes. Pictures (PNG, TIFF, ...) know their own; of a TIFF stack
+            NCHW makes images with all its channels, instead of one a plane.
         array: Name of the array: HDF5 data set, member of an NPZ, extension of a FITS (name or
             number).
         shape: RAW: the shape, in the order of `axes`.
@@ -35,6 +36,8 @@ class Reading:
         nan: What NaN and infinities become: "min" or "median" of the image, "zero"; "" = refused.
         links: HDF5 data sets whose values lie in other files: "" = refused, "follow" = read.
         exif: The orientation that EXIF notes: "" = applied, "ignore" = pixels as stored.
+        extra: Samples of a TIFF whose meaning it does not say: "drop", or "band" = channels; "" =
+            refused.
         intensity: The intensity rule; None = none stated.
     """
 
@@ -47,6 +50,7 @@ class Reading:
     nan: str = ""
     links: str = ""
     exif: str = ""
+    extra: str = ""
     intensity: Intensity | None = None
 
     def __str__(self) -> str:
@@ -175,6 +179,12 @@ def _exif(text: str) -> str:
     return "" if text == "apply" else text
 
 
+def _extra(text: str) -> str:
+    if text not in ("drop", "band"):
+        raise UserError(f"extra {text!r}: must be drop or band")
+    return text
+
+
 _PARSERS: dict[str, Any] = {
     "page": _page,
     "axes": _axes,
@@ -185,5 +195,6 @@ _PARSERS: dict[str, Any] = {
     "nan": _nan,
     "links": _links,
     "exif": _exif,
+    "extra": _extra,
     "intensity": parse_intensity,
 }

@@ -30,7 +30,7 @@ from data_prep.survey import Survey, survey, unusable
 
 _LOGGER = logging.getLogger(__name__)
 
-_PICTURE_SUFFIXES = tuple(".jpg .jpeg .jpe .jfif .png .bmp .dib .gif .tif .tiff".split())
+_PICTURE_SUFFIXES = tuple(".jpg .jpeg .jpe .jfif .png .bmp .dib .gif .tif .tiff .webp".split())
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ImageFacts:
 
     Attributes:
         channels: 1 if all images are grey, 3 if any has colour, n for images of n bands.
-        bits: The most bits a channel: 8, 16 or 32.
+        bits: The most of any image, as in `headers.Header.bits`.
         max_height: Pixels.
         max_width: Pixels.
         total_pixels: Height times width, summed over the images.

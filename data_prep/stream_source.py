@@ -15,6 +15,8 @@ SHUFFLE_BYTES = 2**29
 """Encoded images held at once for shuffling; a smaller set is shuffled as a whole."""
 
 _LEAST_BUFFER = 1024
+# Shards of before hold images of several bands as samples whose meaning TIFF cannot say.
+_BANDS = "extra=band"
 
 
 class StreamSource(Source):
@@ -103,7 +105,12 @@ class StreamSource(Source):
         """See `Source.decode`."""
         decoder = element.get("decoder", tf.constant(self._present[0]))
         return decode_bytes(
-            element["encoded"], decoder, self._present, self.channels, self.image_dtype
+            element["encoded"],
+            decoder,
+            self._present,
+            self.channels,
+            self.image_dtype,
+            reading=_BANDS,
         )
 
     def diagnose(self) -> UserError | None:

@@ -24,7 +24,7 @@ class Survey:
         height: int32, pixels.
         width: int32, pixels.
         channels: int32, 1 grey, 3 colour, or bands.
-        bits: int32, 8, 16 or 32 a channel; 32 after an intensity rule.
+        bits: int32, as in `headers.Header.bits`: 8, or more for values that become float32.
         decoder: int32, `headers.Decoder`.
         device: int64, with `inode` the identity of the file on disk (links share it).
         inode: int64; 0 where the file system has none.

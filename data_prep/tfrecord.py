@@ -52,7 +52,7 @@ class SplitFacts:
         num_examples: Records in all of them.
         encoded_bytes: Size of all records.
         channels: 1, 3 or n.
-        bits: 8, 16 or 32.
+        bits: of a value, see `headers.Header.bits`.
         decoders: The `headers.Decoder` values that occur.
         sha256: Hash of the manifest of the split.
     """

@@ -145,7 +145,7 @@ def _copy_picture(
                 path = there[name]
             else:
                 if picture is None:
-                    picture = read_stored(source.file, record.reading)
+                    picture = read_stored(source.file, record.reading, spread=True)
                 try:
                     pixels = copy_pixels(
                         part_of(picture, record), operation, number, source.identity, plan.seed

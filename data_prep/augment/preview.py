@@ -115,7 +115,7 @@ def copy_rows(manifest: Manifest, number: int, plan: CopyPlan) -> tuple[list[str
     chosen = chosen_images(manifest, number)
     for name, record, file in zip(_named(chosen), chosen.records, chosen.files(), strict=True):
         identity = identities[record] + part_name(record)
-        pixels = part_of(read_stored(file, record.reading), record)
+        pixels = part_of(read_stored(file, record.reading, spread=True), record)
         images = [read_image(file, None, record.reading, record.tile)]
         for operation, which in plan.copies_of_one():
             try:

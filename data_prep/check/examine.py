@@ -9,11 +9,14 @@ from PIL import Image
 
 from data_prep.errors import UserError
 from data_prep.files import file_sha256
-from data_prep.headers import Decoder, read_header
+from data_prep.headers import read_header
 from data_prep.likeness import (
     DRAFT_SIDE,
     Looks,
     grey_thumbnail,
+    grey_values,
+    is_plain_jpeg,
+    jpeg_luma,
     perceptual_hash,
     room_for_looks,
     shrink,
@@ -34,6 +37,7 @@ _STARTS = {
     b"\x89PNG": "PNG",
     b"GIF8": "GIF",
     b"BM": "BMP",
+    b"RIFF": "WebP",
     b"II": "TIFF",
     b"MM": "TIFF",
     b"SIMPLE": "FITS",
@@ -47,6 +51,7 @@ _ENDINGS = {
     "PNG": (".png",),
     "GIF": (".gif",),
     "BMP": (".bmp", ".dib"),
+    "WebP": (".webp",),
     "TIFF": (".tif", ".tiff"),
     "FITS": (".fits", ".fit", ".fts"),
     "HDF5": (".h5", ".hdf5"),
@@ -73,6 +78,7 @@ class FileFacts:
         left, top, right, bottom: Margins of one colour, pixels.
         margin: Brightness of that colour, 0 to 1.
         low, median, high: Darkest, median and brightest value, the images' range being 0 to 1.
+        orientation: As the file notes it (EXIF), 1 to 8; 1 = upright.
     """
 
     problem: str = ""
@@ -92,6 +98,7 @@ class FileFacts:
     low: float = 0.0
     median: float = 0.0
     high: float = 0.0
+    orientation: int = 1
 
     @property
     def constant(self) -> bool:
@@ -195,22 +202,22 @@ def _facts(file: str, reading: str, tile: str) -> tuple[FileFacts, np.ndarray]:
     """Everything of a readable file, and its thumbnail."""
     named, header = _named(file), read_header(file, reading, tile)
     quality = 0
-    if header.decoder == Decoder.RASTER and not reading and not tile:
-        with Image.open(file) as image:
-            tables = getattr(image, "quantization", {})
-            quality = sum(tables[0]) if tables else 0
-            image.draft("L", image.size)
-            whole = image.convert("L")
+    with open(file, "rb") as stream:
+        plain_jpeg = is_plain_jpeg(stream, header.decoder)
+        if plain_jpeg:
+            whole, table = jpeg_luma(stream, header.decoder)
+            quality = sum(table)
+    if plain_jpeg:
         # What a large JPEG looks like is decided from a faster decoding, as everywhere else.
-        drafted = named.format == "JPEG" and min(whole.size) >= 2 * DRAFT_SIDE
-        thumbnail = grey_thumbnail(file) if drafted else shrink(whole)
+        drafted = min(whole.size) >= 2 * DRAFT_SIDE
+        thumbnail = grey_thumbnail(file, reading) if drafted else shrink(whole)
         grey = np.asarray(whole)
         counts = np.bincount(grey.ravel(), minlength=256).cumsum()
         median = int(np.searchsorted(counts, (counts[-1] + 1) // 2)) / 255
     else:
         pixels = read_image(file, reading=reading, tile=tile)
         scale = 255 if pixels.dtype == np.uint8 else 1
-        brightness = pixels.mean(axis=-1, dtype=np.float32) / np.float32(scale)
+        brightness = grey_values(pixels) / np.float32(scale)
         thumbnail = shrink(Image.fromarray(brightness, mode="F"))
         grey = brightness * 255
         median = float(np.median(brightness))
@@ -219,7 +226,7 @@ def _facts(file: str, reading: str, tile: str) -> tuple[FileFacts, np.ndarray]:
         named, height=header.height, width=header.width, channels=header.channels,
         bits=header.bits, quality=quality, left=left, top=top, right=right, bottom=bottom,
         margin=float(grey[0, 0]) / 255, low=float(grey.min()) / 255, median=median,
-        high=float(grey.max()) / 255,
+        high=float(grey.max()) / 255, orientation=header.orientation,
     )  # fmt: skip
     return facts, thumbnail
 

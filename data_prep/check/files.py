@@ -7,6 +7,7 @@ import numpy as np
 
 from data_prep.check.examine import Examination, FileFacts
 from data_prep.check.findings import Finding, counted
+from data_prep.reading import parse_reading
 
 _SHOWN = 10
 _FRAMED = 0.9  # share of the picture inside its margins, below which they are worth cutting
@@ -38,6 +39,7 @@ def file_findings(examination: Examination) -> Iterator[Finding]:
             len(misnamed), tuple(f"{names[i]} is {facts[i].format}" for i in misnamed[:_SHOWN]),
         )  # fmt: skip
     usable = examination.usable().tolist()
+    yield from _turned(examination, usable)
     constant = [i for i in usable if facts[i].constant]
     if constant:
         yield Finding(
@@ -50,6 +52,27 @@ def file_findings(examination: Examination) -> Iterator[Finding]:
         yield from _margins([facts[i] for i in rest])
         yield from _darkness([facts[i] for i in rest])
         yield from _sizes([facts[i] for i in rest])
+
+
+def _turned(examination: Examination, usable: list[int]) -> Iterator[Finding]:
+    """Pictures that note an orientation: how they are read."""
+    records, facts = examination.manifest.records, examination.facts
+    turned = [i for i in usable if facts[i].orientation != 1]
+    if not turned:
+        return
+    ignored = sum(parse_reading(records[i].reading).exif == "ignore" for i in turned)
+    how = "They are turned upright, as viewers show them; --exif=ignore reads them as stored."
+    if ignored:
+        how = (
+            f"{ignored} of them {'is' if ignored == 1 else 'are'} read as stored, because"
+            " --exif=ignore is declared."
+        )
+    yield Finding(
+        "turned", "note", f"{counted(len(turned), 'image')} with an orientation noted in the file",
+        f"{how} What was measured on the pictures (boxes, masks, depth) must lie the same way.",
+        len(turned),
+        tuple(f"{records[i].path}: {facts[i].orientation}" for i in turned[:_SHOWN]),
+    )  # fmt: skip
 
 
 def _margins(facts: list[FileFacts]) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ import numpy as np
 from data_prep.errors import UserError, damage_refused
 from data_prep.formats import fits, hdf5, npy, raw
 from data_prep.formats.source import BZIP2_START, GZIP_START, FileSource, opened
+from data_prep.intensity import needs_rule
 from data_prep.limits import ReadLimits
 from data_prep.reading import STACK, Reading
 from data_prep.tiles import Box, check_inside
@@ -30,7 +31,7 @@ _BY_START: list[tuple[bytes, _OpenBounded]] = [
 ]
 
 _PICTURE_STARTS = (b"\xff\xd8", b"\x89PNG", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+",
-                   b"GIF8", b"BM")  # fmt: skip
+                   b"GIF8", b"BM", b"RIFF")  # fmt: skip
 
 
 def array_suffixes() -> tuple[str, ...]:
@@ -118,10 +119,7 @@ def check_range(kind: np.dtype, reading: Reading) -> None:
         UserError: Such integers, and no rule.
     """
     if kind.kind == "i" and not reading.active_intensity:
-        raise UserError(
-            f"holds {kind.name} values, which have no natural range: give --intensity=minmax,"
-            " percentile, ..."
-        )
+        raise needs_rule(kind.name)
 
 
 def image_axes(shape: tuple[int, ...], reading: Reading) -> str:

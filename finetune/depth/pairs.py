@@ -16,6 +16,7 @@ from data_prep.leaks import check_leaks
 from data_prep.manifest import Manifest, Record
 from data_prep.pairing import scale_of
 from data_prep.readers import read_image, read_stored
+from data_prep.reading import Reading, parse_reading
 from data_prep.tiles import check_inside, parse_box
 from data_prep.workers import in_parallel
 
@@ -202,7 +203,8 @@ def _image(job: _Job) -> np.ndarray:
 
 def _depth(job: _Job) -> np.ndarray:
     file, record = job
-    stored = read_stored(file)
+    # The map lies as its image does.
+    stored = read_stored(file, str(Reading(exif=parse_reading(record.reading).exif)))
     if stored.shape[-1] != 1:
         raise UserError(f"{file}: has {stored.shape[-1]} channels; a depth map has one")
     if record.tile:

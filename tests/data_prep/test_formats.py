@@ -11,7 +11,6 @@ import tensorflow as tf
 from PIL import Image
 
 from data_prep.errors import UserError
-from data_prep.formats.png16 import read_png16
 from data_prep.headers import Decoder, read_header
 from data_prep.intensity import apply_intensity, parse_intensity
 from data_prep.manifest import Manifest, Record
@@ -223,16 +222,6 @@ def test_png_with_and_without_a_rule(tmp_path: Path, channels: int, bits: int) -
     np.testing.assert_array_equal(ruled, apply_intensity(image, parse_intensity("sqrt")))
     tile = in_batch([Record("a.png", tile="2,1,4,7")], tmp_path)[0]
     np.testing.assert_array_equal(tile, read_image(tmp_path / "a.png")[1:8, 2:6])
-
-
-@pytest.mark.parametrize("samples", [1, 2, 3, 4])
-def test_sixteen_bit_png_of_every_kind(samples: int) -> None:
-    smooth = np.cumsum(RNG.integers(0, 300, (40, 33, samples)), axis=1).astype(np.uint16)
-    noise = RNG.integers(0, 65536, (1, 50, samples), dtype=np.uint16)
-    for image in (smooth, noise, smooth[:, :1]):
-        np.testing.assert_array_equal(read_png16(tf.io.encode_png(image).numpy()), image)
-    with pytest.raises(UserError, match="cannot be decoded"):
-        read_png16(tf.io.encode_png(smooth).numpy()[:100])
 
 
 @pytest.mark.parametrize("subsampling", [0, 1, 2])

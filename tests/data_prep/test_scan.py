@@ -202,10 +202,10 @@ def damaged(root: Path) -> dict[str, str]:
     write_tiff(root / "bad" / "signed.tif", np.zeros((4, 4), np.int16))
     return {f"cut.{ending}": "truncated" for ending in cuts} | {
         "empty.png": "empty file",
-        "text.png": "not a JPEG, PNG, BMP, GIF or TIFF image",
+        "text.png": "not a JPEG, PNG, BMP, GIF, TIFF or WebP image",
         "head.png": "damaged or truncated header",
         "head.jpg": "damaged or truncated header",
-        "signed.tif": "TIFF pixels of type int16",
+        "signed.tif": "holds int16 values, which have no natural range",
     }
 
 

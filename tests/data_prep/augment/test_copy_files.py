@@ -54,12 +54,14 @@ def test_pictures_come_back_bit_for_bit(
         write_tiff(source, values, **options)
     else:
         write(source, values)
-    path, kept, again = round_trip(tmp_path, source)
+    reading = "extra=band" if channels == 2 else ""
+    path, kept, again = round_trip(tmp_path, source, reading)
     assert path.suffix == ending
-    assert kept == ""
+    assert kept == reading
     assert again.shape == (7, 9, channels)
     if kind != "float64":
-        np.testing.assert_array_equal(read_image(str(path)), read_image(str(source)))
+        again, original = (read_image(file, None, reading) for file in (path, source))
+        np.testing.assert_array_equal(again, original)
 
 
 def kind_factor(kind: str) -> np.generic:
