@@ -165,9 +165,8 @@ def _classifier_file(path: str) -> Path | None:
 def _open_classifier(path: str, file: Path) -> Trained:
     try:
         model = load_classifier(file)
-    except (ValueError, OSError, TypeError, KeyError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"--model={file}: cannot be read: {first}") from None
+    except ValueError as error:
+        raise UserError(f"--model={file}: {error}") from None
     return _trained(path, file.parent, model, model.facts, model.class_names)
 
 

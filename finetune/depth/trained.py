@@ -18,6 +18,7 @@ import tensorflow as tf
 from data_prep.errors import UserError
 from finetune.depth import pretrained  # noqa: F401 (for Keras)
 from finetune.depth.settings import DEPTH, REAL
+from simclr_tf.checkpoints.keras_file import open_keras_file
 
 DEPTH_FILE, GENERATOR, REVERSE = "depth.json", "generator.keras", "reverse.keras"
 _CASE = "case_"
@@ -107,10 +108,9 @@ class _Network:
 
 def _open(file: Path, facts: DepthFacts) -> _Network:
     try:
-        model = keras.models.load_model(file, compile=False)
-    except (ValueError, OSError, TypeError, KeyError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{file}: cannot be read: {first}") from None
+        model = open_keras_file(file)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
     return _Network(model, facts.image_size)
 
 
