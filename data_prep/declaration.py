@@ -1,6 +1,6 @@
 """What a command declares of all its files, as flags say it and as a network carries it along."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -52,6 +52,12 @@ class Declaration:
     nan: Literal["refuse", "min", "zero", "median"] = _declared(
         "refuse", "What NaN and infinities become: the image's least or median value, or zero."
     )
+    hdf5_links: Literal["refuse", "follow"] = _declared(
+        "refuse",
+        "HDF5 data sets whose values lie in other files (virtual, external): refused, or read. "
+        "Only for files of your own, for they can name any file of the machine. Not kept with a "
+        "network, and never done for uploads.",
+    )
     exif: Literal["apply", "ignore"] = _declared(
         "apply", "Orientation noted in a photograph (EXIF): turn the image upright, or ignore it."
     )
@@ -77,6 +83,7 @@ class Declaration:
             "dtype": self.raw_dtype,
             "offset": str(self.raw_offset or ""),
             "nan": "" if self.nan == "refuse" else self.nan,
+            "links": "" if self.hdf5_links == "refuse" else self.hdf5_links,
             "exif": "" if self.exif == "apply" else self.exif,
             "intensity": str(rule) if rule.active else "",
         }
@@ -94,8 +101,16 @@ class Declaration:
 
 
 _TILE_FIELDS = ("tile", "overlap", "tile_rest")
-READING_FIELDS = tuple(f.name for f in fields(Declaration) if f.name not in _TILE_FIELDS)
+_PERMISSIONS = ("hdf5_links",)
+READING_FIELDS = tuple(
+    f.name for f in fields(Declaration) if f.name not in (*_TILE_FIELDS, *_PERMISSIONS)
+)
 """What every image that a network sees must have in common; how it was cut out is another thing."""
+
+
+def carried(reading: Mapping[str, Any]) -> dict[str, Any]:
+    """What a network's record says of reading files, but for what only their owner can permit."""
+    return {name: value for name, value in reading.items() if name not in _PERMISSIONS}
 
 
 def declaration_of(manifest: Manifest) -> Declaration:

@@ -1,4 +1,9 @@
-"""The one error that users are meant to read."""
+"""The one error that users are meant to read, and how the errors of decoders become it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_LONGEST = 400
 
 
 class UserError(ValueError):
@@ -7,3 +12,37 @@ class UserError(ValueError):
     Commands print the message alone and exit with status 1; nothing has been written by then
     that was not there before.
     """
+
+
+def one_line(error: object) -> str:
+    """The message of an error as one printable line.
+
+    Decoders put pieces of the file into their messages, which may hold anything.
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+@contextmanager
+def damage_refused(what: str) -> Iterator[None]:
+    """Turns whatever a decoder raises on a damaged file into a `UserError`.
+
+    The libraries that decode raise almost anything on bytes that nobody meant: errors of indices,
+    keys, arithmetic and memory beside those that they document.
+
+    Args:
+        what: Begins the message, such as "FITS cannot be read".
+
+    Raises:
+        UserError: For every exception of the body; its own pass with their message made one line.
+    """
+    try:
+        yield
+    except UserError as error:
+        if (message := one_line(error)) == str(error):
+            raise
+        raise UserError(message) from None
+    except MemoryError:
+        raise UserError(f"{what} (needs more memory than there is)") from None
+    except Exception as error:
+        raise UserError(f"{what} ({one_line(error)[:_LONGEST]})") from error

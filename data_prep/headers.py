@@ -7,6 +7,8 @@ file); the rest goes through Pillow, tifffile and `formats`.
 
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import lru_cache
@@ -16,9 +18,10 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from data_prep import tiff
-from data_prep.errors import UserError
+from data_prep.errors import UserError, damage_refused
 from data_prep.formats import arrays
 from data_prep.formats.source import FileSource
+from data_prep.limits import ReadLimits
 from data_prep.reading import Reading, parse_reading
 from data_prep.tiles import check_inside, parse_box
 
@@ -70,20 +73,24 @@ class Header:
     decoder: Decoder
 
 
-def read_header(path: str, reading: str = "", tile: str = "") -> Header:
+def read_header(
+    path: str, reading: str = "", tile: str = "", limits: ReadLimits | None = None
+) -> Header:
     """Reads the header of an image file and checks cheaply that the file is whole.
 
     Args:
         path: The file.
         reading: What is declared of it, as in a manifest.
         tile: Part that counts, as in a manifest.
+        limits: Up to which size of the whole picture; None = any.
 
     Raises:
         UserError: A few words on what is wrong with the file, without its name.
     """
     try:
         with open(path, "rb") as stream:
-            header = parse_header(stream, parse_reading(reading) if reading else _AS_IT_IS, path)
+            declared = parse_reading(reading) if reading else _AS_IT_IS
+            header = parse_header(stream, declared, path, limits)
             if not tile:
                 return header
             box = parse_box(tile)
@@ -98,31 +105,47 @@ def read_header(path: str, reading: str = "", tile: str = "") -> Header:
         raise UserError(error.strerror or str(error)) from None
 
 
-def parse_header(stream: BinaryIO, reading: Reading = _AS_IT_IS, path: str = "") -> Header:
+def parse_header(
+    stream: BinaryIO,
+    reading: Reading = _AS_IT_IS,
+    path: str = "",
+    limits: ReadLimits | None = None,
+) -> Header:
     """Like `read_header`, from an open file or from bytes in memory; `path` if it has one."""
     size = stream.seek(0, os.SEEK_END)
     if not size:
         raise UserError("empty file")
     stream.seek(0)
     start = stream.read(64)
-    try:
+    limits = limits or arrays.NO_LIMITS
+    with damage_refused("damaged header"), _truncation_named():
         if not start.startswith(_PLAIN_STARTS) or reading.shape:
             source = path or stream
             if arrays.holds_array(start, source, reading):
-                return _array(source, reading)
+                return _array(source, reading, limits)
         header = _picture(stream, size, start, reading)
+        if header.height < 1 or header.width < 1:
+            raise UserError("picture without pixels")
+        limits.check(header.height, header.width, header.channels, header.bits // 8)
+    if reading is _AS_IT_IS:
+        return header
+    bits = 32 if reading.active_intensity else header.bits
+    return replace(header, bits=bits, decoder=Decoder.DECLARED)
+
+
+@contextmanager
+def _truncation_named() -> Iterator[None]:
+    """Says what the errors of reading past the end of a header mean."""
+    try:
+        yield
     except (struct.error, IndexError, EOFError):
         raise UserError("damaged or truncated header") from None
     except (UnidentifiedImageError, SyntaxError):
         raise UserError("damaged header") from None
     except OSError as error:
         if error.errno:
-            raise
+            raise UserError(error.strerror or str(error)) from None
         raise UserError("truncated") from None  # Pillow's way to say so.
-    if reading is _AS_IT_IS:
-        return header
-    bits = 32 if reading.active_intensity else header.bits
-    return replace(header, bits=bits, decoder=Decoder.DECLARED)
 
 
 def _picture(stream: BinaryIO, size: int, start: bytes, reading: Reading) -> Header:
@@ -151,7 +174,7 @@ def count_pages(path: str, reading: str = "") -> int:
         UserError: As `read_header`.
     """
     declared = parse_reading(reading)
-    with open(path, "rb") as stream:
+    with damage_refused("damaged header"), open(path, "rb") as stream:
         start = stream.read(64)
         if arrays.holds_array(start, path, declared):
             with arrays.open_array(path, declared) as array:
@@ -162,31 +185,27 @@ def count_pages(path: str, reading: str = "") -> int:
 
 @lru_cache(maxsize=256)
 def _shape_on_disk(
-    path: str, stamp: tuple[int, int], reading: Reading
+    path: str, stamp: tuple[int, int], reading: Reading, limits: ReadLimits
 ) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and type of a stored array; asked once for all images of a stack."""
-    with arrays.open_array(path, reading) as array:
+    with arrays.open_array(path, reading, limits) as array:
         return tuple(array.shape), array.dtype
 
 
-def _array(source: FileSource, reading: Reading) -> Header:
+def _array(source: FileSource, reading: Reading, limits: ReadLimits) -> Header:
     if isinstance(source, str):
         status = os.stat(source)
         stamp = status.st_mtime_ns, status.st_size
-        shape, kind = _shape_on_disk(source, stamp, replace(reading, page=None))
+        shape, kind = _shape_on_disk(source, stamp, replace(reading, page=None), limits)
     else:
-        with arrays.open_array(source, reading) as array:
+        with arrays.open_array(source, reading, limits) as array:
             shape, kind = tuple(array.shape), array.dtype
     height, width, channels = arrays.image_size(shape, reading)
-    if reading.active_intensity:
-        bits = 32
-    elif kind.kind == "i":
-        raise UserError(
-            f"holds {kind.name} values, which have no natural range: give --intensity=minmax,"
-            " percentile, ..."
-        )
-    else:
-        bits = {1: 8, 2: 16}.get(kind.itemsize, 32) if kind.kind in "ub" else 32
+    limits.check(height, width, channels, kind.itemsize)
+    arrays.check_range(kind, reading)
+    bits = 32
+    if kind.kind in "ub" and not reading.active_intensity:
+        bits = min(32, 8 * kind.itemsize)
     return Header(height, width, channels, bits, Decoder.DECLARED)
 
 

@@ -15,11 +15,12 @@ import numpy as np
 from PIL import Image
 
 from data_prep import tiff
-from data_prep.errors import UserError
+from data_prep.errors import UserError, damage_refused
 from data_prep.formats import arrays
 from data_prep.formats.png16 import read_png16
 from data_prep.headers import Header, parse_header
 from data_prep.intensity import apply_intensity, fill_not_finite
+from data_prep.limits import ReadLimits
 from data_prep.reading import Reading, parse_reading
 from data_prep.tiles import Box, check_inside, parse_box
 
@@ -32,6 +33,7 @@ def read_image(
     channels: int | None = None,
     reading: str = "",
     tile: str = "",
+    limits: ReadLimits | None = None,
 ) -> np.ndarray:
     """Reads one image.
 
@@ -42,27 +44,29 @@ def read_image(
         reading: What is declared of the file, as in a manifest (`reading.Reading`). An intensity
             rule sees the whole picture and all its channels, before tile and luma.
         tile: Part of the picture, `x,y,width,height`; empty = all.
+        limits: Up to which size of the whole picture, found from its header; None = any.
 
     Returns:
         [H, W, C]: uint8 in [0, 255] for 8-bit files; float32 in [0, 1] for others (16-bit values
         over 65535, 32-bit over 2^32 - 1, floating point as it is) and after an intensity rule.
 
     Raises:
-        UserError: The file cannot be read, holds values that are not finite or, without a rule,
-            floating point values outside [0, 1], or has other channels than wanted.
+        UserError: The file cannot be read, is larger than the limits, holds values that are not
+            finite or, without a rule, floating point values outside [0, 1], or has other channels
+            than wanted.
     """
     name = "image" if isinstance(source, bytes) else os.fspath(source)
     with _errors_name(name):
         declared, box = parse_reading(reading), parse_box(tile) if tile else None
         if isinstance(source, bytes):
-            pixels = _read(io.BytesIO(source), "", channels, declared, box)
+            pixels = _read(io.BytesIO(source), "", channels, declared, box, limits)
         elif box and _needs_whole(name, declared):
             status = os.stat(name)
             stamp = status.st_mtime_ns, status.st_size
-            pixels = _part(_whole_picture(name, stamp, channels, declared), box)
+            pixels = _part(_whole_picture(name, stamp, channels, declared, limits), box)
         else:
             with open(name, "rb") as stream:
-                pixels = _read(stream, name, channels, declared, box)
+                pixels = _read(stream, name, channels, declared, box, limits)
     return pixels if channels is None else with_channels(pixels, channels, name)
 
 
@@ -80,11 +84,15 @@ def read_stored(path: str, reading: str = "") -> np.ndarray:
 def _errors_name(name: str) -> Iterator[None]:
     """Puts the name of the file before what is wrong with it."""
     try:
-        yield
+        with damage_refused("cannot be decoded"):
+            try:
+                yield
+            except OSError as error:
+                if error.strerror:
+                    raise UserError(error.strerror) from None
+                raise
     except UserError as error:
-        raise UserError(f"{name}: {error}") from None
-    except OSError as error:
-        raise UserError(f"{name}: {error.strerror or error}") from None
+        raise UserError(f"{name}: {error}") from error.__cause__
 
 
 def with_channels(pixels: np.ndarray, channels: int, name: str = "image") -> np.ndarray:
@@ -102,11 +110,15 @@ def with_channels(pixels: np.ndarray, channels: int, name: str = "image") -> np.
 
 @lru_cache(maxsize=2)
 def _whole_picture(
-    path: str, stamp: tuple[int, int], channels: int | None, reading: Reading
+    path: str,
+    stamp: tuple[int, int],
+    channels: int | None,
+    reading: Reading,
+    limits: ReadLimits | None,
 ) -> np.ndarray:
     """The picture that tiles are cut from, kept for the next tile."""
     with open(path, "rb") as stream:
-        return _read(stream, path, channels, reading, None)
+        return _read(stream, path, channels, reading, None, limits)
 
 
 def _needs_whole(path: str, reading: Reading) -> bool:
@@ -121,13 +133,18 @@ def _is_array(stream: BinaryIO, path: str, reading: Reading) -> bool:
 
 
 def _read(
-    stream: BinaryIO, path: str, channels: int | None, reading: Reading, box: Box | None
+    stream: BinaryIO,
+    path: str,
+    channels: int | None,
+    reading: Reading,
+    box: Box | None,
+    limits: ReadLimits | None,
 ) -> np.ndarray:
     """The image in range, cut to the box; of an array no more is read, if that is enough."""
     window = None
     if box and not reading.looks_at_whole_picture and _is_array(stream, path, reading):
         window = box
-    pixels = _in_range(_stored(stream, path, channels, reading, window), reading)
+    pixels = _in_range(_stored(stream, path, channels, reading, window, limits), reading)
     return _part(pixels, box) if box and not window else pixels
 
 
@@ -137,12 +154,17 @@ def _part(pixels: np.ndarray, box: Box) -> np.ndarray:
 
 
 def _stored(
-    stream: BinaryIO, path: str, channels: int | None, reading: Reading, window: Box | None
+    stream: BinaryIO,
+    path: str,
+    channels: int | None,
+    reading: Reading,
+    window: Box | None,
+    limits: ReadLimits | None = None,
 ) -> np.ndarray:
     """Stored values; of an array only the window, of a picture all."""
-    header = parse_header(stream, reading, path)
     if _is_array(stream, path, reading):
-        return arrays.read_array(path or stream, reading, window)
+        return arrays.read_array(path or stream, reading, window, limits or arrays.NO_LIMITS)
+    header = parse_header(stream, reading, path, limits)
     stream.seek(0)
     start = stream.read(4)
     stream.seek(0)
@@ -192,7 +214,8 @@ def _in_range(pixels: np.ndarray, reading: Reading) -> np.ndarray:
         return pixels.astype(np.uint8) * np.uint8(255)
     if pixels.dtype.kind == "u":
         return (pixels / np.float64(np.iinfo(pixels.dtype).max)).astype(np.float32)
-    values = pixels.astype(np.float32)
+    with np.errstate(over="ignore"):
+        values = pixels.astype(np.float32)
     if values.size and (values.min() < 0 or values.max() > 1):
         raise UserError(
             f"holds floating point values from {values.min():.4g} to {values.max():.4g}; scale"

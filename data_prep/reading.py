@@ -15,6 +15,7 @@ from data_prep.errors import UserError
 from data_prep.intensity import NAN_RULES, Intensity, parse_intensity
 
 STACK = "stack"
+FOLLOW = "follow"
 _MOST_CHANNELS_HINT = "N (images of a stack), H (height), W (width), C (channels)"
 
 
@@ -32,6 +33,7 @@ class Reading:
         dtype: RAW: NumPy's name of the type, `<` or `>` before it for the byte order.
         offset: RAW: bytes before the first pixel.
         nan: What NaN and infinities become: "min" or "median" of the image, "zero"; "" = refused.
+        links: HDF5 data sets whose values lie in other files: "" = refused, "follow" = read.
         exif: The orientation that EXIF notes: "" = applied, "ignore" = pixels as stored.
         intensity: The intensity rule; None = none stated.
     """
@@ -43,6 +45,7 @@ class Reading:
     dtype: str = ""
     offset: int = 0
     nan: str = ""
+    links: str = ""
     exif: str = ""
     intensity: Intensity | None = None
 
@@ -160,6 +163,12 @@ def _nan(text: str) -> str:
     return text
 
 
+def _links(text: str) -> str:
+    if text not in ("refuse", FOLLOW):
+        raise UserError(f"links {text!r}: must be refuse or {FOLLOW}")
+    return "" if text == "refuse" else text
+
+
 def _exif(text: str) -> str:
     if text not in ("apply", "ignore"):
         raise UserError(f"exif {text!r}: must be apply or ignore")
@@ -174,6 +183,7 @@ _PARSERS: dict[str, Any] = {
     "dtype": _dtype,
     "offset": _offset,
     "nan": _nan,
+    "links": _links,
     "exif": _exif,
     "intensity": parse_intensity,
 }

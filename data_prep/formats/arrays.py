@@ -7,21 +7,26 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from data_prep.errors import UserError
+from data_prep.errors import UserError, damage_refused
 from data_prep.formats import fits, hdf5, npy, raw
-from data_prep.formats.source import FileSource, opened
+from data_prep.formats.source import BZIP2_START, GZIP_START, FileSource, opened
+from data_prep.limits import ReadLimits
 from data_prep.reading import STACK, Reading
 from data_prep.tiles import Box, check_inside
 
 OpenArray: TypeAlias = Callable[[FileSource, Reading], AbstractContextManager[Any]]
+_OpenBounded: TypeAlias = Callable[[FileSource, Reading, ReadLimits], AbstractContextManager[Any]]
 
-_SUFFIXES = [".npy", ".npz", ".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".h5", ".hdf5"]
-_BY_START: list[tuple[bytes, OpenArray]] = [
+NO_LIMITS = ReadLimits()
+
+_SUFFIXES = [".npy", ".npz", *fits.SUFFIXES, ".h5", ".hdf5"]
+_BY_START: list[tuple[bytes, _OpenBounded]] = [
     (npy.START, npy.open_array),
     (npy.ARCHIVE_START, npy.open_archive),
     (hdf5.START, hdf5.open_array),
     (fits.START, fits.open_array),
-    (fits.GZIP_START, fits.open_array),
+    (GZIP_START, fits.open_array),
+    (BZIP2_START, fits.open_array),
 ]
 
 _PICTURE_STARTS = (b"\xff\xd8", b"\x89PNG", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+",
@@ -47,7 +52,7 @@ def register_format(suffixes: Sequence[str], start: bytes, open_array: OpenArray
     known = {*_PICTURE_STARTS, *(magic for magic, _ in _BY_START)}
     if not 2 <= len(start) <= 16 or any(start.startswith(m) or m.startswith(start) for m in known):
         raise ValueError(f"{start!r} does not tell a file from those of other formats")
-    _BY_START.append((start, open_array))
+    _BY_START.append((start, lambda source, reading, limits: open_array(source, reading)))
     _SUFFIXES.extend(suffix.lower() for suffix in suffixes)
 
 
@@ -55,8 +60,11 @@ def holds_array(start: bytes, source: FileSource, reading: Reading) -> bool:
     """Whether a file that begins with these bytes is read here: by content, or declared RAW."""
     if _is_raw(source, reading):
         return True
-    known = any(start.startswith(magic) for magic, _ in _BY_START)
-    return known or (bool(reading.shape) and not start.startswith(_PICTURE_STARTS))
+    if any(start.startswith(magic) for magic, _ in _BY_START):
+        return True
+    if start.startswith(_PICTURE_STARTS):
+        return False
+    return bool(reading.shape) or hdf5.after_user_block(source)
 
 
 def _is_raw(source: FileSource, reading: Reading) -> bool:
@@ -66,28 +74,54 @@ def _is_raw(source: FileSource, reading: Reading) -> bool:
 
 
 @contextmanager
-def open_array(source: FileSource, reading: Reading) -> Iterator[Any]:
+def open_array(
+    source: FileSource, reading: Reading, limits: ReadLimits = NO_LIMITS
+) -> Iterator[Any]:
     """The stored array of a file of any of these formats.
+
+    Args:
+        source: The file.
+        reading: What is declared of it.
+        limits: How much memory may be taken before the size of the image is known.
 
     Raises:
         UserError: It cannot be read, or does not hold numbers.
     """
-    with _opener(source, reading) as array:
+    with (
+        damage_refused("cannot be read"),
+        _opener(source, reading)(source, reading, limits) as array,
+    ):
         if array.dtype.kind not in "uifb":
-            raise UserError(f"holds values of type {array.dtype}, which are no intensities")
+            raise UserError(
+                f"holds values of type {array.dtype}, which are no intensities; save them as"
+                " numbers, such as float32"
+            )
         yield array
 
 
-def _opener(source: FileSource, reading: Reading) -> AbstractContextManager[Any]:
+def _opener(source: FileSource, reading: Reading) -> _OpenBounded:
     if _is_raw(source, reading):
-        return raw.open_array(source, reading)
+        return raw.open_array
     with opened(source) as stream:
         start = stream.read(16)
         stream.seek(0)
     for magic, opener in _BY_START:
         if start.startswith(magic):
-            return opener(source, reading)
-    return raw.open_array(source, reading)
+            return opener
+    return raw.open_array if reading.shape else hdf5.open_array
+
+
+def check_range(kind: np.dtype, reading: Reading) -> None:
+    """Refuses integers with a sign that no intensity rule maps to [0, 1].
+
+    Raises:
+        UserError: Such integers, and no rule.
+    """
+    if kind.kind == "i" and not reading.active_intensity:
+        raise UserError(
+            f"holds {kind.name} values, which have no natural range: give --intensity=minmax,"
+            " percentile, ..."
+        )
 
 
 def image_axes(shape: tuple[int, ...], reading: Reading) -> str:
@@ -113,7 +147,7 @@ def image_axes(shape: tuple[int, ...], reading: Reading) -> str:
         if "C" in axes:
             raise UserError(f"axes {axes}: pages cannot be stacked as channels, there are channels")
         axes = axes.replace("N", "C")
-    if 0 in shape:
+    if any(length < 1 for length in shape):
         raise UserError("array without values")
     return axes
 
@@ -146,13 +180,19 @@ def _check_page(axes: str, shape: tuple[int, ...], reading: Reading) -> int:
     return page or 0
 
 
-def read_array(source: FileSource, reading: Reading, box: Box | None = None) -> np.ndarray:
+def read_array(
+    source: FileSource,
+    reading: Reading,
+    box: Box | None = None,
+    limits: ReadLimits = NO_LIMITS,
+) -> np.ndarray:
     """One image of a file, as stored.
 
     Args:
         source: The file.
         reading: What is declared of it.
         box: Only this part, which alone is read where the format allows.
+        limits: Up to which size of the whole image.
 
     Returns:
         [H, W, C] of the stored type, in the machine's byte order.
@@ -160,11 +200,13 @@ def read_array(source: FileSource, reading: Reading, box: Box | None = None) -> 
     Raises:
         UserError: It cannot be read as declared.
     """
-    with open_array(source, reading) as array:
+    with open_array(source, reading, limits) as array:
+        check_range(array.dtype, reading)
         axes = image_axes(array.shape, reading)
         page = _check_page(axes, array.shape, reading)
         index: dict[str, Any] = {"N": page, "1": 0, "C": slice(None)}
         sizes = dict(zip(axes, array.shape, strict=True))
+        limits.check(sizes["H"], sizes["W"], sizes.get("C", 1), array.dtype.itemsize)
         box = box or Box(0, 0, sizes["W"], sizes["H"])
         check_inside(box, sizes["H"], sizes["W"])
         index["H"] = slice(box.y, box.y + box.height)

@@ -1,29 +1,30 @@
 """RAW files: pixels and nothing else, so shape and type must be declared."""
 
-import os
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 
 from data_prep.errors import UserError
-from data_prep.formats.source import FileSource, opened
+from data_prep.formats.source import FileSource, file_size, opened
+from data_prep.limits import ReadLimits
 from data_prep.reading import Reading
 
 SUFFIXES = frozenset({".raw", ".bin", ".dat"})
 
 
 @contextmanager
-def open_array(source: FileSource, reading: Reading) -> Iterator[np.ndarray]:
+def open_array(source: FileSource, reading: Reading, limits: ReadLimits) -> Iterator[np.ndarray]:
     """The array, mapped into memory if it is on disk."""
     if not reading.shape:
         raise UserError("raw file: say what it holds, --raw_shape=H,W --raw_dtype=uint16")
     name = reading.dtype.lstrip("<>")
     # NumPy knows >u2 and uint16, but not >uint16.
     dtype = np.dtype((reading.dtype[: -len(name)] or "<") + np.dtype(name).str[1:])
-    needed = int(np.prod(reading.shape)) * dtype.itemsize
+    needed = math.prod(reading.shape) * dtype.itemsize
     with opened(source) as stream:
-        size = stream.seek(0, os.SEEK_END)
+        size = file_size(stream)
         if size - reading.offset != needed:
             shape = "x".join(map(str, reading.shape))
             raise UserError(

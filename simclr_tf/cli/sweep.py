@@ -40,7 +40,7 @@ log = logging.getLogger("simclr_tf.sweep")
 _SHARED = (
     "model_dir", "mode", "train_mode", "image_dir", "manifest", "tfrecord_dir", "dataset",
     "data_dir", "download", "skip_unreadable", "train_split", "eval_split", "split_ratios",
-    "split_seed", "overwrite", "eval_name", *READING_FIELDS,
+    "split_seed", "overwrite", "eval_name", "hdf5_links", *READING_FIELDS,
 )  # fmt: skip
 
 

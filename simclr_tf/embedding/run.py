@@ -7,7 +7,7 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
-from data_prep.declaration import Declaration
+from data_prep.declaration import Declaration, carried
 from data_prep.errors import UserError
 from data_prep.files import check_new_folder
 from data_prep.manifest import Manifest
@@ -95,7 +95,7 @@ def embed(config: EmbedConfig, given: Set[str] = frozenset(), progress: Progress
 def _images(config: EmbedConfig, given: Set[str], network: Network) -> Manifest:
     """The images, read as the encoder's record says but for what was stated."""
     own = {name: getattr(config.reading, name) for name in vars(config.reading) if name in given}
-    declaration = Declaration(**{**network.record.get("reading", {}), **own})
+    declaration = Declaration(**{**carried(network.record.get("reading", {})), **own})
     if declaration.changes():
         said = ", ".join(f"--{name}={value}" for name, value in declaration.changes().items())
         log.info("images are read with %s", said)

@@ -247,7 +247,10 @@ def test_the_header_of_a_stack_is_asked_once(
 ) -> None:
     np.save(tmp_path / "s.npy", STACK)
     loads = []
-    monkeypatch.setattr(np, "load", lambda *a, load=np.load, **k: loads.append(a) or load(*a, **k))
+    formats = np.lib.format
+    monkeypatch.setattr(
+        formats, "read_magic", lambda s, read=formats.read_magic: loads.append(s) or read(s)
+    )
     readings = [f"page={page};axes=NHW;intensity=minmax" for page in range(5)]
     found = survey([str(tmp_path / "s.npy")] * 5, readings)
     assert found.height.tolist() == [6] * 5
