@@ -14,14 +14,15 @@ from data_prep.augment.photometry import to_float
 from data_prep.augment.views import evaluation_crops, evaluation_image
 from data_prep.declaration import Declaration
 from data_prep.errors import UserError
+from data_prep.formats.arrays import NO_LIMITS
 from data_prep.headers import parse_header
+from data_prep.limits import ReadLimits
 from data_prep.readers import read_image
 from data_prep.thumbnails import blank, thumbnail
 from finetune.neighbours import Neighbours
 from finetune.trained import Trained
 from simclr_tf.evaluation.metrics import softmax
 
-_MOST_PIXELS = 100_000_000  # of a decoded image
 _NEIGHBOURS = 8
 
 
@@ -68,9 +69,17 @@ class Classify:
         trained: The classifier.
         neighbours: Its training images.
         top_k: Classes to name.
+        limits: Of the pictures.
     """
 
-    def __init__(self, trained: Trained, neighbours: Neighbours, top_k: int = 10) -> None:
+    def __init__(
+        self,
+        trained: Trained,
+        neighbours: Neighbours,
+        top_k: int = 10,
+        limits: ReadLimits = NO_LIMITS,
+    ) -> None:
+        self._limits = limits
         self._trained, self._neighbours, self._top_k = trained, neighbours, top_k
         declaration = Declaration(**trained.reading)
         self._declared = declaration.reading()
@@ -80,7 +89,9 @@ class Classify:
 
     def picture(self, content: bytes) -> str:
         """`data:` URI of a thumbnail of an image's bytes."""
-        return _uri(thumbnail(content, reading=self._reading))
+        with self._one_at_a_time:
+            self._check(content)
+            return _uri(thumbnail(content, reading=self._reading))
 
     def __call__(self, name: str, content: bytes) -> Answer:
         """The answer for the bytes of an image file.
@@ -88,15 +99,17 @@ class Classify:
         Raises:
             UserError: They are no image that the classifier can take.
         """
-        header = parse_header(io.BytesIO(content), self._declared)
-        if header.height * header.width > _MOST_PIXELS:
-            raise UserError(f"{header.width} x {header.height} pixels are too many")
-        views = self._trained.views
-        pixels = tf.constant(read_image(content, views.channels, self._reading))
         with self._one_at_a_time:
-            outputs = self._forward(to_float(self._views(pixels)))
-        probabilities = softmax(_mean(outputs["logits"]))[0]
-        return self._answer(name, probabilities, _mean(outputs["features"])[0])
+            self._check(content)
+            channels = self._trained.views.channels
+            pixels = read_image(content, channels, self._reading, limits=self._limits)
+            outputs = self._forward(to_float(self._views(tf.constant(pixels))))
+            probabilities = softmax(_mean(outputs["logits"]))[0]
+            return self._answer(name, probabilities, _mean(outputs["features"])[0])
+
+    def _check(self, content: bytes) -> None:
+        """Refuses an image that is too large, from its header."""
+        parse_header(io.BytesIO(content), self._declared, limits=self._limits)
 
     def _views(self, pixels: tf.Tensor) -> tf.Tensor:
         views, crops = self._trained.views, self._trained.crops
