@@ -4,7 +4,7 @@ import base64
 import io
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from data_prep.headers import parse_header
 from data_prep.limits import ReadLimits
 from data_prep.readers import read_image
 from data_prep.thumbnails import blank, thumbnail
+from data_prep.training_files import differences, of_one, stored_bits
 from finetune.neighbours import Neighbours
 from finetune.trained import Trained
 from simclr_tf.evaluation.metrics import softmax
@@ -53,6 +54,7 @@ class Answer:
         scores: Classes with their probabilities, the best first.
         rule: How the class was decided, if not by the highest score.
         neighbours: The nearest training images.
+        remarks: What a user must know of the image beside those of the training.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Answer:
     scores: tuple[tuple[str, float], ...]
     rule: str
     neighbours: tuple[Shown, ...]
+    remarks: tuple[str, ...] = ()
 
 
 class Classify:
@@ -103,9 +106,21 @@ class Classify:
             self._check(content)
             channels = self._trained.views.channels
             pixels = read_image(content, channels, self._reading, limits=self._limits)
+            remarks = self._remarks(content)
             outputs = self._forward(to_float(self._views(tf.constant(pixels))))
             probabilities = softmax(_mean(outputs["logits"]))[0]
-            return self._answer(name, probabilities, _mean(outputs["features"])[0])
+            answer = self._answer(name, probabilities, _mean(outputs["features"])[0])
+            return replace(answer, remarks=remarks)
+
+    def _remarks(self, content: bytes) -> tuple[str, ...]:
+        """What the image has not in common with the training images."""
+        trained = self._trained.files
+        if not trained.bits:
+            return ()
+        pixels = read_image(content, None, self._reading, limits=self._limits)
+        bits = stored_bits(io.BytesIO(content), content[:64], self._declared)
+        rule = self._declared.active_intensity
+        return tuple(differences(trained, of_one(bits, pixels), rule))
 
     def _check(self, content: bytes) -> None:
         """Refuses an image that is too large, from its header."""

@@ -4,13 +4,14 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest, Record
+from data_prep.reading import parse_reading
 from data_prep.scan import check_images
 from finetune.trained import Scorer, Trained
 from simclr_tf.evaluation.blockwise import nearest, unit_rows
@@ -95,7 +96,7 @@ def _training_images(trained: Trained) -> Manifest:
     if not file.is_file():
         log.warning("%s has no %s: no neighbours are shown", trained.folder, MANIFEST)
         return Manifest(())
-    manifest = Manifest.load(file)
+    manifest = _as_trained(Manifest.load(file), trained)
     labelled = [record for record in manifest.records if record.label]
     train = [record for record in labelled if record.split == "train"] or labelled
     if len(train) > _MOST:
@@ -107,6 +108,16 @@ def _training_images(trained: Trained) -> Manifest:
     except UserError as error:
         log.warning("no neighbours are shown: %s", error)
         return Manifest(())
+
+
+def _as_trained(manifest: Manifest, trained: Trained) -> Manifest:
+    """The images read as they were in training: a manifest of before says nothing of EXIF."""
+    if trained.reading.get("exif") != "ignore":
+        return manifest
+    return manifest.subset(
+        replace(r, reading=str(replace(parse_reading(r.reading), exif="ignore")))
+        for r in manifest.records
+    )
 
 
 def _embed(trained: Trained, images: Manifest, progress: Callable[[int, int], None]) -> np.ndarray:

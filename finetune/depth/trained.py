@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from data_prep.declaration import carried
 from data_prep.errors import UserError
 from finetune.depth import pretrained  # noqa: F401 (for Keras)
 from finetune.depth.settings import DEPTH, REAL
@@ -38,6 +39,7 @@ class DepthFacts:
         image_size: Height and width of images and maps.
         reading: Fields of `Declaration`: how files become images.
         epoch: Whose weights these are.
+        training_files: What the training files are like, see `data_prep.training_files`.
     """
 
     kind: str
@@ -49,6 +51,7 @@ class DepthFacts:
     image_size: tuple[int, int]
     reading: dict[str, Any] = field(default_factory=dict)
     epoch: float = 0.0
+    training_files: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """As text."""
@@ -64,7 +67,9 @@ class DepthFacts:
         file = Path(folder) / DEPTH_FILE
         try:
             facts = json.loads(file.read_text(encoding="utf-8"))
-            return DepthFacts(**{**facts, "image_size": tuple(facts["image_size"])})
+            reading = carried(facts.get("reading", {}))
+            size = tuple(facts["image_size"])
+            return DepthFacts(**{**facts, "image_size": size, "reading": reading})
         except FileNotFoundError:
             raise UserError(
                 f"{folder}: holds no {DEPTH_FILE}; give the --output of a complete "
