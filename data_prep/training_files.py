@@ -102,7 +102,7 @@ def _kind(record: Record, file: str) -> tuple[int, int] | None:
 
 
 def stored_bits(source: Any, start: bytes, reading: Reading) -> int:
-    """Bits a value of a file as it is stored, whatever rule reads it.
+    """Bits a value of a file as it is stored, whatever rule reads it; 32 of signed and floating.
 
     Args:
         source: Name of the file, or a stream of its bytes.
@@ -113,7 +113,8 @@ def stored_bits(source: Any, start: bytes, reading: Reading) -> int:
 
     if arrays.holds_array(start, source, reading):
         with arrays.open_array(source, replace(reading, page=None)) as array:
-            return int(array.dtype.itemsize * 8)
+            unsigned = array.dtype.kind in "ub"
+            return int(array.dtype.itemsize * 8) if unsigned else 32
     bare = replace(reading, intensity=None)
     try:
         if isinstance(source, str):

@@ -78,7 +78,7 @@ def open_neighbours(
     Returns:
         None at all if the run has no manifest, or its images are gone; the log says so.
     """
-    images = _training_images(trained)
+    images = training_images(trained)
     if not len(images):
         return Neighbours(images, np.zeros((0, 1), np.float32))
     cache = trained.folder / CACHE
@@ -91,7 +91,8 @@ def open_neighbours(
     return Neighbours(images, embeddings)
 
 
-def _training_images(trained: Trained) -> Manifest:
+def training_images(trained: Trained) -> Manifest:
+    """The labelled training images of a run that are still there; none if it has no manifest."""
     file = trained.folder / MANIFEST
     if not file.is_file():
         log.warning("%s has no %s: no neighbours are shown", trained.folder, MANIFEST)
