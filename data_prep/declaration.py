@@ -99,12 +99,19 @@ class Declaration:
         return parse_reading(";".join(f"{name}={value}" for name, value in parts.items() if value))
 
     def changes(self) -> dict[str, Any]:
-        """What is not as by default: the form in which it travels with a network."""
+        """What is not as by default."""
         return {
             f.name: getattr(self, f.name)
             for f in fields(self)
             if getattr(self, f.name) != f.default
         }
+
+    def record(self) -> dict[str, Any]:
+        """The form in which it travels with a network: what is not as by default, and always EXIF.
+
+        Networks of before do not say it, and have seen photographs as stored (`carried`).
+        """
+        return {**self.changes(), "exif": self.exif}
 
 
 _TILE_FIELDS = ("tile", "overlap", "tile_rest")
@@ -116,7 +123,11 @@ READING_FIELDS = tuple(
 
 
 def carried(reading: Mapping[str, Any]) -> dict[str, Any]:
-    """What a network's record says of reading files, but for what only their owner can permit."""
+    """What a network's record says of reading files, but for what only their owner can permit.
+
+    Networks that do not say what became of the EXIF orientation were trained before it was applied.
+    """
+    reading = {"exif": "ignore", **reading}
     return {name: value for name, value in reading.items() if name not in _PERMISSIONS}
 
 

@@ -32,6 +32,10 @@ _DEFAULTS: dict[str, tuple[float, ...]] = {
     "zscore": (3.0,),
 }
 RULES = tuple(_DEFAULTS)
+MOST_VALUES = 2**22
+"""Values of all images together that percentiles are taken of."""
+LEAST_VALUES = 256
+"""Values of an image at least."""
 NAN_RULES = ("min", "zero", "median")
 
 _TEXT = re.compile(r"(?P<rule>[a-z]+)(?:\((?P<in>[^()]*)\)|:(?P<after>[^@]*))?(?:@(?P<at>.+))?")
@@ -182,8 +186,6 @@ class LimitFinder:
     millions (and never fewer than 256 an image).
     """
 
-    _SAMPLE = 2**22
-
     def __init__(self, intensity: Intensity, images: int = 1):
         """Starts with nothing seen.
 
@@ -192,7 +194,7 @@ class LimitFinder:
             images: How many images will come.
         """
         self._intensity = intensity
-        self._per_image = max(256, self._SAMPLE // max(1, images))
+        self._per_image = max(LEAST_VALUES, MOST_VALUES // max(1, images))
         self._least, self._greatest = np.inf, -np.inf
         self._count, self._mean, self._squares = 0, 0.0, 0.0
         self._sample: list[np.ndarray] = []

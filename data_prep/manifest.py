@@ -175,8 +175,9 @@ class Manifest:
             relative = file[len(common) :].replace(os.sep, "/").lstrip("/")
             beside = os.path.relpath(target, common).replace(os.sep, "/") if target else ""
             row = (relative, *_basic_values(record)[1:-1], beside)
-            if record.tile or record.reading or record.target_scale:
-                row += (record.tile, record.reading)
+            reading = _hashed(record.reading)
+            if record.tile or reading or record.target_scale:
+                row += (record.tile, reading)
             if record.target_scale:
                 row += (record.target_scale,)
             digest.update("\x1f".join(row).encode() + b"\n")
@@ -295,6 +296,11 @@ def _check_records(manifest: Manifest, source: str) -> None:
 def _page(reading: str) -> str:
     page = parse_reading(reading).page if reading else None
     return "" if page is None else str(page)
+
+
+def _hashed(reading: str) -> str:
+    """A reading as it counts for the hash: that of sets from before EXIF was applied stays."""
+    return ";".join(part for part in reading.split(";") if part != "exif=ignore")
 
 
 def _named(picture: tuple[str, str]) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from data_prep.declaration import Declaration
+from data_prep.declaration import Declaration, carried
 from data_prep.errors import UserError
 from data_prep.files import file_sha256
 
@@ -98,7 +98,7 @@ def read_declaration(folder: str | os.PathLike[str]) -> Declaration:
             " how to read new images; write them by one rule"
         )
     try:
-        return Declaration(**declared)
+        return Declaration(**carried(declared))
     except TypeError as error:
         raise UserError(f"{FACTS_FILE} in {folder} is damaged: {error}") from None
 

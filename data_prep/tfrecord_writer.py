@@ -168,7 +168,7 @@ def _plan(splits: dict[str, _Split], jobs: dict[str, list[_Job]]) -> str:
 def _declared(manifest: Manifest) -> dict[str, Any] | None:
     """How other files are read as these were; None if these were read in different ways."""
     try:
-        return declaration_of(manifest).changes()
+        return declaration_of(manifest).record()
     except UserError as error:
         _LOGGER.warning("no network can be trained on these shards to read new files: %s", error)
         return None

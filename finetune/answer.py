@@ -4,7 +4,7 @@ import base64
 import io
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +14,16 @@ from data_prep.augment.photometry import to_float
 from data_prep.augment.views import evaluation_crops, evaluation_image
 from data_prep.declaration import Declaration
 from data_prep.errors import UserError
+from data_prep.formats.arrays import NO_LIMITS
 from data_prep.headers import parse_header
+from data_prep.limits import ReadLimits
 from data_prep.readers import read_image
 from data_prep.thumbnails import blank, thumbnail
+from data_prep.training_files import differences, of_one, stored_bits
 from finetune.neighbours import Neighbours
 from finetune.trained import Trained
 from simclr_tf.evaluation.metrics import softmax
 
-_MOST_PIXELS = 100_000_000  # of a decoded image
 _NEIGHBOURS = 8
 
 
@@ -52,6 +54,7 @@ class Answer:
         scores: Classes with their probabilities, the best first.
         rule: How the class was decided, if not by the highest score.
         neighbours: The nearest training images.
+        remarks: What a user must know of the image beside those of the training.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Answer:
     scores: tuple[tuple[str, float], ...]
     rule: str
     neighbours: tuple[Shown, ...]
+    remarks: tuple[str, ...] = ()
 
 
 class Classify:
@@ -68,9 +72,17 @@ class Classify:
         trained: The classifier.
         neighbours: Its training images.
         top_k: Classes to name.
+        limits: Of the pictures.
     """
 
-    def __init__(self, trained: Trained, neighbours: Neighbours, top_k: int = 10) -> None:
+    def __init__(
+        self,
+        trained: Trained,
+        neighbours: Neighbours,
+        top_k: int = 10,
+        limits: ReadLimits = NO_LIMITS,
+    ) -> None:
+        self._limits = limits
         self._trained, self._neighbours, self._top_k = trained, neighbours, top_k
         declaration = Declaration(**trained.reading)
         self._declared = declaration.reading()
@@ -80,7 +92,9 @@ class Classify:
 
     def picture(self, content: bytes) -> str:
         """`data:` URI of a thumbnail of an image's bytes."""
-        return _uri(thumbnail(content, reading=self._reading))
+        with self._one_at_a_time:
+            self._check(content)
+            return _uri(thumbnail(content, reading=self._reading))
 
     def __call__(self, name: str, content: bytes) -> Answer:
         """The answer for the bytes of an image file.
@@ -88,15 +102,29 @@ class Classify:
         Raises:
             UserError: They are no image that the classifier can take.
         """
-        header = parse_header(io.BytesIO(content), self._declared)
-        if header.height * header.width > _MOST_PIXELS:
-            raise UserError(f"{header.width} x {header.height} pixels are too many")
-        views = self._trained.views
-        pixels = tf.constant(read_image(content, views.channels, self._reading))
         with self._one_at_a_time:
-            outputs = self._forward(to_float(self._views(pixels)))
-        probabilities = softmax(_mean(outputs["logits"]))[0]
-        return self._answer(name, probabilities, _mean(outputs["features"])[0])
+            self._check(content)
+            channels = self._trained.views.channels
+            pixels = read_image(content, channels, self._reading, limits=self._limits)
+            remarks = self._remarks(content)
+            outputs = self._forward(to_float(self._views(tf.constant(pixels))))
+            probabilities = softmax(_mean(outputs["logits"]))[0]
+            answer = self._answer(name, probabilities, _mean(outputs["features"])[0])
+            return replace(answer, remarks=remarks)
+
+    def _remarks(self, content: bytes) -> tuple[str, ...]:
+        """What the image has not in common with the training images."""
+        trained = self._trained.files
+        if not trained.bits:
+            return ()
+        pixels = read_image(content, None, self._reading, limits=self._limits)
+        bits = stored_bits(io.BytesIO(content), content[:64], self._declared)
+        rule = self._declared.active_intensity
+        return tuple(differences(trained, of_one(bits, pixels), rule))
+
+    def _check(self, content: bytes) -> None:
+        """Refuses an image that is too large, from its header."""
+        parse_header(io.BytesIO(content), self._declared, limits=self._limits)
 
     def _views(self, pixels: tf.Tensor) -> tf.Tensor:
         views, crops = self._trained.views, self._trained.crops

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from finetune.heads import ClassifierHead
+from simclr_tf.checkpoints.keras_file import open_keras_file
 from simclr_tf.models.trainability import set_trainability, trainability_of
 
 Pooling = Literal["average", "flatten"]
@@ -155,12 +156,13 @@ def load_classifier(path: str | os.PathLike[str]) -> Classifier:
         path: The file.
 
     Raises:
-        ValueError: The file holds another kind of model.
+        UserError: The file cannot be read.
+        ValueError: It holds another kind of model.
     """
     # Importing them makes the backbones' classes known to Keras.
     from finetune import backbones, simclr_backbone, standardize_input  # noqa: F401
 
-    model = keras.models.load_model(path, compile=False)
+    model = open_keras_file(path)
     if not isinstance(model, Classifier):
         raise ValueError(f"{path} holds a {type(model).__name__}, not a Classifier")
     return model

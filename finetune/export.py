@@ -8,7 +8,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,19 +17,21 @@ import numpy as np
 import tensorflow as tf
 
 from data_prep.augment.photometry import to_float
-from data_prep.augment.views import ViewConfig, evaluation_crops, evaluation_image
 from data_prep.errors import UserError
 from data_prep.files import write_text
+from data_prep.training_files import look_at
+from finetune.export_check import Checked, check, some_training_images
+from finetune.export_reading import GivenImage, Input, input_of, scored_views
 from finetune.export_views import evaluation_view
 from finetune.standard_layers import standard_model
 from finetune.trained import Trained
 
 Format = Literal["onnx", "saved_model", "keras"]
-Input = Literal["image", "float_image", "prepared"]
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 INPUTS: tuple[Input, ...] = get_args(Input)
 TOLERANCE = 1e-5
+FILE_TOLERANCE = 1e-3  # rounding to 8 bits after resizing may turn the last bit of a pixel
 FACTS = "classifier.json"  # in the folder of a SavedModel
 
 _OPSET = 18
@@ -47,31 +49,31 @@ class ExportRequest:
 
     Attributes:
         form: `onnx`, `saved_model` or `keras`.
-        takes: `image` = one image [H, W, C] of any size, uint8; `float_image` = the same, float32
-            in [0, 1], after the intensity rule; `prepared` = a batch [B, S, S, C], float32 in
-            [0, 1], cropped and resized. A Keras file takes `prepared` ones.
+        takes: `image` = the stored values of one image [H, W, C] of any size, in the type of the
+            training files (uint8 where nothing is known of them); an intensity rule is inside.
+            `float_image` = one image as `read_image` gives it, float32 in [0, 1], after the
+            intensity rule; `prepared` = a batch [B, S, S, C], float32 in [0, 1], cropped and
+            resized. A Keras file takes `prepared` ones.
     """
 
     form: Format
     takes: Input = "image"
 
 
-def export(trained: Trained, output: Path, request: ExportRequest) -> float:
+def export(trained: Trained, output: Path, request: ExportRequest) -> Checked:
     """Writes the model, and beside it what a user must know (`facts_file`).
 
-    It is read back and run before it takes its name: what it says must be what the network says.
+    It is read back and run before it takes its name: what it says must be what the network says,
+    of noise and of training images from their files on.
 
     Args:
         trained: The classifier.
         output: New file, or folder of a SavedModel.
         request: Format and input.
 
-    Returns:
-        The largest difference of a probability from the network's own, in float32.
-
     Raises:
         UserError: The format cannot take such an input, its packages are missing, or the exported
-            model differs by more than `TOLERANCE`.
+            model says something else.
     """
     if request.form == "keras" and request.takes != "prepared":
         raise UserError("--format=keras takes prepared images: give --input=prepared")
@@ -80,22 +82,37 @@ def export(trained: Trained, output: Path, request: ExportRequest) -> float:
             f"--format=onnx: the run scores {trained.crops**2} crops of an image; give"
             " --input=prepared, or --format=saved_model"
         )
+    images = some_training_images(trained)
+    if not trained.files.bits and len(images):
+        trained = replace(trained, files=look_at(images))
+    given = input_of(trained, request.takes)
     model = _rebuilt(trained, request)
     write, read = _FORMS[request.form]
+    facts = _facts(trained, request, given)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as folder:
         # The name counts: Keras goes by its ending.
         draft = Path(folder) / output.name
-        write(draft, model, _signature(model, trained, request), _facts(trained, request))
-        difference = _difference(read(draft), trained, request.takes)
-        if difference > TOLERANCE:
-            raise UserError(
-                f"--format={request.form}: the exported model differs from the network by"
-                f" {difference:.1e} in a probability; nothing was written"
-            )
+        write(draft, model, _signature(model, trained, request, given), facts)
+        checked = check(read(draft), trained, given, images)
+        _refuse_other(checked, request)
         draft.rename(output)
-    write_text(facts_file(output), json.dumps(_facts(trained, request), indent=2) + "\n")
-    return difference
+    write_text(facts_file(output), json.dumps(facts, indent=2) + "\n")
+    return checked
+
+
+def _refuse_other(checked: Checked, request: ExportRequest) -> None:
+    where = f"--format={request.form}: the exported model differs from"
+    if not checked.on_noise <= TOLERANCE:
+        raise UserError(
+            f"{where} the network by {checked.on_noise:.1e} in a probability; nothing was written"
+        )
+    if checked.on_files is not None and not checked.on_files <= FILE_TOLERANCE:
+        raise UserError(
+            f"{where} what prediction says of {checked.files} training images by"
+            f" {checked.on_files:.1e} in a probability ({checked.other_classes} of other classes);"
+            " nothing was written; --input=prepared leaves reading and cropping to you"
+        )
 
 
 def _rebuilt(trained: Trained, request: ExportRequest) -> keras.Model:
@@ -110,18 +127,15 @@ def facts_file(output: Path) -> Path:
     return output / FACTS if output.is_dir() else output.with_name(f"{output.name}.json")
 
 
-def _facts(trained: Trained, request: ExportRequest) -> dict[str, Any]:
+def _facts(trained: Trained, request: ExportRequest, given: GivenImage) -> dict[str, Any]:
     views, decision = trained.views, trained.decision
     side, channels = views.image_size, views.channels
-    shapes = {
-        "image": (["height", "width", channels], "uint8"),
-        "float_image": (["height", "width", channels], "float32 in [0, 1]"),
-        "prepared": (["batch", side, side, channels], "float32 in [0, 1]"),
-    }
-    shape, dtype = shapes[request.takes]
+    shape: list[Any] = ["height", "width", given.channels]
+    if request.takes == "prepared":
+        shape = ["batch", side, side, channels]
     facts: dict[str, Any] = {
         "class_names": list(trained.class_names),
-        "input": {"name": "images", "shape": shape, "type": dtype},
+        "input": {"name": "images", "shape": shape, "type": given.in_words},
         "outputs": list(_OUTPUTS),
         "reading": dict(trained.reading),
         "preparation": {
@@ -130,6 +144,7 @@ def _facts(trained: Trained, request: ExportRequest) -> dict[str, Any]:
             "whole_image": views.whole_image,
             "crops": trained.crops,
             "inside": request.takes != "prepared",
+            "intensity_inside": request.takes == "image",
         },
     }
     if decision.threshold is not None:
@@ -138,56 +153,36 @@ def _facts(trained: Trained, request: ExportRequest) -> dict[str, Any]:
     return facts
 
 
-def _signature(model: keras.Model, trained: Trained, request: ExportRequest) -> Signature:
+def _signature(
+    model: keras.Model, trained: Trained, request: ExportRequest, given: GivenImage
+) -> Signature:
     """The graph from the input to the outputs."""
-    views, crops, takes = trained.views, trained.crops, request.takes
+    views, crops = trained.views, trained.crops
     side, channels = views.image_size, views.channels
-    if takes == "prepared":
+    if request.takes == "prepared":
         spec = tf.TensorSpec([None, side, side, channels], tf.float32, name="images")
     else:
-        dtype = tf.uint8 if takes == "image" else tf.float32
-        spec = tf.TensorSpec([None, None, channels], dtype, name="images")
+        spec = tf.TensorSpec([None, None, given.channels], given.dtype, name="images")
 
     def outputs(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        if takes == "prepared":
+        if request.takes == "prepared":
             return _named(model(images, training=False))
+        image, poison = given.as_read(images)
         if request.form == "onnx":
-            seen = evaluation_view(images, views)[tf.newaxis]
+            seen = evaluation_view(image, views)[tf.newaxis]
         else:
-            seen = _views(images, views, crops)
+            seen = scored_views(image, views, crops)
         found = model(to_float(seen), training=False)
-        means = {name: tf.reduce_mean(found[name], 0, keepdims=True) for name in _OUTPUTS[:2]}
+        means = {
+            name: tf.reduce_mean(found[name], 0, keepdims=True) + poison for name in _OUTPUTS[:2]
+        }
         return _named({**means, "probabilities": tf.nn.softmax(means["logits"])})
 
     return tf.function(outputs, input_signature=[spec], autograph=False)
 
 
-def _views(image: tf.Tensor, views: ViewConfig, crops: int) -> tf.Tensor:
-    """The crops of an image that are scored, [crops ** 2, S, S, C]."""
-    if crops == 1:
-        return evaluation_image(image, views)[tf.newaxis]
-    return evaluation_crops(image, views, crops)
-
-
 def _named(outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     return {name: tf.identity(outputs[name], name=name) for name in _OUTPUTS}
-
-
-def _difference(run: Callable[[np.ndarray], Outputs], trained: Trained, takes: Input) -> float:
-    """How far the exported probabilities lie from the network's, on noise of several sizes."""
-    rng, views = np.random.default_rng(0), trained.views
-    side, worst = views.image_size, 0.0
-    for height, width in ((side, side), (2 * side + 3, 3 * side), (side // 2 + 1, side)):
-        image = rng.integers(0, 256, (height, width, views.channels)).astype(np.uint8)
-        given = image if takes == "image" else image.astype(np.float32) / np.float32(255)
-        seen = to_float(_views(tf.constant(given), views, trained.crops))
-        logits = trained.forward(seen)["logits"]
-        if takes == "prepared":
-            given, expected = seen.numpy(), tf.nn.softmax(logits)
-        else:
-            expected = tf.nn.softmax(tf.reduce_mean(logits, 0, keepdims=True))
-        worst = max(worst, float(np.abs(run(given)["probabilities"] - expected.numpy()).max()))
-    return worst
 
 
 def _write_keras(path: Path, model: keras.Model, signature: Signature, facts: Any) -> None:

@@ -19,6 +19,7 @@ from simclr_tf.checkpoints.load import Checkpoint, build_encoder, fill, open_che
 from simclr_tf.checkpoints.preprocessing import preprocessing_record
 from simclr_tf.models.architecture import ProjectionArchitecture
 from simclr_tf.models.simclr import SimCLRModel
+from simclr_tf.training.adopt import say_exif
 from simclr_tf.training.lineage import seen_before
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ def _adopt(
     if adopted:
         said = ", ".join(f"--{name}={value}" for name, value in adopted.items())
         log.info("from %s: %s", checkpoint.stored.path, said)
+    say_exif(record, {**values, **adopted}["exif"])
     return FinetuneConfig.from_values({**values, **adopted})
 
 
@@ -120,8 +122,9 @@ def recipe(config: FinetuneConfig, checkpoint: Checkpoint) -> Recipe:
             data.channels,
             data.class_names,
             config.augment.central_crop,
-            data.reading.changes(),
+            data.reading.record(),
             config.augment.whole_image,
+            data.files,
         )
 
     return Recipe(

@@ -11,6 +11,7 @@ from data_prep.errors import UserError
 from data_prep.fractions import label_fraction
 from data_prep.manifest import Manifest
 from data_prep.sources import ManifestSource
+from data_prep.training_files import TrainingFiles, look_at
 from finetune.settings import LabelledImages
 from simclr_tf.training.data import read_manifest
 
@@ -28,12 +29,14 @@ class LabelledData:
         train_split: Name of the training split.
         sources: Every split by name, in the manifest's order.
         reading: How the files become images, as the network's record should say.
+        files: What the training files are like; None = not known.
     """
 
     manifest: Manifest
     train_split: str
     sources: dict[str, ManifestSource]
     reading: Declaration = field(default_factory=Declaration)
+    files: TrainingFiles | None = None
 
     @property
     def train(self) -> ManifestSource:
@@ -91,7 +94,8 @@ def open_labelled(
         else ManifestSource(manifest.split(name), names, train.channels, settings.cache_dataset)
         for name in manifest.splits
     }
-    return LabelledData(manifest, split, sources, declaration_of(manifest))
+    files = look_at(train.manifest)
+    return LabelledData(manifest, split, sources, declaration_of(manifest), files)
 
 
 def _with_labels(manifest: Manifest, settings: LabelledImages) -> Manifest:

@@ -57,6 +57,12 @@ class Listed:
             "page=" in record.reading for record in self.manifest.records
         )
 
+    def sample(self, files: int = 256) -> Manifest:
+        """The images of some of the files, at even distances, with their readings."""
+        records = self.manifest.records
+        chosen = records[:: max(1, -(-len(records) // files))]
+        return self._chunk(self.manifest.subset(chosen)).images
+
     def chunks(self, files: int) -> Iterator[Chunk]:
         """The images of so many files at a time, in order."""
         records = self.manifest.records

@@ -4,13 +4,14 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest, Record
+from data_prep.reading import parse_reading
 from data_prep.scan import check_images
 from finetune.trained import Scorer, Trained
 from simclr_tf.evaluation.blockwise import nearest, unit_rows
@@ -77,7 +78,7 @@ def open_neighbours(
     Returns:
         None at all if the run has no manifest, or its images are gone; the log says so.
     """
-    images = _training_images(trained)
+    images = training_images(trained)
     if not len(images):
         return Neighbours(images, np.zeros((0, 1), np.float32))
     cache = trained.folder / CACHE
@@ -90,12 +91,13 @@ def open_neighbours(
     return Neighbours(images, embeddings)
 
 
-def _training_images(trained: Trained) -> Manifest:
+def training_images(trained: Trained) -> Manifest:
+    """The labelled training images of a run that are still there; none if it has no manifest."""
     file = trained.folder / MANIFEST
     if not file.is_file():
         log.warning("%s has no %s: no neighbours are shown", trained.folder, MANIFEST)
         return Manifest(())
-    manifest = Manifest.load(file)
+    manifest = _as_trained(Manifest.load(file), trained)
     labelled = [record for record in manifest.records if record.label]
     train = [record for record in labelled if record.split == "train"] or labelled
     if len(train) > _MOST:
@@ -107,6 +109,16 @@ def _training_images(trained: Trained) -> Manifest:
     except UserError as error:
         log.warning("no neighbours are shown: %s", error)
         return Manifest(())
+
+
+def _as_trained(manifest: Manifest, trained: Trained) -> Manifest:
+    """The images read as they were in training: a manifest of before says nothing of EXIF."""
+    if trained.reading.get("exif") != "ignore":
+        return manifest
+    return manifest.subset(
+        replace(r, reading=str(replace(parse_reading(r.reading), exif="ignore")))
+        for r in manifest.records
+    )
 
 
 def _embed(trained: Trained, images: Manifest, progress: Callable[[int, int], None]) -> np.ndarray:

@@ -10,9 +10,11 @@ Uploads stay in memory; nothing is written. Meant for the user's own machine: it
 import io
 import json
 import logging
+import re
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,17 +25,19 @@ from werkzeug.exceptions import (
     RequestEntityTooLarge,
     UnsupportedMediaType,
 )
-from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
 from data_prep.errors import UserError
+from data_prep.limits import ReadLimits
 from finetune.answer import Answer, Classify
+from finetune.http_server import HttpServer
 from finetune.neighbours import Neighbours
 from finetune.trained import Trained
 
 log = logging.getLogger(__name__)
 
 _MEBIBYTE = 2**20
+_COPIES = 8  # memory of decoding over that of the stored values: intensity rules count in float64
 _LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 StartResponse = Callable[..., Any]
@@ -44,13 +48,6 @@ class _InMemory(Request):
 
     def _get_file_stream(self, *_: Any, **__: Any) -> IO[bytes]:
         return io.BytesIO()
-
-
-class _PlainLog(WSGIRequestHandler):
-    """Logs what was asked for and how it went; nothing of who asked."""
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        log.info("%s %s", self.command, code)
 
 
 class Service:
@@ -83,10 +80,26 @@ class Service:
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answers a request."""
         request = _InMemory(environ)
-        # A little more than the file: its name and the form around it.
-        request.max_content_length = int(self._megabytes * _MEBIBYTE) + 4096
+        request.max_content_length = self.max_body
         request.trusted_hosts = list(self._hosts) or None
-        return self._respond(request)(environ, start_response)
+        response = self._respond(request)
+        # Nothing of who asked.
+        log.info("%s %s", request.method, response.status_code)
+        return response(environ, start_response)
+
+    @property
+    def max_body(self) -> int:
+        """Most bytes of a request: a little more than the file, for its name and the form."""
+        return int(self._megabytes * _MEBIBYTE) + 4096
+
+    def refuse(self, path: str, code: int) -> Response:
+        """Answers what is no proper request, or too large."""
+        said = (
+            self._too_large
+            if code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+            else ("this is no request that can be answered")
+        )
+        return _json({"error": said}, code) if path == "/predict" else self._page(code, error=said)
 
     def _respond(self, request: Request) -> Response:
         as_json = request.path == "/predict"
@@ -111,7 +124,7 @@ class Service:
 
     def _upload(self, request: Request) -> tuple[str, bytes]:
         """Name and bytes of the uploaded image."""
-        too_large = RequestEntityTooLarge(f"the file is larger than {self._limit}")
+        too_large = RequestEntityTooLarge(self._too_large)
         try:
             file = request.files.get("image")
         except RequestEntityTooLarge:
@@ -126,6 +139,10 @@ class Service:
         if not content:
             raise UnsupportedMediaType(f"{name}: empty file")
         return name, content
+
+    @property
+    def _too_large(self) -> str:
+        return f"the file is larger than {self._limit}"
 
     @property
     def _limit(self) -> str:
@@ -144,32 +161,49 @@ class Service:
         return _guarded(response)
 
 
+@dataclass(frozen=True)
+class ServeLimits:
+    """What one upload may cost.
+
+    Attributes:
+        max_megabytes: Of the file.
+        max_megapixels: Of the picture in it.
+        max_memory: Megabytes that decoding it may take.
+        timeout: Seconds for a request to arrive as a whole.
+    """
+
+    max_megabytes: float = 32.0
+    max_megapixels: float = 50.0
+    max_memory: float = 2000.0
+    timeout: float = 30.0
+
+    def reading(self) -> ReadLimits:
+        """Limits of the pixels that are decoded, found in the file's header."""
+        bytes_stored = int(self.max_memory * _MEBIBYTE / _COPIES)
+        return ReadLimits(int(self.max_megapixels * 1e6), bytes_stored)
+
+
 def make_service(
-    trained: Trained, neighbours: Neighbours, host: str, port: int, max_megabytes: float
-) -> BaseWSGIServer:
+    trained: Trained, neighbours: Neighbours, host: str, port: int, limits: ServeLimits
+) -> HttpServer:
     """A server that is bound to its address, to be run with `serve_forever`.
 
     Args:
         trained: The classifier.
         neighbours: Its training images.
         host: Address to bind to.
-        port: Its port; 0 = any free one, see `server_port` of the result.
-        max_megabytes: Largest upload.
+        port: Its port; 0 = any free one, see `port` of the result.
+        limits: Of an upload.
 
     Raises:
         UserError: The address cannot be bound to.
     """
     local = host in {"127.0.0.1", "localhost", "::1"}
     title = f"{trained.folder.name}: {len(trained.class_names)} classes"
-    service = Service(
-        Classify(trained, neighbours), title, max_megabytes, _LOCAL_NAMES if local else ()
-    )
-    try:
-        return make_server(host, port, service, threaded=True, request_handler=_PlainLog)
-    except (OSError, SystemExit):
-        raise UserError(
-            f"--host={host} --port={port}: cannot be bound to; give --port=0 for any free port"
-        ) from None
+    classify = Classify(trained, neighbours, limits=limits.reading())
+    hosts = _LOCAL_NAMES if local else ()
+    service = Service(classify, title, limits.max_megabytes, hosts)
+    return HttpServer(service, host, port, service.max_body, limits.timeout)
 
 
 def _check_host(request: Request) -> None:
@@ -177,7 +211,9 @@ def _check_host(request: Request) -> None:
 
 
 def _plain(error: UserError) -> str:
-    return str(error).removeprefix("image: ")
+    """What is wrong with an image, without the flags that would mend it on the command line."""
+    text = re.split(r"[;:,(] ?[^;:,()]*--", str(error).removeprefix("image: "))[0].rstrip()
+    return text if "--" not in text else "cannot be read as the training images were"
 
 
 def _without_pictures(answer: Answer) -> dict[str, Any]:

@@ -103,6 +103,8 @@ def open_session(config: ClassifierConfig, recipe: Recipe) -> ClassifierSession:
     """
     if not config.run.output:
         raise UserError("--output is missing: say where the run is to be kept")
+    folder = recipe.folder(Path(config.run.output))
+    config = folder.as_begun(config)
     devices = distribution.connect(config.machine)
     precision = distribution.choose_precision(config.machine.precision, devices)
     log.info("%s, %s", devices.describe(), precision)
@@ -125,7 +127,6 @@ def open_session(config: ClassifierConfig, recipe: Recipe) -> ClassifierSession:
         keras.config.set_dtype_policy("float32")
     model.facts = recipe.record(data, steps)
     scorer = _scorer(config, model, data, steps, devices)
-    folder = recipe.folder(Path(config.run.output))
     if devices.is_chief:  # whatever can be refused has been by now
         _prepare_folder(folder, config, data, f"{devices.describe()}, {precision}")
         write_record(folder.path, model.facts)

@@ -10,8 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from data_prep.augment.views import ViewConfig
+from data_prep.declaration import carried
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest
+from data_prep.training_files import TrainingFiles
 from finetune import backbones, simclr_backbone, standardize_input  # noqa: F401 (for Keras)
 from finetune.classifier import Classifier, load_classifier
 from finetune.report.result_files import REPORT
@@ -45,6 +47,7 @@ class Trained:
         crops: Crops of an image along each side; 1 = the central one.
         reading: Fields of `Declaration`: how files become images.
         decision: How the run made classes of scores.
+        files: What the files are like that it was trained on.
     """
 
     path: str
@@ -56,6 +59,7 @@ class Trained:
     crops: int = 1
     reading: Mapping[str, Any] = field(default_factory=dict)
     decision: Decision = field(default_factory=Decision)
+    files: TrainingFiles = field(default_factory=TrainingFiles)
 
     @property
     def forward(self) -> Forward:
@@ -149,8 +153,9 @@ def _trained(
 ) -> Trained:
     views = evaluation_views(facts)
     crops = int(_json(folder / _CONFIG).get("train", {}).get("eval_crops", 1))
-    decision, reading = _decision(folder, names), facts.get("reading", {})
-    return Trained(path, folder, network, names, ids, views, crops, reading, decision)
+    decision, reading = _decision(folder, names), carried(facts.get("reading", {}))
+    files = TrainingFiles.from_record(facts)
+    return Trained(path, folder, network, names, ids, views, crops, reading, decision, files)
 
 
 def _classifier_file(path: str) -> Path | None:
@@ -165,9 +170,8 @@ def _classifier_file(path: str) -> Path | None:
 def _open_classifier(path: str, file: Path) -> Trained:
     try:
         model = load_classifier(file)
-    except (ValueError, OSError, TypeError, KeyError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"--model={file}: cannot be read: {first}") from None
+    except ValueError as error:
+        raise UserError(f"--model={file}: {error}") from None
     return _trained(path, file.parent, model, model.facts, model.class_names)
 
 

@@ -117,8 +117,9 @@ class Transfer:
             data.channels,
             data.class_names,
             self.config.augment.central_crop,
-            data.reading.changes(),
+            data.reading.record(),
             self.config.augment.whole_image,
+            data.files,
         )
 
     def about(self, model: Classifier) -> tuple[str, ...]:

@@ -149,6 +149,7 @@ def _last_stage(transfer: Transfer, first: ClassifierSession | None) -> Classifi
     log.info("second stage: what comes after %s trains too", unfreeze.unfreeze_after)
     own = replace(
         config,
+        reading=first.config.reading,  # as the first stage began, which may be long ago
         optimizer=replace(config.optimizer, learning_rate=unfreeze.unfreeze_learning_rate),
         train=replace(
             config.train,

@@ -1,18 +1,23 @@
 """What a run leaves behind, and where: the layout of `--model_dir`."""
 
 import json
+import logging
 import platform
 import shutil
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from data_prep.errors import UserError
 from data_prep.files import write_text
 from simclr_tf.config import RunConfig
 from simclr_tf.settings import Config
+
+log = logging.getLogger(__name__)
+
+ConfigT = TypeVar("ConfigT", bound=Config)
 
 # Settings that may change when a run goes on: they alter where, how fast and how often, not what.
 _FREE_TO_CHANGE = frozenset(
@@ -112,6 +117,30 @@ class RunDir:
                 f"restore them, or give another --{self.flag}"
             )
 
+    def as_begun(self, config: ConfigT) -> ConfigT:
+        """The settings with which a run of before goes on, where today's default is another.
+
+        Runs that do not say what becomes of the EXIF orientation have seen images as stored.
+
+        Args:
+            config: As given; with a setting `exif`.
+        """
+        values = config.values()
+        if values["overwrite"] or values["exif"] != "apply" or not self._began_without_exif():
+            return config
+        log.info(
+            "--exif=ignore: the run in %s began before the EXIF orientation was applied", self.path
+        )
+        return type(config).from_values({**values, "exif": "ignore"})
+
+    def _began_without_exif(self) -> bool:
+        """Whether there is a run that began before the EXIF orientation was applied."""
+        try:
+            before = json.loads(self.config_file.read_text(encoding="utf-8"))
+            return "exif" not in before["reading"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return False  # whoever reads it as a whole complains
+
     def prepare(self, config: Config) -> bool:
         """Makes the folder ready for a run, or finds that the same run goes on in it.
 
@@ -144,7 +173,10 @@ class RunDir:
         if not self.config_file.exists():
             return None
         try:
-            return self.config_type.load(self.config_file)
+            found = self.config_type.load(self.config_file)
+            if self._began_without_exif():
+                return self.config_type.from_values({**found.values(), "exif": "ignore"})
+            return found
         except (UserError, ValueError) as error:
             raise UserError(
                 f"{self.config_file} cannot be read ({error}); give another --{self.flag}"

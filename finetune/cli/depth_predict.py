@@ -98,6 +98,7 @@ def run(flag_values: flags.FlagValues) -> None:
     import_tensorflow()
     from data_prep.declaration import Declaration, carried
     from data_prep.declared import open_declared
+    from data_prep.training_files import say_differences
     from finetune.depth.depth_page import summary
     from finetune.depth.prediction import DepthRequest, open_pipeline, predict_folder
     from finetune.depth.sites import read_site_means
@@ -122,6 +123,8 @@ def run(flag_values: flags.FlagValues) -> None:
     manifest = open_declared(folder, listed, declaration, skip_unreadable=f.skip_unreadable)
     if f.split:
         manifest = manifest.split(f.split)
+    forced = "intensity" in given_reading(f)
+    say_differences(pipeline.files, manifest, declaration, forced=forced)
     results = predict_folder(request, pipeline, manifest, means, progress_lines)
     if not results.empty:
         if results.splits:

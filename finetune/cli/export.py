@@ -16,7 +16,8 @@ NAME = "simclr-export"
 DESCRIPTION = """Writes the classifier of a run, or any SimCLR checkpoint with a supervised head, as
 a file that runs without this package: ONNX (onnxruntime), SavedModel (TensorFlow) or a Keras file
 of Keras's own layers. It gives probabilities, logits and features. What was written is read back
-and run, and kept only if it says what the network says. OUTPUT.json (in a SavedModel
+and run, on training images from their files if they are still there, and kept only if it says what
+simclr-predict says. OUTPUT.json (in a SavedModel
 classifier.json) names the classes and how images are prepared."""
 
 log = logging.getLogger("finetune.export")
@@ -36,9 +37,11 @@ def define(flag_values: flags.FlagValues) -> None:
             "input",
             None,
             ["image", "float_image", "prepared"],
-            "What goes in: image = one image HxWxC of any size, uint8; float_image = the same,"
-            " float32 in [0, 1], after the intensity rule; prepared = a batch of images already"
-            " cropped and resized, float32 in [0, 1]. Default: image; of a Keras file prepared.",
+            "What goes in: image = the stored values of one image HxWxC of any size, in the type of"
+            " the training files (most often uint8), an intensity rule being part of the model;"
+            " float_image = the same after reading, float32 in [0, 1]; prepared = a batch of images"
+            " already cropped and resized, float32 in [0, 1]. Default: image; of a Keras file"
+            " prepared.",
             **own,
         )
 
@@ -57,13 +60,17 @@ def run(flag_values: flags.FlagValues) -> None:
 
     takes: Any = f.input or ("prepared" if f.format == "keras" else "image")
     trained = open_trained(model, "float32")
-    difference = export(trained, output, ExportRequest(f.format, takes))
-    log.info(
-        "wrote %s and %s; probabilities differ by at most %.0e from the network's",
-        output,
-        facts_file(output),
-        difference,
-    )
+    checked = export(trained, output, ExportRequest(f.format, takes))
+    log.info("wrote %s and %s", output, facts_file(output))
+    log.info("on noise, probabilities differ by at most %.0e from the network's", checked.on_noise)
+    if checked.files:
+        log.info(
+            "on %d training images from their files, by at most %.0e from those of simclr-predict;"
+            " the class is another for %d",
+            checked.files,
+            checked.on_files,
+            checked.other_classes,
+        )
 
 
 def main() -> int:

@@ -95,6 +95,7 @@ def run(flag_values: flags.FlagValues) -> int:
         raise UserError(f"--image_dir={image_dir}: no such folder")
     import_tensorflow()
     from data_prep.declaration import Declaration, carried
+    from data_prep.training_files import say_differences
     from finetune.listed import list_images
     from finetune.predict import PredictSettings, predict_images, unreadable_file
     from finetune.trained import open_trained
@@ -105,6 +106,8 @@ def run(flag_values: flags.FlagValues) -> int:
         said = ", ".join(f"--{name}={value}" for name, value in declaration.changes().items())
         log.info("images are read with %s", said)
     listed = list_images(image_dir, manifest, declaration)
+    forced = "intensity" in given_reading(f)
+    say_differences(trained.files, listed.sample(), declaration, forced=forced)
     settings = PredictSettings(f.top_k, f.threshold, f.abstain, f.batch_size)
     done = predict_images(trained, listed, output, settings, progress_lines("files"))
     log.info("wrote %s: %d images", output, done.images)

@@ -29,6 +29,15 @@ def define(flag_values: flags.FlagValues) -> None:
         flags.DEFINE_string("host", "127.0.0.1", "Address to listen on.", **own)
         flags.DEFINE_integer("port", 8000, "Its port; 0 = any free one.", 0, 65535, **own)
         flags.DEFINE_float("max_megabytes", 32.0, "Largest upload.", 0.001, **own)
+        flags.DEFINE_float(
+            "max_megapixels", 50.0, "Largest picture in it, in millions of pixels.", 0.001, **own
+        )
+        flags.DEFINE_float(
+            "max_memory", 2000.0, "Megabytes that decoding a picture may take.", 1.0, **own
+        )
+        flags.DEFINE_float(
+            "timeout", 30.0, "Seconds after which a request must have arrived.", 1.0, **own
+        )
 
 
 def run(flag_values: flags.FlagValues) -> None:
@@ -37,19 +46,19 @@ def run(flag_values: flags.FlagValues) -> None:
     model = given_model(f)
     import_tensorflow()
     from finetune.neighbours import open_neighbours
-    from finetune.serve import make_service
+    from finetune.serve import ServeLimits, make_service
     from finetune.trained import open_trained
 
     trained = open_trained(model)
     neighbours = open_neighbours(trained, progress_lines("images"))
-    server = make_service(trained, neighbours, f.host, f.port, f.max_megabytes)
-    log.info("http://%s:%d/ (stop with Ctrl-C)", f.host, server.server_port)
+    limits = ServeLimits(f.max_megabytes, f.max_megapixels, f.max_memory, f.timeout)
+    server = make_service(trained, neighbours, f.host, f.port, limits)
+    log.info("http://%s:%d/ (stop with Ctrl-C)", f.host, server.port)
     try:
         server.serve_forever()
-    except KeyboardInterrupt:
-        log.info("stopped")
     finally:
-        server.server_close()
+        server.close()
+        log.info("stopped")
 
 
 def main() -> int:

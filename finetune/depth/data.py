@@ -8,6 +8,7 @@ from data_prep.declared import open_declared
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest
 from data_prep.pairing import paired
+from data_prep.training_files import TrainingFiles, look_at
 from finetune.depth.pairs import (
     DepthSet,
     check_targets,
@@ -38,6 +39,7 @@ class DepthData:
             of the real microscope.
         reading: How files of images are read.
         train_split: Name of the training split.
+        files: What the training files are like.
     """
 
     manifest: Manifest
@@ -46,6 +48,7 @@ class DepthData:
     limits: tuple[float, float]
     reading: Declaration
     train_split: str
+    files: TrainingFiles
 
     def part(self, split: str) -> DepthSet | None:
         """The images of a split; None if there is none."""
@@ -103,7 +106,8 @@ def open_data(config: DepthConfig, manifest: Manifest) -> DepthData:
     size = common_size(images, goals)
     unpaired = config.network.model == "cyclegan" and not config.gan.guided_weight
     both = TwoDomains(images, goals, None if unpaired else rows, size, config.machine.seed)
-    return DepthData(manifest, both, size, limits, declaration_of(manifest), data.train_split)
+    reading, files = declaration_of(manifest), look_at(train)
+    return DepthData(manifest, both, size, limits, reading, data.train_split, files)
 
 
 def _real_images(config: DepthConfig) -> Manifest:

@@ -59,7 +59,8 @@ def _facts(session: DepthSession, step: int) -> DepthFacts:
         depth_min=data.limits[0],
         depth_max=data.limits[1],
         image_size=data.size,
-        reading=data.reading.changes(),
+        reading=data.reading.record(),
+        training_files=data.files.to_json(),
         epoch=step / session.plan.checkpoint_steps,
     )
 

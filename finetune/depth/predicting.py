@@ -20,6 +20,7 @@ from data_prep.errors import UserError
 from data_prep.files import write_text
 from data_prep.manifest import Manifest, Record
 from data_prep.survey import survey, unusable
+from data_prep.training_files import TrainingFiles
 from finetune.depth.background import Background
 from finetune.depth.depth_files import (
     DEPTH,
@@ -129,6 +130,12 @@ class Pipeline:
     def reading(self) -> dict[str, Any]:
         """How files became images in training: fields of `Declaration`."""
         return dict(next(iter(self.models.values())).facts.reading)
+
+    @property
+    def files(self) -> TrainingFiles:
+        """What the training files are like."""
+        facts = next(iter(self.models.values())).facts
+        return TrainingFiles.from_record({"training_files": facts.training_files})
 
     @property
     def scale(self) -> DepthScale:

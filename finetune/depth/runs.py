@@ -48,6 +48,8 @@ def train_all(config: DepthConfig) -> int:
     if not config.run.output:
         raise UserError("--output is missing: say where the run is to be kept")
     devices = connect(config.machine)
+    for folder in (Path(config.run.output), *Path(config.run.output).glob("*/")):
+        config = DepthDir(folder).as_begun(config)
     manifest = open_manifest(config)
     runs = planned_runs(config, manifest)
     output = Path(config.run.output)

@@ -15,9 +15,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from data_prep.declaration import carried
 from data_prep.errors import UserError
 from finetune.depth import pretrained  # noqa: F401 (for Keras)
 from finetune.depth.settings import DEPTH, REAL
+from simclr_tf.checkpoints.keras_file import open_keras_file
 
 DEPTH_FILE, GENERATOR, REVERSE = "depth.json", "generator.keras", "reverse.keras"
 _CASE = "case_"
@@ -37,6 +39,7 @@ class DepthFacts:
         image_size: Height and width of images and maps.
         reading: Fields of `Declaration`: how files become images.
         epoch: Whose weights these are.
+        training_files: What the training files are like, see `data_prep.training_files`.
     """
 
     kind: str
@@ -48,6 +51,7 @@ class DepthFacts:
     image_size: tuple[int, int]
     reading: dict[str, Any] = field(default_factory=dict)
     epoch: float = 0.0
+    training_files: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """As text."""
@@ -63,7 +67,9 @@ class DepthFacts:
         file = Path(folder) / DEPTH_FILE
         try:
             facts = json.loads(file.read_text(encoding="utf-8"))
-            return DepthFacts(**{**facts, "image_size": tuple(facts["image_size"])})
+            reading = carried(facts.get("reading", {}))
+            size = tuple(facts["image_size"])
+            return DepthFacts(**{**facts, "image_size": size, "reading": reading})
         except FileNotFoundError:
             raise UserError(
                 f"{folder}: holds no {DEPTH_FILE}; give the --output of a complete "
@@ -107,10 +113,9 @@ class _Network:
 
 def _open(file: Path, facts: DepthFacts) -> _Network:
     try:
-        model = keras.models.load_model(file, compile=False)
-    except (ValueError, OSError, TypeError, KeyError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{file}: cannot be read: {first}") from None
+        model = open_keras_file(file)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
     return _Network(model, facts.image_size)
 
 

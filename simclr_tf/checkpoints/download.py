@@ -36,6 +36,7 @@ _BACK_OFF_SECONDS = 1.0  # before the second attempt; doubles from then on
 _TIMEOUT_SECONDS = 30.0
 _CHUNK_BYTES = 1 << 18
 _SECONDS_BETWEEN_LINES = 5.0
+_FORBIDDEN = set('/\\:*?"<>|')  # in names of files: separators and drives of other systems
 _PASSING_STATUS = {408, 429, 500, 502, 503, 504}
 
 
@@ -125,6 +126,8 @@ def list_files(bucket: str, prefix: str, *, base_url: str = BASE_URL) -> list[Re
         if not token:
             break
         query["pageToken"] = token
+    for file in files:
+        _refuse_outside(file.name)
     if not _has_checkpoint({file.name for file in files}):
         raise _NetworkError(f"{url} lists no whole checkpoint below {prefix}")
     return files
@@ -141,6 +144,22 @@ def _is_needed(name: str) -> bool:
     if not last or folder not in ("", "variables"):
         return False
     return name != "graph.pbtxt" and not name.endswith(".meta") and not name.startswith("events")
+
+
+def _refuse_outside(name: str) -> None:
+    """Refuses names that mean another place than a file in the folder or in its `variables/`.
+
+    Those of notes that are kept in the folder are refused too.
+    """
+    *folders, last = name.split("/")
+    own = last.startswith((".", MARKER)) or last.endswith(".part")
+    if not is_plain_name(last) or own or folders not in ([], ["variables"]):
+        raise UserError(f"the listing names {name!r}, which is no name of a file of a checkpoint")
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name is that of one file or folder, on every system; `..` and `C:x` are not."""
+    return name not in ("", ".", "..") and not set(name) & _FORBIDDEN and name.isprintable()
 
 
 def _has_checkpoint(names: set[str]) -> bool:
@@ -180,6 +199,7 @@ def _fetch_files(files: list[RemoteFile], url: str, folder: Path) -> None:
         target, part = folder / file.name, _part(folder / file.name)
         if not _is_right(target, file):
             part.parent.mkdir(exist_ok=True)
+            _refuse_links(part, folder)
             _fetch_part(file, url + quote(file.name), part, progress)
             if not _is_right(part, file):
                 part.unlink()
@@ -188,6 +208,15 @@ def _fetch_files(files: list[RemoteFile], url: str, folder: Path) -> None:
                 )
             os.replace(part, target)
         progress.end_file(file.size)
+
+
+def _refuse_links(part: Path, folder: Path) -> None:
+    """Refuses to write through a link to another place."""
+    if part.is_symlink() or part.parent.resolve() not in (
+        folder.resolve(),
+        folder.resolve() / "variables",
+    ):
+        raise UserError(f"{part} is a link, or lies behind one; remove it")
 
 
 def _fetch_part(file: RemoteFile, url: str, part: Path, progress: "_Progress") -> None:

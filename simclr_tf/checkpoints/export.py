@@ -1,7 +1,7 @@
 """What a run hands out: `encoder.keras` and a SavedModel called like the public SimCLR ones."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -9,24 +9,35 @@ import tensorflow as tf
 
 from simclr_tf.checkpoints.description import NETWORK, describe
 from simclr_tf.checkpoints.preprocessing import write_record
-from simclr_tf.models.naming import canonical_variables
+from simclr_tf.models.naming import canonical_variables, tf2_variables
 from simclr_tf.models.simclr import SimCLRModel
 
 
 class _Callable(tf.__internal__.tracking.AutoTrackable):
     """The exported object: `loaded(images, trainable=False)` gives the endpoints.
 
-    `variables`, `trainable_variables` and `trainable_variables_list` let other code train it;
-    `vars` names the same variables as the TF1 graph does, so that whoever reads the weights alone
-    finds them.
+    `variables`, `trainable_variables` and `trainable_variables_list` let other code train it: they
+    have the names and the order of the reference's exports, whose optimizers leave variables out
+    by parts of their names. `vars` has the same variables by their names in the TF1 graph, so that
+    whoever reads the weights alone finds them.
     """
 
     def __init__(self, model: SimCLRModel) -> None:
-        self._forward = _endpoints(model)
-        self.variables = [v.value for v in model.variables]
-        self.trainable_variables = [v.value for v in model.trainable_variables]
+        named = {
+            name: (v, tf.Variable(v.value, trainable=v.trainable, name=name))
+            for name, v in tf2_variables(model).items()
+        }
+        # Such as the state of random generators, which no name is agreed on for.
+        known = {id(v) for v, _ in named.values()}
+        others = [(v, tf.Variable(v.value, trainable=False, name=v.path))
+                  for v in model.variables if id(v) not in known]  # fmt: skip
+        pairs = [*named.values(), *others]
+        self._forward = _endpoints(model, pairs)
+        self.variables = [copy for _, copy in pairs]
+        self.trainable_variables = [copy for v, copy in pairs if v.trainable]
         self.trainable_variables_list = self.trainable_variables
-        self.vars = {name: v.value for name, v in canonical_variables(model).items()}
+        copies = {id(v): copy for v, copy in pairs}
+        self.vars = {name: copies[id(v)] for name, v in canonical_variables(model).items()}
         description = describe(model)
         if description is not None:
             self.vars[NETWORK] = tf.Variable(description, trainable=False)
@@ -37,10 +48,20 @@ class _Callable(tf.__internal__.tracking.AutoTrackable):
         return self._forward(inputs, trainable)
 
 
-def _endpoints(model: SimCLRModel) -> Callable[[tf.Tensor, bool], dict[str, tf.Tensor]]:
-    # A closure keeps the Keras object out of the SavedModel, which holds only its variables.
+def _endpoints(
+    model: SimCLRModel, pairs: Sequence[tuple[keras.Variable, tf.Variable]]
+) -> Callable[[tf.Tensor, bool], dict[str, tf.Tensor]]:
+    """The network on the second variable of every pair instead of the first, its own."""
+
+    # A closure keeps the Keras object out of the SavedModel, which holds only the variables.
     def forward(inputs: tf.Tensor, trainable: bool) -> dict[str, tf.Tensor]:
-        endpoints = model(inputs, training=trainable)
+        values = [(v, tf.convert_to_tensor(copy)) for v, copy in pairs]
+        with keras.StatelessScope(state_mapping=values) as scope:
+            endpoints = model(inputs, training=trainable)
+        for (v, copy), (_, before) in zip(pairs, values, strict=True):
+            after = scope.get_current_value(v)
+            if after is not None and after is not before:
+                copy.assign(after)
         return {name: value for name, value in endpoints.items() if name != "proj_hidden"}
 
     return forward

@@ -10,6 +10,7 @@ import numpy as np
 
 from data_prep.errors import UserError
 from simclr_tf.checkpoints.coverage import Coverage, Row
+from simclr_tf.checkpoints.keras_file import open_keras_file
 from simclr_tf.checkpoints.locate import Location, locate
 from simclr_tf.checkpoints.preprocessing import read_record
 from simclr_tf.checkpoints.reading import StoredWeights, open_weights
@@ -70,10 +71,9 @@ def _open_keras(location: Location, ema: bool) -> Checkpoint:
     if ema:
         raise UserError(f"--ema: {location.path} holds no moving averages")
     try:
-        model = keras.models.load_model(location.path, compile=False)
-    except (ValueError, OSError, TypeError, KeyError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"--checkpoint={location.path}: cannot be read: {first}") from None
+        model = open_keras_file(location.path)
+    except UserError as error:
+        raise UserError(f"--checkpoint={location.path}: {error}") from None
     if not isinstance(model, SimCLRModel | SimCLREncoder):
         raise UserError(f"--checkpoint={location.path}: holds a {type(model).__name__}, "
                         "not an encoder of this package")  # fmt: skip

@@ -11,6 +11,7 @@ import tensorflow as tf
 from data_prep.augment.geometry import EVALUATION_CROP
 from data_prep.augment.views import SMALL_IMAGE, ViewConfig
 from data_prep.files import write_text
+from data_prep.training_files import TrainingFiles
 from simclr_tf.checkpoints.imagenet import class_names
 from simclr_tf.checkpoints.locate import Location
 from simclr_tf.checkpoints.recognise import Network
@@ -26,6 +27,7 @@ def preprocessing_record(
     central_crop: float = 0.0,
     reading: Mapping[str, Any] | None = None,
     whole_image: bool = False,
+    files: TrainingFiles | None = None,
 ) -> dict[str, Any]:
     """The facts that later commands need to prepare images as in training.
 
@@ -34,9 +36,10 @@ def preprocessing_record(
         channels: Of the images.
         classes: Names of the supervised head's classes.
         central_crop: Central share that is kept before anything else; 0 = all.
-        reading: How files become images where that is not plain: fields of
-            `data_prep.declaration.Declaration`, such as the intensity rule with its limits.
+        reading: How files become images, see `data_prep.declaration.Declaration.record`: such as
+            the intensity rule with its limits.
         whole_image: All of an image is squeezed into the square.
+        files: The files that were trained on; None = not known.
 
     Returns:
         JSON values: besides these `value_range`, and `crop_proportion`, the central share that
@@ -51,6 +54,7 @@ def preprocessing_record(
         "whole_image": whole_image,
         "class_names": list(classes),
         "reading": dict(reading or {}),
+        **({"training_files": files.to_json()} if files else {}),
     }
 
 

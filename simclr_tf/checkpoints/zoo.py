@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.errors import UserError
-from simclr_tf.checkpoints.download import BASE_URL, fetch_folder, is_complete
+from simclr_tf.checkpoints.download import BASE_URL, fetch_folder, is_complete, is_plain_name
 
 BUCKET = "simclr-checkpoints"
 
@@ -178,6 +178,8 @@ def _fetch_address(address: str, base_url: str) -> str:
             "(gs://BUCKET/FOLDER or https://storage.googleapis.com/BUCKET/FOLDER); download it, "
             "and give its folder"
         )
+    if not all(map(is_plain_name, (match["bucket"], *match["path"].split("/")))):
+        raise UserError(f"{address}: holds a part that cannot be the name of a folder here")
     folder, _, last = match["path"].rpartition("/")
     is_prefix = re.search(r"ckpt-\d+$", last)
     prefix = folder if is_prefix else match["path"]

@@ -19,8 +19,9 @@ DESCRIPTION = """Reads a SimCLR checkpoint of any kind and writes it in the layo
 
 Read: TF1 checkpoints and hub modules, TF2 object graphs (ckpt-N), SavedModels, files converted by
 the drill-core repository, .keras files, and the names that simclr-zoo lists. Kind and network are
-recognised. Every tensor is accounted for, and the converted network is run once: against the
-original, if that can be executed."""
+recognised. Every tensor is accounted for, and the converted network is run once. Of a SavedModel
+the weights are read and its graph is not run, for a graph may read and write files; --trust runs it
+and compares the numbers."""
 
 log = logging.getLogger("simclr_tf.convert")
 
@@ -53,6 +54,13 @@ def define(flag_values: flags.FlagValues) -> None:
         flags.DEFINE_bool("overwrite", False, "Replace an output that is there.", **own)
         flags.DEFINE_string(
             "report", "", "CSV of every tensor; empty: the output's name and .coverage.csv.", **own
+        )
+        flags.DEFINE_bool(
+            "trust",
+            False,
+            "Run the graph of a SavedModel to compare the converted network with it. A graph can"
+            " read and write files: say so only of models whose makers you trust.",
+            **own,
         )
     with topic(flag_values, "Weights"):
         flags.DEFINE_bool("ema", False, "Take the moving averages of a TF1 checkpoint.", **own)
@@ -104,6 +112,9 @@ def run(flag_values: flags.FlagValues) -> None:
     )
     print(coverage.summary())
     original = checkpoint.location.saved_model if not f.image_channels else ""
+    if original and not f.trust:
+        log.info("the graph of %s was not run; --trust runs it and compares the numbers", original)
+        original = ""
     print(check_inference(model, original).table())
     if f.rescale:
         _rescale(model, f.rescale)

@@ -3,6 +3,7 @@
 import logging
 import sys
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from absl import flags
@@ -18,7 +19,8 @@ augmentation outgrow one machine.
 Start one dispatcher, told the addresses of its workers, then each of the workers; give simclr-run
 --data_service=grpc://HOST:PORT of the dispatcher. The batches and their order stay the same. All
 machines must see the images under the same paths. The service asks nobody for a password: keep it
-inside a network that you trust. Both run until they are stopped (Ctrl-C)."""
+inside a network that you trust. Both are reached from this machine alone unless told otherwise: a
+dispatcher by --host, a worker by its --address. Both run until they are stopped (Ctrl-C)."""
 
 logger = logging.getLogger("simclr_tf.data_service")
 
@@ -27,6 +29,13 @@ def define(flag_values: flags.FlagValues) -> None:
     """Defines the flags."""
     own: dict[str, Any] = {"flag_values": flag_values}
     with topic(flag_values, "Dispatcher"):
+        flags.DEFINE_enum(
+            "host",
+            "127.0.0.1",
+            ["127.0.0.1", "0.0.0.0"],
+            "Who reaches it: this machine alone, or every machine that can (0.0.0.0).",
+            **own,
+        )
         flags.DEFINE_integer("port", 5050, "Port to listen on.", lower_bound=0, **own)
         flags.DEFINE_list(
             "workers", [], "Addresses of all its workers, HOST:PORT,HOST:PORT.", **own
@@ -40,21 +49,27 @@ def define(flag_values: flags.FlagValues) -> None:
 
 def run(flag_values: flags.FlagValues) -> None:
     """Serves until it is stopped."""
-    server = start(
-        flag_values.port, flag_values.workers, flag_values.dispatcher, flag_values.address
-    )
+    f = flag_values
+    server = start(f.port, f.workers, f.dispatcher, f.address, f.host)
     threading.Event().wait()
     del server
 
 
-def start(port: int, workers: list[str], dispatcher: str | None, address: str | None) -> Any:
+def start(
+    port: int,
+    workers: list[str],
+    dispatcher: str | None,
+    address: str | None,
+    host: str = "127.0.0.1",
+) -> Any:
     """Starts a dispatcher, or a worker if a dispatcher is given.
 
     Args:
         port: Where a dispatcher listens.
         workers: Addresses of the dispatcher's workers.
         dispatcher: Address of a worker's dispatcher.
-        address: Address of the worker.
+        address: Address of the worker; one of the loopback interface is not reached from outside.
+        host: Of a dispatcher: `127.0.0.1`, or `0.0.0.0` to be reached from other machines.
 
     Returns:
         The server, which serves as long as it is held.
@@ -70,23 +85,42 @@ def start(port: int, workers: list[str], dispatcher: str | None, address: str | 
     own_port = port if workers else _port("address", address or "")
     for worker in workers:
         _port("workers", worker)
+    from simclr_tf.training.loopback import is_loopback, only_loopback
+
+    others = [worker for worker in workers if not is_loopback(worker.rpartition(":")[0])]
+    if others and host == "127.0.0.1":
+        raise UserError(
+            f"--workers={others[0]}: on another machine it does not reach a dispatcher on"
+            " 127.0.0.1; give --host=0.0.0.0, inside a network that you trust"
+        )
     import_tensorflow()
     import tensorflow as tf
 
     from simclr_tf.training.data_service import check_reachable
 
+    own_host = host if workers else (address or "").rpartition(":")[0]
+    way_out = "--host=0.0.0.0" if workers else "--address with the name of this machine"
+    kept: AbstractContextManager[None] = nullcontext()
+    if is_loopback(own_host):
+        kept = only_loopback(
+            "this system cannot keep the service to the machine itself; give"
+            f" {way_out}, inside a network that you trust"
+        )
     service = tf.data.experimental.service
     try:
         if workers:
             config = service.DispatcherConfig(port=own_port, worker_addresses=workers)
-            server = service.DispatchServer(config)
-            logger.info("dispatcher of %d workers on port %d", len(workers), own_port)
+            with kept:
+                server = service.DispatchServer(config)
+            logger.info("dispatcher of %d workers on %s:%d", len(workers), host, own_port)
             return server
         check_reachable(dispatcher or "", "dispatcher")
         place = (dispatcher or "").removeprefix("grpc://")
-        server = service.WorkerServer(
-            service.WorkerConfig(dispatcher_address=place, worker_address=address, port=own_port)
+        worker_config = service.WorkerConfig(
+            dispatcher_address=place, worker_address=address, port=own_port
         )
+        with kept:
+            server = service.WorkerServer(worker_config)
     except (RuntimeError, tf.errors.OpError) as error:
         raise UserError(f"port {own_port} cannot be served: {error}; take another") from None
     logger.info("worker %s of %s", address, dispatcher)

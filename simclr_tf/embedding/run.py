@@ -12,6 +12,7 @@ from data_prep.errors import UserError
 from data_prep.files import check_new_folder
 from data_prep.manifest import Manifest
 from data_prep.new_folder import new_folder
+from data_prep.training_files import TrainingFiles, say_differences
 from simclr_tf.embedding.analyse import ANALYSED, analyse
 from simclr_tf.embedding.expert import join_labels
 from simclr_tf.embedding.joining import join_shards, write_archive
@@ -99,7 +100,10 @@ def _images(config: EmbedConfig, given: Set[str], network: Network) -> Manifest:
     if declaration.changes():
         said = ", ".join(f"--{name}={value}" for name, value in declaration.changes().items())
         log.info("images are read with %s", said)
-    return read_manifest(config.images.data_settings(), declaration)
+    images = read_manifest(config.images.data_settings(), declaration)
+    files = TrainingFiles.from_record(network.record)
+    say_differences(files, images, declaration, forced="intensity" in own)
+    return images
 
 
 def _plan(config: EmbedConfig, network: Network, images: Manifest) -> Plan:

@@ -4,7 +4,9 @@ Nothing is allocated, so that a ResNet-152 3x costs as little as a ResNet-18. Th
 tested to agree with these lists; checkpoints are read and written by them.
 """
 
-from collections.abc import Iterator, Mapping
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -225,3 +227,83 @@ def model_variables(
 def tf2_trainable_order(specs: list[VariableSpec]) -> list[str]:
     """Names of the trained variables in the order of the TF2 code's `trainable_variables`."""
     return [s.name for s in sorted(specs, key=lambda s: s.tf2_rank) if s.trained]
+
+
+def tf2_variable_order(specs: Sequence[VariableSpec]) -> list[str]:
+    """Names of all variables in the order of the TF2 code's `model.variables`.
+
+    Of backbone, projection head and supervised head in turn, the trained ones come first.
+    """
+    parts = ("base_model", "head_contrastive", "head_supervised")
+    ranked = sorted(
+        specs, key=lambda s: (parts.index(s.name.split("/")[0]), not s.trained, s.tf2_rank)
+    )
+    return [s.name for s in ranked]
+
+
+_BLOCK = re.compile(r"model/resnet_model/block_groups/(?P<group>\d+)/layers/(?P<block>\d+)/")
+
+
+def tf2_variable_names(
+    specs: Sequence[VariableSpec], norm: str = "sync_batch_normalization"
+) -> dict[str, str]:
+    """Names that the TF2 code's first network of a process gives its variables.
+
+    Its optimizers and weight decay choose variables by parts of these names
+    (`batch_normalization`, `bias`, `head_supervised`).
+
+    Args:
+        specs: Variables of a SimCLR network with a ResNet, in creation order.
+        norm: Keras' name of the normalization layers: `sync_batch_normalization`, or
+            `batch_normalization` without `global_bn`.
+
+    Returns:
+        Name in the TF1 graph -> name in TF2 without `:0`, such as
+        `resnet/block_group1/residual_block/conv2d_fixed_padding_1/conv2d_1/kernel`.
+    """
+    numbers: defaultdict[str, count[int]] = defaultdict(count)
+    known: dict[tuple[str, str], str] = {}
+
+    def numbered(layer: str, path: str) -> str:
+        """The layer's name with its number; the same for the same object-graph path."""
+        if (layer, path) not in known:
+            number = next(numbers[layer])
+            known[layer, path] = f"{layer}_{number}" if number else layer
+        return known[layer, path]
+
+    names = {}
+    for spec in specs:
+        *_, kind, variable = spec.name.split("/")
+        kind = re.sub(r"_\d+$", "", kind)
+        path = spec.tf2_key.removesuffix(f"/{variable}/.ATTRIBUTES/VARIABLE_VALUE")
+        scope = _tf2_scope(spec, path, numbered)
+        if kind == "batch_normalization":
+            scope += [numbered("batch_norm_relu", path), numbered(norm, path)]
+        else:
+            if kind == "conv2d" and path.endswith("/conv2d"):
+                scope.append(numbered("conv2d_fixed_padding", path))
+            scope.append(numbered(kind, path))
+        names[spec.name] = "/".join([*scope, variable])
+    return names
+
+
+def _tf2_scope(spec: VariableSpec, path: str, numbered: Callable[[str, str], str]) -> list[str]:
+    """The layers around a convolution, dense or normalization layer."""
+    top, layer = spec.name.split("/")[:2]
+    if top == "head_contrastive":
+        return ["projection_head", layer]
+    if top == "head_supervised":
+        return [top, layer]
+    block = _BLOCK.match(path)
+    if block is None:
+        return ["resnet"]
+    inside = path[block.end() :]
+    bottleneck = inside.startswith(("projection_layers", "conv_relu_dropblock_layers"))
+    kind = "bottleneck_block" if bottleneck else "residual_block"
+    scope = ["resnet", f"block_group{int(block['group']) + 1}", numbered(kind, block[0])]
+    around, _, last = path.rpartition("/")
+    if last.startswith("se_"):
+        scope.append(numbered("se__layer", around))
+    elif selective := re.match(r"conv_relu_dropblock_layers/3/(?=conv2d_|batch_norm_relu)", inside):
+        scope.append(numbered("sk__conv2d", block[0] + selective[0]))
+    return scope

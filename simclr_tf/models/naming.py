@@ -15,6 +15,8 @@ from simclr_tf.models.layout import (
     projection_variables,
     resnet_variables,
     supervised_variables,
+    tf2_variable_names,
+    tf2_variable_order,
 )
 from simclr_tf.models.resnet import ResNet
 from simclr_tf.models.simclr import SimCLREncoder, SimCLRModel
@@ -94,6 +96,33 @@ def tf2_checkpoint_keys(model: NamedModel) -> dict[str, keras.Variable]:
     """All variables by their key in the public TF2 checkpoints, in creation order."""
     named = canonical_variables(model)
     return {spec.tf2_key: named[spec.name] for spec in variable_specs(model)}
+
+
+def tf2_variables(model: NamedModel) -> dict[str, keras.Variable]:
+    """All variables by their name in the reference's TF2 network, in the order of its `variables`.
+
+    Optimizers of the reference leave variables out by parts of these names: `batch_normalization`,
+    `bias`, `head_supervised`. Variables of other backbones than ResNets keep the names of
+    `canonical_variables`, with a `batch_normalization` where they belong to a normalization layer
+    (or are vectors that training here treats like one).
+    """
+    named, specs = canonical_variables(model), variable_specs(model)
+    backbone = _backbone(model)
+    if not isinstance(backbone, ResNet):
+        left_out = {id(v) for v in normalisation_variables(model)}
+        return {_marked(name, id(v) in left_out): v for name, v in named.items()}
+    encoder = model.encoder if isinstance(model, SimCLRModel) else model
+    synchronised = not isinstance(encoder, SimCLREncoder) or encoder.projection_head.global_bn
+    norm = "sync_batch_normalization" if synchronised else "batch_normalization"
+    names = tf2_variable_names(specs, norm)
+    return {names[name]: named[name] for name in tf2_variable_order(specs)}
+
+
+def _marked(name: str, left_out: bool) -> str:
+    if not left_out or "batch_normalization" in name or name.endswith("bias"):
+        return name
+    scope, _, last = name.rpartition("/")
+    return f"{scope}/batch_normalization/{last}"
 
 
 def variable_shapes(num_classes: int | None = None, **config: Any) -> dict[str, tuple[int, ...]]:

@@ -1,11 +1,11 @@
 """What the command line leaves open is taken from the checkpoint that a run starts from."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from data_prep.augment.views import SMALL_IMAGE
-from data_prep.declaration import READING_FIELDS
+from data_prep.declaration import READING_FIELDS, carried
 from simclr_tf.architectures import spelled
 from simclr_tf.checkpoints.expected import network_facts, refuse_contradictions
 from simclr_tf.checkpoints.load import open_checkpoint
@@ -69,7 +69,22 @@ def adopt_checkpoint(config: RunConfig, given: Collection[str]) -> RunConfig:
         said = ", ".join(f"--{name}={value}" for name, value in adopted.items())
         log.info("from %s: %s", checkpoint.stored.path, said)
     _say_other_reading(values, known, given)
+    say_exif(checkpoint.preprocessing, values["exif"])
     return RunConfig.from_values({**values, **adopted})
+
+
+def say_exif(record: Mapping[str, Any], exif: str) -> None:
+    """Says so if images are turned upright for a network that has seen them as stored.
+
+    Args:
+        record: Of the network to start from.
+        exif: What the new run does.
+    """
+    if exif == "apply" and carried(record.get("reading", {}))["exif"] == "ignore":
+        log.info(
+            "the network to start from has seen photographs as stored; here they are turned"
+            " upright (--exif=ignore leaves them as they are)"
+        )
 
 
 def _say_other_reading(

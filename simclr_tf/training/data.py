@@ -11,6 +11,7 @@ from data_prep.manifest import Manifest
 from data_prep.set_limits import find_set_limits
 from data_prep.source import Source
 from data_prep.splits import labels_per_class, parse_ratios, stratified_split
+from data_prep.training_files import TrainingFiles, look_at
 from simclr_tf.config import RunConfig
 from simclr_tf.sections import DataSettings
 
@@ -26,12 +27,14 @@ class RunData:
         splits: Every split that can be scored, by name.
         manifest: Which image is in which split; None for sets that have no files of their own.
         reading: How the files become images, as the network's record should say.
+        files: What the training files are like; None = not known.
     """
 
     train: Source
     splits: dict[str, Source]
     manifest: Manifest | None
     reading: Declaration = field(default_factory=Declaration)
+    files: TrainingFiles | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -158,7 +161,7 @@ def _open_manifest(config: RunConfig, manifest: Manifest) -> RunData:
         name: train if name == data.train_split else source(manifest.split(name), train.channels)
         for name in manifest.splits
     }
-    return RunData(train, splits, manifest, declaration_of(manifest))
+    return RunData(train, splits, manifest, declaration_of(manifest), look_at(train_part))
 
 
 def _class_names(config: RunConfig, manifest: Manifest) -> tuple[str, ...]:
@@ -241,7 +244,8 @@ def _open_tfds(data: DataSettings) -> RunData:
         )
         for name in dict.fromkeys((data.train_split, data.eval_split))
     }
-    return RunData(splits[data.train_split], splits, None)
+    # Their own decoder knows nothing of EXIF.
+    return RunData(splits[data.train_split], splits, None, Declaration(exif="ignore"))
 
 
 def _control(data: DataSettings) -> Literal["given", "random"]:

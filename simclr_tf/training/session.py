@@ -77,6 +77,8 @@ def open_session(config: RunConfig) -> Session:
     Raises:
         UserError: Something asked for is impossible; nothing has been overwritten then.
     """
+    run_dir = RunDir(Path(config.run.model_dir))
+    config = run_dir.as_begun(config)
     devices = distribution.connect(config.machine)
     precision = distribution.choose_precision(config.machine.precision, devices)
     log.info("%s, %s", devices.describe(), precision)
@@ -93,7 +95,6 @@ def open_session(config: RunConfig) -> Session:
     weighted = weighted_backbone(config)
     classes, examples = len(data.class_names), data.train.num_examples
     model, parts = build_seeded(config, devices, data.channels, classes, examples)
-    run_dir = RunDir(Path(config.run.model_dir))
     if devices.is_chief:  # whatever can be refused has been by now
         _prepare_folder(
             run_dir, config, data, {"devices": devices.describe(), "precision": precision}
@@ -103,8 +104,9 @@ def open_session(config: RunConfig) -> Session:
         views.channels,
         data.class_names,
         views.central_crop,
-        data.reading.changes(),
+        data.reading.record(),
         views.whole_image,
+        data.files,
     )
     if devices.is_chief:
         write_record(run_dir.path, model.encoder.preprocessing)

@@ -4,24 +4,33 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from PIL import Image
+from scipy import ndimage
 
 from data_prep.declaration import Declaration
 from data_prep.errors import UserError
+from data_prep.intensity import parse_intensity
+from data_prep.manifest import Manifest, Record
 from data_prep.readers import read_image
+from data_prep.reading import Reading
+from data_prep.training_files import TrainingFiles, look_at
 from finetune.backbones import build_backbone
 from finetune.classifier import Classifier
 from finetune.export import ExportRequest, Format, Input, export, facts_file
+from finetune.export_reading import GivenImage
 from finetune.listed import list_images
 from finetune.predict import PredictSettings, predict_images
 from finetune.standard_layers import standard_model
 from finetune.trained import Trained, open_trained
 from simclr_tf.checkpoints.export import export_keras
-from simclr_tf.checkpoints.preprocessing import preprocessing_record
+from simclr_tf.checkpoints.preprocessing import preprocessing_record, write_record
 from simclr_tf.models.applications import PreprocessInput
 from simclr_tf.training.evaluator import simclr_outputs
 from simclr_tf.training.scoring import softmax
@@ -97,7 +106,7 @@ def test_prepared_images_have_the_scores_of_the_network_outside_the_package(
 ) -> None:
     """Keras here can load nothing but its own layers."""
     path = tmp_path / "m.keras"
-    assert export(trained, path, ExportRequest(form, "prepared")) < 1e-5
+    assert export(trained, path, ExportRequest(form, "prepared")).on_noise < 1e-5
     rng = np.random.default_rng(0)
     batches = [rng.random((1, 40, 40, 3)).astype(np.float32) for _ in range(3)]
     found = run_outside(form, path, batches, tmp_path)
@@ -185,3 +194,128 @@ def test_a_network_of_keras_is_exported_with_its_head(tmp_path: Path) -> None:
     batch = np.random.default_rng(0).random((1, 32, 32, 3)).astype(np.float32)
     found = run_outside("onnx", path, [batch], tmp_path)
     np.testing.assert_allclose(found, model(batch), rtol=0, atol=1e-5)
+
+
+RULES = (
+    "minmax", "percentile:1,99", "percentile:0,97.5", "sqrt:0.5,99.9", "arcsinh:0.1,1,99.7",
+    "zscore:3", "sqrt@100,20000", "arcsinh:0.2@0,65535",
+)  # fmt: skip
+
+
+def given(
+    rule: str, dtype: tf.DType, channels: int = 1, nan: str = "", wanted: int = 1
+) -> GivenImage:
+    reading = Reading(nan=nan, intensity=parse_intensity(rule))
+    return GivenImage("image", dtype, channels, reading, wanted, False, Declaration())
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("kind", "channels", "wanted"), [("uint16", 1, 3), ("float32", 3, 1)])
+def test_rules_in_the_graph_are_those_of_the_reader(
+    rule: str, kind: str, channels: int, wanted: int
+) -> None:
+    rng = np.random.default_rng(len(rule))
+    one = given(rule, tf.as_dtype(kind), channels, "min" if kind == "float32" else "", wanted)
+    for height, width in ((7, 13), (64, 51), (300, 301)):
+        image = (rng.gamma(2, 4000, (height, width, channels))).clip(0, 65535).astype(kind)
+        if kind == "float32":
+            image[2, 3] = np.nan
+            image[3, 3] = np.inf
+        found, poison = tf.function(one.as_read)(tf.constant(image))
+        np.testing.assert_allclose(found, one.outside(image), rtol=0, atol=1e-6)
+        assert float(poison) == 0
+    flat = np.full((5, 5, channels), 300, kind)
+    np.testing.assert_array_equal(one.as_read(tf.constant(flat))[0], one.outside(flat))
+
+
+@pytest.mark.parametrize("nan", ["min", "zero", "median"])
+def test_what_is_not_finite_becomes_what_the_reader_makes_of_it(nan: str) -> None:
+    image = np.random.default_rng(0).normal(0, 1, (6, 7, 1)).astype(np.float32)
+    image[0, :3] = np.nan, np.inf, -np.inf
+    one = given("minmax", tf.float32, nan=nan)
+    found, poison = one.as_read(tf.constant(image))
+    np.testing.assert_allclose(found, one.outside(image), atol=1e-6)
+    assert float(poison) == 0
+    assert np.isnan(float(given("minmax", tf.float32).as_read(tf.constant(image))[1]))
+
+
+def stored_run(folder: Path, kind: str, rule: str, size: int = 40) -> tuple[Path, list[Path]]:
+    """A run of a random network, with the training files that its record and manifest name."""
+    rng = np.random.default_rng(0)
+    files = folder / "files"
+    files.mkdir()
+    records = []
+    for number in range(9):
+        image = rng.gamma(2, 300 * (1 + number), (50 + number, 61)).clip(0, 65535)
+        image = ndimage.gaussian_filter(image, 2)
+        name = f"{number}.png"
+        pixels = (
+            image.astype(np.uint16) if kind == "16" else (image / 40).clip(0, 255).astype(np.uint8)
+        )
+        Image.fromarray(pixels).save(files / name)
+        records.append(Record(name, label="abc"[number % 3], split="train"))
+    reading = Declaration(intensity=rule)
+    manifest = Manifest(
+        tuple(replace(r, reading=str(reading.reading())) for r in records), str(files)
+    )
+    run = write_run(folder / "run", ("a", "b", "c"), size=size, channels=1)
+    manifest.save(run / "manifest.csv")
+    record = preprocessing_record(
+        size, 1, ("a", "b", "c"), reading=reading.record(), files=look_at(manifest)
+    )
+    write_record(run, record)
+    return run, [files / r.path for r in records]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "saved_model"])
+@pytest.mark.parametrize(
+    ("kind", "rule"), [("16", "percentile:1,99"), ("8", "arcsinh:0.1"), ("16", "none")]
+)
+def test_stored_values_have_the_scores_of_predict_outside_the_package(
+    tmp_path: Path, form: Format, kind: str, rule: str
+) -> None:
+    run, files = stored_run(tmp_path, kind, rule)
+    trained = open_trained(str(run))
+    listed = list_images("", str(run / "manifest.csv"), Declaration(**trained.reading))
+    predict_images(trained, listed, tmp_path / "p.csv", PredictSettings(batch_size=4))
+    with (tmp_path / "p.csv").open() as file:
+        rows = {row["path"]: row for row in csv.DictReader(file)}
+    checked = export(trained, tmp_path / "model", ExportRequest(form))
+    assert (checked.files, checked.other_classes) == (9, 0)
+    assert checked.on_noise < 1e-5
+    facts = json.loads(facts_file(tmp_path / "model").read_text())
+    assert facts["input"]["type"].startswith(f"uint{kind}")
+    stored = [np.asarray(Image.open(file))[..., None].astype(f"uint{kind}") for file in files]
+    found = run_outside(form, tmp_path / "model", stored, tmp_path)
+    expected = [
+        [{r[f"class_{k}"]: float(r[f"score_{k}"]) for k in (1, 2, 3)}[c] for c in "abc"]
+        for r in (rows[str(file)] for file in files)
+    ]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    assert np.ptp(expected, axis=0).max() > 1e-2
+
+
+def test_without_training_images_the_export_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, files = stored_run(tmp_path, "16", "percentile:1,99")
+    for file in files:
+        file.unlink()
+    with caplog.at_level("WARNING"):
+        checked = export(open_trained(str(run)), tmp_path / "m", ExportRequest("saved_model"))
+    assert (checked.files, checked.on_files) == (0, None)
+    assert "checked on noise alone" in caplog.text
+
+
+def test_rules_that_one_image_does_not_tell_are_refused(tmp_path: Path) -> None:
+    run, _ = stored_run(tmp_path, "16", "percentile:1,99")
+    trained = open_trained(str(run))
+    tiled = replace(trained, reading={**trained.reading, "tile": 20})
+    with pytest.raises(UserError, match="give --input=float_image"):
+        export(tiled, tmp_path / "m", ExportRequest("saved_model"))
+    (run / "manifest.csv").unlink()
+    unknown = replace(trained, files=TrainingFiles())
+    with pytest.raises(UserError, match=r"nothing says of what depth .* --input=float_image"):
+        export(unknown, tmp_path / "m", ExportRequest("saved_model"))
+    assert not (tmp_path / "m").exists()

@@ -1,30 +1,36 @@
 """The local page, used as a browser, a script and a stranger would."""
 
+import contextlib
 import http.client
 import io
 import json
 import re
+import socket
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from werkzeug.serving import BaseWSGIServer
 
 from data_prep.declaration import Declaration
 from data_prep.manifest import Manifest
+from data_prep.readers import read_image
 from data_prep.scan import scan_folder
+from finetune.http_server import HttpServer
 from finetune.listed import list_images
 from finetune.neighbours import CACHE, open_neighbours
 from finetune.predict import PredictSettings, predict_images
-from finetune.serve import make_service
+from finetune.serve import ServeLimits, make_service
 from finetune.trained import Trained, open_trained
 from tests.chromium import look_at
 from tests.finetune.networks import write_run
 from tests.images import CLASSES, make_folder
 
+LIMITS = ServeLimits(max_megabytes=0.1, timeout=2)
 _NASTY = '<img src=x onerror=alert(1)>"../../e.png'
 
 
@@ -43,18 +49,18 @@ def trained(run: Path) -> Trained:
 
 
 @pytest.fixture(scope="module")
-def server(trained: Trained) -> Iterator[BaseWSGIServer]:
-    server = make_service(trained, open_neighbours(trained), "127.0.0.1", 0, max_megabytes=0.1)
+def server(trained: Trained) -> Iterator[HttpServer]:
+    server = make_service(trained, open_neighbours(trained), "127.0.0.1", 0, LIMITS)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
     server.shutdown()
     thread.join()
-    server.server_close()
+    server.close()
 
 
 def ask(
-    server: BaseWSGIServer, path: str, content: bytes | None = None, name: str = "a.png",
+    server: HttpServer, path: str, content: bytes | None = None, name: str = "a.png",
     method: str = "", **headers: str,
 ) -> tuple[int, dict[str, str], str]:  # fmt: skip
     """Status, headers and text of a request; with content, of a form with one file."""
@@ -64,7 +70,7 @@ def ask(
         head = f'--XX\r\nContent-Disposition: form-data; name="image"; filename="{quoted}"\r\n\r\n'
         body = head.encode() + content + b"\r\n--XX--\r\n"
         headers = {"Content-Type": "multipart/form-data; boundary=XX", **headers}
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
     method = method or ("GET" if body is None else "POST")
     connection.request(method, path, body=body, headers=headers)
     response = connection.getresponse()
@@ -78,7 +84,7 @@ def first_image(run: Path) -> Path:
 
 
 def test_the_answer_is_that_of_predict_and_the_image_itself_is_its_nearest_neighbour(
-    run: Path, trained: Trained, server: BaseWSGIServer, tmp_path: Path
+    run: Path, trained: Trained, server: HttpServer, tmp_path: Path
 ) -> None:
     file = first_image(run)
     status, _, text = ask(server, "/predict", file.read_bytes(), "mine.png")
@@ -111,7 +117,7 @@ def test_the_answer_is_that_of_predict_and_the_image_itself_is_its_nearest_neigh
     ids=["too large", "far too large", "no image", "empty"],
 )
 def test_what_is_no_usable_image_is_said_in_one_line(
-    server: BaseWSGIServer, path: str, content: bytes, status: int, said: str
+    server: HttpServer, path: str, content: bytes, status: int, said: str
 ) -> None:
     found, headers, text = ask(server, path, content)
     assert found == status
@@ -126,7 +132,7 @@ def test_what_is_no_usable_image_is_said_in_one_line(
 
 
 def test_a_truncated_image_is_refused_and_the_next_one_answered(
-    run: Path, server: BaseWSGIServer
+    run: Path, server: HttpServer
 ) -> None:
     whole = first_image(run).read_bytes()
     status, _, text = ask(server, "/predict", whole[: len(whole) // 2])
@@ -135,16 +141,121 @@ def test_a_truncated_image_is_refused_and_the_next_one_answered(
     assert ask(server, "/predict", whole)[0] == 200
 
 
-def test_a_small_file_that_would_be_a_huge_picture_is_refused(server: BaseWSGIServer) -> None:
+def test_a_small_file_that_would_be_a_huge_picture_is_refused(server: HttpServer) -> None:
     buffer = io.BytesIO()
     Image.new("1", (30_000, 4_000)).save(buffer, "PNG")
     assert len(buffer.getvalue()) < 100_000
     status, _, text = ask(server, "/predict", buffer.getvalue())
     assert status == 415
-    assert "30000 x 4000 pixels are too many" in json.loads(text)["error"]
+    assert "30000 x 4000 pixels, more than the 50000000" in json.loads(text)["error"]
 
 
-def test_paths_lead_nowhere(server: BaseWSGIServer) -> None:
+def bomb(rows: int, columns: int) -> bytes:
+    """An NPZ of zeros: a few kB that unpack to a byte a pixel."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, np.zeros((rows, columns), np.uint8))
+    return buffer.getvalue()
+
+
+def test_what_unpacks_to_more_than_is_decoded_here_is_refused_at_once(
+    server: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+    monkeypatch.setattr("finetune.answer.read_image", lambda *a, **k: taken.append("decoded"))
+    picture = io.BytesIO()
+    Image.new("1", (9_990, 9_990)).save(picture, "PNG")
+    archive = bomb(9_990, 9_990)
+    for content in (picture.getvalue(), archive):
+        assert len(content) < 104_000
+        began = time.monotonic()
+        status, _, text = ask(server, "/predict", content)
+        assert (status, time.monotonic() - began < 2) == (415, True)
+        assert "9990" in text
+        assert "--" not in text
+    assert taken == []
+
+
+def test_what_is_wrong_is_said_without_flags(server: HttpServer) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, np.full((8, 8), np.nan, np.float32))
+    status, _, text = ask(server, "/predict", buffer.getvalue())
+    assert (status, "not finite" in text, "--" in text) == (415, True, False)
+    buffer = io.BytesIO()
+    np.save(buffer, np.full((8, 8), 3, np.int16))
+    status, _, text = ask(server, "/predict", buffer.getvalue())
+    assert (status, "no natural range" in text, "--" in text) == (415, True, False)
+
+
+@pytest.fixture
+def stack() -> Iterator[contextlib.ExitStack]:
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+def test_connections_that_never_finish_are_closed_and_hinder_nobody(
+    run: Path, server: HttpServer, stack: contextlib.ExitStack
+) -> None:
+    body = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900\r\n\r\nab"
+    beginnings = [b"", b"GET / HT", body]
+    address = ("127.0.0.1", server.port)
+    sockets = [stack.enter_context(socket.create_connection(address)) for _ in range(20)]
+    for number, each in enumerate(sockets):
+        each.sendall(beginnings[number % 3])
+    began = time.monotonic()
+    assert ask(server, "/predict", first_image(run).read_bytes())[0] == 200
+    assert time.monotonic() - began < LIMITS.timeout
+    dripping = sockets[2]
+    closed = 0
+    while closed < len(sockets) and time.monotonic() - began < 4 * LIMITS.timeout:
+        with contextlib.suppress(OSError):
+            dripping.sendall(b"x")
+        time.sleep(0.3)
+        closed = sum(map(is_closed, sockets))
+    assert closed == len(sockets)
+    assert ask(server, "/")[0] == 200
+
+
+def is_closed(end: socket.socket) -> bool:
+    """Whether the other side has hung up."""
+    end.setblocking(False)
+    try:
+        return end.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def test_headers_tell_no_version_and_bad_requests_get_a_page(server: HttpServer) -> None:
+    for path, headers in (("/", {}), ("/predict", {"X": "a" * 20_000})):
+        _, answered, text = ask(server, path, **headers)
+        assert "Server" not in answered
+        assert answered["X-Content-Type-Options"] == "nosniff"
+        assert "waitress" not in text.lower()
+    assert ask(server, "/", method="BREW")[0] == 404
+
+
+def test_an_image_is_decoded_at_a_time(
+    run: Path, server: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, most = [], []
+
+    def slow(*arguments: object, **options: object) -> np.ndarray:
+        now.append(1)
+        most.append(len(now))
+        time.sleep(0.1)
+        now.pop()
+        return read_image(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("finetune.answer.read_image", slow)
+    content = first_image(run).read_bytes()
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: ask(server, "/predict", content)[0], range(4)))
+    assert answers == [200] * 4
+    assert most == [1] * 4
+
+
+def test_paths_lead_nowhere(server: HttpServer) -> None:
     for path in ("/../run/manifest.csv", "/%2e%2e/manifest.csv", "/templates/serve.html", "//etc"):
         status, _, text = ask(server, path)
         assert status == 404
@@ -152,14 +263,14 @@ def test_paths_lead_nowhere(server: BaseWSGIServer) -> None:
     assert ask(server, "/", method="DELETE")[0] == 404
 
 
-def test_a_request_for_another_host_is_refused(server: BaseWSGIServer) -> None:
+def test_a_request_for_another_host_is_refused(server: HttpServer) -> None:
     """As a web site would send whose name was made to mean 127.0.0.1."""
     assert ask(server, "/", Host="evil.example")[0] == 400
-    assert ask(server, "/", Host=f"localhost:{server.server_port}")[0] == 200
+    assert ask(server, "/", Host=f"localhost:{server.port}")[0] == 200
 
 
 def test_names_are_shown_as_text_and_nothing_is_written(
-    run: Path, server: BaseWSGIServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, server: HttpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     before = {p: p.stat().st_mtime_ns for p in run.parent.rglob("*")}
@@ -175,9 +286,7 @@ def test_names_are_shown_as_text_and_nothing_is_written(
     assert nonce not in ask(server, "/")[2]
 
 
-def test_the_page_is_readable_at_every_width(
-    run: Path, server: BaseWSGIServer, tmp_path: Path
-) -> None:
+def test_the_page_is_readable_at_every_width(run: Path, server: HttpServer, tmp_path: Path) -> None:
     """In a browser, with the answer and its neighbours."""
     page = tmp_path / "page.html"
     page.write_text(ask(server, "/", first_image(run).read_bytes(), "core_12.png")[2])

@@ -221,3 +221,45 @@ def test_progress_is_told_now_and_then(
     with caplog.at_level(logging.INFO, "simclr_tf"):
         fetch(bucket, folder)
     assert "left" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/escaped", "..", "C:escaped", "..\\escaped", "\\escaped", "variables/..",
+        "variables/C:x", "a\nb", MARKER, f"{MARKER}.part", ".lock", "x.part",
+    ],
+)  # fmt: skip
+def test_names_of_a_listing_that_mean_another_place_write_nothing(
+    bucket: Bucket, folder: Path, tmp_path: Path, name: str
+) -> None:
+    bucket.objects[PREFIX + name] = b"bad"
+    with pytest.raises(UserError, match="no name of a file of a checkpoint"):
+        fetch(bucket, folder)
+    written = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    assert written <= {"cache/r50/.lock"}
+    assert bucket.media == []
+
+
+def test_names_below_other_folders_are_left_out(bucket: Bucket, folder: Path) -> None:
+    for name in ("//escaped", "../../escaped", "variables/../../escaped", "a/../../../escaped"):
+        bucket.objects[PREFIX + name] = b"bad"
+    fetch(bucket, folder)
+    assert_whole(bucket, folder)
+
+
+@pytest.mark.parametrize("link", ["checkpoint.part", "variables"])
+def test_nothing_is_written_through_a_link(
+    bucket: Bucket, folder: Path, tmp_path: Path, link: str
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "file").write_text("mine")
+    folder.mkdir(parents=True)
+    (folder / link).symlink_to(elsewhere if link == "variables" else elsewhere / "file")
+    bucket.objects[PREFIX + "variables/variables.index"] = b"index"
+    bucket.objects[PREFIX + "variables/variables.data-00000-of-00001"] = b"data"
+    with pytest.raises(UserError, match="is a link"):
+        fetch(bucket, folder)
+    assert [p.name for p in elsewhere.iterdir()] == ["file"]
+    assert (elsewhere / "file").read_text() == "mine"

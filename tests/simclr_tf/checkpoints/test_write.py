@@ -11,6 +11,7 @@ from data_prep.errors import UserError
 from simclr_tf.checkpoints.load import load_encoder, load_model, open_checkpoint
 from simclr_tf.checkpoints.write import Format, format_of, write_model
 from simclr_tf.models import SimCLREncoder, SimCLRModel, canonical_variables
+from simclr_tf.models.naming import normalisation_variables, supervised_head_variables
 from tests import golden
 from tests.simclr_tf.checkpoints.common import Recorded, path_of
 from tests.simclr_tf.golden_models import fill_model
@@ -126,6 +127,63 @@ def test_tensorflows_own_restore_takes_a_tf2_checkpoint(model: SimCLRModel, tmp_
     status.assert_existing_objects_matched().expect_partial()
     for key, variable in blank.items():
         np.testing.assert_array_equal(variable, reader.get_tensor(key), err_msg=key)
+
+
+def excluded(names: list[str]) -> list[bool]:
+    """The variables that the reference's LARS neither decays nor adapts, by parts of names."""
+    return [
+        any(part in name for part in ("batch_normalization", "bias", "head_supervised"))
+        for name in names
+    ]
+
+
+def test_variables_of_a_saved_model_have_names_and_order_of_the_reference(tmp_path: Path) -> None:
+    model = SimCLRModel(SimCLREncoder(18, width_multiplier=0.125, cifar_stem=True), 10)
+    model.build()
+    fill_model(model)
+    write_model(model, tmp_path / "s", "saved_model")
+    loaded = tf.saved_model.load(str(tmp_path / "s"))
+    rows = golden.load_json("variables/r18_1x_sk0_cifar")["rows"]
+    trained = sorted((row for row in rows if row[5] >= 0), key=lambda row: row[5])
+    names = [v.name for v in loaded.trainable_variables_list]
+    assert names == [row[3] for row in trained]
+    assert [v.name for v in loaded.variables] == [
+        row[3] for row in sorted(rows, key=lambda row: row[4])
+    ]
+    assert sum(excluded(names)) == 49
+    values = canonical_variables(model)
+    for row, variable in zip(trained, loaded.trainable_variables_list, strict=True):
+        np.testing.assert_array_equal(variable, values[row[0]], err_msg=row[0])
+    images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    before = [v.numpy() for v in loaded.variables]
+    own = model(images, training=True)["logits_sup"]
+    np.testing.assert_allclose(loaded(images, trainable=True)["logits_sup"], own, atol=1e-5)
+    for name, old, variable in zip(names_of(rows), before, loaded.variables, strict=True):
+        moved = not np.array_equal(old, variable)
+        assert moved == ("moving_" in name), name
+        np.testing.assert_allclose(variable, values[name], atol=1e-6, err_msg=name)
+
+
+def names_of(rows: list[list]) -> list[str]:
+    """TF1 names in the order of the TF2 network's `variables`."""
+    return [row[0] for row in sorted(rows, key=lambda row: row[4])]
+
+
+def test_a_saved_model_of_a_transformer_names_what_is_neither_decayed_nor_adapted(
+    tmp_path: Path,
+) -> None:
+    backbone = {
+        "backbone": "vit_tiny", "width_multiplier": 0.25, "transformer_depth": 4, "patch_size": 8,
+        "fixed_patches": False,
+    }  # fmt: skip
+    model = SimCLRModel(SimCLREncoder(backbone=backbone), 3)
+    model.build()
+    write_model(model, tmp_path / "s", "saved_model")
+    loaded = tf.saved_model.load(str(tmp_path / "s"))
+    names = [v.name for v in loaded.trainable_variables_list]
+    own = {id(v) for v in normalisation_variables(model)}
+    own |= {id(v) for v in supervised_head_variables(model)}
+    assert sum(excluded(names)) == sum(id(v) in own for v in model.trainable_variables)
 
 
 def test_endings_say_what_to_write() -> None:

@@ -260,3 +260,9 @@ def test_a_saved_model_is_fetched_by_its_address_with_its_graph(tmp_path: Path, 
 def test_addresses_elsewhere_are_refused_in_one_line() -> None:
     with pytest.raises(UserError, match="only those in Google Cloud Storage can be read"):
         zoo.resolve("https://example.org/checkpoint")
+
+
+@pytest.mark.parametrize("path", ["b/../../x", "../x", "b//x", "b/C:x", "b/..\\x"])
+def test_an_address_cannot_name_a_place_outside_the_cache(path: str) -> None:
+    with pytest.raises(UserError, match="cannot be the name of a folder"):
+        zoo.resolve(f"gs://{path}")

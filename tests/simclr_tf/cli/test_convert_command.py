@@ -13,6 +13,7 @@ from simclr_tf.checkpoints import verify
 from simclr_tf.checkpoints.load import load_encoder, load_model
 from simclr_tf.checkpoints.write import write_model
 from simclr_tf.cli.convert import define, run
+from simclr_tf.models import SimCLRModel, canonical_variables
 from tests.simclr_tf.checkpoints.common import LAYOUTS, Recorded, path_of
 
 TF1 = str(path_of("tf1_tiny_r18_w8_cifar_pretrain"))
@@ -49,7 +50,7 @@ def test_a_saved_model_is_executed_and_compared(
     write_model(
         load_model(path_of("tf1_tiny_r18_w8_img64_finetune")), tmp_path / "s", "saved_model"
     )
-    assert convert(f"--checkpoint={tmp_path / 's'}") == 0
+    assert convert(f"--checkpoint={tmp_path / 's'}", "--trust") == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     differences = {line[0]: float(line[-1]) for line in lines if line and line[0] == "logits_sup"}
     assert differences["logits_sup"] < 1e-5
@@ -68,9 +69,53 @@ def test_numbers_unlike_the_originals_are_refused(
 
     monkeypatch.setattr(verify, "_execute", other)
     output = tmp_path / "e.keras"
-    assert convert(f"--checkpoint={tmp_path / 's'}", f"--output={output}") == 1
+    assert convert(f"--checkpoint={tmp_path / 's'}", f"--output={output}", "--trust") == 1
     assert "differs from" in capsys.readouterr().err
     assert not output.exists()
+
+
+class Malicious(tf.Module):
+    """A SavedModel called like the public ones, which writes a file when it is loaded or called."""
+
+    def __init__(self, source: SimCLRModel, target: Path) -> None:
+        super().__init__()
+        self.vars = {name: v.value for name, v in canonical_variables(source).items()}
+        self.target = str(target)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3]), tf.TensorSpec([], tf.bool)])
+    def __call__(self, inputs: tf.Tensor, trainable: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Writes, and gives nothing of use."""
+        tf.io.write_file(self.target, "owned")
+        return {"final_avg_pool": tf.reduce_mean(inputs, [1, 2])}
+
+
+def test_the_graph_of_a_saved_model_runs_only_if_it_is_trusted(tmp_path: Path) -> None:
+    target = tmp_path / "owned"
+    tf.saved_model.save(Malicious(load_model(TF1), target), str(tmp_path / "s"))
+    before = sorted(tmp_path.rglob("*"))
+    output = tmp_path / "e.keras"
+    assert convert(f"--checkpoint={tmp_path / 's'}", f"--output={output}") == 0
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, output, Path(f"{output}.coverage.csv")])
+    for a, b in zip(load_encoder(output).variables, load_encoder(TF1).variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+    load_model(tmp_path / "s")
+    assert not target.exists()
+    convert(f"--checkpoint={tmp_path / 's'}", "--trust")
+    assert target.exists(), "the model of this test does what it should"
+
+
+def test_a_keras_file_with_code_in_it_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = str(tmp_path / "owned")
+    code = keras.layers.Lambda(lambda x: [x, tf.io.write_file(target, "owned")][0])
+    keras.Sequential([keras.Input((4,)), code]).save(tmp_path / "m.keras")
+    assert convert(f"--checkpoint={tmp_path / 'm.keras'}") == 1
+    error = capsys.readouterr().err.strip()
+    assert len(error.splitlines()) == 1
+    assert "cannot be read" in error
+    assert "safe_mode" not in error
+    assert not (tmp_path / "owned").exists()
 
 
 def test_a_network_without_finite_numbers_is_refused(

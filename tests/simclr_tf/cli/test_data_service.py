@@ -15,7 +15,7 @@ from data_prep.cli.app import run_app
 from data_prep.errors import UserError
 from data_prep.scan import scan_folder
 from data_prep.sources import ManifestSource
-from simclr_tf.cli.data_service import define, run
+from simclr_tf.cli.data_service import define, run, start
 from simclr_tf.distribution import connect as connect_devices
 from simclr_tf.sections import MachineSettings
 from simclr_tf.training import data_service
@@ -69,9 +69,42 @@ def wait_for(condition: object) -> None:
             time.sleep(0.3)
 
 
+def outer_address() -> str:
+    """An address of this machine that other machines know it by."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            pytest.skip("this machine has no network")
+        return str(probe.getsockname()[0])
+
+
+def reached(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=0.7).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone filters sockets")
+def test_a_service_is_reached_from_its_own_machine_alone_unless_told_otherwise() -> None:
+    outer = outer_address()
+    seen = {}
+    for host in ("127.0.0.1", "0.0.0.0"):
+        port, worker = free_port(), free_port()
+        own = f"localhost:{worker}" if host == "127.0.0.1" else f"{outer}:{worker}"
+        dispatcher = start(port, [own], None, None, host)
+        server = start(0, [], f"grpc://localhost:{port}", own)
+        seen[host] = [reached(at, n) for at in ("127.0.0.1", outer) for n in (port, worker)]
+        del server, dispatcher
+    assert seen == {"127.0.0.1": [True, True, False, False], "0.0.0.0": [True] * 4}
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
+        (["--workers=a:1"], "--host=0.0.0.0, inside a network that you trust"),
         ([], "give --workers=HOST:PORT,... to start a dispatcher, or"),
         (["--workers=a:1", "--dispatcher=grpc://b:2"], "give --workers"),
         (["--dispatcher=grpc://localhost:1"], "give --workers"),
@@ -92,6 +125,6 @@ def test_a_port_in_use_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("0.0.0.0", 0))
         taken.listen()
-        arguments = [f"--port={taken.getsockname()[1]}", "--workers=a:1"]
+        arguments = [f"--port={taken.getsockname()[1]}", "--workers=localhost:1"]
         assert run_app(run, define, arguments, name="simclr-data-service") == 1
     assert "cannot be served" in capsys.readouterr().err.splitlines()[-1]

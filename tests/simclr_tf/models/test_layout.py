@@ -16,7 +16,13 @@ from simclr_tf.models import (
     tf2_checkpoint_keys,
     variable_shapes,
 )
-from simclr_tf.models.layout import model_variables, resnet_variables, tf2_trainable_order
+from simclr_tf.models.layout import (
+    model_variables,
+    resnet_variables,
+    tf2_trainable_order,
+    tf2_variable_names,
+    tf2_variable_order,
+)
 from simclr_tf.models.naming import variable_specs
 from tests import golden
 from tests.simclr_tf.golden_models import encoder_arguments
@@ -48,6 +54,12 @@ def test_variables_of_every_published_network(file: str) -> None:
     trained = [row for row in rows.values() if row[ROW_TRAINED] >= 0]
     expected = [row[0] for row in sorted(trained, key=lambda row: row[ROW_TRAINED])]
     assert tf2_trainable_order(specs) == expected
+    assert {n: f"{name}:0" for n, name in tf2_variable_names(specs).items()} == {
+        n: row[3] for n, row in rows.items()
+    }
+    assert tf2_variable_order(specs) == [
+        row[0] for row in sorted(rows.values(), key=lambda row: row[4])
+    ]
 
 
 @pytest.mark.parametrize("file", FILES)
