@@ -53,7 +53,7 @@ def read_layout(stream: BinaryIO, page: Page = None) -> TiffLayout:
         UserError: Not readable, truncated, no such page, or of a pixel type that has no range.
     """
     try:
-        with tifffile.TiffFile(stream) as file:
+        with tifffile.TiffFile(stream, _multifile=False) as file:
             pages = _pages(file, page)
             size = stream.seek(0, 2)
             if any(
@@ -71,7 +71,7 @@ def read_layout(stream: BinaryIO, page: Page = None) -> TiffLayout:
 
 def count_pages(stream: BinaryIO) -> int:
     """Number of pages of a file whose header could be read."""
-    with tifffile.TiffFile(stream) as file:
+    with tifffile.TiffFile(stream, _multifile=False) as file:
         return len(file.pages)
 
 
@@ -128,7 +128,7 @@ def read_pixels(stream: BinaryIO, page: Page = None) -> np.ndarray:
     stream.seek(0)
     numbers = [page if isinstance(page, int) else 0]
     try:
-        with tifffile.TiffFile(stream) as file:
+        with tifffile.TiffFile(stream, _multifile=False) as file:
             pages = _pages(file, page)
             first = pages[0]
             if len(pages) > 1:
