@@ -23,7 +23,7 @@ import imagecodecs
 import numpy as np
 import tifffile
 
-from data_prep.errors import UserError
+from data_prep.errors import UserError, damage_refused
 from data_prep.formats.picture import Decoder, Picture, Stored, valid_orientation, value_bits
 from data_prep.intensity import needs_rule
 from data_prep.reading import STACK, Reading
@@ -41,11 +41,6 @@ _COLOURS = ("RGB", "YCBCR", "SEPARATED", "CIELAB", "ICCLAB")
 _PLANE_AXES = "YXS"
 _CMYK = 1  # InkSet
 _FEW_CHUNKS = 4  # of a page: fewer are not worth reading apart
-# What the libraries raise on files that are damaged or of a kind they do not know.
-_FAILURES = (
-    tifffile.TiffFileError, ValueError, KeyError, IndexError, TypeError, AttributeError,
-    RuntimeError, ImportError, NotImplementedError, OverflowError, ZeroDivisionError, MemoryError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,15 +126,9 @@ def read_pixels(stream: BinaryIO, reading: Reading, box: Box | None = None) -> S
 def _opened(stream: BinaryIO, problem: str) -> Iterator[Any]:
     """The file, with what goes wrong in one line."""
     stream.seek(0)
-    try:
-        # Multi-file OME sets would have other files opened.
-        with tifffile.TiffFile(stream, _multifile=False) as file:
-            yield file
-    except _FAILURES as error:
-        if isinstance(error, UserError):
-            raise
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{problem} ({said})") from None
+    # Multi-file OME sets would have other files opened.
+    with damage_refused(problem), tifffile.TiffFile(stream, _multifile=False) as file:
+        yield file
 
 
 def _channels_declared(reading: Reading) -> bool:
