@@ -107,8 +107,7 @@ def with_tiles(manifest: Manifest, declaration: Declaration) -> Manifest:
         boxes = cut(height, width, declaration.tile, declaration.overlap, declaration.tile_rest)
         if not boxes:
             too_small.append(record.path)
-        page = parse_reading(record.reading).page
-        group = record.group or (record.path if page is None else f"{record.path}, page {page}")
+        group = record.group or record.picture_name
         records.extend(replace(record, tile=str(box), group=group) for box in boxes)
     if too_small:
         problem = f"{len(too_small)} pictures are smaller than --tile={declaration.tile}"

@@ -1,5 +1,6 @@
 """Fewer labels, or fewer images: nested draws, stratified, the same for the same seed."""
 
+from collections.abc import Set
 from dataclasses import replace
 from typing import Literal
 
@@ -8,6 +9,7 @@ import numpy as np
 from data_prep.apportion import apportion
 from data_prep.errors import UserError
 from data_prep.grouping import unit_numbers
+from data_prep.identity import Image
 from data_prep.manifest import Manifest
 from data_prep.splits import by_label, generator, labels_per_class
 
@@ -61,17 +63,18 @@ def label_fraction(
     else:
         assert fraction is not None
         drawn = _share(labelled, fraction, seed, _LABELS, whole_groups)
-        lost = [name for name in labelled.class_names if name not in drawn.class_names]
+        lost = set(labelled.class_names).difference(drawn.class_names)
         if lost:
             raise UserError(
                 f"a fraction of {fraction:g} of {len(labelled)} labelled images is {len(drawn)},"
                 f" too few for the {len(labelled.class_names)} classes"
             )
-    touched = _identities(labelled).difference(_identities(drawn))
+    touched = set(labelled.images()).difference(drawn.images())
     if unchosen == "left_out":
-        return manifest.subset(r for r in manifest.records if (r.path, r.tile) not in touched)
+        return _without(manifest, touched)
     return manifest.subset(
-        replace(r, label="") if (r.path, r.tile) in touched else r for r in manifest.records
+        replace(record, label="") if image in touched else record
+        for record, image in zip(manifest.records, manifest.images(), strict=True)
     )
 
 
@@ -93,13 +96,16 @@ def pool_subset(manifest: Manifest, split: str, share: float, seed: int) -> Mani
         UserError: No such split, or a share that leaves nothing.
     """
     pool = manifest.split(split)
-    kept = _identities(_share(pool, share, seed, "subset", whole_groups=False))
-    dropped = _identities(pool).difference(kept)
-    return manifest.subset(r for r in manifest.records if (r.path, r.tile) not in dropped)
+    kept = _share(pool, share, seed, "subset", whole_groups=False)
+    return _without(manifest, set(pool.images()).difference(kept.images()))
 
 
-def _identities(manifest: Manifest) -> set[tuple[str, str]]:
-    return {(record.path, record.tile) for record in manifest.records}
+def _without(manifest: Manifest, dropped: Set[Image]) -> Manifest:
+    return manifest.subset(
+        record
+        for record, image in zip(manifest.records, manifest.images(), strict=True)
+        if image not in dropped
+    )
 
 
 def _share(manifest: Manifest, share: float, seed: int, word: str, whole_groups: bool) -> Manifest:

@@ -12,11 +12,12 @@ import numpy as np
 import tensorflow as tf
 
 from data_prep.errors import UserError
+from data_prep.identity import array_text
 from data_prep.manifest import Manifest
+from data_prep.places import place_columns
 from finetune.listed import Listed
 from finetune.report.threshold import Decision
 from finetune.trained import Scorer, Trained
-from simclr_tf.training.scoring import place_columns
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +128,7 @@ class _Table:
         self._abstain = settings.abstain
         self._top_k = min(settings.top_k, len(self._names))
         self._places = ["path", *["tile"] * listed.tiled, *["page"] * listed.paged]
+        self._places += ["array"] * listed.several_arrays
 
     @property
     def header(self) -> Row:
@@ -149,7 +151,11 @@ class _Table:
         self, images: Manifest, scores: np.ndarray, predicted: np.ndarray, sure: np.ndarray
     ) -> Iterator[Row]:
         """A row an image."""
-        known = place_columns(images) | {"path": images.files()}
+        known = {
+            **place_columns(images),
+            "path": images.files(),
+            "array": [array_text(record.reading) for record in images.records],
+        }
         blank = [""] * len(images)
         places = zip(*(known.get(name, blank) for name in self._places), strict=True)
         order = np.argsort(-scores, axis=1, kind="stable")[:, : self._top_k]

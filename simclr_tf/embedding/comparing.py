@@ -10,9 +10,11 @@ import numpy as np
 
 from data_prep.errors import UserError
 from data_prep.files import check_new_folder
+from data_prep.identity import Image
 from data_prep.new_folder import new_folder
+from data_prep.places import short_names
 from simclr_tf.embedding.expert import Finder, find_all
-from simclr_tf.embedding.exploring import explore_data, short_names, shown_rows
+from simclr_tf.embedding.exploring import explore_data, shown_rows
 from simclr_tf.embedding.run import embed
 from simclr_tf.embedding.settings import EmbedConfig, names_in
 from simclr_tf.embedding.stored import MANIFEST, TABLE, Stored, is_stored, open_stored
@@ -121,7 +123,7 @@ def write_page(
     chosen = _pinned(first, rows, pinned)
     drawn = set(shown_rows([first.columns["label"][r] for r in rows], most, seed).tolist())
     shown = [p for i, p in enumerate(common) if i in drawn or places[0][p] in chosen]
-    names = dict(zip(places[0], short_names(first), strict=True))
+    names = dict(zip(places[0], short_names(first.images), strict=True))
     runs = []
     for one, own, title in zip(stored, places, titles, strict=True):
         called = [names.get(place, "") for place in own]
@@ -129,14 +131,13 @@ def write_page(
         derived = {name: table[name] for name in _DERIVED if name in table}
         runs.append(explore_data(one, np.array([own[p] for p in shown]), derived, called, title))
     with new_folder(output) as folder:
-        name = write_comparison(folder, runs, [short_names(first)[r] for r in chosen]).name
+        name = write_comparison(folder, runs, [short_names(first.images)[r] for r in chosen]).name
     return output / name
 
 
-def _places(stored: Stored) -> dict[tuple[str, str, str], int]:
-    """Row of every picture and tile."""
-    pictures = zip(stored.images.pictures(), stored.images.records, strict=True)
-    return {(*picture, record.tile): row for row, (picture, record) in enumerate(pictures)}
+def _places(stored: Stored) -> dict[Image, int]:
+    """Row of every image."""
+    return {image: row for row, image in enumerate(stored.images.images())}
 
 
 def _pinned(first: Stored, rows: np.ndarray, names: Sequence[str]) -> list[int]:
