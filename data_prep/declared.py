@@ -51,6 +51,11 @@ def open_declared(
             for page in completed(record, file, declared, pages == ALL_PAGES)
         )
         found = check_images(found, skip_unreadable=skip_unreadable)
+    if pages == ALL_PAGES and "N" not in reading.axes and len(set(found.files())) < len(found):
+        _LOGGER.info(
+            "the pages of a file are a group, which no split tears; --axes=NHW takes them for"
+            " images of their own"
+        )
     if declaration.tile or declaration.overlap:
         found = with_tiles(found, declaration)
     return found

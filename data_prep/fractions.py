@@ -133,26 +133,28 @@ def _nested_order(manifest: Manifest, units: np.ndarray, seed: int, word: str) -
     """
     classes = by_label(manifest)
     totals = np.array([len(indices) for indices in classes.values()])
-    counts = np.zeros((int(units.max()) + 1, len(totals)), dtype=np.int64)
+    row_of = np.empty(len(manifest), dtype=np.int64)
     queues: list[list[int]] = []
     for row, (label, indices) in enumerate(classes.items()):
-        counts[:, row] = np.bincount(units[indices], minlength=len(counts))
+        row_of[indices] = row
         drawn = generator(seed, word, label).permutation(indices)
         queues.append(list(dict.fromkeys(units[drawn].tolist()))[::-1])
+    by_unit = np.argsort(units, kind="stable")
+    members = np.split(row_of[by_unit], np.cumsum(np.bincount(units))[:-1])
     taken = np.zeros(len(totals), dtype=np.int64)
-    open_classes = np.ones(len(totals), dtype=bool)
+    behind = 2.0 * totals.sum() + totals  # how far behind each class is; -1 = nothing left of it
     order: list[int] = []
-    used = np.zeros(len(counts), dtype=bool)
-    while open_classes.any():
-        behind = np.where(taken == 0, 2.0 * totals.sum() + totals, totals / (2 * taken + 1))
-        row = int(np.argmax(np.where(open_classes, behind, -1.0)))
+    used = np.zeros(len(members), dtype=bool)
+    while behind[row := int(np.argmax(behind))] >= 0:
         while queues[row] and used[queues[row][-1]]:
             queues[row].pop()
         if not queues[row]:
-            open_classes[row] = False
+            behind[row] = -1.0
             continue
         unit = queues[row].pop()
         used[unit] = True
         order.append(unit)
-        taken += counts[unit]
+        np.add.at(taken, members[unit], 1)
+        rows = members[unit][behind[members[unit]] >= 0]
+        behind[rows] = totals[rows] / (2 * taken[rows] + 1)
     return np.array(order)

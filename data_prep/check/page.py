@@ -15,6 +15,7 @@ from data_prep.thumbnails import blank, thumbnail
 
 _THUMBNAIL = 144
 _MANY_SIZES = 12
+_MOST_SHEETS = 200
 _WORDS = {"serious": "serious fault", "warning": "warning", "note": "note"}
 
 
@@ -77,11 +78,14 @@ def _contact_sheets(checked: Checked, thumbnails: int) -> list[Section]:
     for i, (record, fact) in enumerate(zip(records, facts, strict=True)):
         if thumbnails and not fact.problem:
             by_class[record.label].append(i)
-    for label, own in sorted(by_class.items()):
+    for label, own in sorted(by_class.items())[:_MOST_SHEETS]:
         chosen = np.unique(np.linspace(0, len(own) - 1, min(thumbnails, len(own))).astype(int))
         pictures = tuple(_picture(checked, own[k]) for k in chosen)
         title = f"Images of {label}" if label else "Images without a label"
         sections.append(Section(title, (f"{len(chosen)} of {len(own)}.",), gallery=pictures))
+    if len(by_class) > _MOST_SHEETS:
+        text = f"Images are shown of the first {_MOST_SHEETS} of {len(by_class)} classes."
+        sections.append(Section("Other classes", (text,)))
     return sections
 
 
