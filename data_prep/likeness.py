@@ -9,9 +9,10 @@ as a point source, only an all but perfect correlation counts.
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from tempfile import TemporaryFile
 
 import numpy as np
@@ -21,10 +22,13 @@ from scipy.sparse.csgraph import connected_components
 
 from data_prep.errors import UserError
 from data_prep.files import file_sha256
+from data_prep.formats.arrays import holds_array, read_array
 from data_prep.headers import Decoder, read_header
 from data_prep.identity import shares_file
 from data_prep.manifest import Manifest
 from data_prep.readers import read_image, read_stored
+from data_prep.reading import parse_reading
+from data_prep.tiles import Box, check_inside, parse_box
 from data_prep.workers import in_parallel
 
 Progress = Callable[[int, int], None]
@@ -111,12 +115,38 @@ def _hashes_of_parts(skip_unreadable: bool, jobs: Sequence[tuple[str, str, str]]
 
 def hash_of_part(file: str, reading: str = "", tile: str = "") -> str:
     """Hash of the stored values of one image; see `part_hashes`."""
-    values = read_stored(file, reading, tile)
+    values = _stored_tile(file, reading, parse_box(tile)) if tile else read_stored(file, reading)
     if (values == values.flat[0]).all():
         return ""
     digest = hashlib.sha256(f"{values.dtype.str} {values.shape}".encode())
     digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest()
+
+
+def _stored_tile(file: str, reading: str, box: Box) -> np.ndarray:
+    """Stored values of a tile; of an array no more is read, a picture is kept for the next one."""
+    declared = parse_reading(reading)
+    try:
+        with open(file, "rb") as stream:
+            start = stream.read(64)
+        status = os.stat(file)
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}") from None
+    # A rule changes no stored value, so that all rules share the picture.
+    bare = str(replace(declared, intensity=None, nan=""))
+    try:
+        if holds_array(start, file, declared):
+            return read_array(file, declared, box)
+        picture = _whole_picture(file, (status.st_mtime_ns, status.st_size), bare)
+        check_inside(box, *picture.shape[:2])
+    except UserError as error:
+        raise UserError(f"{file}: {str(error).removeprefix(f'{file}: ')}") from None
+    return picture[box.y : box.y + box.height, box.x : box.x + box.width]
+
+
+@lru_cache(maxsize=2)
+def _whole_picture(file: str, stamp: tuple[int, int], reading: str) -> np.ndarray:
+    return read_stored(file, reading)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,6 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import lru_cache
 from typing import BinaryIO
 
@@ -58,26 +57,23 @@ def read_image(
         if isinstance(source, bytes):
             pixels = _read(io.BytesIO(source), "", channels, declared, box)
         elif box and _needs_whole(name, declared):
-            pixels = _part(_whole_picture(name, _stamp(name), channels, declared), box)
+            status = os.stat(name)
+            stamp = status.st_mtime_ns, status.st_size
+            pixels = _part(_whole_picture(name, stamp, channels, declared), box)
         else:
             with open(name, "rb") as stream:
                 pixels = _read(stream, name, channels, declared, box)
     return pixels if channels is None else with_channels(pixels, channels, name)
 
 
-def read_stored(path: str, reading: str = "", tile: str = "") -> np.ndarray:
+def read_stored(path: str, reading: str = "") -> np.ndarray:
     """The values of an image as the file stores them, before any rule: [H, W, C] of its type.
 
     Raises:
         UserError: The file cannot be read.
     """
-    with _errors_name(path):
-        declared, box = parse_reading(reading), parse_box(tile) if tile else None
-        with open(path, "rb") as stream:
-            if not box or _is_array(stream, path, declared):
-                return _stored(stream, path, None, declared, box)
-        bare = replace(declared, intensity=None, nan="")
-        return _part(_whole_stored(path, _stamp(path), bare), box)
+    with _errors_name(path), open(path, "rb") as stream:
+        return _stored(stream, path, None, parse_reading(reading), None)
 
 
 @contextmanager
@@ -111,19 +107,6 @@ def _whole_picture(
     """The picture that tiles are cut from, kept for the next tile."""
     with open(path, "rb") as stream:
         return _read(stream, path, channels, reading, None)
-
-
-@lru_cache(maxsize=2)
-def _whole_stored(path: str, stamp: tuple[int, int], reading: Reading) -> np.ndarray:
-    """As `_whole_picture`, of stored values."""
-    with open(path, "rb") as stream:
-        return _stored(stream, path, None, reading, None)
-
-
-def _stamp(path: str) -> tuple[int, int]:
-    """What changes when a file does."""
-    status = os.stat(path)
-    return status.st_mtime_ns, status.st_size
 
 
 def _needs_whole(path: str, reading: Reading) -> bool:
