@@ -197,7 +197,7 @@ def _parts(images: Manifest) -> Iterator[Manifest]:
 def _score(
     scorer: Scorer, images: Manifest
 ) -> tuple[Manifest, np.ndarray, list[tuple[Record, str]]]:
-    """Images that can be decoded, their scores float64 [n, K], and what is wrong with the others."""
+    """Images that can be decoded, their scores float64 [n, K], and what is wrong with the rest."""
     try:
         return images, scorer.scores(images), []
     except (tf.errors.OpError, UserError):
