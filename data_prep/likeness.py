@@ -95,7 +95,9 @@ def part_hashes(
     parts = [i for i, r in enumerate(records) if shares_file(r.reading, r.tile)]
     jobs = [(files[i], records[i].reading, records[i].tile) for i in parts]
     found = [""] * len(records)
-    for done, digest in enumerate(in_parallel(partial(_hashes_of_parts, skip_unreadable), jobs)):
+    work = partial(_hashes_of_parts, skip_unreadable)
+    # Threads, for training ends with this, too, in scripts that new processes would run again.
+    for done, digest in enumerate(in_parallel(work, jobs, processes=False)):
         found[parts[done]] = digest
         progress(done + 1, len(jobs))
     return found

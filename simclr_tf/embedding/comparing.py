@@ -10,6 +10,7 @@ import numpy as np
 
 from data_prep.errors import UserError
 from data_prep.files import check_new_folder
+from data_prep.grouping import inner_paths
 from data_prep.identity import Image
 from data_prep.new_folder import new_folder
 from data_prep.places import short_names
@@ -114,9 +115,16 @@ def write_page(
             folder holds something.
     """
     first, places = stored[0], [_places(one) for one in stored]
-    common = [place for place in places[0] if all(place in other for other in places[1:])]
+    common = _in_all(places)
     if not common:
-        raise UserError("--compare: the embeddings have no image in common")
+        places = [_places(one, anywhere=True) for one in stored]
+        common = _in_all(places)
+        if not common:
+            raise UserError("--compare: the embeddings have no image in common")
+        log.warning(
+            "the images lie in different folders; those of the same path below the folder that"
+            " holds all of them are taken for the same"
+        )
     if len(common) < max(len(one) for one in stored):
         log.warning("%d images are in all embeddings; only they are shown", len(common))
     rows = np.array([places[0][place] for place in common])
@@ -135,9 +143,17 @@ def write_page(
     return output / name
 
 
-def _places(stored: Stored) -> dict[Image, int]:
-    """Row of every image."""
-    return {image: row for row, image in enumerate(stored.images.images())}
+def _places(stored: Stored, *, anywhere: bool = False) -> dict[Image, int]:
+    """Row of every image; `anywhere` names it by its path below the folder that holds all."""
+    images = stored.images.images()
+    if anywhere:
+        inner = zip(images, inner_paths(stored.images), strict=True)
+        images = [image._replace(file=path) for image, path in inner]
+    return {image: row for row, image in enumerate(images)}
+
+
+def _in_all(places: Sequence[dict[Image, int]]) -> list[Image]:
+    return [place for place in places[0] if all(place in other for other in places[1:])]
 
 
 def _pinned(first: Stored, rows: np.ndarray, names: Sequence[str]) -> list[int]:
