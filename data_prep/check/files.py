@@ -7,6 +7,7 @@ import numpy as np
 
 from data_prep.check.examine import Examination, FileFacts
 from data_prep.check.findings import Finding, counted
+from data_prep.declaration import where_declared
 
 _SHOWN = 10
 _FRAMED = 0.9  # share of the picture inside its margins, below which they are worth cutting
@@ -25,10 +26,11 @@ def file_findings(examination: Examination) -> Iterator[Finding]:
     bad = [i for i, fact in enumerate(facts) if fact.problem]
     if bad:
         what = "files" if len({record.path for record in records}) == len(records) else "images"
+        declared = where_declared(" ".join(facts[i].problem for i in bad))
         yield Finding(
             "unreadable", "serious", f"{len(bad)} of {len(facts)} {what} cannot be read",
             "Mend or remove them; training would stop at them, or leave them out with "
-            "--skip_unreadable.",
+            f"--skip_unreadable. {declared}".rstrip(),
             len(bad), tuple(f"{names[i]} ({facts[i].problem})" for i in bad[:_SHOWN]),
         )  # fmt: skip
     misnamed = list({r.path: i for i, r in enumerate(records) if facts[i].misnamed}.values())

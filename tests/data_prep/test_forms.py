@@ -24,7 +24,7 @@ from data_prep.grouping import with_group_column
 from data_prep.identity import Picture
 from data_prep.leaks import check_leaks
 from data_prep.manifest import Manifest, Record
-from data_prep.scan import check_images
+from data_prep.scan import check_images, list_folder
 from data_prep.splits import labels_per_class, stratified_split
 from data_prep.together import keep_together, torn_pairs, torn_units
 from data_prep.tree import tree_paths
@@ -351,3 +351,22 @@ def test_the_commands_count_images(
     few = [*arguments, f"--output={tmp_path / 'few.csv'}"]
     assert run_app(fraction_command.run, fraction_command.define, few, name="x") == 0
     assert len(Manifest.load(tmp_path / "few.csv")) == 8
+
+
+def test_commands_without_flags_for_reading_say_where_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    as_npy(tmp_path / "set", {"a": noise(0, 3)})
+    said = "These are flags of simclr-manifest"
+    arguments = [f"--image_dir={tmp_path / 'set'}", "--fraction=0.5", f"--output={tmp_path}/o.csv"]
+    assert run_app(fraction_command.run, fraction_command.define, arguments, name="x") == 1
+    assert f"skipped. {said}" in capsys.readouterr().err
+    (finding,) = (
+        f for f in check(list_folder(tmp_path / "set")).findings if f.kind == "unreadable"
+    )
+    assert said in finding.text
+    (tmp_path / "set" / "a" / "stack.npy").write_bytes(b"")
+    (finding,) = (
+        f for f in check(list_folder(tmp_path / "set")).findings if f.kind == "unreadable"
+    )
+    assert finding.text.endswith("--skip_unreadable.")
