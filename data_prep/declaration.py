@@ -116,6 +116,7 @@ class Declaration:
 
 _TILE_FIELDS = ("tile", "overlap", "tile_rest")
 _PERMISSIONS = ("hdf5_links",)
+DECLARATION_FIELDS = tuple(f.name for f in fields(Declaration))
 READING_FIELDS = tuple(
     f.name for f in fields(Declaration) if f.name not in (*_TILE_FIELDS, *_PERMISSIONS)
 )
@@ -129,6 +130,20 @@ def carried(reading: Mapping[str, Any]) -> dict[str, Any]:
     """
     reading = {"exif": "ignore", **reading}
     return {name: value for name, value in reading.items() if name not in _PERMISSIONS}
+
+
+def where_declared(problem: str) -> str:
+    """What to add to a problem that a declaration would mend, for commands without its flags.
+
+    Returns:
+        A sentence; empty if the problem names no flag of `Declaration`.
+    """
+    if not any(f"--{name}" in problem for name in DECLARATION_FIELDS):
+        return ""
+    return (
+        "These are flags of simclr-manifest, which writes a CSV of the images and how they are"
+        " read; give it here as --manifest"
+    )
 
 
 def declaration_of(manifest: Manifest) -> Declaration:

@@ -51,6 +51,11 @@ def open_declared(
             for page in completed(record, file, declared, pages == ALL_PAGES)
         )
         found = check_images(found, skip_unreadable=skip_unreadable)
+    if pages == ALL_PAGES and "N" not in reading.axes and len(set(found.files())) < len(found):
+        _LOGGER.info(
+            "the pages of a file are a group, which no split tears; --axes=NHW takes them for"
+            " images of their own"
+        )
     if declaration.tile or declaration.overlap:
         found = with_tiles(found, declaration)
     return found
@@ -107,8 +112,7 @@ def with_tiles(manifest: Manifest, declaration: Declaration) -> Manifest:
         boxes = cut(height, width, declaration.tile, declaration.overlap, declaration.tile_rest)
         if not boxes:
             too_small.append(record.path)
-        page = parse_reading(record.reading).page
-        group = record.group or (record.path if page is None else f"{record.path}, page {page}")
+        group = record.group or record.picture_name
         records.extend(replace(record, tile=str(box), group=group) for box in boxes)
     if too_small:
         problem = f"{len(too_small)} pictures are smaller than --tile={declaration.tile}"

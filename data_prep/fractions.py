@@ -1,5 +1,6 @@
 """Fewer labels, or fewer images: nested draws, stratified, the same for the same seed."""
 
+from collections.abc import Set
 from dataclasses import replace
 from typing import Literal
 
@@ -8,6 +9,7 @@ import numpy as np
 from data_prep.apportion import apportion
 from data_prep.errors import UserError
 from data_prep.grouping import unit_numbers
+from data_prep.identity import Image
 from data_prep.manifest import Manifest
 from data_prep.splits import by_label, generator, labels_per_class
 
@@ -61,17 +63,18 @@ def label_fraction(
     else:
         assert fraction is not None
         drawn = _share(labelled, fraction, seed, _LABELS, whole_groups)
-        lost = [name for name in labelled.class_names if name not in drawn.class_names]
+        lost = set(labelled.class_names).difference(drawn.class_names)
         if lost:
             raise UserError(
                 f"a fraction of {fraction:g} of {len(labelled)} labelled images is {len(drawn)},"
                 f" too few for the {len(labelled.class_names)} classes"
             )
-    touched = _identities(labelled).difference(_identities(drawn))
+    touched = set(labelled.images()).difference(drawn.images())
     if unchosen == "left_out":
-        return manifest.subset(r for r in manifest.records if (r.path, r.tile) not in touched)
+        return _without(manifest, touched)
     return manifest.subset(
-        replace(r, label="") if (r.path, r.tile) in touched else r for r in manifest.records
+        replace(record, label="") if image in touched else record
+        for record, image in zip(manifest.records, manifest.images(), strict=True)
     )
 
 
@@ -93,13 +96,16 @@ def pool_subset(manifest: Manifest, split: str, share: float, seed: int) -> Mani
         UserError: No such split, or a share that leaves nothing.
     """
     pool = manifest.split(split)
-    kept = _identities(_share(pool, share, seed, "subset", whole_groups=False))
-    dropped = _identities(pool).difference(kept)
-    return manifest.subset(r for r in manifest.records if (r.path, r.tile) not in dropped)
+    kept = _share(pool, share, seed, "subset", whole_groups=False)
+    return _without(manifest, set(pool.images()).difference(kept.images()))
 
 
-def _identities(manifest: Manifest) -> set[tuple[str, str]]:
-    return {(record.path, record.tile) for record in manifest.records}
+def _without(manifest: Manifest, dropped: Set[Image]) -> Manifest:
+    return manifest.subset(
+        record
+        for record, image in zip(manifest.records, manifest.images(), strict=True)
+        if image not in dropped
+    )
 
 
 def _share(manifest: Manifest, share: float, seed: int, word: str, whole_groups: bool) -> Manifest:
@@ -127,26 +133,28 @@ def _nested_order(manifest: Manifest, units: np.ndarray, seed: int, word: str) -
     """
     classes = by_label(manifest)
     totals = np.array([len(indices) for indices in classes.values()])
-    counts = np.zeros((int(units.max()) + 1, len(totals)), dtype=np.int64)
+    row_of = np.empty(len(manifest), dtype=np.int64)
     queues: list[list[int]] = []
     for row, (label, indices) in enumerate(classes.items()):
-        counts[:, row] = np.bincount(units[indices], minlength=len(counts))
+        row_of[indices] = row
         drawn = generator(seed, word, label).permutation(indices)
         queues.append(list(dict.fromkeys(units[drawn].tolist()))[::-1])
+    by_unit = np.argsort(units, kind="stable")
+    members = np.split(row_of[by_unit], np.cumsum(np.bincount(units))[:-1])
     taken = np.zeros(len(totals), dtype=np.int64)
-    open_classes = np.ones(len(totals), dtype=bool)
+    behind = 2.0 * totals.sum() + totals  # how far behind each class is; -1 = nothing left of it
     order: list[int] = []
-    used = np.zeros(len(counts), dtype=bool)
-    while open_classes.any():
-        behind = np.where(taken == 0, 2.0 * totals.sum() + totals, totals / (2 * taken + 1))
-        row = int(np.argmax(np.where(open_classes, behind, -1.0)))
+    used = np.zeros(len(members), dtype=bool)
+    while behind[row := int(np.argmax(behind))] >= 0:
         while queues[row] and used[queues[row][-1]]:
             queues[row].pop()
         if not queues[row]:
-            open_classes[row] = False
+            behind[row] = -1.0
             continue
         unit = queues[row].pop()
         used[unit] = True
         order.append(unit)
-        taken += counts[unit]
+        np.add.at(taken, members[unit], 1)
+        rows = members[unit][behind[members[unit]] >= 0]
+        behind[rows] = totals[rows] / (2 * taken[rows] + 1)
     return np.array(order)

@@ -3,40 +3,45 @@
 import csv
 import os
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
+from typing import Any
 
 import numpy as np
 
 from data_prep.errors import UserError
-from data_prep.manifest import COLUMNS, Manifest
+from data_prep.identity import Picture, array_text, image_name, image_of, page_text
+from data_prep.manifest import COLUMNS, Manifest, Record
 
 
 def unit_numbers(manifest: Manifest, pairs: np.ndarray | None = None) -> np.ndarray:
     """Numbers the sets of records that must stay together.
 
-    Together are records of one picture (its tiles), of one group, of one target, of one hash, and
-    those of a pair; whatever is together with the same record is together, too.
+    Together are records of one picture (its tiles), of one group, of one target, those of the same
+    picture in files of one hash, and those of a pair; whatever is together with the same record is
+    together, too.
 
     Args:
         manifest: The records.
         pairs: int64 [m, 2], further pairs of record indices.
 
     Returns:
-        int64 [n], from 0, in the order of the names of the groups, then of the paths of the rest.
+        int64 [n], from 0, in the order of the names of the groups, then of the images of the rest:
+        by path and, in one file, by array, page and tile.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    records = manifest.records
+    records, pictures = manifest.records, manifest.pictures()
     links = [
-        _same(manifest.pictures()),
-        _same([record.group for record in records]),
-        _same(manifest.target_files()),
-        _same(
+        equal_pairs(pictures),
+        equal_pairs([record.group for record in records]),
+        equal_pairs(manifest.target_files()),
+        equal_pairs(
             [
-                (record.sha256, page) if record.sha256 else None
-                for record, (_, page) in zip(records, manifest.pictures(), strict=True)
+                (record.sha256, picture[1:]) if record.sha256 else None
+                for record, picture in zip(records, pictures, strict=True)
             ]
         ),
     ]
@@ -45,10 +50,15 @@ def unit_numbers(manifest: Manifest, pairs: np.ndarray | None = None) -> np.ndar
     one, other = np.concatenate(links).T
     graph = coo_array((np.ones(len(one), dtype=bool), (one, other)), (len(records),) * 2)
     count, component = connected_components(graph, directed=False)
-    names: list[tuple[str, str]] = [("~", "")] * count
+    names: list[Any] = [None] * count
     for record, number in zip(records, component.tolist(), strict=True):
-        own = ("group", record.group) if record.group else ("path", record.path)
-        names[number] = min(names[number], own)
+        own: tuple[Any, ...] = (
+            ("group", record.group)
+            if record.group
+            else ("path", *image_of(record.path, record.reading, record.tile))
+        )
+        before = names[number]
+        names[number] = own if before is None else min(before, own)
     rank = np.empty(count, dtype=np.int64)
     rank[sorted(range(count), key=names.__getitem__)] = np.arange(count)
     return rank[component]
@@ -86,9 +96,11 @@ def with_group_column(manifest: Manifest, group_by: str, source: str = "") -> Ma
 
 def with_groups_of(manifest: Manifest, other: Manifest) -> Manifest:
     """Gives records the groups they have in another manifest of the same images."""
-    groups = {(record.path, record.tile): record.group for record in other.records}
+    own = (record.group for record in other.records)
+    groups = dict(zip(other.images(), own, strict=True))
     return manifest.subset(
-        replace(record, group=groups[record.path, record.tile]) for record in manifest.records
+        replace(record, group=groups[image])
+        for record, image in zip(manifest.records, manifest.images(), strict=True)
     )
 
 
@@ -101,21 +113,24 @@ def with_joined_groups(manifest: Manifest, pairs: np.ndarray) -> Manifest:
 
     Returns:
         The manifest; records joined with others have the first of their groups' names or, without
-        any, `like PATH` of the first file. Records that are on their own stay as they are.
+        any, `like NAME` of the first picture. Records that are on their own, or with other tiles of
+        their picture only, stay as they are.
     """
     unit = unit_numbers(manifest, pairs)
-    paths = inner_paths(manifest)
     names: dict[int, str] = {}
-    first: dict[int, str] = {}
+    first: dict[int, tuple[Picture, str]] = {}
     several: set[int] = set()
-    for record, number, path in zip(manifest.records, unit.tolist(), paths, strict=True):
+    for record, number, picture, path in zip(
+        manifest.records, unit.tolist(), manifest.pictures(), inner_paths(manifest), strict=True
+    ):
         if record.group:
             names[number] = min(names.get(number, record.group), record.group)
-        if first.setdefault(number, path) != path:
+        own = picture._replace(file=path), image_name(path, record.reading)
+        if first.setdefault(number, own)[0] != own[0]:
             several.add(number)
-            first[number] = min(first[number], path)
+            first[number] = min(first[number], own)
     for number in several:
-        names.setdefault(number, f"like {first[number].lstrip('/')}")
+        names.setdefault(number, f"like {first[number][1].lstrip('/')}")
     return manifest.subset(
         replace(record, group=names.get(number, ""))
         for record, number in zip(manifest.records, unit.tolist(), strict=True)
@@ -123,7 +138,7 @@ def with_joined_groups(manifest: Manifest, pairs: np.ndarray) -> Manifest:
 
 
 def linked_pairs(manifest: Manifest) -> np.ndarray:
-    """Pairs of records whose files are one file on disk, by a symbolic or hard link.
+    """Pairs of the same picture in what is one file on disk, by a symbolic or hard link.
 
     Returns:
         int64 [m, 2], record indices.
@@ -140,8 +155,11 @@ def linked_pairs(manifest: Manifest) -> np.ndarray:
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}") from None
     # Some file systems have no inode numbers and say 0.
-    return _same(
-        [(known[file], page) if known[file][1] else None for file, page in manifest.pictures()]
+    return equal_pairs(
+        [
+            (known[picture.file], picture[1:]) if known[picture.file][1] else None
+            for picture in manifest.pictures()
+        ]
     )
 
 
@@ -150,13 +168,17 @@ def inner_paths(manifest: Manifest) -> list[str]:
 
     They are the same wherever the images lie and whatever the manifest's own folder is.
     """
-    files = manifest.files()
-    common = os.path.commonpath([os.path.dirname(file) for file in files])
+    return below_common_folder(manifest.files())
+
+
+def below_common_folder(files: Sequence[str]) -> list[str]:
+    """The paths of files below the deepest folder that holds all of them, written `/a/b.png`."""
+    common = os.path.commonpath({os.path.dirname(file) for file in files})
     return ["/" + file[len(common) :].replace(os.sep, "/").lstrip("/") for file in files]
 
 
-def _same(values: Sequence[Hashable]) -> np.ndarray:
-    """Pairs (first index with a value, later index with it); empty values pair with nothing."""
+def equal_pairs(values: Sequence[Hashable]) -> np.ndarray:
+    """Pairs (first index with a value, later one with it), int64 [m, 2]; empty values have none."""
     first: dict[Hashable, int] = {}
     pairs = [
         (before, index)
@@ -184,15 +206,21 @@ def _from_paths(paths: Sequence[str], pattern: str) -> list[str]:
 
 
 def _from_csv(manifest: Manifest, column: str, source: str) -> list[str]:
-    """A column that records do not carry, read from the CSV by path and tile."""
+    """A column that records do not carry, read from the CSV by image.
+
+    A row that names no array, page or tile speaks of all that its file holds.
+    """
     header: list[str] = []
-    values: dict[tuple[str, str], str] = {}
+    values: dict[tuple[str, ...], str] = {}
     if source:
         with open(source, newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
             header = reader.fieldnames = [n.strip().lower() for n in reader.fieldnames or ()]
             for row in reader:
-                key = (row["path"] or "").strip(), (row.get("tile") or "").strip()
+                path, reading, tile = (
+                    (row.get(name) or "").strip() for name in ("path", "reading", "tile")
+                )
+                key = path, array_text(reading), page_text(reading), tile
                 values[key] = (row.get(column.lower()) or "").strip()
     if column.lower() not in header:
         known = ", ".join(dict.fromkeys((*COLUMNS[1:], *header[1:])))
@@ -200,4 +228,15 @@ def _from_csv(manifest: Manifest, column: str, source: str) -> list[str]:
             f"--group_by={column}: no such column; there are {known}; a regular expression on the"
             " path needs a group in parentheses"
         )
-    return [values[record.path, record.tile] for record in manifest.records]
+    return [_value_of(record, values) for record in manifest.records]
+
+
+def _value_of(record: Record, values: Mapping[tuple[str, ...], str]) -> str:
+    """The value of the row that names the most of an image's array, page and tile."""
+    parts = array_text(record.reading), page_text(record.reading), record.tile
+    for kept in product((True, False), repeat=len(parts)):
+        named = (part if keep else "" for part, keep in zip(parts, kept, strict=True))
+        key = record.path, *named
+        if key in values:
+            return values[key]
+    raise KeyError(record.name)

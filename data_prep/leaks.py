@@ -1,11 +1,13 @@
-"""Whether anything is in two splits at once: a file, the bytes of a file, a group."""
+"""Whether anything is in two splits at once: a picture, the content of an image, a group."""
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from data_prep.files import file_sha256
+from data_prep.identity import shares_file
+from data_prep.likeness import part_hashes
 from data_prep.manifest import Manifest
 
 
@@ -14,7 +16,8 @@ class LeakCheck:
     """One thing that no two splits may share.
 
     Attributes:
-        what: `picture`, `file content`, `group` or, of paired data, `target`.
+        what: `picture`, `group`, of paired data `target`, and `file content`, or `image content`
+            where images are parts of files.
         checked: How many different ones were compared; 0 = none are known.
         shared: How many of them are in several splits.
         example: One that is, with its splits; "" if there is none.
@@ -26,38 +29,39 @@ class LeakCheck:
     example: str = ""
 
 
-def check_leaks(manifest: Manifest) -> tuple[LeakCheck, ...]:
-    """Looks for files, equal file contents, groups and targets that are in several splits.
+def check_leaks(manifest: Manifest, *, contents: bool = True) -> tuple[LeakCheck, ...]:
+    """Looks for pictures, equal contents, groups and targets that are in several splits.
 
     Hashes that the manifest lacks are taken of files that share their size with a file of another
-    split: no others can be equal to one.
+    split: no others can be equal to one. Of an image that is a part of its file (page, tile) the
+    stored values are compared.
+
+    Args:
+        manifest: The images.
+        contents: Whether contents are compared, which reads files.
     """
     splits = [record.split for record in manifest.records]
-    files = [os.path.realpath(file) for file in manifest.files()]
-    pages = [page for _, page in manifest.pictures()]
-    contents = _contents(manifest, files, splits)
-    shown = [record.path for record in manifest.records]
+    real = {file: os.path.realpath(file) for file in set(manifest.files())}
+    pictures = [p._replace(file=real[p.file]) for p in manifest.pictures()]
+    shown = [record.name for record in manifest.records]
     groups = [record.group for record in manifest.records]
-    found = (
-        _compare("picture", _paged(files, pages), splits, shown),
-        _compare("file content", _paged(contents, pages), splits, shown),
-        _compare("group", groups, splits, groups),
-    )
-    targets = [record.target for record in manifest.records]
-    if not any(targets):
-        return found
-    return (*found, _compare("target", manifest.target_files(), splits, targets))
-
-
-def _paged(names: Sequence[str], pages: Sequence[str]) -> list[str]:
-    """Pictures instead of files: the images of a stack may well be in several splits."""
-    return [f"{name}\x1f{page}" if name else "" for name, page in zip(names, pages, strict=True)]
+    found = [_compare("picture", pictures, splits, shown)]
+    if contents:
+        parts = any(shares_file(r.reading, r.tile) for r in manifest.records)
+        files = [picture.file for picture in pictures]
+        keys = _contents(manifest, files, splits)
+        found.append(_compare("image content" if parts else "file content", keys, splits, shown))
+    found.append(_compare("group", groups, splits, groups))
+    targets = manifest.target_files()
+    if any(targets):
+        found.append(_compare("target", targets, splits, [r.target for r in manifest.records]))
+    return tuple(found)
 
 
 def _compare(
-    what: str, keys: Sequence[str], splits: Sequence[str], shown: Sequence[str]
+    what: str, keys: Sequence[Hashable], splits: Sequence[str], shown: Sequence[str]
 ) -> LeakCheck:
-    homes: dict[str, dict[str, str]] = defaultdict(dict)
+    homes: dict[Hashable, dict[str, str]] = defaultdict(dict)
     for key, split, name in zip(keys, splits, shown, strict=True):
         if key:
             homes[key].setdefault(split, name)
@@ -69,7 +73,26 @@ def _compare(
 
 
 def _contents(manifest: Manifest, files: Sequence[str], splits: Sequence[str]) -> list[str]:
-    """A name of every file's content: the same for two files only if they are equal."""
+    """A name of every image's content, the same for two only if they are equal; "" = not known."""
+    parts = [i for i, r in enumerate(manifest.records) if shares_file(r.reading, r.tile)]
+    if not parts:
+        return _file_contents(manifest, files, splits)
+    contents = [""] * len(manifest)
+    rest = sorted(set(range(len(manifest))).difference(parts))
+    whole = manifest.subset(manifest.records[i] for i in rest)
+    known = _file_contents(whole, [files[i] for i in rest], [splits[i] for i in rest])
+    for place, content in zip(rest, known, strict=True):
+        contents[place] = content
+    if len({splits[i] for i in parts}) > 1:
+        part = manifest.subset(manifest.records[i] for i in parts)
+        hashes = part_hashes(part, skip_unreadable=True)
+        for place, digest in zip(parts, hashes, strict=True):
+            contents[place] = digest
+    return contents
+
+
+def _file_contents(manifest: Manifest, files: Sequence[str], splits: Sequence[str]) -> list[str]:
+    """Of images that are whole files."""
     known = [record.sha256 for record in manifest.records]
     if all(known):
         return known

@@ -1,4 +1,4 @@
-"""Which image files are the same, byte for byte, and which pictures look the same.
+"""Which images are the same, byte for byte or value for value, and which look the same.
 
 Two pictures are near duplicates if their perceptual hashes (pHash: the signs of the lowest
 frequencies, by the library imagehash) differ in few bits and their thumbnails correlate. The hash
@@ -8,8 +8,11 @@ all pairs equal, and pHash many. Where a thumbnail holds too little to tell two 
 as a point source, only an all but perfect correlation counts.
 """
 
+import hashlib
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from tempfile import TemporaryFile
 from typing import BinaryIO
 
@@ -21,10 +24,14 @@ from scipy.sparse.csgraph import connected_components
 from data_prep.errors import UserError
 from data_prep.files import file_sha256
 from data_prep.formats import jpeg
+from data_prep.formats.arrays import holds_array, read_array
 from data_prep.formats.picture import TURNED, turn_upright
 from data_prep.headers import Decoder, read_header
+from data_prep.identity import shares_file
 from data_prep.manifest import Manifest
-from data_prep.readers import read_image, with_channels
+from data_prep.readers import read_image, read_stored, with_channels
+from data_prep.reading import parse_reading
+from data_prep.tiles import Box, check_inside, parse_box
 from data_prep.workers import in_parallel
 
 Progress = Callable[[int, int], None]
@@ -66,6 +73,85 @@ def file_hashes(files: Sequence[str], progress: Progress = _silent) -> list[str]
 
 def _hashes_of_files(files: Sequence[str]) -> list[str]:
     return [file_sha256(file) for file in files]
+
+
+def part_hashes(
+    manifest: Manifest, progress: Progress = _silent, *, skip_unreadable: bool = False
+) -> list[str]:
+    """Hashes of the stored values of the images that are parts of files, in order.
+
+    Pages, images of a stack, arrays and tiles cannot be told by the hash of their file.
+
+    Args:
+        manifest: The images.
+        progress: Called with (parts done, parts in all).
+        skip_unreadable: Give an empty text for a part that cannot be read instead of raising.
+
+    Returns:
+        Hexadecimal texts; empty for images that are whole files, and for parts of one value, such
+        as an empty margin: they are alike without being copies.
+
+    Raises:
+        UserError: A part cannot be read.
+    """
+    records, files = manifest.records, manifest.files()
+    parts = [i for i, r in enumerate(records) if shares_file(r.reading, r.tile)]
+    jobs = [(files[i], records[i].reading, records[i].tile) for i in parts]
+    found = [""] * len(records)
+    work = partial(_hashes_of_parts, skip_unreadable)
+    # Threads, for training ends with this, too, in scripts that new processes would run again.
+    for done, digest in enumerate(in_parallel(work, jobs, processes=False)):
+        found[parts[done]] = digest
+        progress(done + 1, len(jobs))
+    return found
+
+
+def _hashes_of_parts(skip_unreadable: bool, jobs: Sequence[tuple[str, str, str]]) -> list[str]:
+    found = []
+    for job in jobs:
+        try:
+            found.append(hash_of_part(*job))
+        except UserError:
+            if not skip_unreadable:
+                raise
+            found.append("")
+    return found
+
+
+def hash_of_part(file: str, reading: str = "", tile: str = "") -> str:
+    """Hash of the stored values of one image; see `part_hashes`."""
+    values = _stored_tile(file, reading, parse_box(tile)) if tile else read_stored(file, reading)
+    if (values == values.flat[0]).all():
+        return ""
+    digest = hashlib.sha256(f"{values.dtype.str} {values.shape}".encode())
+    digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
+
+
+def _stored_tile(file: str, reading: str, box: Box) -> np.ndarray:
+    """Stored values of a tile; of an array no more is read, a picture is kept for the next one."""
+    declared = parse_reading(reading)
+    try:
+        with open(file, "rb") as stream:
+            start = stream.read(64)
+        status = os.stat(file)
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}") from None
+    # A rule changes no stored value, so that all rules share the picture.
+    bare = str(replace(declared, intensity=None, nan=""))
+    try:
+        if holds_array(start, file, declared):
+            return read_array(file, declared, box)
+        picture = _whole_picture(file, (status.st_mtime_ns, status.st_size), bare)
+        check_inside(box, *picture.shape[:2])
+    except UserError as error:
+        raise UserError(f"{file}: {str(error).removeprefix(f'{file}: ')}") from None
+    return picture[box.y : box.y + box.height, box.x : box.x + box.width]
+
+
+@lru_cache(maxsize=2)
+def _whole_picture(file: str, stamp: tuple[int, int], reading: str) -> np.ndarray:
+    return read_stored(file, reading)
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,7 +307,8 @@ def near_pairs(
 ) -> np.ndarray:
     """All pairs of near duplicates.
 
-    Every pair is compared, in blocks, so memory stays flat.
+    Every pair is compared, in blocks, so memory stays flat. Pictures of a single value look like
+    nothing: empty tiles would chain all pictures together that have a margin.
 
     Args:
         looks: Of n pictures.
@@ -308,10 +395,14 @@ def _pairs(
     """
     pairs = [np.empty((0, 2), np.int64)]
     poor_correlation = max(_POOR_CORRELATION, correlation)
+    contrast = pictures.norm > 0
     for start in range(0, len(others), _ROWS):
         block = pictures.hashes[start : start + _ROWS]
         bits = np.bitwise_count(block[:, np.newaxis] ^ others[np.newaxis, start:])
-        candidates = np.argwhere(bits <= distance) + start
+        near = bits <= distance
+        if not contrast.all():
+            near &= contrast[start : start + _ROWS, np.newaxis] & contrast[start:]
+        candidates = np.argwhere(near) + start
         candidates = candidates[candidates[:, 0] < candidates[:, 1]]
         for part in range(0, len(candidates), _BLOCK):
             i, j = candidates[part : part + _BLOCK].T

@@ -20,7 +20,7 @@ import numpy as np
 
 from data_prep.errors import UserError
 from data_prep.files import write_text
-from data_prep.reading import parse_reading
+from data_prep.identity import ALL_AS_CHANNELS, Image, Picture, image_name, image_of
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -72,6 +72,16 @@ class Record:
     reading: str = ""
     sha256: str = ""
     target_scale: str = ""
+
+    @property
+    def name(self) -> str:
+        """The path, with array, page and tile where the image is a part of its file."""
+        return image_name(self.path, self.reading, self.tile)
+
+    @property
+    def picture_name(self) -> str:
+        """`name` without the tile."""
+        return image_name(self.path, self.reading)
 
 
 COLUMNS = tuple(field.name for field in fields(Record))
@@ -125,8 +135,12 @@ class Manifest:
 
     def files(self) -> list[str]:
         """Absolute paths of the images, in order; symbolic links are kept."""
+        return list(self._files)
+
+    @cached_property
+    def _files(self) -> tuple[str, ...]:
         base = os.path.abspath(self.root)
-        return [os.path.normpath(os.path.join(base, record.path)) for record in self.records]
+        return tuple(os.path.normpath(os.path.join(base, record.path)) for record in self.records)
 
     def target_files(self) -> list[str]:
         """Absolute paths of the targets, in order; empty where there is none."""
@@ -136,14 +150,33 @@ class Manifest:
             for record in self.records
         ]
 
-    def pictures(self) -> list[tuple[str, str]]:
-        """File, and page in it, of every record: what the tiles of one picture have in common.
+    def images(self) -> list[Image]:
+        """What tells every record from all others: file, array, page and tile."""
+        return list(self._images)
 
-        The images of a stack in one file are pictures of their own.
+    @cached_property
+    def _images(self) -> tuple[Image, ...]:
+        return tuple(
+            image_of(file, record.reading, record.tile)
+            for file, record in zip(self._files, self.records, strict=True)
+        )
+
+    def pictures(self) -> list[Picture]:
+        """The picture of every record: what tiles have in common, and no split may tear.
+
+        The pages of a file are pictures of their own, unless some record takes all of them as
+        channels of one picture; so are its arrays, unless some record does not name one.
         """
+        pictures = [image.picture for image in self._images]
+        stacked = {picture[:2] for picture in pictures if picture.page == ALL_AS_CHANNELS}
+        unnamed = {picture.file for picture in pictures if not picture.array}
         return [
-            (file, _page(record.reading))
-            for file, record in zip(self.files(), self.records, strict=True)
+            Picture(
+                picture.file,
+                "" if picture.file in unnamed else picture.array,
+                ALL_AS_CHANNELS if picture[:2] in stacked else picture.page,
+            )
+            for picture in pictures
         ]
 
     def label_indices(self, class_names: Sequence[str]) -> np.ndarray:
@@ -275,37 +308,26 @@ def _check_records(manifest: Manifest, source: str) -> None:
             f"{source}: {missing} of {len(manifest)} images have no split; fill the column for all"
             " of them or for none"
         )
-    pictures = manifest.pictures()
-    splits: dict[tuple[str, str], str] = {}
-    for record, picture in zip(manifest.records, pictures, strict=True):
+    splits: dict[Picture, str] = {}
+    for record, picture in zip(manifest.records, manifest.pictures(), strict=True):
         before = splits.setdefault(picture, record.split)
         if before != record.split:
             what = "tiles of one picture are" if record.tile else "is"
-            raise UserError(
-                f"{source}: {_named(picture)} {what} in two splits, {before} and {record.split}"
-            )
+            named = image_name(picture.file, record.reading)
+            raise UserError(f"{source}: {named} {what} in two splits, {before} and {record.split}")
     if len(splits) == len(manifest):
         return
-    tiles = ((*picture, r.tile) for picture, r in zip(pictures, manifest.records, strict=True))
-    (file, page, tile), number = Counter(tiles).most_common(1)[0]
-    if number > 1:
-        what = f", tile {tile}," if tile else ""
-        raise UserError(f"{source}: {_named((file, page))}{what} is listed twice")
-
-
-def _page(reading: str) -> str:
-    page = parse_reading(reading).page if reading else None
-    return "" if page is None else str(page)
+    seen: set[Image] = set()
+    for record, image in zip(manifest.records, manifest.images(), strict=True):
+        if image in seen:
+            named = image_name(image.file, record.reading, record.tile)
+            raise UserError(f"{source}: {named} is listed twice")
+        seen.add(image)
 
 
 def _hashed(reading: str) -> str:
     """A reading as it counts for the hash: that of sets from before EXIF was applied stays."""
     return ";".join(part for part in reading.split(";") if part != "exif=ignore")
-
-
-def _named(picture: tuple[str, str]) -> str:
-    file, page = picture
-    return f"{file}, page {page}," if page else file
 
 
 def _some(names: Sequence[str], limit: int = 5) -> str:

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -39,7 +40,7 @@ class Table:
         if any(len(row) != len(self.headers) for row in self.rows):
             raise ValueError(f"every row needs {len(self.headers)} cells")
 
-    @property
+    @cached_property
     def numeric(self) -> tuple[bool, ...]:
         """Which columns hold numbers alone, and are set flush right."""
         columns = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.headers)

@@ -24,12 +24,15 @@ import numpy as np
 from data_prep.errors import UserError
 from data_prep.formats.arrays import array_suffixes
 from data_prep.formats.raw import SUFFIXES as RAW_SUFFIXES
+from data_prep.grouping import equal_pairs
+from data_prep.identity import image_name
 from data_prep.manifest import SPLITS, Manifest, Record, canonical_split
 from data_prep.reading import parse_reading
 from data_prep.survey import Survey, survey, unusable
 
 _LOGGER = logging.getLogger(__name__)
 
+_SHOWN = 10
 _PICTURE_SUFFIXES = tuple(".jpg .jpeg .jpe .jfif .png .bmp .dib .gif .tif .tiff .webp".split())
 
 
@@ -75,7 +78,7 @@ def scan_folder(
     """
     listed = list_folder(image_dir, reading=reading)
     manifest = check_images(listed, skip_unreadable=skip_unreadable)
-    _log_gaps(manifest)
+    log_gaps(manifest)
     return manifest
 
 
@@ -122,7 +125,7 @@ def check_images(manifest: Manifest, *, skip_unreadable: bool = False) -> Manife
     _check_links(manifest, files, found)
     if not found.problems:
         return manifest
-    error = unusable(files, found.problems)
+    error = unusable(_names(manifest), found.problems)
     if not skip_unreadable or len(found.problems) == len(files):
         raise error
     _LOGGER.warning("left out: %s", error)
@@ -140,9 +143,9 @@ def image_facts(manifest: Manifest) -> ImageFacts:
     files = manifest.files()
     found = _survey(manifest, files)
     if found.problems:
-        raise unusable(files, found.problems)
+        raise unusable(_names(manifest), found.problems)
     return ImageFacts(
-        channels=_common_channels(found.channels, files),
+        channels=_common_channels(found.channels, _names(manifest)),
         bits=int(found.bits.max()),
         max_height=int(found.height.max()),
         max_width=int(found.width.max()),
@@ -150,6 +153,12 @@ def image_facts(manifest: Manifest) -> ImageFacts:
         extensions=tuple(sorted({os.path.splitext(file)[1].lower() for file in files})),
         survey=found,
     )
+
+
+def _names(manifest: Manifest) -> list[str]:
+    """The files, with page and tile where there are any, for messages."""
+    files = zip(manifest.files(), manifest.records, strict=True)
+    return [image_name(file, record.reading, record.tile) for file, record in files]
 
 
 def _survey(manifest: Manifest, files: list[str]) -> Survey:
@@ -293,8 +302,18 @@ def _check_links(manifest: Manifest, files: list[str], found: Survey) -> None:
         & (np.diff(found.device[order]) == 0)
         & (found.inode[order][1:] != 0)
     )
-    pairs = zip(order[same].tolist(), order[same + 1].tolist(), strict=True)
-    links = [(one, other) for one, other in pairs if files[one] != files[other]]
+    consecutive = zip(order[same].tolist(), order[same + 1].tolist(), strict=True)
+    if all(files[one] == files[other] for one, other in consecutive):
+        return
+    pictures = manifest.pictures()
+    on_disk = zip(found.device.tolist(), found.inode.tolist(), pictures, strict=True)
+    links = [
+        (one, other)
+        for one, other in equal_pairs(
+            [(device, inode, picture[1:]) if inode else None for device, inode, picture in on_disk]
+        ).tolist()
+        if files[one] != files[other]
+    ]
     for one, other in links:
         splits = manifest.records[one].split, manifest.records[other].split
         if splits[0] != splits[1]:
@@ -309,9 +328,12 @@ def _check_links(manifest: Manifest, files: list[str], found: Survey) -> None:
         )
 
 
-def _log_gaps(manifest: Manifest) -> None:
+def log_gaps(manifest: Manifest) -> None:
+    """Says which splits have no images of which classes."""
     present = {(record.label, record.split) for record in manifest.records}
     for split in manifest.splits:
         missing = [name for name in manifest.class_names if (name, split) not in present]
         if missing:
-            _LOGGER.warning("split %s has no images of class %s", split, ", ".join(missing))
+            more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+            shown = ", ".join(missing[:_SHOWN]) + more
+            _LOGGER.warning("split %s has no images of class %s", split, shown)

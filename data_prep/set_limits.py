@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from data_prep.declaration import readings_of
 from data_prep.errors import UserError
+from data_prep.identity import Picture
 from data_prep.intensity import Intensity, LimitFinder, with_limits
 from data_prep.manifest import Manifest, Record
 from data_prep.readers import read_stored
@@ -47,7 +48,7 @@ def find_set_limits(
     """
     if not has_open_limits(manifest):
         return manifest
-    pictures: dict[tuple[str, str], str] = {}
+    pictures: dict[Picture, str] = {}
     for picture, record in zip(training.pictures(), training.records, strict=True):
         if _open_rule(parse_reading(record.reading)):
             pictures.setdefault(picture, record.reading)
@@ -56,8 +57,8 @@ def find_set_limits(
     finders: dict[Intensity, LimitFinder] = {}
     types: set[str] = set()
     _LOGGER.info("finding black and white point over %d training pictures", len(pictures))
-    for done, ((file, _), text) in enumerate(pictures.items(), 1):
-        values = read_stored(file, text)
+    for done, (picture, text) in enumerate(pictures.items(), 1):
+        values = read_stored(picture.file, text)
         types.add(values.dtype.name)
         if rule := _open_rule(parse_reading(text)):
             finders.setdefault(rule, LimitFinder(rule, len(pictures))).add(values)

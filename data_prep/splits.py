@@ -11,6 +11,7 @@ from data_prep.apportion import apportion_table
 from data_prep.dealing import deal
 from data_prep.errors import UserError
 from data_prep.grouping import unit_numbers
+from data_prep.identity import image_of
 from data_prep.manifest import Manifest, canonical_split
 
 # Few units may come out badly by the chance of the first deal; many do not.
@@ -25,7 +26,7 @@ def stratified_split(manifest: Manifest, ratios: Mapping[str, float], seed: int)
     of every class (images without a label count as a class). What must stay together (a group,
     the tiles of one picture, files of the same hash) goes into one split: such units are dealt
     out, the largest first, and exchanged until the numbers come no nearer. The result depends on
-    the paths, labels, groups and hashes of the images, not on their order.
+    the images (path, page, tile), their labels, groups and hashes, not on their order.
 
     Args:
         manifest: The images; splits they have are replaced.
@@ -127,8 +128,11 @@ def _check_ratios(ratios: Mapping[str, float]) -> None:
 
 
 def by_label(manifest: Manifest) -> dict[str, list[int]]:
-    """Indices of the records of every label, sorted by label and, within, by path and tile."""
-    keys = [(record.path, record.tile) for record in manifest.records]
+    """Indices of the records of every label, sorted by label and, within, by image.
+
+    That is by path and, in one file, by array, page and tile.
+    """
+    keys = [image_of(record.path, record.reading, record.tile) for record in manifest.records]
     classes: dict[str, list[int]] = defaultdict(list)
     for index in sorted(range(len(keys)), key=keys.__getitem__):
         classes[manifest.records[index].label].append(index)

@@ -9,15 +9,19 @@ import numpy as np
 
 from data_prep.errors import UserError
 from data_prep.grouping import (
+    equal_pairs,
     linked_pairs,
     unit_numbers,
     with_group_column,
     with_joined_groups,
 )
+from data_prep.identity import shares_file
 from data_prep.manifest import Manifest
 
 NearDuplicates = Literal["together", "mirrored", "ignore"]
 Progress = Callable[[int, int], None]
+
+_NO_PAIRS = np.empty((0, 2), dtype=np.int64)
 
 
 def _silent(done: int, total: int) -> None:
@@ -31,19 +35,26 @@ class Kept:
     Attributes:
         groups: Groups that the images had, or got from a column or their paths.
         identical: Files that have the bytes of another one before them.
+        identical_parts: Pages, images of stacks and tiles that have the values of another one.
         near_pairs: int64 [m, 2], record indices of images that look alike.
         near_across: Such pairs that are not of one group.
-        units: Sets of files that a split deals out whole; a file of no other set is one.
-        largest: Files of the largest of them.
+        pairs: int64 [m, 2], record indices of everything that was found to belong together: links,
+            equal values, looks.
+        units: Sets of pictures that a split deals out whole; a picture of no other set is one.
+        largest: Pictures of the largest of them.
+        pictures: Pictures in all: files, or pages, arrays and images of stacks in them.
         files: Files in all.
     """
 
     groups: int
     identical: int
+    identical_parts: int
     near_pairs: np.ndarray
     near_across: int
+    pairs: np.ndarray
     units: int
     largest: int
+    pictures: int
     files: int
 
     def __str__(self) -> str:
@@ -51,18 +62,24 @@ class Kept:
         counted = (
             (self.groups, "groups"),
             (self.identical, "files with the bytes of another"),
+            (self.identical_parts, "parts of files with the pixels of another"),
             (len(self.near_pairs), f"near-duplicate pairs{across}"),
         )
         said = ", ".join(f"{number} {what}" for number, what in counted if number) or "nothing"
         return (
-            f"kept together: {said}; {self.files} files in {self.units} units, the largest of"
-            f" {self.largest}"
+            f"kept together: {said}; {self.pictures} {self.counted} in {self.units} units, the"
+            f" largest of {self.largest}"
         )
+
+    @property
+    def counted(self) -> str:
+        """The word for what is counted: files, if each holds one picture."""
+        return "files" if self.pictures == self.files else "pictures"
 
     @property
     def chained(self) -> bool:
         """Whether one unit holds so much that no split can be near the numbers wanted."""
-        return self.largest > max(1, self.files / 5)
+        return self.largest > max(1, self.pictures / 5)
 
 
 def keep_together(
@@ -82,7 +99,8 @@ def keep_together(
         group_by: A column, or a regular expression on the path; see `with_group_column`. Empty =
             the groups that the manifest has.
         source: The CSV file of the manifest, for columns that records do not have.
-        hashes: Hash every file, so that identical ones are found.
+        hashes: Hash every file, and the values of images that are parts of files, so that identical
+            ones are found. Parts of one value, such as empty tiles, are no copies.
         near_duplicates: Whether images that look alike are looked for, and whether in any of
             their mirrored and turned positions, too.
         near_distance: Bits in which the perceptual hashes of such images may differ; None = the
@@ -101,7 +119,8 @@ def keep_together(
     if hashes:
         manifest = _with_hashes(manifest, progress("files hashed"))
     groups = [record.group for record in manifest.records]
-    near = np.empty((0, 2), dtype=np.int64)
+    equal = _equal_parts(manifest, progress("parts of files hashed")) if hashes else _NO_PAIRS
+    near = _NO_PAIRS
     if near_duplicates != "ignore":
         from data_prep.likeness import NEAR_DISTANCE, looks_of, near_pairs
 
@@ -110,21 +129,51 @@ def keep_together(
             NEAR_DISTANCE if near_distance is None else near_distance,
             turned=near_duplicates == "mirrored",
         )
-    joined = with_joined_groups(manifest, np.concatenate([linked_pairs(manifest), near]))
-    files = joined.files()
-    members = set(zip(unit_numbers(joined).tolist(), files, strict=True))
+    pairs = np.concatenate([linked_pairs(manifest), equal, near])
+    joined = with_joined_groups(manifest, pairs)
+    files, pictures = joined.files(), joined.pictures()
+    members = set(zip(unit_numbers(joined).tolist(), pictures, strict=True))
     sizes = Counter(unit for unit, _ in members)
     hashed = {(r.sha256, file) for r, file in zip(joined.records, files, strict=True) if r.sha256}
     return joined, Kept(
         groups=len(set(groups) - {""}),
         identical=len(hashed) - len({sha256 for sha256, _ in hashed}),
+        identical_parts=len(equal),
         near_pairs=near,
         near_across=sum(
             not groups[one] or groups[one] != groups[other] for one, other in near.tolist()
         ),
+        pairs=pairs,
         units=len(sizes),
         largest=max(sizes.values()),
+        pictures=len(set(pictures)),
         files=len(set(files)),
+    )
+
+
+def _equal_parts(manifest: Manifest, progress: Progress) -> np.ndarray:
+    """Pairs (first part of a file with some values, later part with the same), int64 [m, 2]."""
+    if not any(shares_file(record.reading, record.tile) for record in manifest.records):
+        return _NO_PAIRS
+    from data_prep.likeness import part_hashes
+
+    return equal_pairs(part_hashes(manifest, progress))
+
+
+def torn_pairs(manifest: Manifest, kept: Kept, whole: Manifest) -> int:
+    """Number of the pairs found to belong together whose images are in two splits.
+
+    Args:
+        manifest: Images with splits.
+        kept: What was found.
+        whole: The images that the pairs were found among, in their order.
+    """
+    splits = dict(zip(manifest.images(), (r.split for r in manifest.records), strict=True))
+    images = whole.images()
+    own = [splits.get(image) for image in images]
+    return sum(
+        own[one] is not None and own[other] is not None and own[one] != own[other]
+        for one, other in kept.pairs.tolist()
     )
 
 

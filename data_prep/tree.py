@@ -37,8 +37,8 @@ def write_trees(
         progress: Called with (files done, files in all) now and then.
 
     Raises:
-        UserError: The folder holds something, a name cannot be a folder's, the manifest has tiles,
-            or the disk cannot link.
+        UserError: The folder holds something, a name cannot be a folder's, the manifest has
+            parts of files, or the disk cannot link.
     """
     jobs = [
         (file, os.path.join(name, place))
@@ -59,18 +59,16 @@ def tree_paths(manifest: Manifest) -> list[str]:
     """Where every image goes, as a path with `/` below the tree's folder; no two are the same.
 
     Raises:
-        UserError: The manifest has tiles, or a name that cannot be a folder's.
+        UserError: The manifest has parts of files, or a name that cannot be a folder's.
     """
-    if any(record.tile for record in manifest.records):
-        raise UserError("a folder tree cannot hold tiles of pictures; use the manifest instead")
-    for record in manifest.records:
-        _check_folder_name(record.split, "split")
-        _check_folder_name(record.label, "class")
-        if record.label and canonical_split(record.label) in manifest.splits:
-            raise UserError(
-                f"the class {record.label!r} has the name of a split, so a tree of it could not be"
-                " read; rename it with --merge"
-            )
+    if any(record.tile for record in manifest.records) or len(set(manifest.files())) < len(
+        manifest
+    ):
+        raise UserError(
+            "a folder tree cannot hold parts of files (pages, images of a stack, tiles); use the"
+            " manifest instead"
+        )
+    check_folder_names(manifest)
     folders = ["/".join(filter(None, (r.split, r.label))) for r in manifest.records]
     wanted = [
         (folder, os.path.basename(record.path))
@@ -91,6 +89,19 @@ def tree_paths(manifest: Manifest) -> list[str]:
         taken.add((folder, name.casefold()))
         places[index] = "/".join(filter(None, (folder, name)))
     return places
+
+
+def check_folder_names(manifest: Manifest) -> None:
+    """Raises UserError if a split or a class cannot be the name of a folder of a tree."""
+    splits = set(manifest.splits)
+    for split, label in {(record.split, record.label) for record in manifest.records}:
+        _check_folder_name(split, "split")
+        _check_folder_name(label, "class")
+        if label and canonical_split(label) in splits:
+            raise UserError(
+                f"the class {label!r} has the name of a split, so a tree of it could not be"
+                " read; rename it with --merge"
+            )
 
 
 def _check_folder_name(name: str, what: str) -> None:

@@ -16,6 +16,7 @@ from data_prep.declaration import Declaration
 from data_prep.errors import UserError
 from data_prep.formats.arrays import NO_LIMITS
 from data_prep.headers import parse_header
+from data_prep.identity import image_name
 from data_prep.limits import ReadLimits
 from data_prep.readers import read_image
 from data_prep.thumbnails import blank, thumbnail
@@ -32,7 +33,7 @@ class Shown:
     """A neighbour as the page shows it.
 
     Attributes:
-        name: Of the file, without its folder.
+        name: Of the image, without its folder.
         label: Its class.
         similarity: Cosine.
         picture: `data:` URI of a thumbnail.
@@ -153,7 +154,8 @@ class Classify:
                 picture = thumbnail(near.file, record.tile, record.reading)
             except UserError:
                 picture = blank()
-            yield Shown(Path(near.file).name, record.label, near.similarity, _uri(picture))
+            name = image_name(Path(near.file).name, record.reading, record.tile)
+            yield Shown(name, record.label, near.similarity, _uri(picture))
 
 
 def _mean(values: tf.Tensor) -> np.ndarray:

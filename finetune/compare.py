@@ -10,6 +10,10 @@ from finetune.paired import Judged, corrected_t_test, paired_bootstrap, same_ima
 from simclr_tf.evaluation.intervals import Difference
 
 _RESAMPLES = 2000
+_MOVED = (
+    "The images of the two lie in different folders; those of the same path below the folder that"
+    " holds all of them were taken for the same."
+)
 
 
 @dataclass(frozen=True)
@@ -49,15 +53,17 @@ def compare(a: FoldsResult, b: FoldsResult, *, seed: int = 0) -> Compared:
             f"--compare: one has {len(a.folds)} runs scored on {a.split}, the other"
             f" {len(b.folds)} on {b.split}; only the same folds can be compared"
         )
-    pairs = []
+    pairs, moved = [], False
     for one, other in zip(a.folds, b.folds, strict=True):
         what = one.name if one.name == other.name else f"{one.name} and {other.name}"
         if one.classes != other.classes:
             raise UserError(f"--compare: {what} know different classes")
         pairs.append(same_images(one.judged, other.judged, what))
+        moved |= set(one.judged.split.images) != set(other.judged.split.images)
     metrics = list(a.folds[0].measured.metrics)
     means = {n: (float(a.values(n).mean()), float(b.values(n).mean())) for n in metrics}
-    t_test, bootstrap, remarks = {}, {}, []
+    t_test, bootstrap = {}, {}
+    remarks = [_MOVED] if moved else []
     if len(pairs) > 1:
         ratio = (a.ratio + b.ratio) / 2
         t_test = {n: corrected_t_test(a.values(n), b.values(n), ratio) for n in metrics}

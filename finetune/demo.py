@@ -261,8 +261,8 @@ OURS_RATE, SCRATCH_RATE = 0.016, 0.016
 
 def _rows(outputs: Outputs, whole: Manifest, part: Manifest) -> Outputs:
     """The outputs of those images of a manifest that are in a part of it."""
-    position = {record.path: i for i, record in enumerate(whole.records)}
-    rows = np.array([position[record.path] for record in part.records])
+    position = {image: i for i, image in enumerate(whole.images())}
+    rows = np.array([position[image] for image in part.images()])
     return Outputs(outputs.index[rows], outputs.label[rows], outputs.features[rows], None)
 
 

@@ -103,8 +103,8 @@ class FoldsResult:
     @property
     def shared(self) -> bool:
         """Whether all runs were scored on the same images: seeds, or a sealed test split."""
-        first = set(self.folds[0].judged.split.paths)
-        return all(set(fold.judged.split.paths) == first for fold in self.folds)
+        first = set(self.folds[0].judged.split.images)
+        return all(set(fold.judged.split.images) == first for fold in self.folds)
 
     @property
     def ratio(self) -> float:

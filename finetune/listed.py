@@ -11,6 +11,7 @@ from data_prep.declaration import ALL_PAGES, Declaration
 from data_prep.declared import completed, page_choice, with_tiles
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest, Record
+from data_prep.places import place_columns
 from data_prep.scan import list_folder
 from data_prep.set_limits import has_open_limits
 from data_prep.survey import survey
@@ -62,6 +63,11 @@ class Listed:
         records = self.manifest.records
         chosen = records[:: max(1, -(-len(records) // files))]
         return self._chunk(self.manifest.subset(chosen)).images
+
+    @property
+    def several_arrays(self) -> bool:
+        """Whether a file gives several arrays."""
+        return "array" in place_columns(self.manifest)
 
     def chunks(self, files: int) -> Iterator[Chunk]:
         """The images of so many files at a time, in order."""

@@ -1,6 +1,7 @@
 """Pictures of what a trained classifier sees, for the report: feature maps and Grad-CAM."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 
 from data_prep.augment.photometry import to_float
 from data_prep.errors import UserError
+from data_prep.identity import image_name, page_text
 from data_prep.manifest import Manifest, Record
 from data_prep.page import Picture, Section
 from data_prep.sources import ManifestSource
@@ -35,7 +37,7 @@ class Shown:
 
     Attributes:
         images: float32 [n, S, S, C] in [0, 1], as they are scored.
-        names: File names.
+        names: File names, with page and tile.
         labels: Class names, "" = not known.
     """
 
@@ -56,7 +58,8 @@ def choose_images(asked: str, data: LabelledData, flag: str) -> Manifest:
 
     Args:
         asked: A number of held-out images (of test, or else validation, a class after the other),
-            or paths: of the data, as a manifest has them, or of any image file.
+            or paths: of the data, as a manifest has them, or of any image file. A file that gives
+            several images stands for all of them; `FILE:PAGE` for one of its pages.
         data: The images of the run.
         flag: For the message.
 
@@ -66,15 +69,19 @@ def choose_images(asked: str, data: LabelledData, flag: str) -> Manifest:
     if asked.isdigit():
         records = _some(data, min(int(asked), _MOST))
         return data.manifest.subset(records)
-    files = dict(zip(data.manifest.files(), data.manifest.records, strict=True))
-    own = {record.path: record for record in data.manifest.records}
-    chosen = []
+    known: dict[str, list[Record]] = defaultdict(list)
+    for record, file in zip(data.manifest.records, data.manifest.files(), strict=True):
+        for name in {record.path, file}:
+            known[name].append(record)
+            if page := page_text(record.reading):
+                known[f"{name}:{page}"].append(record)
+    chosen: list[Record] = []
     for text in (part.strip() for part in asked.split(",") if part.strip()):
         path = str(Path(text).absolute())
-        record = own.get(text) or files.get(path)
-        if record is None and not Path(text).is_file():
+        records = known.get(text) or known.get(path, [])
+        if not records and not Path(text).is_file():
             raise UserError(f"--{flag}: there is no image {text}; give a number or paths")
-        chosen.append(record or Record(path))
+        chosen += records or [Record(path)]
     if len(chosen) > _MOST:
         raise UserError(f"--{flag}: names {len(chosen)} images; {_MOST} fit")
     return data.manifest.subset(chosen)
@@ -100,7 +107,9 @@ def read_shown(chosen: Manifest, data: LabelledData, steps: ImageSteps) -> Shown
     records = chosen.records
     return Shown(
         np.clip(np.stack(images), 0, 1),
-        tuple(Path(record.path).name for record in records),
+        tuple(
+            image_name(Path(record.path).name, record.reading, record.tile) for record in records
+        ),
         tuple(record.label for record in records),
     )
 

@@ -1,5 +1,6 @@
 """The labelled training images that lie nearest to a new one in a run's embedding."""
 
+import hashlib
 import logging
 import os
 import tempfile
@@ -72,7 +73,7 @@ def open_neighbours(
 
     Args:
         trained: The classifier; its folder's `manifest.csv` lists the images, and `neighbours.npz`
-            there keeps the embeddings for as long as images and weights are the same.
+            there keeps the embeddings for as long as images, their files and weights are the same.
         progress: Called with (images embedded, images in all).
 
     Returns:
@@ -82,7 +83,14 @@ def open_neighbours(
     if not len(images):
         return Neighbours(images, np.zeros((0, 1), np.float32))
     cache = trained.folder / CACHE
-    key = f"{images.sha256()} {variables_hash(trained.network.variables)} {trained.crops}"
+    key = " ".join(
+        (
+            images.sha256(),
+            _stamps(images),
+            variables_hash(trained.network.variables),
+            str(trained.crops),
+        )
+    )
     embeddings = _read(cache, key)
     if embeddings is None:
         log.info("embedding %d training images", len(images))
@@ -129,6 +137,13 @@ def _embed(trained: Trained, images: Manifest, progress: Callable[[int, int], No
         parts.append(unit_rows(scorer.outputs(images.subset(chunk))[1]))
         progress(start + len(chunk), len(images))
     return np.concatenate(parts)
+
+
+def _stamps(images: Manifest) -> str:
+    """Hash of what changes when a file does."""
+    status = (os.stat(file) for file in dict.fromkeys(images.files()))
+    text = " ".join(f"{one.st_size}:{one.st_mtime_ns}" for one in status)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _read(cache: Path, key: str) -> np.ndarray | None:

@@ -14,6 +14,8 @@ import numpy as np
 from scipy import stats
 
 from data_prep.errors import UserError
+from data_prep.grouping import below_common_folder
+from data_prep.identity import Image
 from finetune.scored import ScoredSplit
 from simclr_tf.evaluation.bootstrap import metric_samples
 from simclr_tf.evaluation.intervals import Difference
@@ -170,15 +172,11 @@ def metric_values(run: Judged) -> dict[str, float]:
     return classification_metrics(split.labels, split.scores, run.predicted)
 
 
-def image_keys(split: ScoredSplit) -> list[tuple[str, str, str]]:
-    """Path, tile and reading of every image: what tells it from all others."""
-    blank = ("",) * len(split)
-    tiles, readings = split.tiles or blank, split.readings or blank
-    return list(zip(split.paths, tiles, readings, strict=True))
-
-
 def same_images(a: Judged, b: Judged, what: str) -> tuple[Judged, Judged]:
     """Two runs with their images in the same order.
+
+    An image is the same wherever its folder lies, and however it was read: if the paths differ,
+    those below the deepest folder that holds all images of a run tell.
 
     Args:
         a: One run.
@@ -188,13 +186,16 @@ def same_images(a: Judged, b: Judged, what: str) -> tuple[Judged, Judged]:
     Raises:
         UserError: Their images or labels differ.
     """
-    rows_a, rows_b = (_order(run, what) for run in (a, b))
+    rows_a, rows_b = (_order(run.split.images, what) for run in (a, b))
     if rows_a.keys() != rows_b.keys():
-        alone = len(rows_a.keys() ^ rows_b.keys())
-        raise UserError(
-            f"{what}: {alone} images were scored by one run and not by the other; only runs on the"
-            " same images can be compared: train both on the same manifest"
-        )
+        moved_a, moved_b = (_order(_wherever(run.split.images), what) for run in (a, b))
+        if moved_a.keys() != moved_b.keys():
+            alone = len(rows_a.keys() ^ rows_b.keys())
+            raise UserError(
+                f"{what}: {alone} images were scored by one run and not by the other; only runs on"
+                " the same images can be compared: train both on the same manifest"
+            )
+        rows_a, rows_b = moved_a, moved_b
     keys = sorted(rows_a)
     orders = (
         (run, np.array([rows[key] for key in keys])) for run, rows in ((a, rows_a), (b, rows_b))
@@ -202,13 +203,18 @@ def same_images(a: Judged, b: Judged, what: str) -> tuple[Judged, Judged]:
     first, second = (Judged(run.split.take(order), run.predicted[order]) for run, order in orders)
     if (first.split.labels != second.split.labels).any():
         key = keys[int(np.argmax(first.split.labels != second.split.labels))]
-        raise UserError(f"{what}: the two runs have different labels for {key[0]}")
+        raise UserError(f"{what}: the two runs have different labels for {key.file}")
     return first, second
 
 
-def _order(run: Judged, what: str) -> dict[tuple[str, str, str], int]:
-    keys = image_keys(run.split)
-    rows = {key: row for row, key in enumerate(keys)}
-    if len(rows) < len(keys):
+def _order(images: Sequence[Image], what: str) -> dict[Image, int]:
+    rows = {image: row for row, image in enumerate(images)}
+    if len(rows) < len(images):
         raise UserError(f"{what}: an image was scored twice by one run")
     return rows
+
+
+def _wherever(images: Sequence[Image]) -> list[Image]:
+    """The images with their paths below the folder that holds all of them."""
+    inner = below_common_folder([image.file for image in images])
+    return [image._replace(file=path) for image, path in zip(images, inner, strict=True)]

@@ -2,9 +2,9 @@
 
 import csv
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest
+from data_prep.identity import array_text, page_text
+from data_prep.manifest import Manifest, Record
 from finetune.listed import Listed
 from finetune.report.threshold import Decision
 from finetune.trained import Scorer, Trained
-from simclr_tf.training.scoring import place_columns
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Predicted:
     Attributes:
         images: Rows written.
         abstained: Rows without a class, for want of confidence.
-        unreadable: Files that could not be read.
+        unreadable: Files, or images in them, that could not be read.
     """
 
     images: int
@@ -74,8 +74,8 @@ def predict_images(
     """Classifies images and writes a row for each, however many they are.
 
     The pixels of a batch and the scores of a chunk are held at a time; of all images only the
-    names. Files that cannot be read are left out, logged, and listed with the reason beside the
-    output (`unreadable_file`).
+    names. Files, and images in them, that cannot be read are left out, logged, and listed with the
+    reason beside the output (`unreadable_file`).
 
     Args:
         trained: The classifier.
@@ -97,22 +97,23 @@ def predict_images(
     done = images = abstained = unreadable = 0
     with _new_csv(output) as write, _new_csv(reasons) as write_bad:
         write([table.header])
-        write_bad([["path", "problem"]])
+        write_bad([[*table.places, "problem"]])
         for chunk in listed.chunks(_FILES):
-            problems = dict(chunk.problems)
+            problems = [(Record(path), why) for path, why in chunk.problems.items()]
             for part in _parts(chunk.images):
-                readable, scores = _score(scorer, part, problems)
+                readable, scores, bad = _score(scorer, part)
+                problems += bad
                 predicted, sure = table.decide(scores)
                 write(table.rows(readable, scores, predicted, sure))
                 images, abstained = images + len(scores), abstained + int((~sure).sum())
-            write_bad([path, why] for path, why in problems.items())
+            write_bad([*table.place(record), why] for record, why in problems)
             _say_unreadable(problems, unreadable)
             unreadable += len(problems)
             done += chunk.files
             progress(done, len(listed.manifest))
         if not images:
-            path, why = next(iter(problems.items()))
-            raise UserError(f"none of the images can be read; {path}: {why}")
+            record, why = problems[0]
+            raise UserError(f"none of the images can be read; {record.name}: {why}")
     if not unreadable:
         reasons.unlink()
     return Predicted(images, abstained, unreadable)
@@ -126,7 +127,8 @@ class _Table:
         self._decision = _decision(trained, settings.threshold)
         self._abstain = settings.abstain
         self._top_k = min(settings.top_k, len(self._names))
-        self._places = ["path", *["tile"] * listed.tiled, *["page"] * listed.paged]
+        self.places = ["path", *["tile"] * listed.tiled, *["page"] * listed.paged]
+        self.places += ["array"] * listed.several_arrays
 
     @property
     def header(self) -> Row:
@@ -134,11 +136,21 @@ class _Table:
         best = ["class", *["id"] * bool(self._ids), "score"]
         ranks = range(1, self._top_k + 1)
         return [
-            *self._places,
+            *self.places,
             "predicted",
             *["abstained"] * bool(self._abstain),
             *(f"{what}_{k}" for k in ranks for what in best),
         ]
+
+    def place(self, record: Record) -> Row:
+        """The cells that tell an image from all others."""
+        known = {
+            "path": record.path,
+            "tile": record.tile,
+            "page": page_text(record.reading),
+            "array": array_text(record.reading),
+        }
+        return [known[name] for name in self.places]
 
     def decide(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Predicted classes int64 [n], and whether they reach the score asked for, bool [n]."""
@@ -149,9 +161,8 @@ class _Table:
         self, images: Manifest, scores: np.ndarray, predicted: np.ndarray, sure: np.ndarray
     ) -> Iterator[Row]:
         """A row an image."""
-        known = place_columns(images) | {"path": images.files()}
-        blank = [""] * len(images)
-        places = zip(*(known.get(name, blank) for name in self._places), strict=True)
+        files = zip(images.records, images.files(), strict=True)
+        places = [self.place(replace(record, path=file)) for record, file in files]
         order = np.argsort(-scores, axis=1, kind="stable")[:, : self._top_k]
         for place, row, best, c, certain in zip(
             places, scores, order, predicted, sure, strict=True
@@ -184,26 +195,25 @@ def _parts(images: Manifest) -> Iterator[Manifest]:
 
 
 def _score(
-    scorer: Scorer, images: Manifest, problems: dict[str, str]
-) -> tuple[Manifest, np.ndarray]:
-    """The images that can be decoded, with their scores float64 [n, K]; adds to `problems`."""
+    scorer: Scorer, images: Manifest
+) -> tuple[Manifest, np.ndarray, list[tuple[Record, str]]]:
+    """Images that can be decoded, their scores float64 [n, K], and what is wrong with the rest."""
     try:
-        return images, scorer.scores(images)
+        return images, scorer.scores(images), []
     except (tf.errors.OpError, UserError):
         bad = scorer.undecodable(images)
         if not bad:
             raise
-    problems.update((images.records[index].path, why) for index, why in bad.items())
-    # With one tile or page the others of the file fall too.
-    readable = images.subset(r for r in images.records if r.path not in problems)
+    problems = [(images.records[index], why) for index, why in bad.items()]
+    readable = images.subset(r for index, r in enumerate(images.records) if index not in bad)
     if not len(readable):
-        return readable, np.zeros((0, scorer.classes))
-    return readable, scorer.scores(readable)
+        return readable, np.zeros((0, scorer.classes)), problems
+    return readable, scorer.scores(readable), problems
 
 
-def _say_unreadable(problems: dict[str, str], before: int) -> None:
-    for path, why in list(problems.items())[: max(0, _SHOWN - before)]:
-        log.warning("left out: %s (%s)", path, why)
+def _say_unreadable(problems: Sequence[tuple[Record, str]], before: int) -> None:
+    for record, why in problems[: max(0, _SHOWN - before)]:
+        log.warning("left out: %s (%s)", record.name, why)
 
 
 @contextmanager

@@ -1,12 +1,13 @@
 """What a classifier says of the images of one split: all that metrics and reports are made from."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from data_prep.identity import Image, image_of, page_text
 from data_prep.manifest import Manifest
-from data_prep.reading import parse_reading
 
 UNKNOWN = -1
 
@@ -102,6 +103,27 @@ class ScoredSplit:
         )
 
     @property
+    def images(self) -> tuple[Image, ...]:
+        """What tells every image from all others: path, array, page and tile.
+
+        The array counts only where a file gives several, and the intensity rule not at all: how an
+        image is read does not make it another one.
+        """
+        blank = ("",) * len(self)
+        tiles, readings = self.tiles or blank, self.readings or blank
+        images = tuple(map(image_of, self.paths, readings, tiles))
+        arrays = {(image.file, image.array) for image in images}
+        several = Counter(file for file, _ in arrays)
+        return tuple(
+            image if several[image.file] > 1 else image._replace(array="") for image in images
+        )
+
+    @property
+    def pages(self) -> tuple[str, ...] | None:
+        """One an image, the page of its file, "" = not named; None = no pages."""
+        return _known(tuple(map(page_text, self.readings))) if self.readings else None
+
+    @property
     def units(self) -> tuple[str, ...] | None:
         """What is independent of what: a name an image, the same for images that belong together.
 
@@ -109,10 +131,9 @@ class ScoredSplit:
         pictures of their own. None = every image alone.
         """
         groups = self.groups or ("",) * len(self)
-        readings = self.readings or ("",) * len(self)
         names = tuple(
-            f"group:{group}" if group else f"path:{path}:{parse_reading(reading).page}"
-            for group, path, reading in zip(groups, self.paths, readings, strict=True)
+            f"group:{group}" if group else f"path:{image.file}:{image.array}:{image.page}"
+            for group, image in zip(groups, self.images, strict=True)
         )
         return names if len(set(names)) < len(names) else None
 

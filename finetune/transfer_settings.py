@@ -139,7 +139,9 @@ class LookSettings:
         "", "Layers whose maps are drawn, such as block1_conv1,block3_conv3; empty = none."
     )
     feature_map_images: str = setting(
-        "4", "Of which images: so many held-out ones, or paths separated by commas."
+        "4",
+        "Of which images: so many held-out ones, or paths separated by commas (FILE:PAGE for one "
+        "page of a file).",
     )
     grad_cam: str = setting(
         "6", "Where evidence lies (Grad-CAM), in so many held-out images or these paths; 0 = none."

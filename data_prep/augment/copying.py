@@ -116,7 +116,7 @@ def write_all(
         (folder / source.names[0]).parent.mkdir(parents=True, exist_ok=True)
         pictures[source.file, source.record.reading].append(source)
     total = len(sources) * len(plan.copies_of_one())
-    found: dict[str, list[Record]] = {}
+    found: dict[tuple[str, ...], list[Record]] = {}
     done = 0
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -129,14 +129,14 @@ def write_all(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return [record for source in sources for record in found[source.identity]]
+    return [record for source in sources for record in found[source.names]]
 
 
 def _copy_picture(
     sources: Sequence[Source], folder: Path, plan: CopyPlan, there: Mapping[str, Path]
-) -> dict[str, list[Record]]:
-    """The copies of all images that are parts of one picture, which is read once; by identity."""
-    made: dict[str, list[Record]] = {}
+) -> dict[tuple[str, ...], list[Record]]:
+    """The copies of all images of one picture, which is read once, by their names."""
+    made: dict[tuple[str, ...], list[Record]] = {}
     picture: np.ndarray | None = None
     for source in sources:
         record, records = source.record, []
@@ -162,7 +162,7 @@ def _copy_picture(
                     sha256=file_sha256(path) if record.sha256 else "",
                 )
             )
-        made[source.identity] = records
+        made[source.names] = records
     return made
 
 

@@ -22,10 +22,11 @@ from data_prep.augment.operations import RANDOM
 from data_prep.errors import UserError
 from data_prep.files import check_new_folder
 from data_prep.grouping import inner_paths
+from data_prep.identity import image_name
 from data_prep.manifest import Manifest, Record
 from data_prep.partial import partial_folder
 from data_prep.scan import image_facts
-from data_prep.tree import tree_paths, write_trees
+from data_prep.tree import check_folder_names, tree_paths, write_trees
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -49,9 +50,9 @@ def write_copies(
     """Writes a set of all images and the augmented copies of those of the training part.
 
     The output holds SPLIT/CLASS/FILE and `manifest.csv`. A copy is named after its image
-    (`f03_aug01_hflip.png`) and has its label, case and group; images without a group get their own
-    path as group, so that copies can never be torn from them. Interrupted, even killed, the same
-    call goes on where it was, to the same bytes.
+    (`f03_aug01_hflip.png`) and has its label, case and group; images without a group get the
+    name of their picture as group, so that copies can never be torn from them. Interrupted, even
+    killed, the same call goes on where it was, to the same bytes.
 
     Args:
         manifest: The images, with splits.
@@ -77,12 +78,11 @@ def write_copies(
         _LOGGER.info("several images share a file, so the images stay where they are")
         originals = "list"
     # Also where no tree is made of them: copies get there, by the same names of folders.
-    places = tree_paths(manifest.subset(replace(record, tile="") for record in manifest.records))
-    if originals == "list":
-        places = files
+    check_folder_names(manifest)
+    places = files if originals == "list" else tree_paths(manifest)
     kept = [
         replace(record, path=place, group=record.group or own.lstrip("/") * (record.split == TRAIN))
-        for record, place, own in zip(manifest.records, places, inner_paths(manifest), strict=True)
+        for record, place, own in zip(manifest.records, places, _pictures(manifest), strict=True)
     ]
     sources = _sources(manifest, kept, plan)
     workers = workers or os.cpu_count() or 1
@@ -126,6 +126,12 @@ def _check(manifest: Manifest, plan: CopyPlan) -> None:
                 f"{wanted[0]} needs RGB images, and {train.files()[other[0]]} has"
                 f" {channels[other[0]]} channels; leave {wanted[0]} out"
             )
+
+
+def _pictures(manifest: Manifest) -> list[str]:
+    """A name of every image's picture, the same wherever the set lies."""
+    inner = zip(inner_paths(manifest), manifest.records, strict=True)
+    return [image_name(path, record.reading) for path, record in inner]
 
 
 def _sources(manifest: Manifest, kept: Sequence[Record], plan: CopyPlan) -> list[Source]:

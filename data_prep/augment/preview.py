@@ -131,9 +131,9 @@ def copy_rows(manifest: Manifest, number: int, plan: CopyPlan) -> tuple[list[str
 
 
 def _named(manifest: Manifest) -> list[tuple[str, ...]]:
-    """Class and file of every image."""
+    """Class and name of every image."""
     return [
-        tuple(filter(None, (record.label, os.path.basename(record.path), record.tile)))
+        tuple(filter(None, (record.label, os.path.basename(record.picture_name), record.tile)))
         for record in manifest.records
     ]
 

@@ -7,6 +7,8 @@ import numpy as np
 
 from data_prep.check.examine import Examination
 from data_prep.check.findings import Finding, Severity, counted
+from data_prep.grouping import equal_pairs
+from data_prep.identity import shares_file
 from data_prep.leaks import check_leaks
 from data_prep.likeness import Looks, near_pairs
 from data_prep.manifest import Manifest
@@ -15,21 +17,15 @@ _SHOWN = 10
 
 
 def exact_pairs(examination: Examination) -> np.ndarray:
-    """Images whose files have the same bytes: each with the first of them, int64 [m, 2]."""
-    manifest = examination.manifest
-    first: dict[tuple[str, str, str], int] = {}
-    pairs = []
-    for i, (_, page) in enumerate(manifest.pictures()):
-        digest = examination.sha256[i]
-        if digest and examination.facts[i].size:
-            before = first.setdefault((digest, page, manifest.records[i].tile), i)
-            if before != i:
-                pairs.append((before, i))
-    return np.array(pairs, np.int64).reshape(-1, 2)
+    """Images of equal content: each with the first of them, int64 [m, 2].
+
+    Files have the same bytes; parts of files (pages, tiles) the same values.
+    """
+    return equal_pairs(examination.content)
 
 
 def lookalike_pairs(examination: Examination, distance: int) -> np.ndarray:
-    """Images that look the same and are not the same bytes, int64 [m, 2].
+    """Images that look the same and are not of equal content, int64 [m, 2].
 
     Args:
         examination: The set.
@@ -41,8 +37,8 @@ def lookalike_pairs(examination: Examination, distance: int) -> np.ndarray:
         return np.empty((0, 2), np.int64)
     looks = Looks(examination.looks.hashes[usable], examination.looks.thumbnails[usable])
     pairs = usable[near_pairs(looks, distance)]
-    sha256 = examination.sha256
-    return pairs[[sha256[i] != sha256[j] for i, j in pairs.tolist()]]
+    content = examination.content
+    return pairs[[not content[i] or content[i] != content[j] for i, j in pairs.tolist()]]
 
 
 def duplicate_findings(
@@ -56,14 +52,16 @@ def duplicate_findings(
         near: See `lookalike_pairs`.
     """
     manifest = examination.manifest
-    yield from _findings(manifest, exact, "identical", "identical files", "serious", "warning")
+    parts = any(shares_file(r.reading, r.tile) for r in manifest.records)
+    what = "identical images" if parts else "identical files"
+    yield from _findings(manifest, exact, "identical", what, "serious", "warning")
     yield from _findings(manifest, near, "near", "near duplicates", "warning", "note")
     yield from _torn_groups(manifest)
 
 
 def _torn_groups(manifest: Manifest) -> Iterator[Finding]:
-    for leak in check_leaks(manifest):
-        if leak.what in ("group", "picture", "target") and leak.shared:
+    for leak in check_leaks(manifest, contents=False):
+        if leak.shared:
             yield Finding(
                 f"{leak.what}_splits", "serious",
                 f"{counted(leak.shared, leak.what)} of {leak.checked} in two splits",
@@ -107,5 +105,5 @@ def _findings(
         if found:
             where = "within a class" if place == "within" else f"in two {place}"
             title = f"{counted(len(found), 'pair')} of {what} {where}"
-            shown = tuple(f"{records[i].path} = {records[j].path}" for i, j in found[:_SHOWN])
+            shown = tuple(f"{records[i].name} = {records[j].name}" for i, j in found[:_SHOWN])
             yield Finding(f"{kind}_{place}", severity, title, text, len(found), shown)

@@ -10,11 +10,13 @@ from PIL import Image
 from data_prep.errors import UserError
 from data_prep.files import file_sha256
 from data_prep.headers import read_header
+from data_prep.identity import shares_file
 from data_prep.likeness import (
     DRAFT_SIDE,
     Looks,
     grey_thumbnail,
     grey_values,
+    hash_of_part,
     is_plain_jpeg,
     jpeg_luma,
     perceptual_hash,
@@ -122,13 +124,15 @@ class Examination:
     Attributes:
         manifest: The images, unreadable ones too.
         facts: Of each.
-        sha256: Of each file; empty for files that cannot be opened.
+        content: Equal for images of equal content: the hash of the bytes of a file, or of the
+            values of a part of one; empty for what cannot be read or is empty, and for parts of a
+            single value.
         looks: Of each; zeros for unreadable ones.
     """
 
     manifest: Manifest
     facts: tuple[FileFacts, ...]
-    sha256: tuple[str, ...]
+    content: tuple[str, ...]
     looks: Looks
 
     def usable(self) -> np.ndarray:
@@ -170,12 +174,18 @@ def _examine_files(jobs: Sequence[tuple[str, str, str]]) -> list[_Row]:
 
 
 def _examine_file(file: str, reading: str, tile: str) -> _Row:
+    part, digest = shares_file(reading, tile), ""
     try:
-        digest = file_sha256(file)
+        with open(file, "rb") as stream:
+            empty = not stream.read(1)
+        if not (part or empty):
+            digest = file_sha256(file)
     except OSError as error:
         return FileFacts(problem=error.strerror or str(error)), "", 0, 0
     try:
         facts, thumbnail = _facts(file, reading, tile)
+        if part:
+            digest = hash_of_part(file, reading, tile)
     except UserError as error:
         problem = str(error).removeprefix(f"{file}: ")
         return replace(_named(file), problem=problem), digest, 0, 0

@@ -7,6 +7,7 @@ import numpy as np
 
 from data_prep.check.examine import Examination, FileFacts
 from data_prep.check.findings import Finding, counted
+from data_prep.declaration import where_declared
 from data_prep.reading import parse_reading
 
 _SHOWN = 10
@@ -21,22 +22,25 @@ def file_findings(examination: Examination) -> Iterator[Finding]:
     Args:
         examination: The set.
     """
-    names = [record.path for record in examination.manifest.records]
-    facts = examination.facts
+    records, facts = examination.manifest.records, examination.facts
+    names = [record.name for record in records]
     bad = [i for i, fact in enumerate(facts) if fact.problem]
     if bad:
+        what = "files" if len({record.path for record in records}) == len(records) else "images"
+        declared = where_declared(" ".join(facts[i].problem for i in bad))
         yield Finding(
-            "unreadable", "serious", f"{len(bad)} of {len(facts)} files cannot be read",
+            "unreadable", "serious", f"{len(bad)} of {len(facts)} {what} cannot be read",
             "Mend or remove them; training would stop at them, or leave them out with "
-            "--skip_unreadable.",
+            f"--skip_unreadable. {declared}".rstrip(),
             len(bad), tuple(f"{names[i]} ({facts[i].problem})" for i in bad[:_SHOWN]),
         )  # fmt: skip
-    misnamed = [i for i, fact in enumerate(facts) if fact.misnamed]
+    misnamed = list({r.path: i for i, r in enumerate(records) if facts[i].misnamed}.values())
     if misnamed:
         yield Finding(
             "misnamed", "warning", f"{counted(len(misnamed), 'file')} not what the ending says",
             "They are read by their content all the same; other programs may not. Rename them.",
-            len(misnamed), tuple(f"{names[i]} is {facts[i].format}" for i in misnamed[:_SHOWN]),
+            len(misnamed),
+            tuple(f"{records[i].path} is {facts[i].format}" for i in misnamed[:_SHOWN]),
         )  # fmt: skip
     usable = examination.usable().tolist()
     yield from _turned(examination, usable)

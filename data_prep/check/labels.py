@@ -17,6 +17,7 @@ from sklearn.tree import DecisionTreeClassifier
 from data_prep.check.examine import Examination
 from data_prep.check.findings import Finding, Severity, counted
 from data_prep.check.independence import independence_p_value
+from data_prep.identity import shares_file
 
 _FEW = 10
 _UNEVEN = 3.0
@@ -120,7 +121,9 @@ def _severity(kind: str, above: float) -> Severity:
 
 def _features(examination: Examination, rows: list[int]) -> dict[str, np.ndarray]:
     facts = [examination.facts[i] for i in rows]
-    endings = [os.path.splitext(examination.manifest.records[i].path)[1].lower() for i in rows]
+    records = [examination.manifest.records[i] for i in rows]
+    endings = [os.path.splitext(record.path)[1].lower() for record in records]
+    parts = [shares_file(record.reading, record.tile) for record in records]
     columns = {
         "width": [f.width for f in facts],
         "height": [f.height for f in facts],
@@ -130,7 +133,11 @@ def _features(examination: Examination, rows: list[int]) -> dict[str, np.ndarray
         "format": np.unique([f.format for f in facts], return_inverse=True)[1],
         "ending": np.unique(endings, return_inverse=True)[1],
         "quality": [f.quality for f in facts],
-        "bytes per pixel": [f.size / (f.width * f.height) for f in facts],
+        # Of a part of a file nobody can tell how many bytes are its own.
+        "bytes per pixel": [
+            0 if part else f.size / (f.width * f.height)
+            for f, part in zip(facts, parts, strict=True)
+        ],
     }
     return {name: np.asarray(column, np.float64) for name, column in columns.items()}
 
@@ -163,18 +170,20 @@ def _groups(examination: Examination) -> Iterator[Finding]:
     if any(record.group for record in records):
         return
     members: dict[str, list[str]] = defaultdict(list)
-    for record in records:
-        stem = os.path.splitext(os.path.basename(record.path))[0]
+    paths = list(dict.fromkeys(record.path for record in records))
+    for path in paths:
+        stem = os.path.splitext(os.path.basename(path))[0]
         match = re.fullmatch(r"(.*\d.*?)[-_ .]+[A-Za-z]*\d+", stem)
-        members[match[1] if match else record.path].append(record.path)
-    shared = {name: paths for name, paths in members.items() if len(paths) > 1}
+        members[match[1] if match else path].append(path)
+    shared = {name: own for name, own in members.items() if len(own) > 1}
     inside = sum(map(len, shared.values()))
     classes = len(examination.manifest.class_names)
-    if inside < len(records) / 5 or len(members) <= max(3, 2 * classes):
+    if inside < len(paths) / 5 or len(members) <= max(3, 2 * classes):
         return
-    examples = [f"{name}: {len(paths)} images" for name, paths in sorted(shared.items())[:5]]
+    what = "image" if len(paths) == len(records) else "file"
+    examples = [f"{name}: {counted(len(own), what)}" for name, own in sorted(shared.items())[:5]]
     yield Finding(
-        "groups", "warning", f"the names speak of {len(members)} groups of images",
+        "groups", "warning", f"the names speak of {len(members)} groups of {what}s",
         "If they are images of one specimen or field of view, they must not be torn between "
         "splits: simclr-split --group_by=REGEX, whose first bracket catches the group.",
         inside, tuple(examples),

@@ -1,6 +1,7 @@
 """A check as a page: findings, counts, and a contact sheet of every class."""
 
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,11 +9,13 @@ import numpy as np
 from data_prep.check.findings import Finding, counted
 from data_prep.check.run import Checked
 from data_prep.errors import UserError
+from data_prep.identity import image_name
 from data_prep.page import Page, Picture, Section, Table
 from data_prep.thumbnails import blank, thumbnail
 
 _THUMBNAIL = 144
 _MANY_SIZES = 12
+_MOST_SHEETS = 200
 _WORDS = {"serious": "serious fault", "warning": "warning", "note": "note"}
 
 
@@ -71,14 +74,18 @@ def _count_section(checked: Checked) -> Section:
 def _contact_sheets(checked: Checked, thumbnails: int) -> list[Section]:
     sections = []
     records, facts = checked.examination.manifest.records, checked.examination.facts
-    for label in sorted({record.label for record in records}):
-        own = [i for i, r in enumerate(records) if r.label == label and not facts[i].problem]
-        if not own or not thumbnails:
-            continue
+    by_class: dict[str, list[int]] = defaultdict(list)
+    for i, (record, fact) in enumerate(zip(records, facts, strict=True)):
+        if thumbnails and not fact.problem:
+            by_class[record.label].append(i)
+    for label, own in sorted(by_class.items())[:_MOST_SHEETS]:
         chosen = np.unique(np.linspace(0, len(own) - 1, min(thumbnails, len(own))).astype(int))
         pictures = tuple(_picture(checked, own[k]) for k in chosen)
         title = f"Images of {label}" if label else "Images without a label"
         sections.append(Section(title, (f"{len(chosen)} of {len(own)}.",), gallery=pictures))
+    if len(by_class) > _MOST_SHEETS:
+        text = f"Images are shown of the first {_MOST_SHEETS} of {len(by_class)} classes."
+        sections.append(Section("Other classes", (text,)))
     return sections
 
 
@@ -100,12 +107,12 @@ def _pair_section(checked: Checked, most: int = 12) -> list[Section]:
 
 def _picture(checked: Checked, index: int, *, with_class: bool = False) -> Picture:
     record = checked.examination.manifest.records[index]
-    file = checked.examination.manifest.files()[index]
-    name = os.path.basename(record.path) + (f" [{record.tile}]" if record.tile else "")
+    file = checked.files[index]
+    name = image_name(os.path.basename(record.path), record.reading, record.tile)
     parts = [name, *([record.label] * with_class), *([record.split] if with_class else [])]
     caption = "\n".join(part for part in parts if part)
     try:
         data = thumbnail(file, record.tile, record.reading, side=_THUMBNAIL)
     except UserError:  # It was read before, so it has changed since.
         data = blank(_THUMBNAIL)
-    return Picture(data, caption, record.path, kind="jpeg")
+    return Picture(data, caption, record.name, kind="jpeg")

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,11 @@ class Checked:
     near: np.ndarray
     findings: tuple[Finding, ...]
 
+    @cached_property
+    def files(self) -> tuple[str, ...]:
+        """The file of every image."""
+        return tuple(self.examination.manifest.files())
+
     def worst(self) -> str:
         """`serious`, `warning`, `note`, or empty if there is nothing to say."""
         return next((s for s in SEVERITIES if any(f.severity == s for f in self.findings)), "")
@@ -44,6 +50,7 @@ class Checked:
         """How many images there are of each class, split, format, mode and size."""
         manifest = self.examination.manifest
         facts = [f for f in self.examination.facts if not f.problem]
+        sizes = [f.size for f in self.examination.facts]
         table: dict[str, dict[str, int]] = {}
         for record in manifest.records:
             row = table.setdefault(record.label or "no label", {})
@@ -51,7 +58,7 @@ class Checked:
         return {
             "images": len(manifest),
             "readable": len(facts),
-            "bytes": sum(f.size for f in self.examination.facts),
+            "bytes": sum(dict(zip(self.files, sizes, strict=True)).values()),
             "classes": table,
             "formats": _counted(f.format for f in facts),
             "modes": _counted(_mode(f.channels, f.bits) for f in facts),

@@ -5,6 +5,7 @@ from typing import Any
 from absl import flags
 
 from data_prep.cli.app import topic
+from data_prep.declaration import where_declared
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest
 
@@ -34,9 +35,12 @@ def open_images(flag_values: flags.FlagValues) -> Manifest:
 
     folder, listed = given_images(flag_values)
     skip = flag_values.skip_unreadable
-    if folder:
-        return scan_folder(folder, skip_unreadable=skip)
-    return check_images(Manifest.load(listed), skip_unreadable=skip)
+    try:
+        if folder:
+            return scan_folder(folder, skip_unreadable=skip)
+        return check_images(Manifest.load(listed), skip_unreadable=skip)
+    except UserError as error:
+        raise UserError(". ".join(filter(None, (str(error), where_declared(str(error)))))) from None
 
 
 def given_images(flag_values: flags.FlagValues) -> tuple[str, str]:

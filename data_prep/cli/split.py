@@ -124,7 +124,8 @@ def run(flag_values: flags.FlagValues) -> None:
     from data_prep.divide import divide
     from data_prep.folds import fold_names, save_folds
     from data_prep.merging import merge_classes
-    from data_prep.together import torn_units
+    from data_prep.scan import log_gaps
+    from data_prep.together import torn_pairs, torn_units
     from data_prep.tree import write_trees
 
     request = _request(flag_values)
@@ -141,14 +142,21 @@ def run(flag_values: flags.FlagValues) -> None:
     print(f"{kept}\nseed {request.seed}")
     if kept.chained:
         logger.warning(
-            "one unit holds %d of %d files; look whether --group_by is too coarse, or take a lower"
+            "one unit holds %d of %d %s; look whether --group_by is too coarse, or take a lower"
             " --near_distance",
             kept.largest,
-            kept.files,
+            kept.pictures,
+            kept.counted,
         )
-    torn = torn_units(results[0])
-    if torn:
-        logger.warning("%d of these units lie across splits that the images came with", torn)
+    torn = max(map(torn_units, results))
+    pairs = max(torn_pairs(result, kept, manifest) for result in results)
+    if torn or pairs:
+        logger.warning(
+            "%d of these units and %d of these pairs lie across splits that the images came with",
+            torn,
+            pairs,
+        )
+    log_gaps(results[0])
     if flag_values.tree:
         write_trees(parts, flag_values.tree, flag_values.tree_mode, progress_lines("files"))
     if request.folds:

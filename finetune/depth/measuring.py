@@ -10,6 +10,7 @@ import numpy as np
 
 from data_prep.files import write_text
 from data_prep.manifest import Manifest
+from data_prep.places import place_columns
 from finetune.depth.depth_files import output_names, read_depths
 from finetune.depth.metrics import (
     ImageErrors,
@@ -171,7 +172,7 @@ def _measure_split(
     code = np.array([names.index(cases[row]) if cases[row] else -1 for row in rows], np.int64)
     own = np.array([records[row].split == split for row in rows])
     units = np.array([
-        f"group:{records[row].group}" if records[row].group else f"path:{records[row].path}"
+        f"group:{records[row].group}" if records[row].group else f"path:{records[row].picture_name}"
         for row in rows
     ])  # fmt: skip
 
@@ -219,14 +220,15 @@ def _write_errors(
 ) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["path", "split", "case", "group", "rmse", "mae", "ssim", "mean_predicted", "mean_true"]
-    )
+    known = ["split", "case", "group", "rmse", "mae", "ssim", "mean_predicted", "mean_true"]
+    places = place_columns(manifest)
+    writer.writerow([*places, *known])
     columns = (
         errors.rmse, errors.absolute, errors.similarity, errors.mean_predicted, errors.mean_true,
     )  # fmt: skip
     for row, *numbers in zip(rows, *columns, strict=True):
         record = manifest.records[row]
         cells = ("" if np.isnan(number) else repr(float(number)) for number in numbers)
-        writer.writerow([record.path, record.split, cases[row], record.group, *cells])
+        where = (texts[row] for texts in places.values())
+        writer.writerow([*where, record.split, cases[row], record.group, *cells])
     write_text(folder / ERRORS, text.getvalue())

@@ -9,8 +9,9 @@ from data_prep.page import Section, Table
 from finetune.report.result_files import StoredResults
 
 _LEAK_WORDS = {
-    "picture": "the same file and page",
+    "picture": "the same picture (file, array and page)",
     "file content": "files with equal bytes (SHA-256)",
+    "image content": "files with equal bytes, pages and tiles with equal values (SHA-256)",
     "group": "the same group",
     "target": "the same target",
 }

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_prep.errors import UserError
+from data_prep.identity import image_name
 from data_prep.manifest import Manifest
 from data_prep.page import Picture
 from data_prep.thumbnails import blank, thumbnail
@@ -54,18 +55,19 @@ def mistake_pictures(
     for i in most_confident_mistakes(split, decision, number):
         path, tile = split.paths[i], split.tiles[i] if split.tiles else ""
         reading = split.readings[i] if split.readings else ""
+        name = image_name(os.path.basename(path), reading, tile)
         true, given = split.labels[i], predicted[i]
         caption = (
             f"{class_names[true]} ({split.scores[i, true]:.3f})\n"
             f"taken for {class_names[given]} ({split.scores[i, given]:.3f})\n"
-            f"{os.path.basename(path)}{f' [{tile}]' if tile else ''}"
+            f"{name}"
         )
         try:
             data = thumbnail(files.get(path, path), tile, reading)
         except UserError as error:
             data = blank()
             caption += f"\n(cannot be shown: {_reason(error, path)})"
-        pictures.append(Picture(data, caption, alt=path, kind="jpeg"))
+        pictures.append(Picture(data, caption, alt=image_name(path, reading, tile), kind="jpeg"))
     return tuple(pictures)
 
 

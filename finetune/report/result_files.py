@@ -1,7 +1,7 @@
 """The files that results lie in, written whole and read back to the last digit.
 
 report.json           every number (`ClassificationResults.to_json`)
-predictions.csv       path, split, (group, tile, reading,) true, predicted, score_CLASS ...
+predictions.csv       path, split, (group, tile, page, reading,) true, predicted, score_CLASS ...
 history.csv           what training logged
 roc.csv               split, class, threshold, false_positive_rate, true_positive_rate
 precision_recall.csv  split, class, threshold, recall, precision
@@ -36,6 +36,7 @@ RESULT_FILES = (PREDICTIONS, HISTORY, ROC, PRECISION_RECALL, CALIBRATION, REPORT
 
 _SCORE = "score_"
 _EXTRA = ("group", "tile", "reading")  # in the order of `ScoredSplit`
+_SHOWN = ("group", "tile", "page", "reading")  # the page is what the reading says of it
 
 # Column -> values, the first column being the step or epoch; nan where nothing was logged.
 History = Mapping[str, Sequence[float] | np.ndarray]
@@ -127,7 +128,7 @@ def _predictions(
     results: ClassificationResults, splits: Mapping[str, ScoredSplit]
 ) -> Iterator[Sequence[Any]]:
     names = results.class_names
-    extra = [kind for kind in _EXTRA
+    extra = [kind for kind in _SHOWN
              if any(getattr(split, f"{kind}s") for split in splits.values())]  # fmt: skip
     yield ["path", "split", *extra, "true", "predicted", *(_SCORE + name for name in names)]
     for split_name, split in splits.items():

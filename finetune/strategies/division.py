@@ -144,7 +144,7 @@ def divide_images(
 def _label_sets(
     parted: Manifest, settings: CompareSettings
 ) -> tuple[tuple[LabelSet, ...], list[str]]:
-    position = {_key(parted, i): i for i in range(len(parted))}
+    position = {image: i for i, image in enumerate(parted.images())}
     pool = parted.subset(r for r in parted.records if r.split == "train" and r.label)
     folds = [pool]
     if settings.folds > 1:
@@ -160,7 +160,7 @@ def _label_sets(
                 except UserError as error:
                     dropped[fraction] = f"{fraction:.3g} of the labels was left out: {error}."
                     continue
-                rows = [position[_key(drawn, i)] for i in range(len(drawn))]
+                rows = [position[image] for image in drawn.images()]
                 sets.append(LabelSet(number, seed, fraction, np.array(rows, dtype=np.int64)))
     kept = tuple(known for known in sets if known.fraction not in dropped)
     if not kept:
@@ -168,11 +168,6 @@ def _label_sets(
             f"--label_fractions: {next(iter(dropped.values()))} Give larger ones, such as 1"
         )
     return kept, list(dropped.values())
-
-
-def _key(manifest: Manifest, row: int) -> tuple[str, str, str]:
-    record = manifest.records[row]
-    return record.path, record.tile, record.reading
 
 
 def _name(fold: int, seed: int, fraction: float) -> str:
@@ -199,17 +194,12 @@ def load_division(output: Path) -> Division:
     """Reads what `save_division` wrote."""
     folder = output / FOLDER
     images = Manifest.load(folder / _IMAGES)
-    files = images.files()
-    position = {
-        (file, r.tile, r.reading): i
-        for i, (file, r) in enumerate(zip(files, images.records, strict=True))
-    }
+    position = {image: i for i, image in enumerate(images.images())}
     facts = json.loads((folder / _NOTES).read_text(encoding="utf-8"))
     sets = []
     for fold, seed, fraction in facts["sets"]:
         own = Manifest.load(folder / _LABELS / f"{_name(fold, seed, fraction)}.csv")
-        keys = zip(own.files(), own.records, strict=True)
-        rows = np.array([position[file, r.tile, r.reading] for file, r in keys], dtype=np.int64)
+        rows = np.array([position[image] for image in own.images()], dtype=np.int64)
         sets.append(LabelSet(fold, seed, fraction, rows))
     unlabelled = Manifest.load(folder / _UNLABELLED)
     return Division(images, unlabelled, tuple(sets), tuple(facts["remarks"]), facts["grouped"])

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.places import PLACE, shown_names
 from simclr_tf.embedding.exploring import write_exploration
 from simclr_tf.embedding.measures import Labelled, Scored, measure
 from simclr_tf.embedding.settings import EmbedConfig, names_in
 from simclr_tf.embedding.stored import FACTS, PARQUET, TABLE, Stored, write_facts
 from simclr_tf.embedding.structure import Structure, find_structure
-from simclr_tf.embedding.table import Columns, shown_names, write_parquet, write_rows
+from simclr_tf.embedding.table import Columns, write_parquet, write_rows
 from simclr_tf.evaluation.agreement import cluster_agreement
 from simclr_tf.evaluation.blockwise import Progress
 from simclr_tf.evaluation.intervals import Interval
@@ -156,7 +157,7 @@ def _write_suggestions(folder: Path, stored: Stored, config: EmbedConfig) -> Non
         settings.suggest_by,
         config.measures.seed,
     )
-    place = [name for name in ("path", "tile", "page") if name in stored.columns]
+    place = [name for name in PLACE if name in stored.columns]
     write_rows(
         folder / SUGGESTIONS,
         {

@@ -10,9 +10,12 @@ import numpy as np
 
 from data_prep.errors import UserError
 from data_prep.files import check_new_folder
+from data_prep.grouping import inner_paths
+from data_prep.identity import Image
 from data_prep.new_folder import new_folder
+from data_prep.places import short_names
 from simclr_tf.embedding.expert import Finder, find_all
-from simclr_tf.embedding.exploring import explore_data, short_names, shown_rows
+from simclr_tf.embedding.exploring import explore_data, shown_rows
 from simclr_tf.embedding.run import embed
 from simclr_tf.embedding.settings import EmbedConfig, names_in
 from simclr_tf.embedding.stored import MANIFEST, TABLE, Stored, is_stored, open_stored
@@ -112,16 +115,23 @@ def write_page(
             folder holds something.
     """
     first, places = stored[0], [_places(one) for one in stored]
-    common = [place for place in places[0] if all(place in other for other in places[1:])]
+    common = _in_all(places)
     if not common:
-        raise UserError("--compare: the embeddings have no image in common")
+        places = [_places(one, anywhere=True) for one in stored]
+        common = _in_all(places)
+        if not common:
+            raise UserError("--compare: the embeddings have no image in common")
+        log.warning(
+            "the images lie in different folders; those of the same path below the folder that"
+            " holds all of them are taken for the same"
+        )
     if len(common) < max(len(one) for one in stored):
         log.warning("%d images are in all embeddings; only they are shown", len(common))
     rows = np.array([places[0][place] for place in common])
     chosen = _pinned(first, rows, pinned)
     drawn = set(shown_rows([first.columns["label"][r] for r in rows], most, seed).tolist())
     shown = [p for i, p in enumerate(common) if i in drawn or places[0][p] in chosen]
-    names = dict(zip(places[0], short_names(first), strict=True))
+    names = dict(zip(places[0], short_names(first.images), strict=True))
     runs = []
     for one, own, title in zip(stored, places, titles, strict=True):
         called = [names.get(place, "") for place in own]
@@ -129,14 +139,21 @@ def write_page(
         derived = {name: table[name] for name in _DERIVED if name in table}
         runs.append(explore_data(one, np.array([own[p] for p in shown]), derived, called, title))
     with new_folder(output) as folder:
-        name = write_comparison(folder, runs, [short_names(first)[r] for r in chosen]).name
+        name = write_comparison(folder, runs, [short_names(first.images)[r] for r in chosen]).name
     return output / name
 
 
-def _places(stored: Stored) -> dict[tuple[str, str, str], int]:
-    """Row of every picture and tile."""
-    pictures = zip(stored.images.pictures(), stored.images.records, strict=True)
-    return {(*picture, record.tile): row for row, (picture, record) in enumerate(pictures)}
+def _places(stored: Stored, *, anywhere: bool = False) -> dict[Image, int]:
+    """Row of every image; `anywhere` names it by its path below the folder that holds all."""
+    images = stored.images.images()
+    if anywhere:
+        inner = zip(images, inner_paths(stored.images), strict=True)
+        images = [image._replace(file=path) for image, path in inner]
+    return {image: row for row, image in enumerate(images)}
+
+
+def _in_all(places: Sequence[dict[Image, int]]) -> list[Image]:
+    return [place for place in places[0] if all(place in other for other in places[1:])]
 
 
 def _pinned(first: Stored, rows: np.ndarray, names: Sequence[str]) -> list[int]:

@@ -3,11 +3,12 @@
 import csv
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from data_prep.errors import UserError
+from data_prep.places import shown_names
 from simclr_tf.embedding.stored import Stored
 from simclr_tf.embedding.table import KNOWN
 
@@ -15,6 +16,7 @@ log = logging.getLogger(__name__)
 
 NAME_COLUMNS = ("path", "file", "filename", "file_name", "name", "image")
 DERIVED = ("kmeans", "hdbscan", "outlier", "rank", "distance")
+_PARTS = ("tile", "page", "array")
 _SHOWN = 5
 
 
@@ -25,13 +27,13 @@ class _Named:
     Attributes:
         line: Of the file.
         name: Path or file name.
-        part: Tile and page, "" = all of the file.
+        part: Tile, page and array, "" = all of the file.
         values: Label by column.
     """
 
     line: int
     name: str
-    part: tuple[str, str]
+    part: tuple[str, ...]
     values: dict[str, str]
 
 
@@ -44,18 +46,16 @@ class Finder:
 
     def __init__(self, stored: Stored) -> None:
         self._paths, self._files = stored.columns["path"], stored.images.files()
-        self._parts = list(
-            zip(
-                stored.columns.get("tile", [""] * len(stored)),
-                stored.columns.get("page", [""] * len(stored)),
-                strict=True,
-            )
-        )
+        blank = [""] * len(stored)
+        self._parts = list(zip(*(stored.columns.get(name, blank) for name in _PARTS), strict=True))
+        # Pages and lists of neighbours call a part of a file by its path and what follows.
+        names = shown_names({"path": self._files, **_parts_of(stored)})
+        self._shown = {f"/{name}": row for row, name in enumerate(names)}
         self._by_name: dict[str, list[int]] = {}
         for row, file in enumerate(self._files):
             self._by_name.setdefault(os.path.basename(file), []).append(row)
 
-    def find(self, name: str, part: tuple[str, str] = ("", "")) -> list[int]:
+    def find(self, name: str, part: tuple[str, ...] = ("", "", "")) -> list[int]:
         """Rows of the images that a name means, more than one for several parts of one file.
 
         Raises:
@@ -66,6 +66,8 @@ class Finder:
         rows = [row for row in near if wanted in (self._paths[row], self._files[row])]
         if not rows:
             rows = [row for row in near if f"/{self._files[row]}".endswith(f"/{wanted}")]
+        if not rows and any(any(parts) for parts in self._parts):
+            rows = [row for shown, row in self._shown.items() if shown.endswith(f"/{wanted}")]
         rows = [row for row in rows if _fits(part, self._parts[row])]
         if not rows:
             raise LookupError("unknown")
@@ -74,8 +76,16 @@ class Finder:
         return rows
 
 
-def _fits(asked: tuple[str, str], own: tuple[str, str]) -> bool:
-    return all(a in ("", o) for a, o in zip(asked, own, strict=True))
+def _parts_of(stored: Stored) -> dict[str, list[str]]:
+    return {name: stored.columns[name] for name in _PARTS if name in stored.columns}
+
+
+def _fits(asked: tuple[str, ...], own: tuple[str, ...]) -> bool:
+    """Whether an image is the part that is asked for; a page that has no number is the first."""
+    return all(
+        a in ("", o) or (column == "page" and (a, o) == ("0", ""))
+        for column, a, o in zip(_PARTS, asked, own, strict=True)
+    )
 
 
 def find_all(finder: Finder, names: Iterable[str], flag: str) -> list[int]:
@@ -99,7 +109,7 @@ def join_labels(stored: Stored, file: Path) -> dict[str, list[str]]:
 
     A column `label` becomes `expert_label`; columns that simclr-embed writes itself are not
     looked at. A name of a file of which there are several tiles or pages means all of them, unless
-    columns `tile` and `page` say which. Columns that an earlier file gave are completed.
+    columns `tile`, `page` and `array` say which. Columns that an earlier file gave are completed.
 
     Args:
         stored: The embedding.
@@ -112,7 +122,9 @@ def join_labels(stored: Stored, file: Path) -> dict[str, list[str]]:
         UserError: No such file, no labels in it, names that are unknown or ambiguous, or two
             labels for one image.
     """
-    columns, rows = _read(file)
+    # A column array speaks of images only where a file gives several.
+    used = {"tile", "page", *_parts_of(stored)}
+    columns, rows = _read(file, used)
     finder = Finder(stored)
     wrong: dict[str, list[str]] = {"unknown": [], "ambiguous": []}
     texts: dict[str, dict[int, str]] = {column: {} for column in columns}
@@ -140,18 +152,18 @@ def join_labels(stored: Stored, file: Path) -> dict[str, list[str]]:
     return joined
 
 
-def _read(file: Path) -> tuple[list[str], list[_Named]]:
+def _read(file: Path, used: Set[str]) -> tuple[list[str], list[_Named]]:
     """Columns of labels, and rows."""
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
             header = reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-            key, labels = _columns(header, file)
+            key, labels = _columns(header, file, used)
             rows = [
                 _Named(
                     reader.line_num,
                     (row[key] or "").strip(),
-                    ((row.get("tile") or "").strip(), (row.get("page") or "").strip()),
+                    tuple((row.get(name) or "").strip() * (name in used) for name in _PARTS),
                     {_called(name): (row[name] or "").strip() for name in labels},
                 )
                 for row in reader
@@ -163,7 +175,7 @@ def _read(file: Path) -> tuple[list[str], list[_Named]]:
     return [_called(name) for name in labels], [row for row in rows if row.name]
 
 
-def _columns(header: Sequence[str], file: Path) -> tuple[str, list[str]]:
+def _columns(header: Sequence[str], file: Path, used: Set[str]) -> tuple[str, list[str]]:
     """The column of names, and those of labels."""
     key = next((name for name in header if name.lower() in NAME_COLUMNS), None)
     if key is None:
@@ -171,7 +183,7 @@ def _columns(header: Sequence[str], file: Path) -> tuple[str, list[str]]:
             f"--join={file}: needs a column path (or {', '.join(NAME_COLUMNS[1:])}); its first "
             f"line is {','.join(header)[:80]!r}"
         )
-    own = {*KNOWN, *DERIVED} - {"label"}
+    own = {*KNOWN, *DERIVED} - {"label", *_PARTS} | used
     labels = [name for name in header if name and name != key and name not in own]
     ignored = [name for name in header if name in own and name != key]
     if ignored:

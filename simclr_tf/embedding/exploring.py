@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from data_prep.errors import UserError
-from data_prep.grouping import inner_paths
 from data_prep.manifest import Manifest, Record
+from data_prep.places import PLACE, short_names
 from data_prep.thumbnails import blank, thumbnail
 from data_prep.workers import in_parallel
 from simclr_tf.embedding.settings import PageSettings, names_in
 from simclr_tf.embedding.stored import Stored
-from simclr_tf.embedding.table import PLACE, shown_names
 from simclr_tf.evaluation.blockwise import Picked
 from simclr_tf.explore.data import ExploreData
 from simclr_tf.explore.page import write_explore_page
@@ -95,7 +94,7 @@ def explore_data(
         names: Of all n images; None = `short_names`.
         title: Of the page; empty = encoder and layer.
     """
-    names = short_names(stored) if names is None else names
+    names = short_names(stored.images) if names is None else names
     columns = {n: c for n, c in stored.columns.items() if n not in PLACE} | dict(derived)
     records = [stored.images.records[row] for row in rows]
     return ExploreData(
@@ -106,12 +105,6 @@ def explore_data(
         columns={name: [texts[row] for row in rows] for name, texts in columns.items()},
         facts=_facts(stored),
     )
-
-
-def short_names(stored: Stored) -> list[str]:
-    """Names of the images for people: paths below the deepest folder that holds all of them."""
-    inner = [path.lstrip("/") for path in inner_paths(stored.images)]
-    return shown_names({**stored.columns, "path": inner})
 
 
 def thumbnails(images: Manifest) -> list[bytes]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest
+from data_prep.places import place_columns
 from simclr_tf.embedding.shards import Shards
 from simclr_tf.embedding.stored import FEATURES, MANIFEST, UNREADABLE, Stored
 from simclr_tf.embedding.table import write_rows
@@ -35,7 +36,7 @@ def join_shards(shards: Shards, images: Manifest, folder: Path) -> Manifest:
     if len(bad) == len(images):
         first = next(iter(bad))
         raise UserError(
-            f"none of the images can be read; {images.records[first].path}: {bad[first]}"
+            f"none of the images can be read; {images.records[first].name}: {bad[first]}"
         )
     kept = images.subset(r for row, r in enumerate(images.records) if row not in bad)
     first_rows, _ = shards.read(0)
@@ -47,8 +48,8 @@ def join_shards(shards: Shards, images: Manifest, folder: Path) -> Manifest:
             np.ascontiguousarray(rows[good]).tofile(file)
     kept.save(folder / MANIFEST)
     if bad:
-        paths = [images.records[row].path for row in bad]
-        write_rows(folder / UNREADABLE, {"path": paths, "problem": list(bad.values())})
+        places = place_columns(images.subset(images.records[row] for row in bad))
+        write_rows(folder / UNREADABLE, {**places, "problem": list(bad.values())})
     return kept
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_prep.errors import UserError
+from data_prep.identity import image_name
 from data_prep.manifest import Manifest
 from simclr_tf import distribution
 from simclr_tf.checkpoints.load import load_model
@@ -132,11 +133,10 @@ class Featuriser:
 
 def _unreadable(images: Manifest, bad: dict[int, str]) -> str:
     row, why = next(iter(bad.items()))
+    record = images.records[row]
+    name = image_name(images.files()[row], record.reading, record.tile)
     more = f" (and {len(bad) - 1} more near it)" if len(bad) > 1 else ""
-    return (
-        f"{images.files()[row]} cannot be read{more}: {why}; mend or remove it, or give "
-        "--skip_unreadable"
-    )
+    return f"{name} cannot be read{more}: {why}; mend or remove it, or give --skip_unreadable"
 
 
 def fill_shards(

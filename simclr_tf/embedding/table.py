@@ -9,13 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.manifest import Manifest
+from data_prep.places import PLACE, place_columns
 from simclr_tf.evaluation.blockwise import Features
-from simclr_tf.training.scoring import place_columns
 
 Column = Sequence[str] | np.ndarray
 Columns = Mapping[str, Column]
 
-PLACE = ("path", "tile", "page")
 KNOWN = (*PLACE, "label", "split", "group", "case")
 _ROWS = 8192
 
@@ -31,12 +30,6 @@ def known_columns(images: Manifest) -> dict[str, list[str]]:
     columns |= {name: [getattr(r, name) for r in records] for name in ("label", "split")}
     rest = {name: [getattr(r, name) for r in records] for name in ("group", "case")}
     return columns | {name: texts for name, texts in rest.items() if any(texts)}
-
-
-def shown_names(columns: Columns) -> list[str]:
-    """A name for each image: its path, with page and tile where there are any."""
-    place = [columns[name] for name in PLACE if name in columns]
-    return [" ".join(part for part in parts if part) for parts in zip(*place, strict=True)]
 
 
 def write_rows(path: Path, columns: Columns) -> None:

@@ -1,6 +1,5 @@
 """The same images in several embeddings, each with its nearest neighbours: what `explore` shows."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest
+from data_prep.places import short_names
 from data_prep.thumbnails import thumbnail
 from simclr_tf.explore.compare import write_comparison
 from simclr_tf.explore.data import ExploreData
@@ -16,17 +16,6 @@ from simclr_tf.sweep.summary import SettingScores
 
 _MOST_IMAGES = 600
 _SIDE = 96
-
-
-def image_names(images: Manifest) -> list[str]:
-    """What the images are called: their paths below the folder that holds all, and their tiles."""
-    files = images.files()
-    root = os.path.commonpath([os.path.dirname(file) for file in files])
-    parts = zip(files, images.records, images.pictures(), strict=True)
-    return [
-        " ".join(filter(None, (os.path.relpath(file, root), record.tile, page)))
-        for file, record, (_, page) in parts
-    ]
 
 
 def pinned_rows(images: Manifest, asked: Sequence[str]) -> list[int]:
@@ -43,8 +32,9 @@ def pinned_rows(images: Manifest, asked: Sequence[str]) -> list[int]:
         UserError: An end fits no image, or several.
     """
     rows = []
+    names = short_names(images)
     for end in asked:
-        fitting = [i for i, name in enumerate(image_names(images)) if name.endswith(end)]
+        fitting = [i for i, name in enumerate(names) if name.endswith(end)]
         if len(fitting) != 1:
             raise UserError(
                 f"--pinned={end}: fits {len(fitting)} of the {len(images)} images that are scored; "
@@ -87,7 +77,7 @@ def write_neighbours(
     scored = images.subset(images.records[i] for i in first.indices)
     pinned = pinned_rows(scored, asked)
     rows = shown_rows(len(scored), pinned)
-    every_name, files = image_names(scored), scored.files()
+    every_name, files = short_names(scored), scored.files()
     pictures = [
         thumbnail(files[i], scored.records[i].tile, scored.records[i].reading, _SIDE) for i in rows
     ]

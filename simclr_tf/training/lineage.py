@@ -2,8 +2,10 @@
 
 import json
 import logging
+import os
 from pathlib import Path
 
+from data_prep.identity import ALL_AS_CHANNELS, Picture
 from data_prep.manifest import Manifest
 from simclr_tf.checkpoints.load import Checkpoint
 from simclr_tf.run_dir import RunDir
@@ -29,13 +31,14 @@ def seen_before(checkpoint: Checkpoint, manifest: Manifest, train_split: str) ->
         A sentence for each split that holds such images.
     """
     trained_on = _trained_on(Path(checkpoint.location.folder))
-    seen = _pictures(trained_on) if trained_on is not None else set()
+    seen = _Pictures(trained_on) if trained_on is not None else None
     found = []
     for name in manifest.splits:
-        files = _pictures(manifest.split(name))
-        if name != train_split and seen & files:
+        pictures = set(manifest.split(name).pictures())
+        known = sum(picture in seen for picture in pictures) if seen else 0
+        if name != train_split and known:
             found.append(
-                f"{len(seen & files)} of {len(files)} {name} images were training images of "
+                f"{known} of {len(pictures)} {name} images were training images of "
                 f"{checkpoint.stored.path}: scores on them are too good"
             )
     return tuple(found)
@@ -50,5 +53,21 @@ def _trained_on(folder: Path) -> Manifest | None:
     return Manifest.load(run.manifest_file).split(split)
 
 
-def _pictures(manifest: Manifest) -> set[tuple[str, str]]:
-    return {(str(Path(file).resolve()), page) for file, page in manifest.pictures()}
+class _Pictures:
+    """The pictures of a manifest, wherever links lead to them.
+
+    An array that is not named, and all pages as channels, may be any of a file's.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._parts: dict[str, set[tuple[str, int]]] = {}
+        for picture in manifest.pictures():
+            self._parts.setdefault(os.path.realpath(picture.file), set()).add(picture[1:])
+
+    def __contains__(self, picture: Picture) -> bool:
+        known = self._parts.get(os.path.realpath(picture.file), set())
+        return any(
+            (array == picture.array or not (array and picture.array))
+            and (page == picture.page or ALL_AS_CHANNELS in (page, picture.page))
+            for array, page in known
+        )

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.manifest import Manifest
+from data_prep.places import place_columns
 from simclr_tf.evaluation.intervals import wilson_interval
 from simclr_tf.evaluation.knn import knn_predict
 from simclr_tf.evaluation.linear_probe import fit_linear_probe
@@ -125,18 +126,3 @@ def write_predictions(
             best = class_names[int(probabilities[i].argmax())]
             where = (texts[row] for texts in places.values())
             writer.writerow([*where, true, best, *(repr(float(p)) for p in probabilities[i])])
-
-
-def place_columns(manifest: Manifest) -> dict[str, list[str]]:
-    """What tells the images of a manifest apart, in its order: columns of a table.
-
-    Returns:
-        `path`, as in the manifest, and where any image has one `tile` (x,y,width,height) and
-        `page`.
-    """
-    parts = {
-        "tile": [record.tile for record in manifest.records],
-        "page": [page for _, page in manifest.pictures()],
-    }
-    used = {name: texts for name, texts in parts.items() if any(texts)}
-    return {"path": [record.path for record in manifest.records]} | used

@@ -222,9 +222,9 @@ def test_a_manifest_tells_tiles_and_pages_apart(tmp_path: Path) -> None:
     assert len(loaded("s.npy,train,,page=0;axes=NHW", "s.npy,test,,page=1;axes=NHW")) == 2
     with pytest.raises(UserError, match=r"a\.png tiles of one picture are in two splits, tr"):
         loaded(tiles[0], 'a.png,test,"5,0,5,5",')
-    with pytest.raises(UserError, match=r"a\.png, tile 0,0,5,5, is listed twice"):
+    with pytest.raises(UserError, match=r"a\.png \[0,0,5,5\] is listed twice"):
         loaded(tiles[0], tiles[0])
-    with pytest.raises(UserError, match=r"s\.npy, page 1, is in two splits"):
+    with pytest.raises(UserError, match=r"s\.npy, page 1 is in two splits"):
         loaded("s.npy,train,,page=1;axes=NHW", "s.npy,test,,page=1;axes=NHW;nan=min")
 
 

@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import numpy as np
+
 from data_prep.leaks import LeakCheck, check_leaks
 from data_prep.manifest import Manifest, Record
 
@@ -62,11 +64,27 @@ def test_hashes_of_the_manifest_are_believed_and_lost_files_pass(tmp_path: Path)
 
 
 def test_the_images_of_one_stack_may_be_in_several_splits(tmp_path: Path) -> None:
-    (tmp_path / "stack.h5").write_bytes(b"all of them")
+    stack = np.arange(4 * 64, dtype=np.uint8).reshape(4, 8, 8)
+    stack[3] = stack[0]
+    np.save(tmp_path / "stack.npy", stack)
     pages = [("train", 0), ("train", 1), ("test", 2)]
-    records = [Record("stack.h5", split=s, reading=f"page={page}") for s, page in pages]
+    records = [Record("stack.npy", split=s, reading=f"page={page};axes=NHW") for s, page in pages]
     leaks = found(Manifest(tuple(records), str(tmp_path)))
+    assert leaks["image content"].checked == 3
     assert [leak.shared for leak in leaks.values()] == [0, 0, 0]
-    records.append(Record("stack.h5", split="test", reading="page=1"))
+    records.append(Record("stack.npy", split="test", reading="page=1;axes=NHW"))
     leaks = found(Manifest(tuple(records), str(tmp_path)))
-    assert (leaks["picture"].shared, leaks["file content"].shared) == (1, 1)
+    assert (leaks["picture"].shared, leaks["image content"].shared) == (1, 1)
+
+
+def test_equal_images_of_one_stack_in_two_splits_are_found(tmp_path: Path) -> None:
+    stack = np.arange(4 * 64, dtype=np.uint8).reshape(4, 8, 8)
+    stack[3] = stack[0]
+    np.save(tmp_path / "stack.npy", stack)
+    records = [
+        Record("stack.npy", split="test" if page == 3 else "train", reading=f"page={page};axes=NHW")
+        for page in range(4)
+    ]
+    leak = found(Manifest(tuple(records), str(tmp_path)))["image content"]
+    assert (leak.checked, leak.shared) == (3, 1)
+    assert leak.example == "stack.npy, page 0 (train), stack.npy, page 3 (test)"

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_prep.errors import UserError
 from data_prep.likeness import (
     NEAR_CORRELATION,
     SIDE,
     Looks,
     file_hashes,
     grey_thumbnail,
+    hash_of_part,
     looks_of,
     near_groups,
     near_pairs,
@@ -116,13 +118,14 @@ def test_jpegs_decoded_at_a_fraction_look_like_the_whole(tmp_path: Path) -> None
     assert np.abs(drafted - whole).max() < 8
 
 
-def test_constant_pictures_are_duplicates_of_each_other_only(tmp_path: Path) -> None:
+def test_constant_pictures_look_like_nothing(tmp_path: Path) -> None:
     pictures = {
         "white.png": Image.new("L", (64, 64), 255),
         "black.png": Image.new("L", (64, 64), 0),
+        "also_black.png": Image.new("L", (64, 64), 0),
         "texture.png": texture(0),
     }
-    assert near_pairs(looks_of(manifest_of(tmp_path, pictures))).tolist() == [[0, 1]]
+    assert near_pairs(looks_of(manifest_of(tmp_path, pictures))).tolist() == []
 
 
 def test_sixteen_bit_and_tiles_are_read_as_the_manifest_says(tmp_path: Path) -> None:
@@ -149,3 +152,23 @@ def test_a_white_frame_around_all_makes_no_duplicates(tmp_path: Path) -> None:
     by_frame = np.corrcoef(looks.thumbnails.reshape(21, -1))
     assert by_frame[0, 1:20].max() > NEAR_CORRELATION  # so the frame alone would do
     assert near_pairs(looks).tolist() == [[0, 20]]
+
+
+def test_a_tile_has_the_hash_of_its_values_in_whatever_picture(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    np.save(tmp_path / "a.npy", picture)
+    np.save(tmp_path / "stack.npy", np.stack([picture, picture[::-1]]))
+    Image.fromarray(picture[10:26, 20:36]).save(tmp_path / "cut.png")
+    tile = "20,10,16,16"
+    hashes = {
+        hash_of_part(str(tmp_path / "a.png"), "intensity=sqrt", tile),
+        hash_of_part(str(tmp_path / "a.npy"), "", tile),
+        hash_of_part(str(tmp_path / "stack.npy"), "page=0;axes=NHW", tile),
+        hash_of_part(str(tmp_path / "cut.png")),
+    }
+    assert len(hashes) == 1
+    assert hash_of_part(str(tmp_path / "a.png"), "", "21,10,16,16") not in hashes
+    for name in ("a.png", "a.npy"):
+        with pytest.raises(UserError, match=rf"/{name}: tile 40,0,16,16 does not lie in the pict"):
+            hash_of_part(str(tmp_path / name), "", "40,0,16,16")

@@ -99,7 +99,7 @@ def test_images_without_label_or_split_lie_higher() -> None:
         (Record("a.png", "..", "train"), r"class '\.\.' cannot be"),
         (Record("a.png", "k", ".hidden"), r"split '\.hidden' cannot be"),
         (Record("a.png", "val", "validation"), "'val' has the name of a split"),
-        (Record("a.png", "k", "train", tile="0,0,4,4"), "cannot hold tiles"),
+        (Record("a.png", "k", "train", tile="0,0,4,4"), "cannot hold parts of files"),
     ],
 )
 def test_manifests_that_are_no_tree(record: Record, said: str, tmp_path: Path) -> None:

@@ -152,6 +152,37 @@ def test_seeds_share_their_test_images_and_are_compared_on_samples_of_them(
     assert found.bootstrap["accuracy"].low > 0
 
 
+def test_folds_of_one_stack_have_test_images_of_their_own(tmp_path: Path) -> None:
+    """All images lie in one file, and yet no fold shares its test images with another."""
+    for number in (1, 2, 3):
+        path = write_fold(tmp_path / "folds", number)
+        fold = Manifest.load(path)
+        Manifest(
+            tuple(
+                Record("/data/stack.npy", r.label, r.split, reading=f"page={i};axes=NHW")
+                for i, r in enumerate(fold.records)
+            )
+        ).save(path)
+    plan = FoldsPlan("finetune", (), manifests_of(tmp_path / "folds"))
+    train_folds(plan, tmp_path / "out", pretend(1.0))
+    result = read_folds(tmp_path / "out")
+    assert (result.shared, result.ratio) == (False, 0.5)
+
+
+def test_runs_on_folders_in_different_places_are_compared_with_a_remark(tmp_path: Path) -> None:
+    one, other = (
+        read_folds(folds(tmp_path, name, skill)) for name, skill in (("a", 3.0), ("b", 0.5))
+    )
+    assert not any("lie in different folders" in text for text in compare(one, other).remarks)
+    for number in (1, 2, 3):
+        for file in ("manifest.csv", "predictions.csv"):
+            path = tmp_path / "b" / f"fold_{number}" / file
+            path.write_text(path.read_text().replace("/data/", "/copy/of/data/"))
+    found = compare(one, read_folds(tmp_path / "b"))
+    assert found.t_test == compare(one, other).t_test
+    assert any("lie in different folders" in text for text in found.remarks)
+
+
 def test_single_runs_are_compared_and_other_images_refused(tmp_path: Path) -> None:
     out = folds(tmp_path, "a", 3.0), folds(tmp_path, "b", 0.5)
     one, other = (read_folds(folder / "fold_1") for folder in out)

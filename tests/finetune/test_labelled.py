@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from data_prep.declaration import Declaration
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest
+from data_prep.manifest import Manifest, Record
 from data_prep.scan import scan_folder
 from finetune.epoch_scores import split_scores
 from finetune.labelled import LabelledData, open_labelled
@@ -50,6 +50,25 @@ def test_a_share_of_the_labels_is_nested_and_leaves_the_other_splits(folder: Pat
     )
     other = opened(folder, label_fraction=0.3, label_seed=1)
     assert {r.path for r in other.manifest.split("train").records} != names[0.3]
+
+
+def test_images_of_a_stack_are_drawn_one_by_one(tmp_path: Path) -> None:
+    records = []
+    for seed, label in enumerate("ab"):
+        pixels = np.random.default_rng(seed).integers(0, 256, (40, 8, 8), np.uint8)
+        np.save(tmp_path / f"{label}.npy", pixels)
+        records += [
+            Record(
+                f"{label}.npy", label, "test" if i >= 30 else "train", reading=f"page={i};axes=NHW"
+            )
+            for i in range(40)
+        ]
+    Manifest(tuple(records), str(tmp_path)).save(tmp_path / "m.csv")
+    settings = LabelledImages(manifest=str(tmp_path / "m.csv"), labels_per_class=2)
+    data = open_labelled(settings, Declaration())
+    drawn = Counter((r.label, r.split) for r in data.manifest.records)
+    assert drawn == {("a", "train"): 2, ("b", "train"): 2, ("a", "test"): 10, ("b", "test"): 10}
+    assert data.train.num_examples == 4
 
 
 def test_training_images_without_a_label_are_left_out_and_held_out_ones_kept(

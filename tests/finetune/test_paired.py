@@ -108,6 +108,54 @@ def test_images_are_matched_by_name_whatever_their_order() -> None:
     np.testing.assert_array_equal(a.predicted, b.predicted)
 
 
+def paged(split: ScoredSplit, rule: str, file: str = "a/stack.npy") -> ScoredSplit:
+    """The images of a split as those of one stack."""
+    readings = tuple(f"page={page};axes=NHW{rule}" for page in range(len(split)))
+    paths = (file,) * len(split)
+    return ScoredSplit(split.split, paths, split.labels, split.scores, readings=readings)
+
+
+def test_an_image_is_the_same_however_it_was_read() -> None:
+    split = scored("test", 20)
+    order = np.random.default_rng(0).permutation(20)
+    one = paged(split, "")
+    for rule in (";intensity=sqrt", ";intensity=percentile(1,99);nan=min", ";exif=ignore"):
+        a, b = same_images(judged(one), judged(paged(split, rule).take(order)), "test")
+        assert a.split.images == b.split.images
+        np.testing.assert_array_equal(a.split.scores, b.split.scores)
+    blank = ScoredSplit("test", split.paths, split.labels, split.scores)
+    zero = ("page=0",) * 20
+    first = ScoredSplit("test", split.paths, split.labels, split.scores, readings=zero)
+    same_images(judged(blank), judged(first), "a page that is not named is the first")
+    named = ("array=/image",) * 20
+    array = ScoredSplit("test", split.paths, split.labels, split.scores, readings=named)
+    same_images(judged(blank), judged(array), "the only array need not be named")
+    with pytest.raises(UserError, match="only runs on the same images"):
+        same_images(judged(one), judged(one.take(np.arange(19))), "test")
+
+
+def test_images_are_found_again_in_a_folder_that_was_moved() -> None:
+    split = scored("test", 20)
+    moved = tuple(f"/elsewhere/set/{path}" for path in split.paths)
+    other = ScoredSplit("test", moved, split.labels, split.scores)
+    a, b = same_images(judged(split), judged(other), "test")
+    np.testing.assert_array_equal(a.split.scores, b.split.scores)
+    assert [f"/elsewhere/set/{path}" for path in a.split.paths] == list(b.split.paths)
+    with pytest.raises(UserError, match="only runs on the same images"):
+        same_images(judged(split), judged(other.take(np.arange(19))), "test")
+
+
+def test_arrays_of_one_file_are_images_of_their_own() -> None:
+    split = scored("test", 20)
+    names = tuple(f"array=image_{i}" for i in range(20))
+    one = ScoredSplit("test", ("s.h5",) * 20, split.labels, split.scores, readings=names)
+    assert len(set(one.images)) == 20
+    assert one.units is None
+    order = np.random.default_rng(0).permutation(20)
+    a, b = same_images(judged(one), judged(one.take(order)), "test")
+    np.testing.assert_array_equal(a.split.scores, b.split.scores)
+
+
 def test_other_images_or_labels_are_refused() -> None:
     split = scored("test", 20)
     with pytest.raises(UserError, match="fold_1: 1 images were scored by one run and not by the"):

@@ -108,6 +108,21 @@ def test_unreadable_files_are_listed_with_the_reason_and_the_rest_is_predicted(
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_bad_page_does_not_take_the_others_of_its_file_away(
+    three: Trained, images: Path, tmp_path: Path
+) -> None:
+    stack = np.random.default_rng(0).uniform(size=(3, 24, 24)).astype(np.float32)
+    stack[1, 3, 4] = np.nan  # only decoding tells
+    (tmp_path / "stacks").mkdir()
+    np.save(tmp_path / "stacks" / "s.npy", stack)
+    output = tmp_path / "p.csv"
+    found = predicted(three, tmp_path / "stacks", output, Declaration(axes="NHW"))
+    assert [row["page"] for row in found] == ["0", "2"]
+    (bad,) = rows(unreadable_file(output))
+    assert (bad["path"], bad["page"]) == ("s.npy", "1")
+    assert "finite" in bad["problem"]
+
+
 def test_if_nothing_can_be_read_nothing_is_written(three: Trained, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "x.png").touch()

@@ -215,7 +215,7 @@ def test_tiles_pages_and_rules_of_reading(tmp_path: Path) -> None:
             read_image(files[copy], None, one.reading),
             read_image(files[original], None, other.reading, other.tile)[::-1],
         )
-    assert result.records[0].group == "s.npy"
+    assert [r.group for r in result.records[:2]] == ["s.npy, page 1", "s.npy, page 2"]
 
 
 def test_deep_files_keep_their_depth(tmp_path: Path) -> None:
@@ -330,3 +330,28 @@ def test_the_manifest_is_a_plain_table(tree: Path, tmp_path: Path) -> None:
         "case": "",
         "target": "",
     }
+
+
+def test_parts_of_a_file_with_one_name_keep_copies_of_their_own(tmp_path: Path) -> None:
+    """Tiles that share a corner, and arrays of one file: no copy stands for two of them."""
+    write(tmp_path / "p.png", noise(2, (16, 20)))
+    one, two = noise(3, (2, 8, 9))
+    np.savez(tmp_path / "s.npz", one=one, two=two)
+    manifest = Manifest(
+        (
+            Record("p.png", "a", "train", tile="0,0,8,8"),
+            Record("p.png", "a", "train", tile="0,0,12,12"),
+            Record("s.npz", "b", "train", reading="array=one"),
+            Record("s.npz", "b", "train", reading="array=two"),
+        ),
+        str(tmp_path),
+    )
+    result = write_copies(manifest, tmp_path / "out", CopyPlan(("vflip",)))
+    assert len({record.path for record in result.records[4:]}) == 4
+    files = result.files()
+    for copy, original in zip(result.records[4:], range(4), strict=True):
+        record = result.records[original]
+        np.testing.assert_array_equal(
+            read_image(str(tmp_path / "out" / copy.path), None, copy.reading),
+            read_image(files[original], None, record.reading, record.tile)[::-1],
+        )

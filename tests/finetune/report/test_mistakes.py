@@ -42,6 +42,19 @@ def test_pictures_say_what_was_taken_for_what_and_survive_damage(tmp_path: Path)
     assert len({picture.data for picture in pictures}) == 2
 
 
+def test_pages_of_one_stack_are_told_apart(tmp_path: Path) -> None:
+    stack = np.arange(6 * 64, dtype=np.uint8).reshape(6, 8, 8)
+    np.save(tmp_path / "s.npy", stack)
+    one = split()
+    readings = tuple(f"page={page};axes=NHW" for page in range(6))
+    paged = ScoredSplit("test", ("s.npy",) * 6, one.labels, one.scores, readings=readings)
+    manifest = Manifest(tuple(Record("s.npy", reading=text) for text in readings), str(tmp_path))
+    pictures = mistake_pictures(paged, Decision(), NAMES, manifest)
+    captions = [picture.caption.splitlines()[-1] for picture in pictures]
+    assert captions == ["s.npy, page 0", "s.npy, page 1", "s.npy, page 2"]
+    assert len({picture.data for picture in pictures}) == 3
+
+
 def test_without_a_manifest_paths_hold_as_they_are(tmp_path: Path) -> None:
     Image.fromarray(np.full((8, 8), 9, np.uint8)).save(tmp_path / "0.png")
     one = ScoredSplit("test", (str(tmp_path / "0.png"),), np.array([0]), np.array([[0.1, 0.9]]))

@@ -53,6 +53,19 @@ def test_metrics_are_those_recomputed_from_the_predictions_file(tmp_path: Path) 
     np.testing.assert_array_equal(matrix, sk.confusion_matrix(true, given))
 
 
+def test_pages_have_a_column_and_read_back(tmp_path: Path) -> None:
+    one = scored("test", 30)
+    readings = tuple(f"page={page};axes=NHW" for page in range(30))
+    paged = ScoredSplit("test", ("s.npy",) * 30, one.labels, one.scores, readings=readings)
+    write(tmp_path, paged)
+    table = rows(tmp_path / "predictions.csv")
+    assert [row["page"] for row in table] == [str(page) for page in range(30)]
+    assert read_results(tmp_path).splits["test"].images == paged.images
+    plain = tmp_path / "plain"
+    write(plain, one)
+    assert "page" not in rows(plain / "predictions.csv")[0]
+
+
 def test_everything_reads_back_to_the_last_digit(tmp_path: Path) -> None:
     splits = scored("validation", groups=True), scored("test", unlabelled=4)
     write(tmp_path, *splits)

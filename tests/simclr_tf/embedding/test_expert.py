@@ -5,6 +5,7 @@ import pytest
 
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest, Record
+from data_prep.places import short_names
 from simclr_tf.embedding.again import reanalyse
 from simclr_tf.embedding.analyse import analyse
 from simclr_tf.embedding.expert import join_labels
@@ -75,6 +76,30 @@ def test_a_name_means_all_tiles_unless_a_column_says_which(tmp_path: Path) -> No
     }
     one = write(tmp_path, "path,tile,rock", 'core.png,"0,8,8,8",chalk')
     assert join_labels(stored, one) == {"rock": ["", "chalk"]}
+
+
+def test_pages_and_arrays_of_a_file_are_named_by_columns_or_as_pages_show_them(
+    tmp_path: Path,
+) -> None:
+    images = Manifest(
+        (
+            *(Record("/d/a/s.npy", "x", reading=f"page={page};axes=NHW") for page in range(3)),
+            *(Record("/d/b/s.h5", "y", reading=f"array={name}") for name in ("one", "two")),
+            Record("/d/b/alone.tif", "y"),
+        )
+    )
+    stored = store(tmp_path / "e", blobs(6), images)
+    file = tmp_path / "labels.csv"
+    file.write_text("path,page,array,kind\n/d/a/s.npy,2,,A\nb/s.h5,,two,B\nalone.tif,0,,C\n")
+    assert join_labels(stored, file)["kind"] == ["", "", "A", "", "B", "C"]
+    file.write_text("path,kind\na/s.npy 1,A\ns.h5 one,B\n")
+    assert join_labels(stored, file)["kind"] == ["", "A", "", "B", "", ""]
+    assert short_names(images) == [
+        "a/s.npy 0", "a/s.npy 1", "a/s.npy 2", "b/s.h5 one", "b/s.h5 two", "b/alone.tif",
+    ]  # fmt: skip
+    file.write_text("path,kind\na/s.npy 7,A\n")
+    with pytest.raises(UserError, match=r"unknown: a/s\.npy 7 \(line 2\)"):
+        join_labels(stored, file)
 
 
 def test_joined_labels_are_columns_that_stay_and_are_measured(tmp_path: Path) -> None:

@@ -132,6 +132,24 @@ def test_a_comparison_has_the_same_images_in_the_same_order(
         assert len(run.columns["kmeans"]) == 11
 
 
+def test_images_in_another_folder_are_found_by_their_inner_path(
+    calls: list[Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folders = []
+    for place, factor in (("here", 1), ("there", 2)):
+        (tmp_path / place).mkdir()
+        every = images(tmp_path / place, 6)
+        stored = store(tmp_path / place / "out", blobs(6, 2) * factor, every)
+        analyse(stored, config(), stored.folder)
+        folders.append(str(stored.folder))
+    compare_embeddings(config(compare=",".join(folders), output=str(tmp_path / "side")))
+    runs, _ = calls[-1]
+    for run, factor in zip(runs, (1, 2), strict=True):
+        assert run.names == [f"{i}.png" for i in range(6)]
+        np.testing.assert_array_equal(run.features, blobs(6, 2) * factor)
+    assert "taken for the same" in caplog.text
+
+
 def test_pinned_images_are_always_shown(
     calls: list[Any], two: tuple[Stored, Stored], tmp_path: Path
 ) -> None:
