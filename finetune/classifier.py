@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from finetune.heads import ClassifierHead
+from simclr_tf.checkpoints.keras_file import check_keras_file
 from simclr_tf.models.trainability import set_trainability, trainability_of
 
 Pooling = Literal["average", "flatten"]
@@ -155,11 +156,13 @@ def load_classifier(path: str | os.PathLike[str]) -> Classifier:
         path: The file.
 
     Raises:
+        UserError: It is missing or damaged.
         ValueError: The file holds another kind of model.
     """
     # Importing them makes the backbones' classes known to Keras.
     from finetune import backbones, simclr_backbone, standardize_input  # noqa: F401
 
+    check_keras_file(path)
     model = keras.models.load_model(path, compile=False)
     if not isinstance(model, Classifier):
         raise ValueError(f"{path} holds a {type(model).__name__}, not a Classifier")

@@ -18,6 +18,7 @@ import tensorflow as tf
 from data_prep.errors import UserError
 from finetune.depth import pretrained  # noqa: F401 (for Keras)
 from finetune.depth.settings import DEPTH, REAL
+from simclr_tf.checkpoints.keras_file import check_keras_file
 
 DEPTH_FILE, GENERATOR, REVERSE = "depth.json", "generator.keras", "reverse.keras"
 _CASE = "case_"
@@ -107,6 +108,7 @@ class _Network:
 
 def _open(file: Path, facts: DepthFacts) -> _Network:
     try:
+        check_keras_file(file)
         model = keras.models.load_model(file, compile=False)
     except (ValueError, OSError, TypeError, KeyError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -10,6 +10,7 @@ import numpy as np
 
 from data_prep.errors import UserError
 from simclr_tf.checkpoints.coverage import Coverage, Row
+from simclr_tf.checkpoints.keras_file import check_keras_file
 from simclr_tf.checkpoints.locate import Location, locate
 from simclr_tf.checkpoints.preprocessing import read_record
 from simclr_tf.checkpoints.reading import StoredWeights, open_weights
@@ -70,6 +71,7 @@ def _open_keras(location: Location, ema: bool) -> Checkpoint:
     if ema:
         raise UserError(f"--ema: {location.path} holds no moving averages")
     try:
+        check_keras_file(location.path)
         model = keras.models.load_model(location.path, compile=False)
     except (ValueError, OSError, TypeError, KeyError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__

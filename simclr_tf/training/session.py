@@ -1,14 +1,15 @@
 """Everything a run is made of, opened and checked before anything is trained."""
 
 import logging
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from data_prep.augment.views import ViewConfig, skipped_for_channels
 from simclr_tf import distribution
 from simclr_tf.checkpoints.load import Checkpoint, open_checkpoint
-from simclr_tf.checkpoints.preprocessing import preprocessing_record, write_record
+from simclr_tf.checkpoints.preprocessing import preprocessing_record
 from simclr_tf.checkpoints.store import CheckpointStore, model_keys
 from simclr_tf.config import RunConfig
 from simclr_tf.methods.base import extension_of
@@ -45,6 +46,7 @@ class Session:
         start: Checkpoint to start from; None for fresh weights.
         weighted: Network of keras.applications whose weights the backbone starts from; None for
             fresh ones.
+        claim: Keeps other processes out of the folder until it is closed.
     """
 
     config: RunConfig
@@ -59,6 +61,7 @@ class Session:
     evaluator: Evaluator
     start: Checkpoint | None
     weighted: StagedBackbone | None = None
+    claim: ExitStack = field(default_factory=ExitStack)
 
     def last_step(self) -> int:
         """Where training ends: as planned, or where early stopping has ended it."""
@@ -72,11 +75,18 @@ def open_session(config: RunConfig) -> Session:
         config: All settings; `run.model_dir` must be given.
 
     Returns:
-        The opened run; its folder holds settings, environment and manifest.
+        The opened run, whose `claim` must be closed; its folder holds settings, environment and
+        manifest.
 
     Raises:
         UserError: Something asked for is impossible; nothing has been overwritten then.
     """
+    with ExitStack() as claim:
+        session = _opened(config, claim)
+        return replace(session, claim=claim.pop_all())
+
+
+def _opened(config: RunConfig, claim: ExitStack) -> Session:
     devices = distribution.connect(config.machine)
     precision = distribution.choose_precision(config.machine.precision, devices)
     log.info("%s, %s", devices.describe(), precision)
@@ -94,10 +104,6 @@ def open_session(config: RunConfig) -> Session:
     classes, examples = len(data.class_names), data.train.num_examples
     model, parts = build_seeded(config, devices, data.channels, classes, examples)
     run_dir = RunDir(Path(config.run.model_dir))
-    if devices.is_chief:  # whatever can be refused has been by now
-        _prepare_folder(
-            run_dir, config, data, {"devices": devices.describe(), "precision": precision}
-        )
     model.encoder.preprocessing = preprocessing_record(
         views.image_size,
         views.channels,
@@ -106,8 +112,18 @@ def open_session(config: RunConfig) -> Session:
         data.reading.changes(),
         views.whole_image,
     )
-    if devices.is_chief:
-        write_record(run_dir.path, model.encoder.preprocessing)
+    if devices.is_chief:  # whatever can be refused has been by now
+        trains = config.train.mode != "eval"
+        claim.enter_context(run_dir.claim("" if trains else "evaluation"))
+        # An evaluation may go on beside the training, whose files it leaves alone.
+        kept = RunConfig.from_values({**config.values(), "overwrite": False})
+        goes_on = run_dir.prepare(config if trains else kept)
+        if goes_on:
+            run_dir.refuse_other_images(data.identity, data.manifest)
+        if trains:
+            facts = {"devices": devices.describe(), "precision": precision}
+            _write_facts(run_dir, config, data, facts)
+            run_dir.write_record(model.encoder.preprocessing)
     store = CheckpointStore(
         run_dir.path,
         model,
@@ -149,14 +165,10 @@ def _say_skipped(views: ViewConfig) -> None:
         )
 
 
-def _prepare_folder(
-    run_dir: RunDir, config: RunConfig, data: RunData, facts: dict[str, Any]
-) -> None:
-    if run_dir.prepare(config):
-        run_dir.refuse_other_images(data.identity)
+def _write_facts(run_dir: RunDir, config: RunConfig, data: RunData, facts: dict[str, Any]) -> None:
     run_dir.write_settings(config)
     if data.manifest is not None:
-        data.manifest.save(run_dir.manifest_file)
+        run_dir.write_manifest(data.manifest)
     identity = {"data_identity": data.identity, "class_names": list(data.class_names)}
     run_dir.write_environment({**identity, **facts})
 
