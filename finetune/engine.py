@@ -30,6 +30,7 @@ from simclr_tf.training.fitting import Fitting, Keepers
 from simclr_tf.training.frozen import feature_batches
 from simclr_tf.training.inputs import Batches, training_batches
 from simclr_tf.training.loop import StopRequest
+from simclr_tf.workers import naming_lost_workers
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def train_classifier(config: ClassifierConfig, recipe: Recipe, command: Sequence
     """
     began = time.perf_counter()
     session = open_session(config, recipe)
-    with session.claim:
+    with session.claim, naming_lost_workers(session.devices):
         with StopRequest().listening() as stop:
             step = fit(session, stop)
         if stop.signal:

@@ -32,6 +32,7 @@ from simclr_tf.optim.schedules import (
 from simclr_tf.training.inputs import local_batch_size
 from simclr_tf.training.loop import LoopPlan
 from simclr_tf.training.step import TrainStep
+from simclr_tf.workers import check_images, check_settings
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +117,9 @@ def _opened(config: ClassifierConfig, recipe: Recipe, claim: ExitStack) -> Class
     precision = distribution.choose_precision(config.machine.precision, devices)
     log.info("%s, %s", devices.describe(), precision)
     local_batch_size(config.train.train_batch_size, devices, "train_batch_size")
+    check_settings(devices, config)
     data = open_labelled(config.data, config.reading, config.loss.sampling)
+    check_images(devices, data.train.identity, data.manifest)
     _check(config, data)
     remarks = recipe.look(data)
     for text in remarks:

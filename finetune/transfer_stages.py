@@ -27,6 +27,7 @@ from finetune.transfer import Transfer, say_size
 from finetune.transfer_settings import TransferConfig
 from simclr_tf.settings import Config
 from simclr_tf.training.loop import StopRequest
+from simclr_tf.workers import naming_lost_workers
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +104,7 @@ def _train(transfer: Transfer, command: Sequence[str], claims: ExitStack) -> int
         session = None if stop.signal else _last_stage(transfer, first)
         if session:
             claims.enter_context(session.claim)
+            claims.enter_context(naming_lost_workers(session.devices))
             fit(session, stop)
     if stop.signal or session is None:
         log.info("stopped; what is done is saved, and the same command goes on from there")
@@ -130,6 +132,7 @@ def _first_stage(transfer: Transfer, stop: StopRequest, claims: ExitStack) -> Cl
     )
     session = open_session(own, transfer.recipe(folder=_folder(own)))
     claims.enter_context(session.claim)
+    claims.enter_context(naming_lost_workers(session.devices))
     say_size(session.model)
     fit(session, stop)
     if not stop.signal:

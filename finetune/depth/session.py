@@ -21,6 +21,7 @@ from simclr_tf.checkpoints.store import CheckpointStore
 from simclr_tf.optim.schedules import steps_per_epoch
 from simclr_tf.training.inputs import local_batch_size
 from simclr_tf.training.loop import LoopPlan
+from simclr_tf.workers import check_images, check_settings
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,9 @@ def _opened(
     precision = distribution.choose_precision(config.machine.precision, devices)
     log.info("%s, %s", devices.describe(), precision)
     local_batch_size(config.train.train_batch_size, devices, "train_batch_size")
+    check_settings(devices, config)
     data = open_data(config, manifest)
+    check_images(devices, data.train.identity, manifest)
     plan = _plan(config, data, devices)
     training = build_training(config, data.size, devices, precision, plan.total_steps)
     validation = _validation(config, data, devices, training.generator)

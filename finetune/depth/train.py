@@ -26,6 +26,7 @@ from simclr_tf.training import health
 from simclr_tf.training.fitting import Fitting, Keepers, fit
 from simclr_tf.training.inputs import Batch, Batches, MakeExample, training_batches
 from simclr_tf.training.loop import StopRequest
+from simclr_tf.workers import naming_lost_workers
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def train_depth(config: DepthConfig, manifest: Manifest, devices: Devices) -> in
     """
     began = time.perf_counter()
     session = open_session(config, manifest, devices)
-    with session.claim:
+    with session.claim, naming_lost_workers(session.devices):
         with StopRequest().listening() as stop:
             step = fit(_fitting(session), _restore(session), stop)
         if stop.signal:

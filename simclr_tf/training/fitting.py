@@ -17,12 +17,14 @@ import tensorflow as tf
 from data_prep.source import Source
 from simclr_tf.checkpoints.store import CheckpointStore, checkpoint_steps
 from simclr_tf.distribution import Devices
+from simclr_tf.models.fingerprint import variables_hash
 from simclr_tf.run_dir import RunDir
 from simclr_tf.training import callbacks as cb
 from simclr_tf.training.data_service import out_of_turn
 from simclr_tf.training.inputs import Batches
 from simclr_tf.training.loop import Loop, LoopPlan, StopRequest, Validate
 from simclr_tf.training.step import TrainStep
+from simclr_tf.workers import check_start
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +96,8 @@ def fit(fitting: Fitting, start: int, stop: StopRequest) -> int:
         DivergedError: A number became NaN or infinite; the last sound checkpoint is kept.
     """
     folder, plan, model = fitting.folder, fitting.plan, fitting.model
+    if fitting.devices.num_workers > 1:
+        check_start(fitting.devices, start, variables_hash(model.variables))
     known, redone = _validations(fitting, start)
     early = folder.early_stop()
     if start >= (early or plan.total_steps) and not redone:

@@ -9,6 +9,7 @@ from simclr_tf.training.evaluate import evaluate, evaluate_as_they_come
 from simclr_tf.training.loop import StopRequest
 from simclr_tf.training.session import open_session
 from simclr_tf.training.train import train
+from simclr_tf.workers import naming_lost_workers
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ def execute(config: RunConfig) -> int:
     """
     began = time.perf_counter()
     session = open_session(config)
-    with session.claim:
+    with session.claim, naming_lost_workers(session.devices):
         if config.train.mode == "eval":
             evaluate_as_they_come(session)
             return 0

@@ -24,6 +24,7 @@ from simclr_tf.training.evaluator import Evaluator
 from simclr_tf.training.inputs import local_batch_size
 from simclr_tf.training.loop import LoopPlan
 from simclr_tf.training.micro_batches import check_size
+from simclr_tf.workers import check_images, check_settings
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,9 @@ def _opened(config: RunConfig, claim: ExitStack) -> Session:
     devices = distribution.connect(config.machine)
     precision = distribution.choose_precision(config.machine.precision, devices)
     log.info("%s, %s", devices.describe(), precision)
+    check_settings(devices, config)
     data = open_data(config)
+    check_images(devices, data.identity, data.manifest, data.files())
     if config.train.mode != "train":
         data.evaluation(config.data.eval_split)
     rows = local_batch_size(config.train.train_batch_size, devices, "train_batch_size")

@@ -9,7 +9,6 @@ from simclr_tf.training.callbacks import (
     StepLog,
     ValidationLog,
     read_metrics,
-    replay,
 )
 
 
