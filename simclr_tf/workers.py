@@ -1,6 +1,8 @@
 """Workers that train together: that they agree before the first step, and what ends them."""
 
 import hashlib
+import logging
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +15,8 @@ from data_prep.errors import UserError
 from data_prep.manifest import Manifest
 from simclr_tf.distribution import Devices
 from simclr_tf.settings import Config
+
+log = logging.getLogger(__name__)
 
 # Settings that may differ between workers: where each finds the images and the run.
 _OWN = frozenset("image_dir manifest target_dir real_manifest tfrecord_dir data_dir cache_dir "
@@ -124,8 +128,10 @@ def naming_lost_workers(devices: Devices) -> Iterator[None]:
     except _LOST as error:
         if devices.num_workers == 1:
             raise
-        first = str(error.message).splitlines()[0][:120] if error.message else "no reason given"
+        log.debug("TensorFlow says: %s", error)
+        # TensorFlow's threads wait for the other worker: they cannot end in order, and say so.
+        sys.unraisablehook = lambda _: None
         raise UserError(
-            f"another of the {devices.num_workers} workers is gone ({first}); start all workers "
-            "again with the same command: they go on from the last checkpoint"
+            f"another of the {devices.num_workers} workers is gone or out of reach; start all of "
+            "them again with the same command: they go on from the last checkpoint"
         ) from None
