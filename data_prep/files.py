@@ -2,7 +2,10 @@
 
 import hashlib
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from data_prep.errors import UserError
@@ -21,15 +24,67 @@ def write_text(path: str | Path, text: str) -> None:
 def write_bytes(path: str | Path, content: bytes) -> None:
     """Writes a file in one step, see `write_text`."""
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with writing(path):
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+
+
+# What operating systems say of a disk that takes no more, whichever library passes it on.
+_DISK_IS_FULL = ("No space left on device", "Disk quota exceeded", "File too large")
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Turns a failure to write a file inside the block into one line that names the file.
+
+    Args:
+        path: What is being written.
+
+    Raises:
+        UserError: The disk is full, the folder may not be written to, or the like.
+    """
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
+        yield
+    except UserError:
         raise
+    except Exception as error:
+        text = str(error)
+        full = next((known for known in _DISK_IS_FULL if known in text), "")
+        if not full and not isinstance(error, OSError):
+            raise
+        why = full or getattr(error, "strerror", None) or text.splitlines()[0]
+        hint = "; make room and give the same command again" if full else ""
+        raise UserError(f"{path} could not be written: {why}{hint}") from None
+
+
+@contextmanager
+def replacing_folder(target: Path) -> Iterator[Path]:
+    """A place for a folder that replaces another at the end of the block: whole, or not at all.
+
+    Args:
+        target: The folder; what is there stays until the new one is whole.
+
+    Raises:
+        UserError: It cannot be written; what was there before is as it was.
+    """
+    draft = target.with_name(f".{target.name}")
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        with writing(target):
+            yield draft
+            if target.exists():
+                shutil.rmtree(target)
+            draft.rename(target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def check_new_png(path: str | os.PathLike[str], flag: str) -> None:

@@ -1,7 +1,10 @@
 """A folder that is written in many steps: there whole or not at all, and taken up where it was."""
 
 import fcntl
+import hashlib
+import json
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +15,9 @@ from data_prep.errors import UserError
 from data_prep.files import check_new_folder, write_text
 
 _LOGGER = logging.getLogger(__name__)
+
+COMPLETE = ".complete.json"
+"""What a finished folder tells of itself: the plan that it was written by, and what is in it."""
 
 
 @contextmanager
@@ -66,8 +72,60 @@ def partial_folder(target: Path, plan: str) -> Iterator[Path]:
         content.mkdir(exist_ok=True)
         try:
             yield content
+            note_complete(content, plan)
             content.replace(target)
         except UserError:
             shutil.rmtree(work)
             raise
         shutil.rmtree(work)
+
+
+def note_complete(folder: Path, plan: str) -> None:
+    """Notes in a folder that all that a plan asks for is there.
+
+    Args:
+        folder: The whole content.
+        plan: Hash of all that decides it.
+    """
+    write_text(folder / COMPLETE, json.dumps({"plan": plan, "content": _listing(folder)}) + "\n")
+
+
+def may_be_complete(target: Path) -> bool:
+    """Whether a folder says of itself that it was finished, by whatever plan."""
+    return (target.expanduser() / COMPLETE).is_file()
+
+
+def is_complete(target: Path, plan: str) -> bool:
+    """Whether a folder holds what this plan has written: the same command was given before.
+
+    Args:
+        target: The folder.
+        plan: Hash of all that decides the content.
+
+    Returns:
+        Whether it does, no file being gone or of another size; the rest of an interrupted call is
+        removed then.
+    """
+    target = target.expanduser().absolute()
+    try:
+        noted = json.loads((target / COMPLETE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    if noted != {"plan": plan, "content": _listing(target)}:
+        return False
+    shutil.rmtree(target.with_name(f".{target.name}.partial"), ignore_errors=True)
+    _LOGGER.info("%s is complete: the same command has written it before", target)
+    return True
+
+
+def _listing(folder: Path) -> str:
+    """Hash of the names and sizes of all files in a folder."""
+    digest = hashlib.sha256()
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            path = Path(place) / name
+            if name != COMPLETE:
+                known = f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\n"
+                digest.update(known.encode(errors="surrogateescape"))
+    return digest.hexdigest()

@@ -29,10 +29,10 @@ from data_prep.files import check_new_folder, file_sha256, write_text
 from data_prep.headers import Decoder
 from data_prep.lossless import encode_lossless, lossless_decoder
 from data_prep.manifest import Manifest
-from data_prep.partial import partial_folder
+from data_prep.partial import is_complete, may_be_complete, partial_folder
 from data_prep.readers import read_image
 from data_prep.scan import ImageFacts, image_facts
-from data_prep.tfrecord import ALL, FACTS_FILE, FORMAT, Shard, SplitFacts
+from data_prep.tfrecord import ALL, FACTS_FILE, FORMAT, Shard, SplitFacts, read_facts
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -94,7 +94,8 @@ def write_shards(
         UserError: The folder is in use, too many shards, or unreadable images.
     """
     target = Path(output_dir).expanduser().absolute()
-    check_new_folder(target)  # before all images are looked at
+    if not may_be_complete(target):
+        check_new_folder(target)  # before all images are looked at
     if num_shards < 0 or shard_mb <= 0:
         raise UserError(f"{num_shards} shards of {shard_mb:g} MB: must be above 0")
     splits = {name: manifest.split(name) for name in manifest.splits} or {ALL: manifest}
@@ -103,7 +104,10 @@ def write_shards(
             raise UserError(f"{len(part)} images of split {name} do not fill {num_shards} shards")
     prepared = {name: _prepare(part, manifest.class_names) for name, part in splits.items()}
     jobs = {name: _jobs(name, part, num_shards, shard_mb) for name, part in prepared.items()}
-    with partial_folder(target, _plan(prepared, jobs)) as folder:
+    plan = _plan(prepared, jobs)
+    if is_complete(target, plan):
+        return read_facts(target)[1]
+    with partial_folder(target, plan) as folder:
         every_job = [job for part in jobs.values() for job in part]
         shards = _write_all(folder, every_job, workers or min(8, os.cpu_count() or 1), progress)
         facts = {

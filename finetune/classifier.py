@@ -156,7 +156,7 @@ def load_classifier(path: str | os.PathLike[str]) -> Classifier:
         path: The file.
 
     Raises:
-        UserError: The file cannot be read.
+        UserError: The file is missing, damaged, or cannot be read.
         ValueError: It holds another kind of model.
     """
     # Importing them makes the backbones' classes known to Keras.

@@ -17,19 +17,20 @@ from PIL import Image
 
 from data_prep.augment.sheet import tiled
 from data_prep.durations import format_seconds
+from data_prep.files import writing
 from finetune.epoch_scores import FeatureScorer, epoch_scores
 from finetune.finish import finish
-from finetune.fitting import Fitting, Keepers
-from finetune.fitting import fit as fit_on
 from finetune.image_steps import sample_views
 from finetune.recipe import Recipe
 from finetune.session import ClassifierSession, open_session, part_hashes
 from finetune.settings import ClassifierConfig
 from simclr_tf.training import callbacks as cb
-from simclr_tf.training import health
+from simclr_tf.training import fitting, health
+from simclr_tf.training.fitting import Fitting, Keepers
 from simclr_tf.training.frozen import feature_batches
 from simclr_tf.training.inputs import Batches, training_batches
 from simclr_tf.training.loop import StopRequest
+from simclr_tf.workers import naming_lost_workers
 
 log = logging.getLogger(__name__)
 
@@ -50,15 +51,18 @@ def train_classifier(config: ClassifierConfig, recipe: Recipe, command: Sequence
     """
     began = time.perf_counter()
     session = open_session(config, recipe)
-    with StopRequest().listening() as stop:
-        step = fit(session, stop)
-    if stop.signal:
-        log.info("stopped at step %d, which is saved; the same command goes on from there", step)
-        return 128 + stop.signal
-    if session.folder.report_page.exists():
-        log.info("the run is complete: %s", session.folder.report_page)
-        return 0
-    finish(session, command)
+    with session.claim, naming_lost_workers(session.devices):
+        with StopRequest().listening() as stop:
+            step = fit(session, stop)
+        if stop.signal:
+            log.info(
+                "stopped at step %d, which is saved; the same command goes on from there", step
+            )
+            return 128 + stop.signal
+        if session.folder.is_complete():
+            log.info("the run is complete: %s", session.folder.report_page)
+            return 0
+        finish(session, command)
     log.info("done in %s: %s", format_seconds(time.perf_counter() - began), config.run.output)
     return 0
 
@@ -76,37 +80,61 @@ def fit(session: ClassifierSession, stop: StopRequest) -> int:
     Raises:
         DivergedError: A number became NaN or infinite; the last checkpoint is kept.
     """
-    start = _restore(session)
-    validate = epoch_scores(
-        session.data, session.scorer, score_train=session.config.train.score_train
+    start, train = _restore(session), session.config.train
+    score = epoch_scores(session.data, session.scorer, score_train=train.score_train)
+
+    def validate(step: int) -> dict[str, float]:
+        scores = score(step)
+        _say(scores, step, session)
+        return scores
+
+    return fitting.fit(
+        Fitting(
+            folder=session.folder,
+            devices=session.devices,
+            model=session.model,
+            step=lambda: session.step,
+            plan=session.plan,
+            store=session.store,
+            train=session.data.train,
+            keepers=lambda start: _keepers(session, start),
+            batches=lambda start: _batches(session, start),
+            validate=validate,
+            due=lambda step: session.validates or train.score_train,
+            best=_best(session),
+        ),
+        start,
+        stop,
     )
-    fitting = Fitting(
-        folder=session.folder,
-        devices=session.devices,
-        model=session.model,
-        step=session.step,
-        plan=session.plan,
-        store=session.store,
-        train=session.data.train,
-        keepers=lambda start: _keepers(session, start),
-        batches=lambda start: _batches(session, start),
-        validate=validate,
-        say=lambda scores, step: _say(scores, step, session),
-    )
-    return fit_on(fitting, start, stop)
+
+
+def _best(session: ClassifierSession) -> cb.BestCheckpoint | None:
+    if not (session.validates and session.devices.is_chief):
+        return None
+    monitor, mode = _monitor(session)
+    return cb.BestCheckpoint(session.folder.path, monitor, mode, "validation/loss")
+
+
+def _monitor(session: ClassifierSession) -> tuple[str, Literal["min", "max"]]:
+    monitor = session.config.train.monitor
+    return f"validation/{monitor}", "min" if monitor == "loss" else "max"
 
 
 def _restore(session: ClassifierSession) -> int:
+    folder, goes_on = session.folder, bool(session.store.steps())
+    if not goes_on or not folder.blocks():
+        session.recipe.start(session.model)
+        hashes = part_hashes(session)
+        if session.devices.is_chief:
+            if goes_on:
+                log.warning("blocks.json is made anew from the network that the run began with")
+            folder.write_blocks(hashes)
     step = session.store.restore_latest()
-    if step is not None:
-        log.info("going on from ckpt-%d in %s", step, session.folder.path)
-        return step
-    session.recipe.start(session.model)
-    hashes = part_hashes(session)
-    if session.devices.is_chief:
-        session.folder.write_blocks(hashes)
-    _say_plan(session)
-    return 0
+    if step is None:
+        _say_plan(session)
+        return 0
+    log.info("going on from ckpt-%d in %s", step, folder.path)
+    return step
 
 
 def _say_plan(session: ClassifierSession) -> None:
@@ -134,8 +162,6 @@ def _keepers(session: ClassifierSession, start: int) -> Keepers:
     watchers: list[keras.callbacks.Callback] = []
     judges: list[keras.callbacks.Callback] = []
     step_log = None
-    monitor = f"validation/{train.monitor}"
-    mode: Literal["min", "max"] = "min" if train.monitor == "loss" else "max"
     if session.devices.is_chief:
         step_log = cb.StepLog(folder.metrics_file, start)
         board = cb.TensorBoard(folder.path)
@@ -143,13 +169,12 @@ def _keepers(session: ClassifierSession, start: int) -> Keepers:
             session.data.train, session.steps, session.config.machine.seed, train.train_batch_size
         )
         board.image("views", tiled(views), start)
-        Image.fromarray(tiled(views)).save(folder.views_file)
+        with writing(folder.views_file):
+            Image.fromarray(tiled(views)).save(folder.views_file)
         watchers = [cb.Progress(session.plan.total_steps, train.train_batch_size, start), board]
-        if session.validates:
-            # First, so that where a validation is logged its checkpoint has been copied.
-            judges.append(cb.BestCheckpoint(folder.path, monitor, mode, "validation/loss"))
         judges.append(cb.ValidationLog(folder.validation_file, start, ("train", "validation")))
     if train.early_stopping_patience:
+        monitor, mode = _monitor(session)
         judges.append(
             keras.callbacks.EarlyStopping(
                 monitor, patience=train.early_stopping_patience, mode=mode

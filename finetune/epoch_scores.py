@@ -13,6 +13,7 @@ from simclr_tf.distribution import Devices
 from simclr_tf.evaluation import metrics
 from simclr_tf.evaluation.metrics import softmax
 from simclr_tf.training.frozen import FrozenFeatures
+from simclr_tf.training.health import check_outputs
 
 _ROWS = 8192
 
@@ -98,7 +99,9 @@ class FeatureScorer:
         """See `Scorer`."""
         features = self.features(split).features
         parts = (features[i : i + _ROWS] for i in range(0, len(features), _ROWS))
-        return np.concatenate([self._head(tf.constant(part)).numpy() for part in parts])
+        logits = np.concatenate([self._head(tf.constant(part)).numpy() for part in parts])
+        check_outputs("logits", logits)
+        return logits
 
 
 def split_scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

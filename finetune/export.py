@@ -25,6 +25,7 @@ from finetune.export_reading import GivenImage, Input, input_of, scored_views
 from finetune.export_views import evaluation_view
 from finetune.standard_layers import standard_model
 from finetune.trained import Trained
+from simclr_tf.checkpoints.plain_names import PlainName
 
 Format = Literal["onnx", "saved_model", "keras"]
 
@@ -202,7 +203,8 @@ def _write_saved_model(path: Path, model: keras.Model, signature: Signature, fac
 
 
 def _read_saved_model(path: Path) -> Callable[[np.ndarray], Outputs]:
-    loaded = tf.saved_model.load(str(path))
+    name = PlainName(str(path))
+    loaded = tf.saved_model.load(name.path)
     serve = loaded.signatures["serving_default"]
     return lambda images: {k: v.numpy() for k, v in serve(images=tf.constant(images)).items()}
 

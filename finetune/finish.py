@@ -1,13 +1,13 @@
 """The end of a run: the best weights, all splits scored once, what is handed out, the report."""
 
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from data_prep.files import replacing_folder
 from data_prep.manifest import Manifest
 from data_prep.page import Section, Table
 from finetune.classifier import Classifier
@@ -84,12 +84,9 @@ def export_classifier(model: Classifier, folder: Path) -> None:
         folder: Where to; earlier exports are replaced.
     """
     export_keras(model, folder / "model.keras")
-    temporary, target = folder / ".saved_model", folder / "saved_model"
-    for path in (temporary, target):
-        shutil.rmtree(path, ignore_errors=True)
     images = keras.InputSpec(shape=(None, *model.image_shape), dtype="float32", name="images")
-    model.export(temporary, input_signature=[images], verbose=False)
-    temporary.rename(target)
+    with replacing_folder(folder / "saved_model") as draft:
+        model.export(draft, input_signature=[images], verbose=False)
 
 
 def _measure(session: ClassifierSession, splits: dict[str, ScoredSplit]) -> ClassificationResults:

@@ -1,13 +1,19 @@
 """What the training of a classifier leaves behind, and where: the layout of `--output`."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from data_prep.checksums import read_object
+from data_prep.errors import UserError
 from finetune.report.classification_page import REPORT_PAGE
-from finetune.report.result_files import RESULT_FILES
+from finetune.report.result_files import REPORT, RESULT_FILES
 from finetune.settings import ClassifierConfig, FinetuneConfig
+from simclr_tf.checkpoints.keras_file import check_keras_file
 from simclr_tf.run_dir import RunDir
+
+log = logging.getLogger(__name__)
 
 # Settings that may change when a run goes on: they alter where, how fast and how much is told.
 _FREE_TO_CHANGE = frozenset(
@@ -43,3 +49,15 @@ class ClassifierDir(RunDir):
     def report_page(self) -> Path:
         """`report.html`, written last: where it is, the run is complete."""
         return self.path / REPORT_PAGE
+
+    def is_complete(self) -> bool:
+        """Whether the run was trained and reported, and what it handed out can still be read."""
+        if not self.report_page.exists():
+            return False
+        try:
+            check_keras_file(self.model_file)
+            read_object(self.path / REPORT)
+        except (UserError, OSError) as error:
+            log.warning("%s; what the run hands out is made anew", error)
+            return False
+        return True

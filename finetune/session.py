@@ -1,7 +1,8 @@
 """Everything a run of a classifier is made of, opened and checked before anything is trained."""
 
 import logging
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import keras
@@ -16,7 +17,6 @@ from finetune.recipe import Recipe
 from finetune.run_folder import ClassifierDir
 from finetune.settings import ClassifierConfig
 from simclr_tf import distribution
-from simclr_tf.checkpoints.preprocessing import write_record
 from simclr_tf.checkpoints.store import CheckpointStore
 from simclr_tf.losses.supervised import balanced_weights
 from simclr_tf.losses.weight_decay import WeightDecay, decayed_variables
@@ -32,6 +32,7 @@ from simclr_tf.optim.schedules import (
 from simclr_tf.training.inputs import local_batch_size
 from simclr_tf.training.loop import LoopPlan
 from simclr_tf.training.step import TrainStep
+from simclr_tf.workers import check_images, check_settings
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class ClassifierSession:
         plan: How far to train; an interval is an epoch.
         store: The run's checkpoints.
         remarks: What a reader of the numbers must know.
+        claim: Keeps other processes out of the folder until it is closed.
     """
 
     config: ClassifierConfig
@@ -72,6 +74,7 @@ class ClassifierSession:
     plan: LoopPlan
     store: CheckpointStore
     remarks: tuple[str, ...] = ()
+    claim: ExitStack = field(default_factory=ExitStack)
 
     @property
     def validates(self) -> bool:
@@ -96,11 +99,18 @@ def open_session(config: ClassifierConfig, recipe: Recipe) -> ClassifierSession:
         recipe: What the command brings.
 
     Returns:
-        The opened run; its folder holds settings, environment and manifest.
+        The opened run, whose `claim` must be closed; its folder holds settings, environment and
+        manifest.
 
     Raises:
         UserError: Something asked for is impossible; nothing has been overwritten then.
     """
+    with ExitStack() as claim:
+        session = _opened(config, recipe, claim)
+        return replace(session, claim=claim.pop_all())
+
+
+def _opened(config: ClassifierConfig, recipe: Recipe, claim: ExitStack) -> ClassifierSession:
     if not config.run.output:
         raise UserError("--output is missing: say where the run is to be kept")
     folder = recipe.folder(Path(config.run.output))
@@ -109,7 +119,9 @@ def open_session(config: ClassifierConfig, recipe: Recipe) -> ClassifierSession:
     precision = distribution.choose_precision(config.machine.precision, devices)
     log.info("%s, %s", devices.describe(), precision)
     local_batch_size(config.train.train_batch_size, devices, "train_batch_size")
+    check_settings(devices, config)
     data = open_labelled(config.data, config.reading, config.loss.sampling)
+    check_images(devices, data.train.identity, data.manifest)
     _check(config, data)
     remarks = recipe.look(data)
     for text in remarks:
@@ -128,8 +140,9 @@ def open_session(config: ClassifierConfig, recipe: Recipe) -> ClassifierSession:
     model.facts = recipe.record(data, steps)
     scorer = _scorer(config, model, data, steps, devices)
     if devices.is_chief:  # whatever can be refused has been by now
+        claim.enter_context(folder.claim())
         _prepare_folder(folder, config, data, f"{devices.describe()}, {precision}")
-        write_record(folder.path, model.facts)
+        folder.write_record(model.facts)
     from_features = isinstance(scorer, FeatureScorer)
     method = Classification(
         model,
@@ -193,9 +206,9 @@ def _prepare_folder(
     folder: ClassifierDir, config: ClassifierConfig, data: LabelledData, machine: str
 ) -> None:
     if folder.prepare(config):
-        folder.refuse_other_images(data.train.identity)
+        folder.refuse_other_images(data.train.identity, data.manifest)
     folder.write_settings(config)
-    data.manifest.save(folder.manifest_file)
+    folder.write_manifest(data.manifest)
     folder.write_environment(
         {
             "data_identity": data.train.identity,

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from data_prep.claim import is_unused
 from data_prep.durations import format_seconds
 from data_prep.errors import UserError
-from data_prep.files import write_text
 from data_prep.page import Section
 from finetune.classifier import Classifier
 from finetune.engine import fit
@@ -26,6 +27,7 @@ from finetune.transfer import Transfer, say_size
 from finetune.transfer_settings import TransferConfig
 from simclr_tf.settings import Config
 from simclr_tf.training.loop import StopRequest
+from simclr_tf.workers import naming_lost_workers
 
 log = logging.getLogger(__name__)
 
@@ -54,12 +56,11 @@ class TransferDir(ClassifierDir):
         overwrite = bool(self.asked and self.asked.run.overwrite)
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"--{self.flag}={self.path}: is a file; give a folder")
-        found = self._earlier_config()
         if overwrite or not self.path.exists():
             return
-        if found is not None and self.asked is not None:
-            self._refuse_other(found, self.asked)
-        elif any(path.name != FROZEN_STAGE for path in self.path.iterdir()):
+        if self._holds_run():
+            self._refuse_other(self._earlier_config(), self.asked or TransferConfig())
+        elif not is_unused(self.path, (self.path / FROZEN_STAGE, *self._halves())):
             raise UserError(
                 f"--{self.flag}={self.path}: is not empty and holds no run; give another folder,"
                 " or --overwrite to write beside what is there"
@@ -68,8 +69,8 @@ class TransferDir(ClassifierDir):
     def prepare(self, config: Config) -> bool:
         """See `RunDir.prepare`; a first stage alone is the beginning of the same run."""
         asked = self.asked or config
-        if (self.path / FROZEN_STAGE).is_dir() and not self.config_file.exists():
-            write_text(self.config_file, asked.to_json())
+        if (self.path / FROZEN_STAGE).is_dir() and not self._holds_run():
+            super().write_settings(asked)
         return super().prepare(asked)
 
     def write_settings(self, config: Config) -> None:
@@ -90,19 +91,25 @@ def train_transfer(config: TransferConfig, command: Sequence[str] = ()) -> int:
     Raises:
         UserError: Something asked for is impossible; nothing has been overwritten then.
     """
-    began = time.perf_counter()
     if not config.run.output:
         raise UserError("--output is missing: say where the run is to be kept")
-    transfer = Transfer(config)
+    with ExitStack() as claims:
+        return _train(Transfer(config), command, claims)
+
+
+def _train(transfer: Transfer, command: Sequence[str], claims: ExitStack) -> int:
+    began, config = time.perf_counter(), transfer.config
     with StopRequest().listening() as stop:
-        first = _first_stage(transfer, stop) if config.unfreeze.unfreeze_after else None
+        first = _first_stage(transfer, stop, claims) if config.unfreeze.unfreeze_after else None
         session = None if stop.signal else _last_stage(transfer, first)
         if session:
+            claims.enter_context(session.claim)
+            claims.enter_context(naming_lost_workers(session.devices))
             fit(session, stop)
     if stop.signal or session is None:
         log.info("stopped; what is done is saved, and the same command goes on from there")
         return 128 + stop.signal
-    if session.folder.report_page.exists():
+    if session.folder.is_complete():
         log.info("the run is complete: %s", session.folder.report_page)
         return 0
     finish(session, command)
@@ -116,7 +123,7 @@ def _folder(config: TransferConfig) -> Any:
     return partial(TransferDir, asked=config)
 
 
-def _first_stage(transfer: Transfer, stop: StopRequest) -> ClassifierSession:
+def _first_stage(transfer: Transfer, stop: StopRequest, claims: ExitStack) -> ClassifierSession:
     """The frozen stage, trained, with the weights that validated best; test is not scored."""
     config = transfer.config
     _folder(config)(Path(config.run.output)).check()
@@ -124,6 +131,8 @@ def _first_stage(transfer: Transfer, stop: StopRequest) -> ClassifierSession:
         config, run=replace(config.run, output=str(Path(config.run.output) / FROZEN_STAGE))
     )
     session = open_session(own, transfer.recipe(folder=_folder(own)))
+    claims.enter_context(session.claim)
+    claims.enter_context(naming_lost_workers(session.devices))
     say_size(session.model)
     fit(session, stop)
     if not stop.signal:

@@ -5,7 +5,9 @@ connections between workers are fixed by then.
 """
 
 import json
+import logging
 import os
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,8 @@ import tensorflow as tf
 
 from data_prep.errors import UserError
 from simclr_tf.sections import MachineSettings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -127,10 +131,7 @@ def _tf_config_workers() -> list[str]:
 
 def _multi_worker(how: str) -> Devices:
     if how == "slurm":
-        try:
-            resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
-        except (RuntimeError, KeyError, ValueError) as error:
-            raise UserError(f"--distribute=slurm: start the command with srun ({error})") from None
+        resolver = _slurm_resolver()
     else:
         if not _tf_config_workers():
             raise UserError(
@@ -146,6 +147,44 @@ def _multi_worker(how: str) -> Devices:
         worker += len(spec["chief"])
     kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
     return Devices(strategy, worker, num_workers, kind)
+
+
+def _slurm_resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
+    """The cluster of a job step: a worker a task, on its GPUs or, if there are too few, on CPUs."""
+    resolvers = tf.distribute.cluster_resolver
+    try:
+        # One imagined GPU a task, for the resolver cannot do with fewer.
+        found = resolvers.SlurmClusterResolver(
+            gpus_per_node=_MANY, gpus_per_task=1, auto_set_gpu=False
+        )
+        cluster = found.cluster_spec()
+    except (RuntimeError, KeyError, ValueError, OSError) as error:
+        raise UserError(f"--distribute=slurm: start the command with srun ({error})") from None
+    hosts = [task.rpartition(":")[0] for task in cluster.job_tasks("worker")]
+    tasks, gpus = max(hosts.count(host) for host in hosts), _gpus_of_node()
+    if gpus >= tasks:
+        return resolvers.SlurmClusterResolver(gpus_per_node=gpus)
+    if gpus:
+        log.warning("%d tasks a node, but %d GPUs: the CPUs are used", tasks, gpus)
+    tf.config.set_visible_devices([], "GPU")
+    return resolvers.SimpleClusterResolver(
+        cluster, task_type=found.task_type, task_id=found.task_id, num_accelerators={"GPU": 0},
+        rpc_layer="grpc",
+    )  # fmt: skip
+
+
+_MANY = 1024  # more than a node has tasks
+
+
+def _gpus_of_node() -> int:
+    """GPUs that `nvidia-smi` lists; 0 where there is no such program."""
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return 0
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 
 
 def _tpu(machine: MachineSettings) -> Devices:

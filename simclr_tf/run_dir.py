@@ -5,13 +5,18 @@ import logging
 import platform
 import shutil
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from data_prep.checksums import FILE as CHECKSUMS
+from data_prep.checksums import Checksums, read_checked, read_object
+from data_prep.claim import claimed, is_unused
 from data_prep.errors import UserError
 from data_prep.files import write_text
+from data_prep.manifest import Manifest
 from simclr_tf.config import RunConfig
 from simclr_tf.settings import Config
 
@@ -36,6 +41,8 @@ _OWN_FILES = (
     "saved_model", "best", "blocks.json", "preprocessing.json",
     "events.out.tfevents.*", "views.png", "stopped_early.json",
 )  # fmt: skip
+
+RECORD = "preprocessing.json"
 
 
 @dataclass(frozen=True)
@@ -101,17 +108,46 @@ class RunDir:
         """`best/`: the checkpoint that validated best."""
         return self.path / "best"
 
-    def refuse_other_images(self, identity: str) -> None:
+    @property
+    def checksums(self) -> Checksums:
+        """The checksums of the files that the run's state lies in."""
+        return Checksums(self.path)
+
+    def claim(self, purpose: str = "") -> AbstractContextManager[None]:
+        """Keeps other processes out of the folder for the length of a block.
+
+        Args:
+            purpose: Empty for training; other work that may be done beside it has its own name.
+
+        Raises:
+            UserError: Another process holds the folder; nothing has been changed then.
+        """
+        return claimed(
+            self.path,
+            f"--{self.flag}={self.path}: another process is at work there; wait for it to end, or "
+            "give another folder",
+            f".lock{purpose and f'-{purpose}'}",
+        )
+
+    def refuse_other_images(self, identity: str, manifest: Manifest | None = None) -> None:
         """Refuses to go on with other training images than the run began with.
 
         Args:
             identity: Of the training images, which `write_environment` keeps as `data_identity`.
+            manifest: All images; where the environment is damaged, the manifest in the folder
+                tells whether they are the same.
 
         Raises:
-            UserError: They are others.
+            UserError: They are others, or nothing tells any more.
         """
-        known = self.read_environment().get("data_identity")
-        if known not in (None, identity):
+        try:
+            known = self.read_environment().get("data_identity")
+        except UserError as error:
+            log.warning("%s; it is made anew, and the images are compared by manifest.csv", error)
+            same = manifest is None or self._is_manifest(manifest)
+        else:
+            same = known in (None, identity)
+        if not same:
             raise UserError(
                 f"the training images are not those that the run in {self.path} began with; "
                 f"restore them, or give another --{self.flag}"
@@ -136,10 +172,22 @@ class RunDir:
     def _began_without_exif(self) -> bool:
         """Whether there is a run that began before the EXIF orientation was applied."""
         try:
-            before = json.loads(self.config_file.read_text(encoding="utf-8"))
-            return "exif" not in before["reading"]
+            return "exif" not in json.loads(self.config_file.read_text(encoding="utf-8"))["reading"]
         except (OSError, ValueError, KeyError, TypeError):
+            pass  # damaged: the second copy is read, as in `_earlier_config`
+        try:
+            return "exif" not in read_object(self.flat_settings_file)
+        except (UserError, OSError, TypeError):
             return False  # whoever reads it as a whole complains
+
+    def _is_manifest(self, manifest: Manifest) -> bool:
+        fault = self.checksums.fault(self.manifest_file.name)
+        if fault:
+            raise UserError(
+                f"{self.path}: environment.json and manifest.csv are both damaged, so nothing "
+                f"tells which images the run began with; give another --{self.flag}"
+            )
+        return Manifest.load(self.manifest_file).sha256() == manifest.sha256()
 
     def prepare(self, config: Config) -> bool:
         """Makes the folder ready for a run, or finds that the same run goes on in it.
@@ -155,32 +203,56 @@ class RunDir:
         """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"--{self.flag}={self.path}: is a file; give a folder")
-        found, overwrite = self._earlier_config(), config.values()["overwrite"]
-        if found is not None and not overwrite:
-            self._refuse_other(found, config)
+        overwrite = config.values()["overwrite"]
+        there = self._holds_run()
+        if there and not overwrite:
+            self._refuse_other(self._earlier_config(), config)
             return True
-        if found is not None or overwrite:
+        if there or overwrite:
             self._delete_own_files()
-        elif self.path.exists() and any(self.path.iterdir()):
+        elif self.path.exists() and not is_unused(self.path, self._halves()):
             raise UserError(
                 f"--{self.flag}={self.path}: is not empty and holds no run; give another folder, or"
                 " --overwrite to write beside what is there"
             )
         self.path.mkdir(parents=True, exist_ok=True)
+        for half in self._halves():
+            half.unlink()
         return False
 
-    def _earlier_config(self) -> Config | None:
-        if not self.config_file.exists():
-            return None
+    def _halves(self) -> list[Path]:
+        """What a kill while the first files were written has left of them."""
+        return [*self.path.glob(".config.json.*"), *self.path.glob(f".{CHECKSUMS}.*")]
+
+    def _holds_run(self) -> bool:
+        """Whether the settings of a run are there, in at least one of their two forms."""
+        return self.config_file.exists() or self.flat_settings_file.exists()
+
+    @property
+    def flat_settings_file(self) -> Path:
+        """`flags.json`: every setting, flat."""
+        return self.path / "flags.json"
+
+    def _earlier_config(self) -> Config:
+        """The settings of the run that is there; of the second copy if the first is damaged."""
         try:
-            found = self.config_type.load(self.config_file)
+            found = self.config_type.from_json(read_checked(self.config_file))
             if self._began_without_exif():
-                return self.config_type.from_values({**found.values(), "exif": "ignore"})
+                found = self.config_type.from_values({**found.values(), "exif": "ignore"})
             return found
-        except (UserError, ValueError) as error:
-            raise UserError(
-                f"{self.config_file} cannot be read ({error}); give another --{self.flag}"
-            ) from None
+        except FileNotFoundError:
+            why = f"{self.config_file} is gone"
+        except (UserError, ValueError, AttributeError, TypeError) as error:
+            why = str(error)
+            if self.config_file.name not in why:
+                why = f"{self.config_file} cannot be read ({error})"
+        try:
+            flat = {"exif": "ignore", **read_object(self.flat_settings_file)}
+            found = self.config_type.from_values(flat)
+        except (UserError, OSError, TypeError):
+            raise UserError(f"{why}; give another --{self.flag}") from None
+        log.warning("%s; the settings are taken from flags.json, and written anew", why)
+        return found
 
     def _refuse_other(self, found: Config, config: Config) -> None:
         before, now = found.values(), config.values()
@@ -196,7 +268,8 @@ class RunDir:
             )
 
     def _delete_own_files(self) -> None:
-        for pattern in self.own_files:
+        # First the settings: what a kill leaves of the others is then no run that goes on.
+        for pattern in ("config.json", "flags.json", *self.own_files, CHECKSUMS):
             for path in self.path.glob(pattern):
                 if path.is_dir():
                     shutil.rmtree(path)
@@ -206,8 +279,8 @@ class RunDir:
     def write_settings(self, config: Config) -> None:
         """Writes the settings in all three forms: by topic, flat, and as a flag file to replay."""
         values = config.values()
-        write_text(self.config_file, config.to_json())
-        write_text(self.path / "flags.json", json.dumps(values, indent=2) + "\n")
+        self.checksums.write_text(self.config_file.name, config.to_json())
+        self.checksums.write_text(self.flat_settings_file.name, json.dumps(values, indent=2) + "\n")
         lines = [f"--{name}={value}" for name, value in values.items() if value != ""]
         write_text(self.path / "flags.txt", "\n".join(lines) + "\n")
 
@@ -221,30 +294,65 @@ class RunDir:
             "command": sys.argv,
             **facts,
         }
-        write_text(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
+        text = json.dumps(environment, indent=2) + "\n"
+        self.checksums.write_text("environment.json", text)
 
     def read_environment(self) -> dict[str, Any]:
-        """What `write_environment` wrote; empty before that."""
-        file = self.path / "environment.json"
-        return json.loads(file.read_text()) if file.exists() else {}
+        """What `write_environment` wrote; empty before that.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        try:
+            return read_object(self.path / "environment.json")
+        except FileNotFoundError:
+            return {}
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Writes which image is in which split."""
+        self.checksums.forget(self.manifest_file.name)
+        manifest.save(self.manifest_file)
+        self.checksums.note_file(self.manifest_file.name)
+
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Writes how images are prepared, where `checkpoints.preprocessing` finds it."""
+        self.checksums.write_text(RECORD, json.dumps(record, indent=2) + "\n")
 
     def write_blocks(self, hashes: dict[str, str]) -> None:
         """Notes the hash of each part of the network before the first step."""
-        write_text(self.path / "blocks.json", json.dumps(hashes, indent=2) + "\n")
+        self.checksums.write_text("blocks.json", json.dumps(hashes, indent=2) + "\n")
 
     def blocks(self) -> dict[str, str]:
-        """What `write_blocks` wrote; empty before that."""
-        file = self.path / "blocks.json"
-        return json.loads(file.read_text()) if file.exists() else {}
+        """What `write_blocks` wrote; empty before that, and if it is damaged, which is said."""
+        try:
+            return read_object(self.path / "blocks.json")
+        except FileNotFoundError:
+            log.warning("%s is gone", self.path / "blocks.json")
+        except UserError as error:
+            log.warning("%s", error)
+        return {}
 
     def write_early_stop(self, step: int) -> None:
         """Notes that early stopping ended the run."""
-        write_text(self.early_stop_file, json.dumps({"step": step}) + "\n")
+        self.checksums.write_text(self.early_stop_file.name, json.dumps({"step": step}) + "\n")
+
+    def forget_early_stop(self) -> None:
+        """Removes the note of `write_early_stop`."""
+        self.checksums.forget(self.early_stop_file.name)
+        self.early_stop_file.unlink(missing_ok=True)
 
     def early_stop(self) -> int | None:
-        """The step at which early stopping ended the run; None if it did not."""
-        file = self.early_stop_file
-        return int(json.loads(file.read_text())["step"]) if file.exists() else None
+        """The step at which early stopping ended the run; None if it did not.
+
+        A damaged note does not count: training finds out again, from the validations.
+        """
+        try:
+            return int(read_object(self.early_stop_file)["step"])
+        except FileNotFoundError:
+            return None
+        except (UserError, KeyError, ValueError) as error:
+            log.warning("%s; whether the run stopped early is found out anew", error)
+            return None
 
     def write_result(self, result: dict[str, Any], step: int, name: str = "") -> None:
         """Writes `result.json` and `result_<step>.json`, with the evaluation's name if given."""

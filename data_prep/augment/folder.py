@@ -24,7 +24,7 @@ from data_prep.files import check_new_folder
 from data_prep.grouping import inner_paths
 from data_prep.identity import image_name
 from data_prep.manifest import Manifest, Record
-from data_prep.partial import partial_folder
+from data_prep.partial import is_complete, may_be_complete, partial_folder
 from data_prep.scan import image_facts
 from data_prep.tree import check_folder_names, tree_paths, write_trees
 
@@ -71,7 +71,8 @@ def write_copies(
             an image, unreadable images, or an output that holds something.
     """
     target = Path(output).expanduser().absolute()
-    check_new_folder(target)
+    if not may_be_complete(target):
+        check_new_folder(target)
     _check(manifest, plan)
     files = manifest.files()
     if originals != "list" and len(set(files)) < len(files):
@@ -86,7 +87,10 @@ def write_copies(
     ]
     sources = _sources(manifest, kept, plan)
     workers = workers or os.cpu_count() or 1
-    with partial_folder(target, _fingerprint(manifest, plan, originals)) as folder:
+    fingerprint = _fingerprint(manifest, plan, originals)
+    if is_complete(target, fingerprint):
+        return Manifest.load(target / MANIFEST_NAME)
+    with partial_folder(target, fingerprint) as folder:
         if originals != "list" and not any(folder.iterdir()):
             folder.rmdir()
             write_trees({"": manifest}, folder, originals)

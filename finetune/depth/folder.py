@@ -1,12 +1,18 @@
 """What the training of a depth network leaves behind, and where: the layout of `--output`."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from data_prep.checksums import read_object
+from data_prep.errors import UserError
 from finetune.depth.settings import DepthConfig
 from finetune.depth.trained import DEPTH_FILE, GENERATOR, REVERSE
+from simclr_tf.checkpoints.keras_file import check_keras_file
 from simclr_tf.run_dir import RunDir
+
+log = logging.getLogger(__name__)
 
 # Settings that may change when a run goes on: they alter where, how fast and how much is told.
 _FREE_TO_CHANGE = frozenset(
@@ -52,3 +58,19 @@ class DepthDir(RunDir):
     def depth_file(self) -> Path:
         """`depth.json`, written last: where it is, the run is complete."""
         return self.path / DEPTH_FILE
+
+    def is_complete(self) -> bool:
+        """Whether the run was trained and measured, and what it handed out can still be read."""
+        if not self.depth_file.exists():
+            return False
+        try:
+            check_keras_file(self.path / GENERATOR)
+            if (self.path / REVERSE).exists():
+                check_keras_file(self.path / REVERSE)
+            for file in (self.depth_file, self.result_file):
+                if file.exists():
+                    read_object(file)
+        except (UserError, OSError) as error:
+            log.warning("%s; what the run hands out is made anew", error)
+            return False
+        return True

@@ -1,7 +1,8 @@
 """Everything a run of a depth network is made of, opened and checked before anything is trained."""
 
 import logging
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from simclr_tf.checkpoints.store import CheckpointStore
 from simclr_tf.optim.schedules import steps_per_epoch
 from simclr_tf.training.inputs import local_batch_size
 from simclr_tf.training.loop import LoopPlan
+from simclr_tf.workers import check_images, check_settings
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class DepthSession:
         plan: How far to train; an interval is an epoch.
         store: The run's checkpoints.
         validation: Errors of depth on validation; None if there is nothing to validate by.
+        claim: Keeps other processes out of the folder until it is closed.
     """
 
     config: DepthConfig
@@ -49,6 +52,7 @@ class DepthSession:
     plan: LoopPlan
     store: CheckpointStore
     validation: DepthValidation | None
+    claim: ExitStack = field(default_factory=ExitStack)
 
     @property
     def validates(self) -> bool:
@@ -80,13 +84,26 @@ def open_session(
         manifest: From `open_manifest`.
         devices: What it runs on.
 
+    Returns:
+        The opened run, whose `claim` must be closed.
+
     Raises:
         UserError: Something asked for is impossible; nothing has been overwritten then.
     """
+    with ExitStack() as claim:
+        session = _opened(config, manifest, devices, claim)
+        return replace(session, claim=claim.pop_all())
+
+
+def _opened(
+    config: DepthConfig, manifest: Manifest, devices: distribution.Devices, claim: ExitStack
+) -> DepthSession:
     precision = distribution.choose_precision(config.machine.precision, devices)
     log.info("%s, %s", devices.describe(), precision)
     local_batch_size(config.train.train_batch_size, devices, "train_batch_size")
+    check_settings(devices, config)
     data = open_data(config, manifest)
+    check_images(devices, data.train.identity, manifest)
     plan = _plan(config, data, devices)
     training = build_training(config, data.size, devices, precision, plan.total_steps)
     validation = _validation(config, data, devices, training.generator)
@@ -94,6 +111,7 @@ def open_session(
         raise UserError("--early_stopping_patience: there is no validation split to judge by")
     folder = DepthDir(Path(config.run.output))
     if devices.is_chief:  # whatever can be refused has been by now
+        claim.enter_context(folder.claim())
         _prepare_folder(folder, config, data, f"{devices.describe()}, {precision}")
     store = CheckpointStore(
         folder.path,
@@ -133,7 +151,7 @@ def _validation(
 
 def _prepare_folder(folder: DepthDir, config: DepthConfig, data: DepthData, machine: str) -> None:
     if folder.prepare(config):
-        folder.refuse_other_images(data.train.identity)
+        folder.refuse_other_images(data.train.identity, data.manifest)
     folder.write_settings(config)
-    data.manifest.save(folder.manifest_file)
+    folder.write_manifest(data.manifest)
     folder.write_environment({"data_identity": data.train.identity, "machine": machine})

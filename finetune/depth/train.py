@@ -20,12 +20,13 @@ from finetune.depth.finish import finish
 from finetune.depth.samples import Maker, SampleSheets
 from finetune.depth.session import DepthSession, open_session
 from finetune.depth.settings import DepthConfig, RegressionSettings
-from finetune.fitting import Fitting, Keepers, fit
 from simclr_tf.distribution import Devices
 from simclr_tf.training import callbacks as cb
 from simclr_tf.training import health
+from simclr_tf.training.fitting import Fitting, Keepers, fit
 from simclr_tf.training.inputs import Batch, Batches, MakeExample, training_batches
 from simclr_tf.training.loop import StopRequest
+from simclr_tf.workers import naming_lost_workers
 
 log = logging.getLogger(__name__)
 
@@ -48,32 +49,45 @@ def train_depth(config: DepthConfig, manifest: Manifest, devices: Devices) -> in
     """
     began = time.perf_counter()
     session = open_session(config, manifest, devices)
-    with StopRequest().listening() as stop:
-        step = fit(_fitting(session), _restore(session), stop)
-    if stop.signal:
-        log.info("stopped at step %d, which is saved; the same command goes on from there", step)
-        return 128 + stop.signal
-    if session.folder.depth_file.exists():
-        log.info("the run is complete: %s", session.folder.path)
-        return 0
-    finish(session)
+    with session.claim, naming_lost_workers(session.devices):
+        with StopRequest().listening() as stop:
+            step = fit(_fitting(session), _restore(session), stop)
+        if stop.signal:
+            log.info(
+                "stopped at step %d, which is saved; the same command goes on from there", step
+            )
+            return 128 + stop.signal
+        if session.folder.is_complete():
+            log.info("the run is complete: %s", session.folder.path)
+            return 0
+        finish(session)
     log.info("done in %s: %s", format_seconds(time.perf_counter() - began), config.run.output)
     return 0
 
 
 def _fitting(session: DepthSession) -> Fitting:
+    best = None
+    if session.validates and session.devices.is_chief:
+        best = cb.BestCheckpoint(session.folder.path, MONITOR, "min")
+
+    def validate(step: int) -> dict[str, float]:
+        scores = _scores(session)
+        _say(session, scores, step)
+        return scores
+
     return Fitting(
         folder=session.folder,
         devices=session.devices,
         model=session.training.generator,
-        step=session.training.step,
+        step=lambda: session.training.step,
         plan=session.plan,
         store=session.store,
         train=session.data.train,
         keepers=lambda start: _keepers(session, start),
         batches=lambda start: _batches(session, start),
-        validate=lambda step: _scores(session),
-        say=lambda scores, step: _say(session, scores, step),
+        validate=validate,
+        due=lambda step: session.validates,
+        best=best,
     )
 
 
@@ -108,10 +122,7 @@ def _keepers(session: DepthSession, start: int) -> Keepers:
         board = cb.TensorBoard(folder.path)
         progress = cb.Progress(plan.total_steps, session.images_per_step, start)
         watchers = [progress, _sheets(session, board), board]
-        judges = [
-            cb.BestCheckpoint(folder.path, MONITOR, "min"),
-            cb.ValidationLog(folder.validation_file, start),
-        ]
+        judges = [cb.ValidationLog(folder.validation_file, start)]
     if train.early_stopping_patience:
         judges.append(
             keras.callbacks.EarlyStopping(

@@ -112,11 +112,7 @@ class _Network:
 
 
 def _open(file: Path, facts: DepthFacts) -> _Network:
-    try:
-        model = open_keras_file(file)
-    except UserError as error:
-        raise UserError(f"{file}: {error}") from None
-    return _Network(model, facts.image_size)
+    return _Network(open_keras_file(file), facts.image_size)
 
 
 class DepthModel:

@@ -1,12 +1,12 @@
 """What a run hands out: `encoder.keras` and a SavedModel called like the public SimCLR ones."""
 
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
+from data_prep.files import replacing_folder, writing
 from simclr_tf.checkpoints.description import NETWORK, describe
 from simclr_tf.checkpoints.preprocessing import write_record
 from simclr_tf.models.naming import canonical_variables, tf2_variables
@@ -78,18 +78,23 @@ def export_saved_model(model: SimCLRModel, directory: Path) -> None:
     images = tf.TensorSpec([None, None, None, model.image_channels], tf.float32, name="inputs")
     for trainable in (True, False):
         exported.__call__.get_concrete_function(images, trainable=trainable)
-    temporary = directory.with_name(f".{directory.name}")
-    for path in (temporary, directory):
-        shutil.rmtree(path, ignore_errors=True)
-    tf.saved_model.save(exported, str(temporary))
-    extra = temporary / "assets.extra"
-    extra.mkdir()
-    write_record(extra, model.encoder.preprocessing)
-    temporary.rename(directory)
+    with replacing_folder(directory) as draft:
+        tf.saved_model.save(exported, str(draft))
+        extra = draft / "assets.extra"
+        extra.mkdir()
+        write_record(extra, model.encoder.preprocessing)
 
 
 def export_keras(model: keras.Model, path: Path) -> None:
-    """Writes a model, with the preprocessing record of its encoder, as a Keras file."""
+    """Writes a model, with the preprocessing record of its encoder, as a Keras file.
+
+    Raises:
+        UserError: It cannot be written; what was there before is as it was.
+    """
     temporary = path.with_name(f".{path.stem}.tmp.keras")
-    model.save(temporary)
-    temporary.replace(path)
+    try:
+        with writing(path):
+            model.save(temporary)
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

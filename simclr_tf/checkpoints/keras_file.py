@@ -1,6 +1,12 @@
-"""Opens `.keras` files that others may have written."""
+"""Opens `.keras` files that others may have written: whole, without their code, or not at all.
+
+A `.keras` file is a zip archive with a checksum for each of its parts. Keras reads the weights
+without looking at it, so that a flipped byte would change a weight and nothing would be said.
+"""
 
 import os
+import zipfile
+import zlib
 
 import keras
 
@@ -17,8 +23,10 @@ def open_keras_file(path: str | os.PathLike[str]) -> keras.Model:
         The model, not compiled.
 
     Raises:
-        UserError: In one line, without the flag: it cannot be read, or holds code.
+        UserError: In one line that names the file: it is missing or damaged, cannot be read, or
+            holds code.
     """
+    check_keras_file(path)
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except (ValueError, OSError, TypeError, KeyError) as error:
@@ -27,4 +35,21 @@ def open_keras_file(path: str | os.PathLike[str]) -> keras.Model:
             why = "it holds code of its own (such as a Lambda layer), which is never run"
         else:
             why = text.splitlines()[0] if text else type(error).__name__
-        raise UserError(f"cannot be read: {why}") from None
+        raise UserError(f"{path} cannot be read: {why}") from None
+
+
+def check_keras_file(path: str | os.PathLike[str]) -> None:
+    """Checks the checksum of every part of a `.keras` file.
+
+    Raises:
+        UserError: It is missing or damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+    if broken:
+        raise UserError(f"{path} is damaged: the checksum of {broken} in it is wrong")

@@ -73,7 +73,7 @@ def _open_keras(location: Location, ema: bool) -> Checkpoint:
     try:
         model = open_keras_file(location.path)
     except UserError as error:
-        raise UserError(f"--checkpoint={location.path}: {error}") from None
+        raise UserError(f"--checkpoint={error}") from None  # It begins with the path.
     if not isinstance(model, SimCLRModel | SimCLREncoder):
         raise UserError(f"--checkpoint={location.path}: holds a {type(model).__name__}, "
                         "not an encoder of this package")  # fmt: skip

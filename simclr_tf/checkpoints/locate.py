@@ -1,15 +1,18 @@
 """Which checkpoint a path means: a prefix, a file, or one of the folders that people have."""
 
+import logging
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
-
-import tensorflow as tf
 
 from data_prep.errors import UserError
 from simclr_tf.checkpoints import zoo
 
+log = logging.getLogger(__name__)
+
+NOTE = "checkpoint"  # TensorFlow's name of the file that says which checkpoint is the newest
 _SUFFIXES = (".index", ".meta", ".data-00000-of-00001")
 
 
@@ -48,17 +51,17 @@ def locate(path: str) -> Location:
     """
     path = zoo.resolve(path)
     if path.endswith(".keras"):
-        if not tf.io.gfile.exists(path):
+        if not os.path.exists(path):
             raise UserError(f"--checkpoint={path}: no such file")
         return Location("keras", path)
-    if tf.io.gfile.isdir(path):
+    if os.path.isdir(path):
         return _in_folder(path)
     for suffix in _SUFFIXES:
         path = path.removesuffix(suffix)
-    if tf.io.gfile.exists(f"{path}.index"):
+    if os.path.exists(f"{path}.index"):
         return Location("tensors", path)
-    near = sorted(os.path.basename(p).removesuffix(".index") for p in _glob(f"{path}*.index"))
-    near = near or sorted(_prefixes(os.path.dirname(path) or "."))
+    beside = sorted(_prefixes(os.path.dirname(path) or "."))
+    near = [name for name in beside if name.startswith(os.path.basename(path))] or beside
     hint = f"; there are {', '.join(near[:8])}" if near else ""
     raise UserError(f"--checkpoint={path}: no such checkpoint{hint}")
 
@@ -68,7 +71,7 @@ def _in_folder(folder: str) -> Location:
         if found:
             return found
     encoder = os.path.join(folder, "encoder.keras")
-    if tf.io.gfile.exists(encoder):
+    if os.path.exists(encoder):
         return Location("keras", encoder)
     raise UserError(
         f"--checkpoint={folder}: the folder holds no checkpoint (ckpt-N.index, model.ckpt-N.index, "
@@ -78,24 +81,44 @@ def _in_folder(folder: str) -> Location:
 
 def _saved_model(folder: str) -> Location | None:
     prefix = os.path.join(folder, "variables", "variables")
-    if not tf.io.gfile.exists(f"{prefix}.index"):
+    if not os.path.exists(f"{prefix}.index"):
         return None
-    has_graph = tf.io.gfile.exists(os.path.join(folder, "saved_model.pb"))
+    has_graph = os.path.exists(os.path.join(folder, "saved_model.pb"))
     return Location("tensors", prefix, folder if has_graph else "")
 
 
 def _newest(folder: str) -> Location | None:
-    # TensorFlow's note of the newest may name a folder of the machine that wrote it.
-    noted = tf.train.latest_checkpoint(folder)
-    if noted:
-        return Location("tensors", noted)
+    """The checkpoint that TensorFlow's note names, or that with the highest number.
+
+    The note may name a folder of the machine that wrote it, or be damaged. In the folder of a run
+    the highest number counts, for there a note of another one is damaged or old.
+    """
     prefixes = _prefixes(folder)
+    noted = os.path.basename(_noted(folder))
+    if noted in prefixes and (noted == prefixes[-1] or not _is_run(folder)):
+        return Location("tensors", os.path.join(folder, noted))
+    if noted and prefixes:
+        log.warning("%s: the note of the newest checkpoint names %s; %s is taken",
+                    os.path.join(folder, NOTE), noted, prefixes[-1])  # fmt: skip
     return Location("tensors", os.path.join(folder, prefixes[-1])) if prefixes else None
+
+
+def _noted(folder: str) -> str:
+    """What TensorFlow's note names as the newest checkpoint; empty without one."""
+    file = Path(folder) / NOTE
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    match = re.search(r'^model_checkpoint_path: "(.*)"$', text, re.MULTILINE)
+    return match.group(1).replace("\\\\", "/") if match else ""
+
+
+def _is_run(folder: str) -> bool:
+    return os.path.exists(os.path.join(folder, "config.json"))
 
 
 def _prefixes(folder: str) -> list[str]:
     """Names of the checkpoints in a folder, the newest last."""
-    names = [os.path.basename(p).removesuffix(".index") for p in _glob(f"{folder}/*.index")]
+    listed = os.listdir(folder) if os.path.isdir(folder) else []
+    names = [name.removesuffix(".index") for name in listed if name.endswith(".index")]
     return sorted(names, key=lambda name: (_number(name), name))
 
 
@@ -107,14 +130,10 @@ def _number(name: str) -> int:
 def _hub(folder: str) -> Location | None:
     # The graph of a TF1 hub module cannot be called like a SavedModel of TF2.
     prefix = os.path.join(folder, "hub", "variables", "variables")
-    return Location("tensors", prefix) if tf.io.gfile.exists(f"{prefix}.index") else None
+    return Location("tensors", prefix) if os.path.exists(f"{prefix}.index") else None
 
 
 def _numbered(folder: str) -> Location | None:
-    steps = [int(n) for n in (name.strip("/") for name in tf.io.gfile.listdir(folder))
+    steps = [int(n) for n in (name.strip("/") for name in os.listdir(folder))
              if n.isdigit()]  # fmt: skip
     return _saved_model(os.path.join(folder, str(max(steps)))) if steps else None
-
-
-def _glob(pattern: str) -> list[str]:
-    return list(tf.io.gfile.glob(pattern))

@@ -3,20 +3,20 @@
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
 from data_prep.augment.geometry import EVALUATION_CROP
 from data_prep.augment.views import SMALL_IMAGE, ViewConfig
+from data_prep.checksums import read_object
 from data_prep.files import write_text
 from data_prep.training_files import TrainingFiles
 from simclr_tf.checkpoints.imagenet import class_names
 from simclr_tf.checkpoints.locate import Location
 from simclr_tf.checkpoints.recognise import Network
+from simclr_tf.run_dir import RECORD
 
-RECORD = "preprocessing.json"
 _IMAGENET_CLASSES = 1000
 
 
@@ -80,14 +80,16 @@ def read_record(location: Location, network: Network) -> dict[str, Any]:
         location: The checkpoint; a run keeps its record in its folder, a SavedModel in
             `assets.extra`.
         network: What it was recognised as.
+
+    Raises:
+        UserError: The record is damaged.
     """
     folder = location.folder
     above = os.path.dirname(folder)
     for place in (folder, above, os.path.join(above, "assets.extra")):
         file = os.path.join(place, RECORD)
-        if tf.io.gfile.exists(file):
-            with tf.io.gfile.GFile(file) as stream:
-                return json.loads(stream.read())
+        with suppress(FileNotFoundError):
+            return read_object(Path(file))
     architecture = network.architecture
     classes = class_names() if network.num_classes == _IMAGENET_CLASSES else ()
     size = SMALL_IMAGE if getattr(architecture, "cifar_stem", False) else 224

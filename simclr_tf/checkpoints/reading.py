@@ -21,6 +21,7 @@ from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectG
 from data_prep.errors import UserError
 from simclr_tf.checkpoints.description import NETWORK, NETWORK_KEY, read_description
 from simclr_tf.checkpoints.locate import Location
+from simclr_tf.checkpoints.plain_names import PlainName
 from simclr_tf.models.naming import OWN_BACKBONE
 
 GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -78,6 +79,7 @@ def read_tensors(prefix: str) -> dict[str, np.ndarray]:
         UserError: The files are missing or damaged.
     """
     reader = _Reader(prefix)
+    reader.graph()  # others need it: without it the file is not whole
     return {key.removesuffix(SUFFIX): reader.tensor(key) for key in reader.shapes}
 
 
@@ -110,7 +112,8 @@ class _Reader:
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
-        self._reader = self._try(lambda: tf.train.load_checkpoint(prefix))
+        self._name = PlainName(prefix)  # kept, for tensors are read later
+        self._reader = self._try(lambda: tf.train.load_checkpoint(self._name.path))
         shapes = self._try(self._reader.get_variable_to_shape_map)
         self._has_graph = shapes.pop(GRAPH_KEY, None) is not None
         self.shapes: dict[str, Shape] = {k: tuple(s) for k, s in sorted(shapes.items())}
@@ -120,6 +123,7 @@ class _Reader:
             return work()
         except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
+            first = first.replace(self._name.path, self.prefix)
             raise UserError(f"checkpoint {self.prefix} is missing or damaged: {first}") from None
 
     def tensor(self, key: str) -> np.ndarray:

@@ -5,9 +5,12 @@ The network is stored under the object-graph keys of the reference's `tf2/run.py
 """
 
 import logging
+import os
 import re
+import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,9 @@ import keras
 import tensorflow as tf
 
 from data_prep.errors import UserError
+from data_prep.files import write_text, writing
 from simclr_tf.checkpoints.description import NETWORK_KEY, describe
+from simclr_tf.checkpoints.locate import NOTE
 from simclr_tf.checkpoints.reading import SUFFIX, read_tensors
 from simclr_tf.models.naming import tf2_checkpoint_keys
 
@@ -49,6 +54,21 @@ def model_keys(model: keras.Model) -> dict[str, tf.Variable]:
     return keys
 
 
+def checkpoint_steps(folder: Path) -> list[int]:
+    """Steps of the checkpoints `ckpt-<step>` in a folder, oldest first."""
+    names = (path.name for path in folder.iterdir()) if folder.is_dir() else iter(())
+    found = (re.fullmatch(r"ckpt-(\d+)\.index", name) for name in names)
+    return sorted(int(match.group(1)) for match in found if match)
+
+
+def checkpoint_files(folder: Path, step: int) -> list[Path]:
+    """The files of `ckpt-<step>` in a folder, the index first."""
+    return sorted(
+        (path for path in folder.iterdir() if path.name.startswith(f"ckpt-{step}.")),
+        key=lambda path: path.suffix != ".index",
+    )
+
+
 class CheckpointStore:
     """Saves and restores the whole state of a run: weights, optimizer, step.
 
@@ -76,23 +96,94 @@ class CheckpointStore:
             **(model_keys(model) if keys is None else keys),
             **{f"optimizer/_variables/{i}": v.value for i, v in enumerate(optimizer.variables)},
         }
+        self._keep, self._is_chief = keep, is_chief
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self._scratch = None if is_chief else tempfile.TemporaryDirectory()
-        self._manager = tf.train.CheckpointManager(
-            nested_checkpoint({**self._variables, "global_step": self._step}),
-            directory=str(directory) if self._scratch is None else self._scratch.name,
-            max_to_keep=keep,
-        )
+        self._state = nested_checkpoint({**self._variables, "global_step": self._step})
 
-    def save(self, step: int) -> str:
-        """Writes `ckpt-<step>` and deletes the oldest ones beyond those to keep."""
+    def save(self, step: int) -> None:
+        """Writes `ckpt-<step>` and deletes the oldest ones beyond those to keep; see `write`."""
+        self.write(step)
+        self.prune()
+
+    def write(self, step: int) -> None:
+        """Writes `ckpt-<step>`: it is there whole or not at all.
+
+        Later ones, which are damaged if there are any, are deleted.
+
+        Args:
+            step: Its number.
+
+        Raises:
+            UserError: It cannot be written; what was there before is as it was.
+        """
         self._step.assign(step)
-        return self._manager.save(checkpoint_number=step)
+        self._state.save_counter.assign_add(1)  # which TensorFlow's own readers expect
+        if not self._is_chief:
+            with tempfile.TemporaryDirectory() as scratch:
+                self._state.write(os.path.join(scratch, f"ckpt-{step}"))
+            return
+        with writing(self.directory / f"ckpt-{step}"), self._partial() as place:
+            self._state.write(str(place / f"ckpt-{step}"))
+            # The index last: where it is, the checkpoint is whole.
+            for file in sorted(place.iterdir(), key=lambda file: file.suffix == ".index"):
+                os.replace(file, self.directory / file.name)
+        self._write_note([known for known in self.steps() if known <= step])
+        for later in [known for known in self.steps() if known > step]:
+            self._delete(later)
+
+    def prune(self) -> None:
+        """Deletes the oldest checkpoints beyond those to keep."""
+        steps = self.steps()
+        if not self._is_chief or len(steps) <= self._keep:
+            return
+        self._write_note(steps[-self._keep :])
+        for old in steps[: -self._keep]:
+            self._delete(old)
+
+    @contextmanager
+    def _partial(self) -> Iterator[Path]:
+        """A hidden folder to write a checkpoint in; what a kill has left in it is removed."""
+        place = self.directory / ".partial"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        try:
+            yield place
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+    def _write_note(self, steps: list[int]) -> None:
+        """TensorFlow's note of the checkpoints in the folder, by name, so that it may be moved."""
+        lines = [f'model_checkpoint_path: "ckpt-{steps[-1]}"']
+        lines += [f'all_model_checkpoint_paths: "ckpt-{step}"' for step in steps]
+        write_text(self.directory / NOTE, "\n".join(lines) + "\n")
+
+    def _delete(self, step: int) -> None:
+        """Deletes `ckpt-<step>`, its index first."""
+        for file in checkpoint_files(self.directory, step):
+            file.unlink()
+
+    def discard(self, step: int) -> None:
+        """Deletes `ckpt-<step>`, which turned out to be of no use; the one before is the newest."""
+        if not self._is_chief:
+            return
+        if steps := [known for known in self.steps() if known != step]:
+            self._write_note(steps)
+        else:
+            (self.directory / NOTE).unlink(missing_ok=True)
+        self._delete(step)
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints on disk, oldest first."""
-        found = (re.fullmatch(r"ckpt-(\d+)\.index", p.name) for p in self.directory.glob("ckpt-*"))
-        return sorted(int(match.group(1)) for match in found if match)
+        return checkpoint_steps(self.directory)
+
+    def not_finite(self) -> str:
+        """Key of a variable that holds a NaN or an infinite number; empty if all are sound."""
+        for key, variable in self._variables.items():
+            if variable.dtype.is_floating and not bool(
+                tf.reduce_all(tf.math.is_finite(tf.convert_to_tensor(variable)))
+            ):
+                return key
+        return ""
 
     def restore_latest(self) -> int | None:
         """Restores the newest checkpoint that is sound.
@@ -116,6 +207,15 @@ class CheckpointStore:
                 f"every checkpoint in {self.directory} is damaged; start anew elsewhere"
             )
         return None
+
+    def restores(self, step: int, directory: Path) -> bool:
+        """Like `restore`; False, which is said, if the checkpoint is damaged."""
+        try:
+            self.restore(step, directory)
+        except UserError as error:
+            log.warning("%s", error)
+            return False
+        return True
 
     def restore(self, step: int, directory: Path | None = None) -> None:
         """Sets weights, optimizer and step from `ckpt-<step>`.

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_prep.errors import UserError
+from simclr_tf.checkpoints.plain_names import PlainName
 from simclr_tf.models.simclr import SimCLRModel
 
 TOLERANCE = 1e-4  # of the largest value
@@ -74,7 +75,8 @@ def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 def _execute(folder: str, images: tf.Tensor) -> dict[str, np.ndarray]:
     """Endpoints of a SavedModel; none if it is not called like the public TF2 ones."""
-    loaded = tf.saved_model.load(folder)
+    name = PlainName(folder)
+    loaded = tf.saved_model.load(name.path)
     if not callable(loaded):
         return {}
     try:

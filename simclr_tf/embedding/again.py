@@ -27,6 +27,7 @@ def reanalyse(config: EmbedConfig, progress: Progress = lambda done, total: None
     """
     folder = Path(config.labelling.embedding).expanduser().absolute()
     stored = open_stored(folder)
+    stored.facts.pop("asked", None)  # it is no longer what the first command asked for
     joined = join_labels(stored, Path(config.labelling.join)) if config.labelling.join else None
     place = folder.with_name(f".{folder.name}.again")
     shutil.rmtree(place, ignore_errors=True)

@@ -7,6 +7,7 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
+from data_prep.checksums import read_object
 from data_prep.declaration import Declaration, carried
 from data_prep.errors import UserError
 from data_prep.files import check_new_folder
@@ -121,14 +122,16 @@ def _plan(config: EmbedConfig, network: Network, images: Manifest) -> Plan:
 
 
 def _finished(target: Path, plan: Plan, config: EmbedConfig) -> bool:
-    """Whether other workers have finished; refuses an output that is of something else."""
+    """Whether the same command has finished; refuses an output that is of something else."""
     if not target.exists() or not any(target.iterdir()):
         return False
     if not is_stored(target):
         check_new_folder(target)
-    facts = json.loads((target / FACTS).read_text(encoding="utf-8"))
+    facts = read_object(target / FACTS)
     same = facts.get("plan") == plan.key
-    if same and config.storage.num_workers > 1:
+    again = facts.get("asked") == _asked(config) and not config.storage.overwrite
+    if same and (config.storage.num_workers > 1 or again):
+        remove_shards(target)
         return True
     if not config.storage.overwrite:
         raise UserError(
@@ -140,6 +143,13 @@ def _finished(target: Path, plan: Plan, config: EmbedConfig) -> bool:
             )
         )
     return False
+
+
+def _asked(config: EmbedConfig) -> str:
+    """Hash of all settings that decide what is in the folder, but for where things lie."""
+    places = {"output", "overwrite", "worker", "num_workers", "image_dir", "manifest", "encoder"}
+    values = {name: value for name, value in config.values().items() if name not in places}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _join(
@@ -180,5 +190,6 @@ def _facts(
         "splits": {name: len(images.split(name)) for name in images.splits},
         "data_sha256": images.sha256(),
         "plan": plan.key,
+        "asked": _asked(config),
         "expert_columns": [],
     }

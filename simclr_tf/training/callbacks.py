@@ -5,10 +5,12 @@ two checkpoints. `logs` holds `step` and the mean of every metric over the batch
 """
 
 import csv
+import hashlib
+import io
 import logging
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +18,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from data_prep.checksums import Checksums, read_checked
 from data_prep.durations import format_seconds
-from data_prep.files import write_text
+from data_prep.errors import UserError
+from data_prep.files import write_bytes, write_text, writing
+from simclr_tf.checkpoints.locate import NOTE
+from simclr_tf.checkpoints.reading import read_tensors
+from simclr_tf.checkpoints.store import checkpoint_files, checkpoint_steps
 
 log = logging.getLogger(__name__)
 
@@ -81,11 +88,37 @@ class StepLog(keras.callbacks.Callback):
         super().__init__()
         self._path, self._index = path, index
         self._digits = 17 if exact else 9
+        self._sums = Checksums(path.parent)
         self._columns: list[str] = []
+        self._size, self._hash = 0, hashlib.sha256()
+        self._fault = self._sums.fault(path.name) if start_step else ""
+        self._rows = 0
         if path.exists():
-            _drop_rows_after(path, start_step)
-            with path.open(newline="") as file:
-                self._columns = next(csv.reader(file), [])
+            columns, rows = read_rows(path, start_step, index)
+            if start_step and (self._fault or not rows) and path.stat().st_size:
+                shutil.copyfile(path, self._aside)
+            self.rewrite(columns, rows)
+            self._rows = len(rows)
+
+    @property
+    def _aside(self) -> Path:
+        """Where a damaged log is kept."""
+        return self._path.with_name(f"{self._path.name}.damaged")
+
+    def say_lost(self, expected: int) -> None:
+        """Warns if rows of a run that goes on are damaged or gone: nothing brings them back.
+
+        Args:
+            expected: Rows that should be there.
+        """
+        if self._fault or self._rows < expected:
+            log.warning(
+                "%s %s: %d of %d rows can be read; the run goes on without the others",
+                self._path,
+                self._fault or "is not whole",
+                self._rows,
+                expected,
+            )
 
     def write(self, first_step: int, metrics: dict[str, np.ndarray]) -> None:
         """Appends the rows of some steps.
@@ -93,35 +126,107 @@ class StepLog(keras.callbacks.Callback):
         Args:
             first_step: Number of the first step (counting from 1).
             metrics: Values [n] of every column.
+
+        Raises:
+            UserError: The file cannot be written.
         """
         columns = [self._index, *metrics]
-        with self._path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if not self._columns:
-                writer.writerow(columns)
-                self._columns = columns
-            for i in range(len(next(iter(metrics.values())))):
-                numbers = {k: f"{v[i]:.{self._digits}g}" for k, v in metrics.items()}
-                row = {self._index: first_step + i} | numbers
-                writer.writerow([row[name] for name in self._columns])
+        if self._columns and set(self._columns) != set(columns):
+            self._set_aside()
+        lines = [] if self._columns else [columns]
+        self._columns = self._columns or columns
+        for i in range(len(next(iter(metrics.values())))):
+            row = {name: values[i] for name, values in metrics.items()}
+            lines.append(self._cells(first_step + i, row, self._columns))
+        content = _csv(lines)
+        with writing(self._path), self._path.open("ab") as file:
+            file.write(content)
+        self._size += len(content)
+        self._hash.update(content)
+
+    def _cells(self, step: int, values: Mapping[str, float], columns: list[str]) -> list[str]:
+        numbers = {name: f"{value:.{self._digits}g}" for name, value in values.items()}
+        row = {self._index: str(step), **numbers}
+        return [row.get(name, "") for name in columns]
+
+    def seal(self) -> None:
+        """Notes the checksum of what has been written."""
+        self._sums.note(self._path.name, self._size, self._hash.hexdigest())
+
+    def rewrite(self, columns: list[str], rows: list[list[str]]) -> None:
+        """Replaces the whole file, in one step; without rows it begins anew."""
+        content = _csv([columns, *rows]) if rows else b""
+        self._columns = columns if rows else []
+        self._sums.forget(self._path.name)
+        write_bytes(self._path, content)
+        self._size, self._hash = len(content), hashlib.sha256(content)
+
+    def write_all(self, rows: Mapping[int, Mapping[str, float]]) -> None:
+        """Replaces the whole file by the values of these steps."""
+        # In the order in which Keras hands over the logs of callbacks.
+        columns = [self._index, *sorted({name for row in rows.values() for name in row})]
+        self.rewrite(columns, [self._cells(step, row, columns) for step, row in rows.items()])
+        self.seal()
+
+    def _set_aside(self) -> None:
+        """Keeps what has other columns under another name."""
+        name = self._aside.name
+        log.warning("%s has other columns than this run writes: kept as %s", self._path, name)
+        self._sums.forget(self._path.name)
+        self._path.replace(self._aside)
+        self._columns, self._size, self._hash = [], 0, hashlib.sha256()
 
 
-def _drop_rows_after(path: Path, step: int) -> None:
-    with path.open(newline="") as file:
-        rows = list(csv.reader(file))
-    whole = [r for r in rows[1:] if len(r) == len(rows[0]) and r[0].isdigit() and int(r[0]) <= step]
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="") as file:
-        csv.writer(file).writerows([rows[0], *whole] if whole else [])
-    temporary.replace(path)
+def _csv(rows: Iterable[Iterable[str]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue().encode()
+
+
+def read_rows(path: Path, last_step: int, index: str = "step") -> tuple[list[str], list[list[str]]]:
+    """Reads the sound rows of a log up to a step; what is damaged or half written is left out.
+
+    Args:
+        path: What `StepLog` wrote.
+        last_step: Rows of later steps are left out.
+        index: Name of the first column.
+
+    Returns:
+        The names of the columns, and the cells of every row, by rising step.
+    """
+    text = path.read_bytes().decode(errors="replace")
+    whole = text.rpartition("\n")[0]
+    header, *rows = list(csv.reader(io.StringIO(whole.replace("\0", "")))) or [[]]
+    if header[:1] != [index] or len(set(header)) != len(header):
+        return [], []
+    sound: dict[int, list[str]] = {}
+    for row in rows:
+        if len(row) != len(header) or not row[0].isdecimal() or not _are_numbers(row[1:]):
+            continue
+        if max(sound, default=0) < int(row[0]) <= last_step:
+            sound[int(row[0])] = row
+    return header, list(sound.values())
+
+
+def _are_numbers(cells: list[str]) -> bool:
+    try:
+        return bool([float(cell or "nan") for cell in cells])
+    except ValueError:
+        return False
 
 
 def read_metrics(path: Path) -> dict[str, np.ndarray]:
-    """Reads a CSV of numbers, such as `metrics.csv`, by column; empty cells become NaN."""
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    """Reads a CSV of numbers, such as `metrics.csv`, by column; empty cells become NaN.
+
+    Raises:
+        UserError: It is damaged.
+    """
+    rows = list(csv.DictReader(io.StringIO(read_checked(path))))
     columns = rows[0].keys() if rows else ()
-    return {name: np.array([float(r[name] or "nan") for r in rows]) for name in columns}
+    try:
+        return {name: np.array([float(r[name] or "nan") for r in rows]) for name in columns}
+    except (ValueError, TypeError):
+        raise UserError(f"{path} is damaged: not all of its cells are numbers") from None
 
 
 class ValidationLog(keras.callbacks.Callback):
@@ -144,9 +249,17 @@ class ValidationLog(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Writes what the validation, if there was one, added to the logs."""
         logs = logs or {}
-        values = {k: np.array([v]) for k, v in logs.items() if k.startswith(self._prefixes)}
-        if values:
-            self._log.write(int(logs["step"]), values)
+        if values := self._values(logs):
+            arrays = {name: np.array([value]) for name, value in values.items()}
+            self._log.write(int(logs["step"]), arrays)
+            self._log.seal()
+
+    def replace_all(self, validations: Sequence[dict[str, Any]]) -> None:
+        """Writes the whole log anew."""
+        self._log.write_all({int(logs["step"]): self._values(logs) for logs in validations})
+
+    def _values(self, logs: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in logs.items() if name.startswith(self._prefixes)}
 
 
 class TensorBoard(keras.callbacks.Callback):
@@ -200,8 +313,12 @@ class BestCheckpoint(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self._directory, self._monitor, self._tie_breaker = directory, monitor, tie_breaker
+        self._best = directory / "best"
         self._sign = 1 if mode == "max" else -1
-        self._highest = (-np.inf, -np.inf)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._highest, self._step = (-np.inf, -np.inf), 0
 
     def remember(self, logs: dict[str, Any]) -> bool:
         """Takes note of a validation; whether it is the best yet."""
@@ -209,41 +326,97 @@ class BestCheckpoint(keras.callbacks.Callback):
         key = (value, -logs.get(self._tie_breaker, 0.0))
         if np.isnan(value) or not key > self._highest:
             return False
-        self._highest = key
+        self._highest, self._step = key, int(logs["step"])
         return True
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Copies the checkpoint just written if its validation is the best yet."""
-        logs = logs or {}
-        if not self.remember(logs):
+        if self.remember(logs or {}):
+            self._copy(self._step)
+
+    def settle(self, validations: Sequence[dict[str, Any]]) -> None:
+        """Remembers the validations of a run that goes on, and sees that the best is kept.
+
+        Where the copy of the best is gone or damaged it is made again; where its original is gone
+        too, the best of the checkpoints that are left takes its place, and that is said.
+
+        Args:
+            validations: In their order, each with its `step`.
+        """
+        self._forget()
+        for logs in validations:
+            self.remember(logs)
+        best = self._step
+        if not best:
             return
-        target, name = self._directory / "best", f"ckpt-{int(logs['step'])}"
-        target.mkdir(exist_ok=True)
-        old = list(target.glob("ckpt-*"))
-        for file in self._directory.glob(f"{name}.*"):
-            shutil.copy2(file, target / file.name)
-        # TensorFlow's note of what the folder means, relative so that the run may be moved.
-        write_text(target / "checkpoint", f'model_checkpoint_path: "{name}"\n')
-        for file in old:
-            if not file.name.startswith(f"{name}."):
+        if self._is_sound(self._best, best):
+            self._name(best)
+        elif self._is_sound(self._directory, best):
+            log.warning("%s is not whole: ckpt-%d is copied there again", self._best, best)
+            self._copy(best)
+        else:
+            self._take_what_is_left(best, validations)
+
+    def _take_what_is_left(self, best: int, validations: Sequence[dict[str, Any]]) -> None:
+        left = [s for s in checkpoint_steps(self._directory) if self._is_sound(self._directory, s)]
+        self._forget()
+        for logs in validations:
+            if int(logs["step"]) in left:
+                self.remember(logs)
+        log.warning(
+            "%s: ckpt-%d, which validated best, is gone or damaged, and so is its original; %s",
+            self._best,
+            best,
+            f"the best that is left is ckpt-{self._step}" if self._step else "none is left",
+        )
+        if self._step:
+            self._copy(self._step)
+
+    @staticmethod
+    def _is_sound(folder: Path, step: int) -> bool:
+        if not (folder / f"ckpt-{step}.index").exists():
+            return False
+        try:
+            read_tensors(str(folder / f"ckpt-{step}"))
+        except UserError as error:
+            log.warning("%s", error)
+            return False
+        return True
+
+    def _copy(self, step: int) -> None:
+        """Copies a checkpoint, its index last; the one before goes when the new one is named."""
+        self._best.mkdir(exist_ok=True)
+        for file in reversed(checkpoint_files(self._directory, step)):
+            part, target = self._best / f".{file.name}", self._best / file.name
+            with writing(target):
+                shutil.copyfile(file, part)
+                part.replace(target)
+        self._name(step)
+
+    def _name(self, step: int) -> None:
+        """Names the best in TensorFlow's note, relative so that the run may be moved."""
+        name = f"ckpt-{step}"
+        text = f'model_checkpoint_path: "{name}"\n'
+        note = self._best / NOTE
+        if not note.exists() or note.read_bytes() != text.encode():
+            write_text(note, text)
+        for file in self._best.iterdir():
+            if file.name != NOTE and not file.name.startswith(f"{name}."):
                 file.unlink()
 
 
-def replay(path: Path, start_step: int, judges: Iterable[keras.callbacks.Callback]) -> None:
+def replay(
+    validations: Sequence[dict[str, Any]], judges: Iterable[keras.callbacks.Callback]
+) -> None:
     """Tells best checkpoint and early stopping what earlier validations of a run gave.
 
     Args:
-        path: What `ValidationLog` wrote, rows after `start_step` dropped.
-        start_step: Steps already taken; at 0 there was nothing before.
+        validations: In their order, each with its `step`.
         judges: Callbacks of validations.
     """
-    if not start_step or not path.exists():
-        return
-    columns = read_metrics(path)
-    for i in range(len(columns.get("step", ()))):
-        logs = {name: float(values[i]) for name, values in columns.items()}
-        for judge in judges:
-            if isinstance(judge, BestCheckpoint):
-                judge.remember(logs)  # the copy is there; the original may be gone
-            elif not isinstance(judge, ValidationLog):
-                judge.on_epoch_end(i, logs)
+    for judge in judges:
+        if isinstance(judge, BestCheckpoint):
+            judge.settle(validations)
+        elif not isinstance(judge, ValidationLog):
+            for i, logs in enumerate(validations):
+                judge.on_epoch_end(i, dict(logs))

@@ -51,6 +51,12 @@ class RunData:
         """Hash of what is trained on."""
         return self.train.identity
 
+    def image_files(self) -> list[str]:
+        """The files that the images lie in; none if they come from elsewhere."""
+        if self.manifest is not None:
+            return self.manifest.files()
+        return [file for source in self.splits.values() for file in getattr(source, "files", ())]
+
     def evaluation(self, split: str) -> Source:
         """The source of a split.
 

@@ -12,6 +12,7 @@ from data_prep.augment.views import ViewConfig, evaluation_crops, evaluation_ima
 from data_prep.source import Source
 from simclr_tf.distribution import Devices
 from simclr_tf.models.simclr import SimCLRModel
+from simclr_tf.training.health import check_outputs
 from simclr_tf.training.inputs import Batch, MakeImage, evaluation_batches
 
 
@@ -112,6 +113,9 @@ class Evaluator:
         Args:
             source: The images.
             max_steps: Batches at most; 0 = all.
+
+        Raises:
+            DivergedError: Some of them are NaN or infinite.
         """
         dataset, steps = evaluation_batches(
             source,
@@ -131,4 +135,7 @@ class Evaluator:
         order = np.argsort(joined["index"], kind="stable")
         order = order[joined["index"][order] >= 0]
         arrays = {name: value[order] for name, value in joined.items()}
+        for name in ("features", "logits"):
+            if name in arrays:
+                check_outputs(name, arrays[name])
         return Outputs(arrays["index"], arrays["label"], arrays["features"], arrays.get("logits"))

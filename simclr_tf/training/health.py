@@ -77,11 +77,34 @@ def check_finite(metrics: dict[str, np.ndarray], first_step: int, last_checkpoin
     for name, values in metrics.items():
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
-            raise DivergedError(
-                f"{name} is {values[bad[0]]} at step {first_step + int(bad[0])}: the run stops, "
-                f"{last_checkpoint or 'no checkpoint'} is kept; try a lower --learning_rate or "
-                "--precision=float32"
-            )
+            step = first_step + int(bad[0])
+            raise diverged(f"{name} is {values[bad[0]]} at step {step}", last_checkpoint)
+
+
+def diverged(what: str, last_checkpoint: str) -> DivergedError:
+    """The error that ends a run whose numbers are no longer numbers.
+
+    Args:
+        what: Which numbers, and when.
+        last_checkpoint: What is still good; empty if nothing is.
+    """
+    return DivergedError(
+        f"{what}: the run stops, {last_checkpoint or 'no checkpoint'} is kept; try a lower "
+        "--learning_rate or --precision=float32"
+    )
+
+
+def check_outputs(name: str, values: np.ndarray) -> None:
+    """Refuses what a network gives for images, [n, ...], if some of it is no number.
+
+    Raises:
+        DivergedError: Some value is NaN or infinite.
+    """
+    broken = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if broken.any():
+        raise DivergedError(
+            f"the network's {name} are NaN or infinite for {broken.sum()} of {len(values)} images"
+        )
 
 
 class HealthWatch(keras.callbacks.Callback):

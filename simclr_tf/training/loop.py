@@ -15,7 +15,7 @@ import numpy as np
 from simclr_tf.checkpoints.store import CheckpointStore
 from simclr_tf.distribution import Devices
 from simclr_tf.training.callbacks import StepLog
-from simclr_tf.training.health import check_finite
+from simclr_tf.training.health import DivergedError, check_finite, diverged
 from simclr_tf.training.step import TrainStep
 
 log = logging.getLogger(__name__)
@@ -117,7 +117,8 @@ class Loop:
             The step reached; a checkpoint of it is on disk.
 
         Raises:
-            DivergedError: A metric is no longer a number; the last checkpoint is kept.
+            DivergedError: A metric or a weight is no longer a number; the last sound checkpoint is
+                kept.
         """
         step, loops = start_step, 0
         while step < self._plan.total_steps and not self._told_to_stop():
@@ -135,9 +136,10 @@ class Loop:
             if self._devices.any_worker(bool(stop.signal)):
                 stop.signal = stop.signal or signal.SIGTERM
             if stop.signal or self._plan.is_checkpoint(step):
-                self._store.save(step)
+                self._save(step)
             if self._plan.is_checkpoint(step):
                 self._end_interval(step)
+            self._store.prune()
             if stop.signal:
                 break
         return step
@@ -146,7 +148,22 @@ class Loop:
         steps = self._store.steps()
         return f"ckpt-{steps[-1]}" if steps else ""
 
+    def _save(self, step: int) -> None:
+        if self._step_log:
+            self._step_log.seal()
+        if broken := self._store.not_finite():
+            raise diverged(f"{broken} is not finite after step {step}", self._last_checkpoint())
+        self._store.write(step)
+
     def _end_interval(self, step: int) -> None:
+        try:
+            self._look_up(step)
+        except DivergedError as error:
+            # Its weights are numbers, but too large to compute with.
+            self._store.discard(step)
+            raise diverged(f"{error} after step {step}", self._last_checkpoint()) from None
+
+    def _look_up(self, step: int) -> None:
         logs = {"step": step, **_means(self._interval)}
         self._interval = []
         scores = self._validate(step)

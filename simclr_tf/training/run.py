@@ -9,6 +9,7 @@ from simclr_tf.training.evaluate import evaluate, evaluate_as_they_come
 from simclr_tf.training.loop import StopRequest
 from simclr_tf.training.session import open_session
 from simclr_tf.training.train import train
+from simclr_tf.workers import naming_lost_workers
 
 log = logging.getLogger(__name__)
 
@@ -27,15 +28,18 @@ def execute(config: RunConfig) -> int:
     """
     began = time.perf_counter()
     session = open_session(config)
-    if config.train.mode == "eval":
-        evaluate_as_they_come(session)
-        return 0
-    with StopRequest().listening() as stop:
-        step = train(session, stop)
-    if stop.signal:
-        log.info("stopped at step %d, which is saved; the same command goes on from there", step)
-        return 128 + stop.signal
-    if config.train.mode == "train_then_eval":
-        evaluate(session, step)
+    with session.claim, naming_lost_workers(session.devices):
+        if config.train.mode == "eval":
+            evaluate_as_they_come(session)
+            return 0
+        with StopRequest().listening() as stop:
+            step = train(session, stop)
+        if stop.signal:
+            log.info(
+                "stopped at step %d, which is saved; the same command goes on from there", step
+            )
+            return 128 + stop.signal
+        if config.train.mode == "train_then_eval":
+            evaluate(session, step)
     log.info("done in %s: %s", format_seconds(time.perf_counter() - began), config.run.model_dir)
     return 0

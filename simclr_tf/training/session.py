@@ -1,14 +1,15 @@
 """Everything a run is made of, opened and checked before anything is trained."""
 
 import logging
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from data_prep.augment.views import ViewConfig, skipped_for_channels
 from simclr_tf import distribution
 from simclr_tf.checkpoints.load import Checkpoint, open_checkpoint
-from simclr_tf.checkpoints.preprocessing import preprocessing_record, write_record
+from simclr_tf.checkpoints.preprocessing import preprocessing_record
 from simclr_tf.checkpoints.store import CheckpointStore, model_keys
 from simclr_tf.config import RunConfig
 from simclr_tf.methods.base import extension_of
@@ -23,6 +24,7 @@ from simclr_tf.training.evaluator import Evaluator
 from simclr_tf.training.inputs import local_batch_size
 from simclr_tf.training.loop import LoopPlan
 from simclr_tf.training.micro_batches import check_size
+from simclr_tf.workers import check_images, check_settings
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ class Session:
         start: Checkpoint to start from; None for fresh weights.
         weighted: Network of keras.applications whose weights the backbone starts from; None for
             fresh ones.
+        claim: Keeps other processes out of the folder until it is closed.
     """
 
     config: RunConfig
@@ -59,6 +62,7 @@ class Session:
     evaluator: Evaluator
     start: Checkpoint | None
     weighted: StagedBackbone | None = None
+    claim: ExitStack = field(default_factory=ExitStack)
 
     def last_step(self) -> int:
         """Where training ends: as planned, or where early stopping has ended it."""
@@ -72,17 +76,26 @@ def open_session(config: RunConfig) -> Session:
         config: All settings; `run.model_dir` must be given.
 
     Returns:
-        The opened run; its folder holds settings, environment and manifest.
+        The opened run, whose `claim` must be closed; its folder holds settings, environment and
+        manifest.
 
     Raises:
         UserError: Something asked for is impossible; nothing has been overwritten then.
     """
+    with ExitStack() as claim:
+        session = _opened(config, claim)
+        return replace(session, claim=claim.pop_all())
+
+
+def _opened(config: RunConfig, claim: ExitStack) -> Session:
     run_dir = RunDir(Path(config.run.model_dir))
     config = run_dir.as_begun(config)
     devices = distribution.connect(config.machine)
     precision = distribution.choose_precision(config.machine.precision, devices)
     log.info("%s, %s", devices.describe(), precision)
+    check_settings(devices, config)
     data = open_data(config)
+    check_images(devices, data.identity, data.manifest, data.image_files())
     if config.train.mode != "train":
         data.evaluation(config.data.eval_split)
     rows = local_batch_size(config.train.train_batch_size, devices, "train_batch_size")
@@ -95,10 +108,6 @@ def open_session(config: RunConfig) -> Session:
     weighted = weighted_backbone(config)
     classes, examples = len(data.class_names), data.train.num_examples
     model, parts = build_seeded(config, devices, data.channels, classes, examples)
-    if devices.is_chief:  # whatever can be refused has been by now
-        _prepare_folder(
-            run_dir, config, data, {"devices": devices.describe(), "precision": precision}
-        )
     model.encoder.preprocessing = preprocessing_record(
         views.image_size,
         views.channels,
@@ -108,8 +117,18 @@ def open_session(config: RunConfig) -> Session:
         views.whole_image,
         data.files,
     )
-    if devices.is_chief:
-        write_record(run_dir.path, model.encoder.preprocessing)
+    if devices.is_chief:  # whatever can be refused has been by now
+        trains = config.train.mode != "eval"
+        claim.enter_context(run_dir.claim("" if trains else "evaluation"))
+        # An evaluation may go on beside the training, whose files it leaves alone.
+        kept = RunConfig.from_values({**config.values(), "overwrite": False})
+        goes_on = run_dir.prepare(config if trains else kept)
+        if goes_on:
+            run_dir.refuse_other_images(data.identity, data.manifest)
+        if trains:
+            facts = {"devices": devices.describe(), "precision": precision}
+            _write_facts(run_dir, config, data, facts)
+            run_dir.write_record(model.encoder.preprocessing)
     store = CheckpointStore(
         run_dir.path,
         model,
@@ -151,14 +170,10 @@ def _say_skipped(views: ViewConfig) -> None:
         )
 
 
-def _prepare_folder(
-    run_dir: RunDir, config: RunConfig, data: RunData, facts: dict[str, Any]
-) -> None:
-    if run_dir.prepare(config):
-        run_dir.refuse_other_images(data.identity)
+def _write_facts(run_dir: RunDir, config: RunConfig, data: RunData, facts: dict[str, Any]) -> None:
     run_dir.write_settings(config)
     if data.manifest is not None:
-        data.manifest.save(run_dir.manifest_file)
+        run_dir.write_manifest(data.manifest)
     identity = {"data_identity": data.identity, "class_names": list(data.class_names)}
     run_dir.write_environment({**identity, **facts})
 

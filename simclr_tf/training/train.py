@@ -1,15 +1,12 @@
 """Training of an opened run: where it starts, what watches it, what stops it."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import keras
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
-from data_prep.source import Source
+from data_prep.files import writing
 from simclr_tf.checkpoints.export import export_keras
 from simclr_tf.checkpoints.load import Checkpoint, fill
 from simclr_tf.methods.base import extension_of
@@ -19,16 +16,15 @@ from simclr_tf.training import callbacks as cb
 from simclr_tf.training import health, scoring
 from simclr_tf.training.backbone import take_weights
 from simclr_tf.training.build import build_step, first_trained_stage, small_view_config
-from simclr_tf.training.data_service import out_of_turn
 from simclr_tf.training.evaluator import Outputs
+from simclr_tf.training.fitting import Fitting, Keepers, fit
 from simclr_tf.training.frozen import feature_batches, frozen_features
-from simclr_tf.training.inputs import PREFETCH, PREFETCH_LARGE, training_batches
+from simclr_tf.training.inputs import PREFETCH, PREFETCH_LARGE, Batches, training_batches
 from simclr_tf.training.lineage import warn_of_leaks
-from simclr_tf.training.loop import Loop, StopRequest
+from simclr_tf.training.loop import StopRequest
 from simclr_tf.training.preview import view_sheet
 from simclr_tf.training.session import Session
 from simclr_tf.training.small_crops import with_small_crops
-from simclr_tf.training.step import TrainStep
 
 log = logging.getLogger(__name__)
 
@@ -51,18 +47,12 @@ def train(session: Session, stop: StopRequest) -> int:
     Raises:
         DivergedError: A number became NaN or infinite; the last checkpoint is kept.
     """
-    step, planned = _restore(session), session.plan.total_steps
-    if step >= session.last_step():
-        log.info(
-            "training was complete at step %d%s", step, " (stopped early)" if step < planned else ""
-        )
-    else:
-        step = _train_from(session, step, stop)
-        stopped_early = session.model.stop_training and step < planned
-        if step < planned and not stopped_early:
-            return step
-        if stopped_early and session.devices.is_chief:
-            session.run_dir.write_early_stop(step)
+    start = _restore(session)
+    if start < session.last_step():
+        _say_plan(session, start)
+    step = fit(_fitting(session), start, stop)
+    if stop.signal:
+        return step
     _say_what_moved(session)
     if session.config.train.mode == "train":  # otherwise the evaluation exports
         copy = float32_copy(session.model)
@@ -71,34 +61,44 @@ def train(session: Session, stop: StopRequest) -> int:
     return step
 
 
-def _train_from(session: Session, start_step: int, stop: StopRequest) -> int:
+def _fitting(session: Session) -> Fitting:
+    validation = _Validation(session)
+    best = None
+    if session.devices.is_chief:
+        best = cb.BestCheckpoint(session.run_dir.path, _monitor(session))
+    return Fitting(
+        folder=session.run_dir,
+        devices=session.devices,
+        model=session.model,
+        step=lambda: build_step(
+            session.config, session.devices, session.model, session.parts, session.data.channels
+        ),
+        plan=session.plan,
+        store=session.store,
+        train=session.data.train,
+        keepers=lambda start: _keepers(session, start),
+        batches=lambda start: _batches(session, start),
+        validate=validation,
+        due=validation.is_due,
+        best=best,
+    )
+
+
+def _batches(session: Session, start: int) -> Batches:
     config, source = session.config, session.data.train
-    batch_size = config.train.train_batch_size
-    _say_plan(session, start_step)
-    step = build_step(config, session.devices, session.model, session.parts, session.data.channels)
-    seed = config.machine.seed
+    batch_size, seed = config.train.train_batch_size, config.machine.seed
     if config.start.cache_frozen:
         first_stage = first_trained_stage(session.model)
         known = frozen_features(
             session.model, source, session.views, session.devices, config.train.eval_batch_size,
             first_stage, seed,
         )  # fmt: skip
-        batches = feature_batches(known, session.devices, batch_size, seed, start_step)
-    else:
-        views = with_small_crops(session.views, small_view_config(config, session.data.channels))
-        batches = training_batches(
-            source, views, session.devices, batch_size, seed, start_step,
-            session.config.data.data_service,
-            PREFETCH_LARGE if config.train.microbatch else PREFETCH,
-        )  # fmt: skip
-    if session.devices.is_chief:
-        session.run_dir.early_stop_file.unlink(missing_ok=True)
-    loop, step_callbacks = _loop(session, step, start_step)
-    step_callbacks.on_train_begin()
-    with naming_unreadable(source):
-        reached = loop.run(iter(batches), start_step, stop)
-    step_callbacks.on_train_end()
-    return reached
+        return feature_batches(known, session.devices, batch_size, seed, start)
+    views = with_small_crops(session.views, small_view_config(config, session.data.channels))
+    return training_batches(
+        source, views, session.devices, batch_size, seed, start, config.data.data_service,
+        PREFETCH_LARGE if config.train.microbatch else PREFETCH,
+    )  # fmt: skip
 
 
 def _say_plan(session: Session, start_step: int) -> None:
@@ -121,10 +121,21 @@ def _say_plan(session: Session, start_step: int) -> None:
 
 def _restore(session: Session) -> int:
     """The newest sound checkpoint; without one --checkpoint, if given, or fresh weights."""
+    run_dir, goes_on = session.run_dir, bool(session.store.steps())
+    if not goes_on or not run_dir.blocks():
+        _begin(session)
+        hashes = part_hashes(session.model)
+        if session.devices.is_chief:
+            if goes_on:
+                log.warning("blocks.json is made anew from the network that the run began with")
+            run_dir.write_blocks(hashes)
     step = session.store.restore_latest()
     if step is not None:
-        log.info("going on from ckpt-%d in %s", step, session.run_dir.path)
-        return step
+        log.info("going on from ckpt-%d in %s", step, run_dir.path)
+    return step or 0
+
+
+def _begin(session: Session) -> None:
     if session.start:
         _start_from(session, session.start)
     if session.weighted is not None:
@@ -132,10 +143,6 @@ def _restore(session: Session) -> int:
         taken = take_weights(backbone, session.weighted, config.start.stem_adapt)
         log.info("starting from %s weights of %s", f"{taken:,}", config.model.backbone_weights)
     extension_of(session.parts.method).begin()
-    hashes = part_hashes(session.model)
-    if session.devices.is_chief:
-        session.run_dir.write_blocks(hashes)
-    return 0
 
 
 def _start_from(session: Session, checkpoint: Checkpoint) -> None:
@@ -158,18 +165,7 @@ def _say_what_moved(session: Session) -> None:
             log.info("%s: %s", word, ", ".join(parts))
 
 
-@contextmanager
-def naming_unreadable(source: Source) -> Iterator[None]:
-    """Turns a failure to decode into an error that names the image."""
-    try:
-        yield
-    except (tf.errors.OpError, OSError) as error:
-        raise out_of_turn(error) or source.diagnose() or error from None
-
-
-def _loop(
-    session: Session, step: TrainStep, start_step: int
-) -> tuple[Loop, keras.callbacks.CallbackList]:
+def _keepers(session: Session, start: int) -> Keepers:
     run_dir, plan = session.run_dir, session.plan
     watchers: list[keras.callbacks.Callback] = []
     judges: list[keras.callbacks.Callback] = []
@@ -177,36 +173,21 @@ def _loop(
     if session.config.train.health_watch:
         watchers.append(_health(session))
     if session.devices.is_chief:
+        step_log = cb.StepLog(run_dir.metrics_file, start)
         board = cb.TensorBoard(run_dir.path)
         sheet = view_sheet(session.data.train, session.views, session.config)
-        board.image("views", sheet, start_step)
-        Image.fromarray(sheet).save(run_dir.views_file)
+        board.image("views", sheet, start)
+        with writing(run_dir.views_file):
+            Image.fromarray(sheet).save(run_dir.views_file)
         batch_size = session.config.train.train_batch_size
-        watchers += [cb.Progress(plan.total_steps, batch_size, start_step), board]
-        step_log = cb.StepLog(run_dir.metrics_file, start_step)
-        judges = [cb.ValidationLog(run_dir.validation_file, start_step)]
-        judges.append(cb.BestCheckpoint(run_dir.path, _monitor(session)))
+        watchers += [cb.Progress(plan.total_steps, batch_size, start), board]
+        judges.append(cb.ValidationLog(run_dir.validation_file, start))
     patience = session.config.train.early_stopping_patience
     if patience:
         judges.append(
             keras.callbacks.EarlyStopping(_monitor(session), patience=patience, mode="max")
         )
-    step_callbacks = keras.callbacks.CallbackList(watchers, model=session.model)
-    after_validation = keras.callbacks.CallbackList(judges, model=session.model)
-    session.model.stop_training = False
-    after_validation.on_train_begin()
-    cb.replay(run_dir.validation_file, start_step, judges)
-    loop = Loop(
-        step,
-        plan,
-        session.store,
-        session.devices,
-        step_log,
-        step_callbacks,
-        after_validation,
-        _Validation(session),
-    )
-    return loop, step_callbacks
+    return Keepers(step_log, watchers, judges)
 
 
 def _monitor(session: Session) -> str:
@@ -245,10 +226,18 @@ class _Validation:
             log.warning("--validate_every=%d: there is no validation split", self._every)
             self._every = 0
 
+    def is_due(self, step: int) -> bool:
+        """Whether there are scores to be had at the step of a checkpoint."""
+        return self._is_turn(step) and bool(self._session.data.class_names)
+
+    def _is_turn(self, step: int) -> bool:
+        every = self._every * self._session.plan.checkpoint_steps
+        return bool(every) and not (step // self._session.plan.checkpoint_steps) % self._every
+
     def __call__(self, step: int) -> dict[str, float]:
         """The scores at a step; empty if none are due."""
         session = self._session
-        if not self._every or (step // session.plan.checkpoint_steps) % self._every:
+        if not self._is_turn(step):
             return {}
         held_out = session.evaluator.outputs(session.data.splits["validation"])
         scores = scoring.score_logits(held_out, "validation")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.errors import UserError
-from data_prep.partial import partial_folder
+from data_prep.partial import COMPLETE, is_complete, partial_folder
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,7 +52,7 @@ def test_a_killed_call_goes_on_and_another_begins_anew(tmp_path: Path) -> None:
     assert found == ["half"]
     with partial_folder(target, "two") as folder:
         assert os.listdir(folder) == []
-    assert os.listdir(target) == []
+    assert os.listdir(target) == [COMPLETE]
 
 
 def test_a_mistake_of_the_user_leaves_nothing(tmp_path: Path) -> None:
@@ -73,3 +73,17 @@ def test_two_at_a_time_and_full_targets_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not empty"), partial_folder(target, "plan"):
         pass
     assert (target / "a").read_text() == "1"
+
+
+def test_a_finished_folder_knows_the_plan_that_it_was_written_by(tmp_path: Path) -> None:
+    target = tmp_path / "set [1]"
+    assert not is_complete(target, "plan")
+    with partial_folder(target, "plan") as folder:
+        (folder / "a").write_text("1")
+    rest = tmp_path / ".set [1].partial"  # of a process that was killed just before its end
+    rest.mkdir()
+    assert is_complete(target, "plan")
+    assert not rest.exists()
+    assert not is_complete(target, "another")
+    (target / "a").write_text("12")
+    assert not is_complete(target, "plan"), "a file is not as it was"

@@ -76,15 +76,22 @@ def test_random_copies_are_made_in_a_process_that_has_computed_before(
     assert result.files()[0].startswith(str(listed.parent))
 
 
-def test_the_same_command_twice_refuses_to_overwrite(
+def test_the_same_command_twice_is_complete_and_another_refuses_to_overwrite(
     listed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = (f"--manifest={listed}", f"--output={tmp_path}/out", "--operations=hflip")
     assert run(*arguments) == 0
+    first = capsys.readouterr().out
     before = sorted(os.listdir(tmp_path / "out"))
-    assert run(*arguments) == 1
+    assert run(*arguments) == 0
+    said = capsys.readouterr()
+    assert "out is complete" in said.err
+    assert said.out == first
+    assert run(*arguments[:2], "--operations=vflip") == 1
     assert "out is not empty: give another --output" in capsys.readouterr().err
     assert sorted(os.listdir(tmp_path / "out")) == before
+    (tmp_path / "out" / "manifest.csv").unlink()
+    assert run(*arguments) == 1, "what is not whole is not complete"
 
 
 SMALL = ("--preview_images=2", "--image_size=16")
@@ -271,7 +278,7 @@ def test_bytes_do_not_depend_on_the_number_of_threads(listed: Path, tmp_path: Pa
         files = sorted(p for p in output.rglob("*") if p.is_file())
         found.append({p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in files})
     assert found[0] == found[1]
-    assert len(found[0]) == 20 + 12 * 5 + 1
+    assert len(found[0]) == 20 + 12 * 5 + 2  # the manifest, and the note that all is there
 
 
 def test_help_answers_at_once() -> None:

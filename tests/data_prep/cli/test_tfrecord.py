@@ -31,6 +31,10 @@ def test_a_folder_becomes_shards_that_verify(
     assert (source.num_examples, source.class_names) == (6, ("a", "b"))
     assert tfrecord(f"--verify={output}") == 0
     assert "6 shards" in capsys.readouterr().out
+    assert tfrecord(f"--image_dir={folder}", f"--output={output}", "--num_shards=3") == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == rows
+    assert tfrecord(f"--image_dir={folder}", f"--output={output}", "--num_shards=2") == 1
+    assert "is not empty" in capsys.readouterr().err
 
 
 def test_verify_names_the_damaged_shard_and_fails(

@@ -75,6 +75,17 @@ def test_a_killed_command_goes_on_and_comes_to_the_same_bytes(
         assert (killed / file.name).read_bytes() == file.read_bytes(), file.name
     assert [name for name in os.listdir(tmp_path) if name.startswith(".")] == []
 
+    # Given again, as after a kill between the last two steps.
+    (tmp_path / ".whole.partial").mkdir()
+    process = start(*given, f"--output={whole}")
+    output = finish(process)
+    assert process.returncode == 0, output
+    assert "whole is complete" in output
+    assert not (tmp_path / ".whole.partial").exists()
+    process = start(*given, f"--output={whole}", "--clusters=3")
+    assert "looks at them in another way" in finish(process)
+    assert process.returncode == 1
+
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),

@@ -9,7 +9,6 @@ from simclr_tf.training.callbacks import (
     StepLog,
     ValidationLog,
     read_metrics,
-    replay,
 )
 
 
@@ -103,19 +102,3 @@ def test_the_smallest_can_be_best_and_a_second_number_decides_between_equals(
         validate(folder, keeper, log, 3, acc=0.7, loss=0.5)
         validate(folder, keeper, log, 4, acc=float("nan"), loss=0.5)
         assert kept(folder) == [f"ckpt-{best}.index"]
-
-
-def test_after_a_restart_the_best_stays_although_its_original_is_gone(tmp_path: Path) -> None:
-    path = tmp_path / "validation.csv"
-    keeper, log = BestCheckpoint(tmp_path, "validation/acc"), ValidationLog(path, 0)
-    for step, value in ((1, 0.2), (2, 5 / 7), (3, 0.3)):
-        validate(tmp_path, keeper, log, step, acc=value)
-    for old in tmp_path.glob("ckpt-*"):
-        old.unlink()
-    again, log = BestCheckpoint(tmp_path, "validation/acc"), ValidationLog(path, 3)
-    replay(path, 3, [again, log])
-    assert kept(tmp_path) == ["ckpt-2.index"]
-    validate(tmp_path, again, log, 4, acc=5 / 7)
-    assert kept(tmp_path) == ["ckpt-2.index"], "to the last digit the same, so not better"
-    validate(tmp_path, again, log, 5, acc=0.8)
-    assert kept(tmp_path) == ["ckpt-5.index"]
