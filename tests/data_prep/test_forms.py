@@ -10,6 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from data_prep.check.page import check_page
 from data_prep.check.run import Checked, check
 from data_prep.cli import label_fraction as fraction_command
 from data_prep.cli import split as split_command
@@ -370,3 +371,18 @@ def test_commands_without_flags_for_reading_say_where_they_are(
         f for f in check(list_folder(tmp_path / "set")).findings if f.kind == "unreadable"
     )
     assert finding.text.endswith("--skip_unreadable.")
+
+
+def test_the_page_of_many_classes_shows_the_first_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = check(as_npy(tmp_path, {"a": noise(0, 2), "b": noise(1, 2)}))
+    titles = [section.title for section in check_page(checked, "t").sections]
+    assert titles[-2:] == ["Images of a", "Images of b"]
+    monkeypatch.setattr("data_prep.check.page._MOST_SHEETS", 1)
+    *_, shown, rest = check_page(checked, "t").sections
+    assert [picture.caption for picture in shown.gallery] == [
+        "stack.npy, page 0",
+        "stack.npy, page 1",
+    ]
+    assert rest.text == ("Images are shown of the first 1 of 2 classes.",)
