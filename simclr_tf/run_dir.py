@@ -29,7 +29,7 @@ _OWN_FILES = (
     "config.json", "flags.txt", "flags.json", "environment.json", "manifest.csv", "metrics.csv",
     "validation.csv", "result*.json", "predictions_*.csv", "encoder.keras", "checkpoint", "ckpt-*",
     "saved_model", "best", "blocks.json", "preprocessing.json",
-    "events.out.tfevents.*", "views.png", "stopped_early.json",
+    "events.out.tfevents.*", "views.png", "stopped_early.json", "warnings.csv", "start_scores.json",
 )  # fmt: skip
 
 
@@ -70,6 +70,16 @@ class RunDir:
     def validation_file(self) -> Path:
         """`validation.csv`: a row per validation during training."""
         return self.path / "validation.csv"
+
+    @property
+    def warnings_file(self) -> Path:
+        """`warnings.csv`: what the run has warned of."""
+        return self.path / "warnings.csv"
+
+    @property
+    def start_scores_file(self) -> Path:
+        """`start_scores.json`: k-NN scores of the network before the first step."""
+        return self.path / "start_scores.json"
 
     @property
     def early_stop_file(self) -> Path:
@@ -203,6 +213,15 @@ class RunDir:
     def blocks(self) -> dict[str, str]:
         """What `write_blocks` wrote; empty before that."""
         file = self.path / "blocks.json"
+        return json.loads(file.read_text()) if file.exists() else {}
+
+    def write_start_scores(self, scores: dict[str, float]) -> None:
+        """Notes the k-NN scores of the network before the first step."""
+        write_text(self.start_scores_file, json.dumps(scores, indent=2) + "\n")
+
+    def read_start_scores(self) -> dict[str, float]:
+        """What `write_start_scores` wrote; empty before that."""
+        file = self.start_scores_file
         return json.loads(file.read_text()) if file.exists() else {}
 
     def write_early_stop(self, step: int) -> None:

@@ -5,9 +5,10 @@ import time
 
 from data_prep.durations import format_seconds
 from simclr_tf.config import RunConfig
+from simclr_tf.run_warnings import noting_warnings
 from simclr_tf.training.evaluate import evaluate, evaluate_as_they_come
 from simclr_tf.training.loop import StopRequest
-from simclr_tf.training.session import open_session
+from simclr_tf.training.session import Session, open_session
 from simclr_tf.training.train import train
 
 log = logging.getLogger(__name__)
@@ -25,8 +26,15 @@ def execute(config: RunConfig) -> int:
     Raises:
         UserError: Something asked for is impossible; nothing has been overwritten then.
     """
-    began = time.perf_counter()
-    session = open_session(config)
+    with noting_warnings() as warnings:
+        session = open_session(config)
+        if session.devices.is_chief:
+            warnings.keep_in(session.run_dir.warnings_file)
+        return _execute(session)
+
+
+def _execute(session: Session) -> int:
+    config, began = session.config, time.perf_counter()
     if config.train.mode == "eval":
         evaluate_as_they_come(session)
         return 0

@@ -93,7 +93,8 @@ def _train_from(session: Session, start_step: int, stop: StopRequest) -> int:
         )  # fmt: skip
     if session.devices.is_chief:
         session.run_dir.early_stop_file.unlink(missing_ok=True)
-    loop, step_callbacks = _loop(session, step, start_step)
+    start_scores = _start_scores(session, start_step)
+    loop, step_callbacks = _loop(session, step, start_step, start_scores)
     step_callbacks.on_train_begin()
     with naming_unreadable(source):
         reached = loop.run(iter(batches), start_step, stop)
@@ -168,14 +169,14 @@ def naming_unreadable(source: Source) -> Iterator[None]:
 
 
 def _loop(
-    session: Session, step: TrainStep, start_step: int
+    session: Session, step: TrainStep, start_step: int, start_scores: dict[str, float]
 ) -> tuple[Loop, keras.callbacks.CallbackList]:
     run_dir, plan = session.run_dir, session.plan
     watchers: list[keras.callbacks.Callback] = []
     judges: list[keras.callbacks.Callback] = []
     step_log = None
     if session.config.train.health_watch:
-        watchers.append(_health(session))
+        watchers.append(_health(session, start_scores))
     if session.devices.is_chief:
         board = cb.TensorBoard(run_dir.path)
         sheet = view_sheet(session.data.train, session.views, session.config)
@@ -204,7 +205,7 @@ def _loop(
         step_log,
         step_callbacks,
         after_validation,
-        _Validation(session),
+        _Validation(session, start_scores),
     )
     return loop, step_callbacks
 
@@ -216,7 +217,47 @@ def _monitor(session: Session) -> str:
     return f"validation/{score}"
 
 
-def _health(session: Session) -> health.HealthWatch:
+def _start_scores(session: Session, start_step: int) -> dict[str, float]:
+    """k-NN scores of the network before the first step, on every split that will be scored by it.
+
+    They are the floor that pretraining has to rise above: features of a network that has learnt
+    nothing classify many images well. Measured once and kept; empty without labels to score by.
+    """
+    train = session.config.train
+    if train.train_mode != "pretrain":
+        return {}
+    if start_step:
+        return session.run_dir.read_start_scores()
+    splits = ["validation"] if train.validate_every else []
+    if train.mode == "train_then_eval":
+        splits.append(session.config.data.eval_split)
+    splits = [name for name in dict.fromkeys(splits) if name in session.data.splits]
+    scores: dict[str, float] = {}
+    neighbors = _neighbors(session) if splits else None
+    for split in splits:
+        held_out = session.evaluator.outputs(session.data.splits[split])
+        assert neighbors is not None
+        scores |= scoring.score_features(
+            neighbors, held_out, split, train.knn_neighbors, linear_probe=False
+        )
+    for split in splits:
+        if f"{split}/knn_accuracy" in scores:
+            log.info(
+                "%s before the first step: knn_accuracy %.3f; training has to rise above it",
+                split, scores[f"{split}/knn_accuracy"],
+            )  # fmt: skip
+    if scores and session.devices.is_chief:
+        session.run_dir.write_start_scores(scores)
+    return scores
+
+
+def _neighbors(session: Session) -> Outputs:
+    """What k-NN looks for neighbors among while a network trains."""
+    steps = -(-_KNN_IMAGES // session.config.train.eval_batch_size)
+    return session.evaluator.outputs(session.data.train, steps)
+
+
+def _health(session: Session, start_scores: dict[str, float]) -> health.HealthWatch:
     config = session.config.train
     method = session.config.method
     simclr = config.train_mode == "pretrain" and method.method == "simclr"
@@ -228,7 +269,7 @@ def _health(session: Session) -> health.HealthWatch:
         steps = -(-_FEW_IMAGES // config.eval_batch_size)
         return session.evaluator.outputs(session.data.train, steps).features
 
-    return health.HealthWatch(chance, features, session.plan.total_steps, signs)
+    return health.HealthWatch(chance, features, session.plan.total_steps, signs, start_scores)
 
 
 class _Validation:
@@ -236,10 +277,11 @@ class _Validation:
 
     Args:
         session: The opened run.
+        start_scores: k-NN scores before the first step, by name.
     """
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, session: Session, start_scores: dict[str, float]) -> None:
+        self._session, self._start_scores = session, start_scores
         self._every = session.config.train.validate_every
         if self._every and "validation" not in session.data.splits:
             log.warning("--validate_every=%d: there is no validation split", self._every)
@@ -254,13 +296,14 @@ class _Validation:
         scores = scoring.score_logits(held_out, "validation")
         if session.config.train.train_mode == "pretrain":
             neighbors = session.config.train.knn_neighbors
-            known = self._neighbors()
+            known = _neighbors(session)
             scores |= scoring.score_features(known, held_out, "validation", neighbors, False)
-        summary = ", ".join(f"{k.split('/')[1]} {v:.3f}" for k, v in scores.items() if "_acc" in k
-                            and not k.endswith(("_low", "_high")))  # fmt: skip
-        log.info("validation at step %d: %s", step, summary or "no labels to score by")
+        classes = len(session.data.class_names)
+        said = [f"{k.split('/')[1]} {scores[k]:.3f}{self._at_start(k)}"
+                for k in scoring.worth_saying(scores, "validation", classes)]  # fmt: skip
+        log.info("validation at step %d: %s", step, ", ".join(said) or "no labels to score by")
         return scores
 
-    def _neighbors(self) -> Outputs:
-        steps = -(-_KNN_IMAGES // self._session.config.train.eval_batch_size)
-        return self._session.evaluator.outputs(self._session.data.train, steps)
+    def _at_start(self, name: str) -> str:
+        known = self._start_scores.get(name)
+        return "" if known is None else f" ({known:.3f} before training)"
