@@ -6,7 +6,7 @@ which it was said (0 = before the first one), its kind, if whoever said it named
 
 import csv
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +94,13 @@ def noting_warnings() -> Iterator[RunWarnings]:
     finally:
         for logger in loggers:
             logger.removeHandler(handler)
+
+
+def latest(warnings: Sequence[RunWarning]) -> tuple[RunWarning, ...]:
+    """The last warning of each kind, and all that have none, by step."""
+    last = {w.kind: i for i, w in enumerate(warnings)}
+    kept = (w for i, w in enumerate(warnings) if not w.kind or last[w.kind] == i)
+    return tuple(sorted(kept, key=lambda w: w.step))
 
 
 def _append(path: Path, warnings: Iterable[RunWarning]) -> None:
