@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from data_prep.counting import counted
 from data_prep.errors import UserError
 from finetune.scored import ScoredSplit
 from simclr_tf.evaluation.bootstrap import metric_samples
@@ -192,8 +193,9 @@ def same_images(a: Judged, b: Judged, what: str) -> tuple[Judged, Judged]:
     if rows_a.keys() != rows_b.keys():
         alone = len(rows_a.keys() ^ rows_b.keys())
         raise UserError(
-            f"{what}: {alone} images were scored by one run and not by the other; only runs on the"
-            " same images can be compared: train both on the same manifest"
+            f"{what}: {counted(alone, 'image')} {'was' if alone == 1 else 'were'} scored by one run"
+            " and not by the other; only runs on the same images can be compared: train both on"
+            " the same manifest"
         )
     keys = sorted(rows_a)
     orders = (

@@ -21,7 +21,7 @@ _FREE_TO_CHANGE = frozenset(
     mode eval_steps eval_batch_size keep_checkpoint_max keep_hub_module_max health_watch
     eval_crops eval_timeout knn_neighbors linear_probe distribute num_cpu_devices use_tpu tpu_name
     cache_frozen tpu_zone gcp_project master jit_compile steps_per_loop model_dir overwrite
-    eval_name
+    eval_name memory_check
     """.split()
 )
 
@@ -186,7 +186,10 @@ class RunDir:
         values = config.values()
         write_text(self.config_file, config.to_json())
         write_text(self.path / "flags.json", json.dumps(values, indent=2) + "\n")
-        lines = [f"--{name}={value}" for name, value in values.items() if value != ""]
+        given = {name: value for name, value in values.items() if value != ""}
+        if any(given.get(name) for name in ("image_dir", "manifest", "tfrecord_dir")):
+            given.pop("dataset", None)  # whatever else names the images wins over it
+        lines = [f"--{name}={value}" for name, value in given.items()]
         write_text(self.path / "flags.txt", "\n".join(lines) + "\n")
 
     def write_environment(self, facts: dict[str, Any]) -> None:

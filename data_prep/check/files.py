@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from data_prep.check.examine import Examination, FileFacts
-from data_prep.check.findings import Finding, counted
+from data_prep.check.findings import Finding
+from data_prep.counting import counted
 
 _SHOWN = 10
 _FRAMED = 0.9  # share of the picture inside its margins, below which they are worth cutting

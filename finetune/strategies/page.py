@@ -120,7 +120,6 @@ def _curves(results: Results) -> Section:
         "Bands are 95 % intervals; the number of labels is on a logarithmic scale.",
         alt=f"{WORDS[results.metric]} over the number of labels, a curve a strategy",
         width=672,
-        least=520,
     )
     return Section("What labels are worth", pictures=(picture,))
 

@@ -154,8 +154,8 @@ class Stopwatch:
         refit = Refit(config, recipe, self._channels, self._division.class_names)
         refit.start(0)
         rows = self._division.label_sets[-1].rows
-        few = self._division.take(rows[:_IMAGES])
-        sample = ManifestSource(few, self._division.class_names, self._channels)
+        sample_images = self._division.take(rows[:_IMAGES])
+        sample = ManifestSource(sample_images, self._division.class_names, self._channels)
         refit.features(sample)
         first = time.perf_counter()
         refit.features(sample)

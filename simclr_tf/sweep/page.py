@@ -25,7 +25,6 @@ PAGE = "index.html"
 _PANELS = 12  # in one picture
 _MOST_POINTS = 1000
 _MOST_NAMES = 8
-_LEAST_WIDTH = 560  # CSS pixels: below, letters become too small, so the picture scrolls
 
 
 def write_sweep_page(
@@ -179,7 +178,7 @@ def _settings_section(settings: Sequence[SettingScores], sort_by: str) -> Sectio
             "Accuracy of the nearest neighbours with 95 % intervals; dots are single seeds. The "
             "dashed line is always to say the most frequent class."
         )
-        pictures.append(Picture(figures.to_png(figure), caption, least=_LEAST_WIDTH))
+        pictures.append(Picture(figures.to_png(figure), caption))
     floor = (
         f"untrained: the network with its starting weights, of which {UNTRAINED_STEPS} steps with "
         "learning rate 0 moved nothing but BatchNorm's statistics.",
@@ -243,7 +242,7 @@ def _embedding_section(settings: Sequence[SettingScores], class_names: Sequence[
             labels = settings[0].runs[0].held_out.labels[some]
             png = figures.to_png(embedding_panels(part, labels, class_names))
             caption = f"{title} of the features of the same {len(some)} images, by class."
-            pictures.append(Picture(png, caption, least=_LEAST_WIDTH))
+            pictures.append(Picture(png, caption))
     text = (
         "Each panel has axes of its own: only which images lie together can be compared. t-SNE "
         "draws clusters even where there are none; distances between them mean nothing.",

@@ -102,7 +102,7 @@ def test_the_page_tells_table_recommendation_and_what_is_missing(
         assert said.splitlines()[0] in seen["text"]
         assert "imagenet_supervised was left out" in seen["text"]
         assert "--imagenet_weights=FILE" in seen["text"]
-        assert "only 4 updates in all" in seen["text"], "what the pretraining has warned of"
+        assert "at chance" in seen["text"], "what the pretraining has warned of"
         assert "raw_pixels" in seen["text"]
         assert "Both sides share nothing" in seen["text"]
         assert seen["images"][0][0] > 800
