@@ -50,7 +50,7 @@ def write_sweep_page(
     """
     settings = sorted_settings(settings, sort_by)
     runs = [run for one in settings for run in one.runs]
-    sections = [_settings_section(settings, sort_by), _runs_section(runs)]
+    sections = [_settings_section(settings, sort_by), *_warnings(runs), _runs_section(runs)]
     if len(runs[0].held_out) > 2:
         sections.append(_embedding_section(settings, class_names))
     if comparison:
@@ -216,6 +216,19 @@ def _runs_section(runs: Sequence[RunScores]) -> Section:
         "losses of different methods are no common measure."
     )
     return Section("Runs", tables=(Table(headers, rows, note=note),))
+
+
+def _warnings(runs: Sequence[RunScores]) -> list[Section]:
+    """What the runs have warned of, where any has."""
+    rows = tuple(
+        (run.run.name, "\n".join(f"{str(w)[0].upper()}{str(w)[1:]}." for w in run.warnings))
+        for run in runs
+        if run.warnings
+    )
+    if not rows:
+        return []
+    text = "What the runs have warned of, the last of each kind."
+    return [Section("Warnings", (text,), (Table(("run", "warnings"), rows),))]
 
 
 def _score_cells(run: RunScores, name: str) -> tuple[str, str]:
