@@ -149,6 +149,11 @@ class ManifestSource(Source):
             return self._labels
         return random_labels(seed, self.num_examples, len(self.class_names))
 
+    @property
+    def cache_bytes(self) -> int:
+        """What decoded images take, or will take, in memory."""
+        return int(self._decoded_bytes) if self.cached else 0
+
     @tf.autograph.experimental.do_not_convert
     def decode(self, element: Element) -> tf.Tensor:
         """See `Source.decode`."""

@@ -99,6 +99,7 @@ class Section:
         tables: in order.
         pictures: in order.
         gallery: small pictures, side by side.
+        rows: small pictures that belong together, a row each: none is broken over two lines.
         commands: shell commands, shown as they are typed.
         links: text -> address, such as a file beside the page.
     """
@@ -108,6 +109,7 @@ class Section:
     tables: tuple[Table, ...] = ()
     pictures: tuple[Picture, ...] = ()
     gallery: tuple[Picture, ...] = ()
+    rows: tuple[tuple[Picture, ...], ...] = ()
     commands: tuple[str, ...] = ()
     links: Mapping[str, str] = field(default_factory=dict)
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.counting import counted
 from data_prep.errors import UserError
 from data_prep.formats.arrays import array_suffixes
 from data_prep.formats.raw import SUFFIXES as RAW_SUFFIXES
@@ -105,7 +106,9 @@ def list_folder(image_dir: str | os.PathLike[str], *, reading: str = "") -> Mani
     if not records:
         raise UserError(_nothing_found(tree))
     if tree.ignored:
-        _LOGGER.info("%s: %d files are no images (%s)", root, tree.ignored.total(), tree.others())
+        number = tree.ignored.total()
+        verb = "is no image" if number == 1 else "are no images"
+        _LOGGER.info("%s: %s %s (%s)", root, counted(number, "file"), verb, tree.others())
     return Manifest(tuple(records), root)
 
 
@@ -285,7 +288,11 @@ def _labelled(tree: _Tree, folder: str, split: str) -> Iterator[Record]:
             labelled = True
             yield Record(tree.relative(path), label=label, split=split)
     if images and labelled:
-        _LOGGER.warning("%s: %d images beside the class folders have no label", folder, len(images))
+        verb = "has" if len(images) == 1 else "have"
+        _LOGGER.warning(
+            "%s: %s beside the class folders %s no label",
+            folder, counted(len(images), "image"), verb,
+        )  # fmt: skip
 
 
 def _nothing_found(tree: _Tree) -> str:
@@ -322,8 +329,8 @@ def _check_links(manifest: Manifest, files: list[str], found: Survey) -> None:
             )
     if links:
         _LOGGER.warning(
-            "%d images are links to other images of the set, such as %s",
-            len(links),
+            "%s to other images of the set, such as %s",
+            "1 image is a link" if len(links) == 1 else f"{len(links)} images are links",
             files[links[0][0]],
         )
 

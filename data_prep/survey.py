@@ -101,7 +101,7 @@ def unusable(files: Sequence[str], problems: dict[int, str]) -> UserError:
     more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
     return UserError(
         f"{len(problems)} of {len(files)} images cannot be read: {shown}{more}."
-        " Mend or remove them, or have unreadable images skipped"
+        " Mend or remove them, or leave them out with --skip_unreadable"
     )
 
 

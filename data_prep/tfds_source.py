@@ -13,6 +13,10 @@ from data_prep.source import resolve_channels
 from data_prep.stream_source import StreamSource
 
 
+class NotPreparedError(UserError):
+    """The data set is not on this machine."""
+
+
 class TFDSSource(StreamSource):
     """One split of a data set of TensorFlow Datasets with a feature `image` and perhaps `label`.
 
@@ -105,9 +109,9 @@ def _open(name: str, data_dir: str | None, download: bool) -> Any:
         raise UserError(f"data set {name!r}: {_first_line(error)}") from None
     if not download:
         where = folder or tfds.core.constants.DATA_DIR
-        raise UserError(
-            f"the data set {name!r} is not prepared in {where}; check the name and the data folder,"
-            " or ask for it to be downloaded"
+        raise NotPreparedError(
+            f"--dataset={name}: is not prepared in {where}; check the name and --data_dir, or give"
+            " --download"
         )
     try:
         builder = tfds.builder(name, data_dir=folder)

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from data_prep.counting import counted
 from data_prep.errors import UserError
 from data_prep.grouping import (
     equal_pairs,
@@ -59,22 +60,22 @@ class Kept:
 
     def __str__(self) -> str:
         across = f" ({self.near_across} not of one group)" if self.groups else ""
-        counted = (
-            (self.groups, "groups"),
-            (self.identical, "files with the bytes of another"),
-            (self.identical_parts, "parts of files with the pixels of another"),
-            (len(self.near_pairs), f"near-duplicate pairs{across}"),
+        kinds = (
+            (self.groups, "group", ""),
+            (self.identical, "file", " with the bytes of another"),
+            (self.identical_parts, "part", " of files with the pixels of another"),
+            (len(self.near_pairs), "near-duplicate pair", across),
         )
-        said = ", ".join(f"{number} {what}" for number, what in counted if number) or "nothing"
+        said = ", ".join(f"{counted(n, what)}{more}" for n, what, more in kinds if n) or "nothing"
         return (
-            f"kept together: {said}; {self.pictures} {self.counted} in {self.units} units, the"
-            f" largest of {self.largest}"
+            f"kept together: {said}; {counted(self.pictures, self.counted_as)} in"
+            f" {counted(self.units, 'unit')}, the largest of {self.largest}"
         )
 
     @property
-    def counted(self) -> str:
-        """The word for what is counted: files, if each holds one picture."""
-        return "files" if self.pictures == self.files else "pictures"
+    def counted_as(self) -> str:
+        """The word for what is counted: file, if each holds one picture."""
+        return "file" if self.pictures == self.files else "picture"
 
     @property
     def chained(self) -> bool:
@@ -198,7 +199,8 @@ def _with_hashes(manifest: Manifest, progress: Progress) -> Manifest:
     ]
     if changed:
         raise UserError(
-            f"{len(changed)} files are not those that the manifest was made of, such as"
+            f"{counted(len(changed), 'file')} {'is' if len(changed) == 1 else 'are'} not what the"
+            " manifest was made of, such as"
             f" {changed[0]}; make the manifest anew"
         )
     return manifest.subset(

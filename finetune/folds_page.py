@@ -92,7 +92,6 @@ def write_folds_page(result: FoldsResult, plan: FoldsPlan, command: Sequence[str
         f"Accuracy on {result.split} with 95 % intervals over its images; the dashed line is"
         " always saying the most frequent class.",
         width=672,
-        least=520,
     )
     reports = tuple(
         (fold.name, f"{fold.name}/report.html", f"{fold.measured.metrics['accuracy']:.3f}")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from data_prep.counting import counted
 from data_prep.errors import UserError
 from data_prep.grouping import below_common_folder
 from data_prep.identity import Image
@@ -192,8 +193,9 @@ def same_images(a: Judged, b: Judged, what: str) -> tuple[Judged, Judged]:
         if moved_a.keys() != moved_b.keys():
             alone = len(rows_a.keys() ^ rows_b.keys())
             raise UserError(
-                f"{what}: {alone} images were scored by one run and not by the other; only runs on"
-                " the same images can be compared: train both on the same manifest"
+                f"{what}: {counted(alone, 'image')} {'was' if alone == 1 else 'were'} scored by one"
+                " run and not by the other; only runs on the same images can be compared: train"
+                " both on the same manifest"
             )
         rows_a, rows_b = moved_a, moved_b
     keys = sorted(rows_a)

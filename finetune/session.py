@@ -31,6 +31,13 @@ from simclr_tf.optim.schedules import (
 )
 from simclr_tf.training.inputs import local_batch_size
 from simclr_tf.training.loop import LoopPlan
+from simclr_tf.training.memory import (
+    Load,
+    check_memory,
+    count_activations,
+    memory_here,
+    variable_bytes,
+)
 from simclr_tf.training.step import TrainStep
 from simclr_tf.workers import check_images, check_settings
 
@@ -137,6 +144,8 @@ def _opened(config: ClassifierConfig, recipe: Recipe, claim: ExitStack) -> Class
             optimizer, decay = optimization(config, recipe, model, data.train.num_examples)
     finally:
         keras.config.set_dtype_policy("float32")
+    if config.machine.memory_check:
+        _check_memory(config, devices, data, model, optimizer)
     model.facts = recipe.record(data, steps)
     scorer = _scorer(config, model, data, steps, devices)
     if devices.is_chief:  # whatever can be refused has been by now
@@ -183,6 +192,33 @@ def _opened(config: ClassifierConfig, recipe: Recipe, claim: ExitStack) -> Class
         ),
         remarks=remarks,
     )
+
+
+def _check_memory(
+    config: ClassifierConfig,
+    devices: distribution.Devices,
+    data: LabelledData,
+    model: Classifier,
+    optimizer: keras.optimizers.Optimizer,
+) -> None:
+    """Refuses what by an estimate cannot fit in memory."""
+    size = int(config.values()["image_size"])
+    activations = count_activations(
+        lambda images: model(images, training=False), size, data.channels, model.trainable_variables
+    )
+    load = Load(
+        activations,
+        variable_bytes([*model.variables, *optimizer.variables]),
+        variable_bytes(model.trainable_variables),
+        size,
+        data.channels,
+        config.train.train_batch_size,
+        views=1,
+        replicas=devices.num_replicas // devices.num_workers,
+        shared=devices.kind == "CPU",
+        cache=data.train.cache_bytes,
+    )
+    check_memory(load, memory_here(devices), ("train_batch_size", "image_size"))
 
 
 def _check(config: ClassifierConfig, data: LabelledData) -> None:

@@ -41,7 +41,7 @@ os.environ.setdefault("IMAGES", str(real) if found else "images")
 os.environ.setdefault("BATCH", "16" if found else "32")
 os.environ.setdefault("QUEUE", "16" if found else "64")  # fewer than there are training images
 os.environ.setdefault("WORK", tempfile.mkdtemp(prefix="d_rheed_"))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # no word of a missing graphics card
 os.environ["PATH"] = sysconfig.get_path("scripts") + os.pathsep + os.environ["PATH"]
 os.makedirs(os.environ["WORK"], exist_ok=True)
 os.chdir(os.environ["WORK"])

@@ -37,7 +37,7 @@ os.environ.setdefault("ROUTER_STEPS", "400")  # updates of the classifier
 os.environ.setdefault("SIZE", "48")  # side of the classifier's input, in pixels
 os.environ.setdefault("WIDTH", "0.25")  # of the classifier, a ResNet-18
 os.environ.setdefault("WORK", tempfile.mkdtemp(prefix="e_depth_"))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # no word of a missing graphics card
 os.environ["PATH"] = sysconfig.get_path("scripts") + os.pathsep + os.environ["PATH"]
 os.makedirs(os.environ["WORK"], exist_ok=True)
 os.chdir(os.environ["WORK"])

@@ -38,7 +38,7 @@ os.environ.setdefault("BATCH", "64")
 os.environ.setdefault("WORK", tempfile.mkdtemp(prefix="start_here_"))
 os.environ.setdefault("IMAGES", "images")  # your own folder may stand here
 os.environ.setdefault("NEW_IMAGES", "new_images")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # no word of a missing graphics card
 os.environ["PATH"] = sysconfig.get_path("scripts") + os.pathsep + os.environ["PATH"]
 os.makedirs(os.environ["WORK"], exist_ok=True)
 os.chdir(os.environ["WORK"])

@@ -31,7 +31,7 @@ _FREE_TO_CHANGE = frozenset(
     mode eval_steps eval_batch_size keep_checkpoint_max keep_hub_module_max health_watch
     eval_crops eval_timeout knn_neighbors linear_probe distribute num_cpu_devices use_tpu tpu_name
     cache_frozen tpu_zone gcp_project master jit_compile steps_per_loop model_dir overwrite
-    eval_name
+    eval_name memory_check
     """.split()
 )
 
@@ -39,7 +39,7 @@ _OWN_FILES = (
     "config.json", "flags.txt", "flags.json", "environment.json", "manifest.csv", "metrics.csv",
     "validation.csv", "result*.json", "predictions_*.csv", "encoder.keras", "checkpoint", "ckpt-*",
     "saved_model", "best", "blocks.json", "preprocessing.json",
-    "events.out.tfevents.*", "views.png", "stopped_early.json",
+    "events.out.tfevents.*", "views.png", "stopped_early.json", "warnings.csv", "start_scores.json",
 )  # fmt: skip
 
 RECORD = "preprocessing.json"
@@ -82,6 +82,16 @@ class RunDir:
     def validation_file(self) -> Path:
         """`validation.csv`: a row per validation during training."""
         return self.path / "validation.csv"
+
+    @property
+    def warnings_file(self) -> Path:
+        """`warnings.csv`: what the run has warned of."""
+        return self.path / "warnings.csv"
+
+    @property
+    def start_scores_file(self) -> Path:
+        """`start_scores.json`: k-NN scores of the network before the first step."""
+        return self.path / "start_scores.json"
 
     @property
     def early_stop_file(self) -> Path:
@@ -281,7 +291,10 @@ class RunDir:
         values = config.values()
         self.checksums.write_text(self.config_file.name, config.to_json())
         self.checksums.write_text(self.flat_settings_file.name, json.dumps(values, indent=2) + "\n")
-        lines = [f"--{name}={value}" for name, value in values.items() if value != ""]
+        given = {name: value for name, value in values.items() if value != ""}
+        if any(given.get(name) for name in ("image_dir", "manifest", "tfrecord_dir")):
+            given.pop("dataset", None)  # whatever else names the images wins over it
+        lines = [f"--{name}={value}" for name, value in given.items()]
         write_text(self.path / "flags.txt", "\n".join(lines) + "\n")
 
     def write_environment(self, facts: dict[str, Any]) -> None:
@@ -331,6 +344,21 @@ class RunDir:
         except UserError as error:
             log.warning("%s", error)
         return {}
+
+    def write_start_scores(self, scores: dict[str, float]) -> None:
+        """Notes the k-NN scores of the network before the first step."""
+        name = self.start_scores_file.name
+        self.checksums.write_text(name, json.dumps(scores, indent=2) + "\n")
+
+    def read_start_scores(self) -> dict[str, float]:
+        """The scores before the first step; empty if none were noted, or the note is damaged."""
+        try:
+            return read_object(self.start_scores_file)
+        except FileNotFoundError:
+            return {}
+        except UserError as error:
+            log.warning("%s; scores are not held against those before training", error)
+            return {}
 
     def write_early_stop(self, step: int) -> None:
         """Notes that early stopping ended the run."""

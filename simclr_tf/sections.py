@@ -321,6 +321,9 @@ class MachineSettings:
     steps_per_loop: int = setting(
         0, "Steps between two looks at the host; 0: 1 on CPU, 20 on GPU, 100 on TPU.", low=0
     )
+    memory_check: bool = setting(
+        True, "Refuse what by an estimate cannot fit in the memory that there is."
+    )
     seed: int = setting(0, "Seed of weights, order and augmentation.", low=0)
 
 

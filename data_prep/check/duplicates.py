@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from data_prep.check.examine import Examination
-from data_prep.check.findings import Finding, Severity, counted
+from data_prep.check.findings import Finding, Severity
+from data_prep.counting import counted
 from data_prep.grouping import equal_pairs
 from data_prep.identity import shares_file
 from data_prep.leaks import check_leaks
@@ -14,6 +15,11 @@ from data_prep.likeness import Looks, near_pairs
 from data_prep.manifest import Manifest
 
 _SHOWN = 10
+_ACROSS_CLASSES = {
+    "identical": "One of the labels is wrong: the same file cannot be of two classes.",
+    "near": "They look alike at a few pixels a side, and may differ by a detail that tells the "
+    "classes apart, such as a fine crack: look at them. If they do not, a label is wrong.",
+}
 
 
 def exact_pairs(examination: Examination) -> np.ndarray:
@@ -55,7 +61,7 @@ def duplicate_findings(
     parts = any(shares_file(r.reading, r.tile) for r in manifest.records)
     what = "identical images" if parts else "identical files"
     yield from _findings(manifest, exact, "identical", what, "serious", "warning")
-    yield from _findings(manifest, near, "near", "near duplicates", "warning", "note")
+    yield from _findings(manifest, near, "near", "images that look alike", "warning", "note")
     yield from _torn_groups(manifest)
 
 
@@ -96,7 +102,7 @@ def _findings(
         ),
         "classes": (
             across_classes,
-            "One of the labels is wrong, or the classes cannot be told apart; look at them.",
+            _ACROSS_CLASSES[kind],
         ),
         "within": (within, "simclr-split keeps them on one side."),
     }

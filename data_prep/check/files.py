@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from data_prep.check.examine import Examination, FileFacts
-from data_prep.check.findings import Finding, counted
+from data_prep.check.findings import Finding
+from data_prep.counting import counted
 from data_prep.declaration import where_declared
 from data_prep.reading import parse_reading
 

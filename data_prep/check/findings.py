@@ -35,17 +35,6 @@ class Finding:
         return f"{self.severity}: {self.title}{shown}. {self.text}"
 
 
-def counted(number: int, what: str) -> str:
-    """A number and what is counted: `1 image`, `2 images`, `2 classes`.
-
-    Args:
-        number: How many.
-        what: In the singular; an `s` makes the plural, after an `s` an `es`.
-    """
-    plural = what + ("es" if what.endswith("s") else "s")
-    return f"{number} {what if number == 1 else plural}"
-
-
 def by_severity(findings: Sequence[Finding]) -> list[Finding]:
     """The worst first; else in the order in which they came."""
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))

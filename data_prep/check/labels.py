@@ -15,8 +15,9 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
 from data_prep.check.examine import Examination
-from data_prep.check.findings import Finding, Severity, counted
+from data_prep.check.findings import Finding, Severity
 from data_prep.check.independence import independence_p_value
+from data_prep.counting import counted
 from data_prep.identity import shares_file
 
 _FEW = 10

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep.check.findings import Finding, counted
+from data_prep.check.findings import Finding
 from data_prep.check.run import Checked
+from data_prep.counting import counted
 from data_prep.errors import UserError
 from data_prep.identity import image_name
 from data_prep.page import Page, Picture, Section, Table
@@ -100,9 +101,9 @@ def _pair_section(checked: Checked, most: int = 12) -> list[Section]:
     pairs = sorted(checked.near.tolist(), key=rank)[:most]
     if not pairs:
         return []
-    pictures = tuple(_picture(checked, i, with_class=True) for pair in pairs for i in pair)
-    text = f"{len(pairs)} of {len(checked.near)} pairs, one after the other."
-    return [Section("Near duplicates", (text,), gallery=pictures)]
+    pictures = tuple(tuple(_picture(checked, i, with_class=True) for i in pair) for pair in pairs)
+    text = f"{len(pairs)} of {len(checked.near)} pairs, side by side."
+    return [Section("Images that look alike", (text,), rows=pictures)]
 
 
 def _picture(checked: Checked, index: int, *, with_class: bool = False) -> Picture:

@@ -11,6 +11,7 @@ from data_prep.cli.app import run_app, topic
 from data_prep.cli.images import define_images, given_images
 from data_prep.cli.progress import progress_lines
 from data_prep.cli.reading_flags import define_reading, read_reading
+from data_prep.counting import counted
 from data_prep.errors import UserError
 from data_prep.pairing import PAIRING_HELP
 
@@ -72,7 +73,12 @@ def run(flag_values: flags.FlagValues) -> None:
     manifest.save(output)
     print(manifest.table())
     pictures = len(set(manifest.pictures()))
-    logger.info("wrote %s: %d images from %d pictures", output, len(manifest), pictures)
+    logger.info(
+        "wrote %s: %s from %s",
+        output,
+        counted(len(manifest), "image"),
+        counted(pictures, "picture"),
+    )
 
 
 def main() -> int:

@@ -9,9 +9,9 @@ def import_tensorflow() -> None:
     """Imports TensorFlow so that only a command's own lines reach the terminal.
 
     Parts of its native code write to the standard error before they look at
-    `TF_CPP_MIN_LOG_LEVEL`; set that variable to see all of it.
+    `TF_CPP_MIN_LOG_LEVEL`; set that variable to 0 or 1 to see all of it.
     """
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ and os.environ["TF_CPP_MIN_LOG_LEVEL"] != "3":
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3") in ("0", "1"):
         import tensorflow  # noqa: F401
 
         return

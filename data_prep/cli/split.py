@@ -146,7 +146,7 @@ def run(flag_values: flags.FlagValues) -> None:
             " --near_distance",
             kept.largest,
             kept.pictures,
-            kept.counted,
+            f"{kept.counted_as}s",
         )
     torn = max(map(torn_units, results))
     pairs = max(torn_pairs(result, kept, manifest) for result in results)

@@ -11,6 +11,7 @@ from data_prep.cli.app import EXIT_FAILED, run_app, topic
 from data_prep.cli.declared_images import define_declared_images, open_declared_images
 from data_prep.cli.progress import progress_lines
 from data_prep.cli.quiet import import_tensorflow
+from data_prep.counting import counted
 from data_prep.errors import UserError
 
 NAME = "simclr-tfrecord"
@@ -76,7 +77,9 @@ def run(flag_values: flags.FlagValues) -> int:
     for name, part in facts.items():
         size = sum(shard.num_bytes for shard in part.shards) / 1e6
         print(f"{name:<16}{part.num_examples:>10}{len(part.shards):>8}{size:>12.1f}")
-    logger.info("wrote %d images to %s in %.1f s", len(manifest), flag_values.output, seconds)
+    logger.info(
+        "wrote %s to %s in %.1f s", counted(len(manifest), "image"), flag_values.output, seconds
+    )
     if not manifest.splits:
         logger.info("the images have no split; simclr-split makes one to train on")
     return 0
@@ -91,7 +94,7 @@ def _verify(folder: str) -> int:
     for name, problem in problems.items():
         print(f"{name}: {problem}")
     size = sum(shard.num_bytes for shard in shards) / 1e6
-    print(f"{len(shards)} shards, {size:.1f} MB: {len(problems)} damaged")
+    print(f"{counted(len(shards), 'shard')}, {size:.1f} MB: {len(problems)} damaged")
     return EXIT_FAILED if problems else 0
 
 

@@ -12,6 +12,7 @@ from data_prep.cli.images import define_images, given_images
 from data_prep.cli.progress import progress_lines
 from data_prep.cli.quiet import import_tensorflow
 from data_prep.cli.reading_flags import define_reading, given_reading
+from data_prep.counting import counted
 from data_prep.errors import UserError
 
 NAME = "simclr-predict"
@@ -110,12 +111,13 @@ def run(flag_values: flags.FlagValues) -> int:
     say_differences(trained.files, listed.sample(), declaration, forced=forced)
     settings = PredictSettings(f.top_k, f.threshold, f.abstain, f.batch_size)
     done = predict_images(trained, listed, output, settings, progress_lines("files"))
-    log.info("wrote %s: %d images", output, done.images)
+    log.info("wrote %s: %s", output, counted(done.images, "image"))
     if done.abstained:
         log.info("%d of them without a class: no score reaches %g", done.abstained, f.abstain)
     if not done.unreadable:
         return 0
-    log.warning("%d files left out, listed in %s", done.unreadable, unreadable_file(output))
+    left_out = counted(done.unreadable, "file")
+    log.warning("%s left out, listed in %s", left_out, unreadable_file(output))
     return 0 if f.skip_unreadable else EXIT_INCOMPLETE
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from data_prep.durations import format_seconds
 from finetune.report.measured_sections import WORDS
+from finetune.strategies.named import MAJORITY, RAW_PIXELS
 from finetune.strategies.results import Results
 
 
@@ -44,12 +45,16 @@ def advise(results: Results) -> Advice:
             f" {results.value(only, f):.3f}."
             for f in results.fractions
         )
+        standing = f"; it is {text}" if (text := _standing(results, only)) else ""
         return Advice(
-            f"Only one strategy was run ({only}): there is nothing to recommend it over.", said
+            f"Only one strategy was run ({only}): there is nothing to recommend it over{standing}."
+            f"{_if_unlearned(results)}",
+            said,
+            cautions=tuple(_unlearned(results)),
         )
     chosen, sentence = _recommend(results)
     return Advice(
-        sentence,
+        f"{sentence}{_if_unlearned(results)}",
         tuple(_leader(results, f) for f in results.fractions),
         tuple(_against(results, chosen, other) for other in results.rows if other != chosen)
         if chosen
@@ -117,31 +122,104 @@ def _recommend(results: Results) -> tuple[str, str]:
     some = [row for row in throughout if wins[row]]
     if not any(wins.values()):
         return "", (
-            "No recommendation: these numbers do not tell any two of the strategies apart. More"
-            " test images or more folds would, if there is a difference."
+            "No recommendation: these numbers do not tell any two of the strategies apart"
+            f"{_best_of_all(results)}.{_what_would(results)}"
         )
     if not throughout:
-        return "", f"No strategy leads throughout: {_by_amount(results, leaders)}."
+        return "", (
+            f"No strategy leads throughout: {_by_amount(results, leaders)}{_best_of_all(results)}."
+        )
     if not some:
         # Those that are tied with the leader throughout, yet above nobody.
         return "", (
             f"No single recommendation: {_listed(throughout)} "
             f"{'is' if len(throughout) == 1 else 'are'} not told apart from the best at any amount"
-            f" of labels, but above no other; {_by_amount(results, leaders)}."
+            f" of labels, but above no other; {_by_amount(results, leaders)}"
+            f"{_best_of_all(results)}."
         )
     best = max(some, key=lambda row: (wins[row], _mean(results, row)))
     what = "at any amount of labels" if len(results.fractions) > 1 else "here"
+    standing = _standing(results, best)
     if len(throughout) == 1:
+        which = f", which is {standing}" if standing else ""
         return best, (
-            f"Take {best}: nothing is told apart above it {what}, and every other strategy falls"
-            " behind somewhere."
+            f"Take {best}{which}: nothing is told apart above it {what}, and every other strategy"
+            " falls behind somewhere."
         )
     below = [row for row in results.rows if any(row in known for known in won[best])]
+    which = f"; {best} is {standing}" if standing else ""
     return best, (
-        f"{_cap(_listed(throughout))} are not told apart, and nothing is above them {what}. The"
-        f" one above most others is {best} (above {_listed(below)})"
+        f"{_cap(_listed(throughout))} are not told apart, and nothing is above them {what}{which}."
+        f" The one above most others is {best} (above {_listed(below)})"
         f"{_cheapest(results, throughout)}."
     )
+
+
+_FLOOR_WORDS = {MAJORITY: "the most frequent class", RAW_PIXELS: "raw pixels"}
+
+
+def _standing(results: Results, row: str) -> str:
+    """Where a row stands against the floors; "" if there are none, or it is one itself.
+
+    Floors are the most frequent class, a linear probe on raw pixels, and untrained features.
+    """
+    floors = [name for name in (*results.floors, results.floor) if name and name != row]
+    if not floors:
+        return ""
+    missed = []
+    for floor in floors:
+        lost = [f for f in results.fractions if not _is_above(results, row, floor, f)]
+        word = _FLOOR_WORDS.get(floor, "untrained features")
+        if len(lost) == len(results.fractions) > 1:
+            missed.append(f"{word} at any amount of labels")
+        elif lost:
+            missed.append(f"{word} {_listed([with_labels(results, f) for f in lost])}")
+    if missed:
+        return f"NOT above {'; nor above '.join(missed)}"
+    words = [_FLOOR_WORDS.get(floor, "untrained features") for floor in floors]
+    throughout = " at every amount of labels" if len(results.fractions) > 1 else ""
+    return f"above {_listed(words)}{throughout}"
+
+
+def _is_above(results: Results, row: str, other: str, fraction: float) -> bool:
+    pair = results.pair(row, other, fraction)
+    return pair.told_apart and pair.difference.value > 0
+
+
+def _best_of_all(results: Results) -> str:
+    """Where the row that is highest with all labels stands against the floors."""
+    most = results.fractions[-1]
+    learnt = [row for row in results.rows if row != results.floor]
+    best = max(learnt or results.rows, key=lambda row: results.value(row, most).value)
+    standing = _standing(results, best)
+    amount = with_labels(results, most)
+    return f"; {best}, the highest network {amount}, is {standing}" if standing else ""
+
+
+def _what_would(results: Results) -> str:
+    """What would tell strategies apart; what has learnt nothing needs more than test images."""
+    if results.unlearned:
+        return ""
+    return " More test images or more folds would, if there is a difference."
+
+
+def _if_unlearned(results: Results) -> str:
+    """What a reader must know before anything else: a pretraining that has learnt nothing."""
+    if not results.unlearned:
+        return ""
+    many = len(results.unlearned) > 1
+    budget = f" than {results.minutes:g}" if results.minutes else ""
+    more = "--minutes" if results.minutes else "--pretrain_steps"
+    return (
+        f" But the pretraining of {_listed(list(results.unlearned))} has learnt nothing, so"
+        f" {'these rows are' if many else 'this row is'} no verdict on self-supervision: give more"
+        f" {more}{budget}, not more test images."
+    )
+
+
+def _unlearned(results: Results) -> list[str]:
+    """The warning behind each pretraining that has learnt nothing."""
+    return [f"{_cap(row)}: {warning}." for row, warning in results.unlearned.items()]
 
 
 def _cheapest(results: Results, rows: Sequence[str]) -> str:
@@ -190,7 +268,7 @@ def _gap(results: Results, better: str, worse: str, fraction: float) -> str:
 
 
 def _cautions(results: Results) -> list[str]:
-    said = []
+    said = _unlearned(results)
     if floor := results.floor:
         low = []
         for fraction in results.fractions:
@@ -204,7 +282,8 @@ def _cautions(results: Results) -> list[str]:
     number = len(results.rows) * (len(results.rows) - 1) // 2
     hints = sum(
         (p.difference.low > 0 or p.difference.high < 0) and not p.told_apart
-        for p in results.pairs.values()
+        for (_, other, _), p in results.pairs.items()
+        if other not in results.floors
     )
     lost = (
         f" {hints} difference{'s' if hints > 1 else ''} with such an interval did not survive the"

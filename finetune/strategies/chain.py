@@ -3,7 +3,9 @@
 import gc
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -11,18 +13,22 @@ import numpy as np
 
 from data_prep.fractions import pool_subset
 from data_prep.manifest import Manifest
+from data_prep.sources import ManifestSource
 from finetune.strategies.cells import Cell, load_cell, note_cost, read_cost, save_cell
 from finetune.strategies.distil import distil
 from finetune.strategies.division import Division, LabelSet
-from finetune.strategies.named import Encoder, Row
+from finetune.strategies.floors import majority, raw_pixels
+from finetune.strategies.named import MAJORITY, Encoder, Row
 from finetune.strategies.networks import Networks
 from finetune.strategies.planning import Sizes
 from finetune.strategies.refit import Refit
 from finetune.strategies.settings import CompareSettings
 from finetune.strategies.sources import Sources
+from simclr_tf.distribution import connect
 from simclr_tf.evaluation.embeddings import Embeddings
 from simclr_tf.evaluation.linear_probe import fit_linear_probe
 from simclr_tf.run_dir import RunDir
+from simclr_tf.sections import MachineSettings
 from simclr_tf.training.callbacks import read_metrics
 from simclr_tf.training.run import execute
 
@@ -142,9 +148,8 @@ class Chain:
         division = setup.division
         if not file.is_file():
             began = time.perf_counter()
-            refit, sources = self._refit(), setup.sources
-            refit.start(seed)
-            features = np.concatenate([refit.features(s) for s in (sources.pool, sources.test)])
+            sources, features_of = setup.sources, self._features_of(seed)
+            features = np.concatenate([features_of(s) for s in (sources.pool, sources.test)])
             rows = np.concatenate([sources.pool_rows, sources.test_rows])
             file.parent.mkdir(exist_ok=True)
             labels = division.images.label_indices(division.class_names)[rows]
@@ -155,9 +160,33 @@ class Chain:
         whole[known.indices] = known.features
         return whole
 
+    def _features_of(self, seed: int) -> Callable[[ManifestSource], np.ndarray]:
+        """What makes features float32 [n, D] of images."""
+        setup = self._setup
+        if self._encoder.is_floor:
+            devices = connect(MachineSettings())
+            return partial(raw_pixels, devices=devices, central_crop=setup.settings.central_crop)
+        refit = self._refit()
+        refit.start(seed)
+        return refit.features
+
+    def _majority(self, row: Row) -> None:
+        division = self._setup.division
+        labels, classes = self._labels(), len(division.class_names)
+        for drawn in self._missing(row):
+            said = majority(labels[drawn.rows], classes, len(division.test_rows))
+            self._keep(row, drawn, 0, 0.0, 0, said)
+
+    def _labels(self) -> np.ndarray:
+        division = self._setup.division
+        return division.images.label_indices(division.class_names)
+
     def _probes(self, row: Row) -> None:
         setup, division = self._setup, self._setup.division
-        labels = division.images.label_indices(division.class_names)
+        if self._encoder.name == MAJORITY:
+            self._majority(row)
+            return
+        labels = self._labels()
         test, known = division.test_rows, {}
         for drawn in self._missing(row):
             seed = drawn.seed if self._encoder.random else setup.settings.seed
@@ -204,7 +233,7 @@ class Chain:
     def _keep(
         self, row: Row, drawn: LabelSet, steps: int, seconds: float, seen: int, said: np.ndarray
     ) -> None:
-        labels = self._setup.division.images.label_indices(self._setup.division.class_names)
+        labels = self._labels()
         right = float((said.argmax(axis=1) == labels[self._setup.division.test_rows]).mean())
         log.info(
             "%s, %.3g of the labels (%d), fold %d: accuracy %.3f, %.1f s",

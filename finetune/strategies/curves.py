@@ -22,12 +22,12 @@ def label_curves(results: Results, rows: Sequence[str] = ()) -> Figure:
     Returns:
         The figure; the horizontal axis is logarithmic.
     """
-    shown = rows or results.rows
+    shown = rows or results.shown
     figure, axes = single_axes(4.2 + _LINE * len(shown))
     x = [results.labels[fraction] for fraction in results.fractions]
     for place, row in enumerate(shown):
         known = [results.value(row, fraction) for fraction in results.fractions]
-        style, means = line_style(results.rows.index(row)), [i.value for i in known]
+        style, means = line_style(results.shown.index(row)), [i.value for i in known]
         if len(x) == 1:  # side by side, for there are no lines to follow
             ends = [[means[0] - known[0].low], [known[0].high - means[0]]]
             axes.errorbar(

@@ -88,7 +88,7 @@ class Experiment:
         rows, left_out = available(self.settings)
         for text in left_out:
             log.warning("%s", text)
-        if not rows:
+        if all(row.encoder.is_floor for row in rows):
             raise UserError(f"nothing is left to compare: {left_out[0]}")
         goes_on = self._check_folder()
         if not goes_on:
@@ -186,8 +186,9 @@ class Experiment:
         from finetune.strategies.page import write_comparison
 
         results = collect(
-            self.rows, self.division, self.output, self.settings.metric, self.settings.seed
-        )
+            self.rows, self.division, self.output, self.settings.metric, self.settings.seed,
+            self.settings.minutes,
+        )  # fmt: skip
         advice = advise(results)
         write_tables(results, self.rows, self.division, self.output)
         write_text(self.output / "recommendation.txt", advice.text() + "\n")

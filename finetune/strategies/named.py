@@ -1,7 +1,9 @@
 """The strategies by the names that `--strategies` takes, and the rows that they make.
 
     scratch                    the network, trained on labels alone
-    untrained                  features of the network as it was drawn: the floor
+    untrained                  features of the network as it was drawn: a floor
+    raw_pixels                 no network: 16 x 16 pixels of each image; a floor, always there
+    majority                   no network: the most frequent class; a floor, always there
     imagenet_supervised        a network of keras.applications with ImageNet weights
     imagenet_simclr            a public SimCLR checkpoint
     METHOD                     the network, self-supervised on one's own images: simclr, moco, ...
@@ -22,11 +24,14 @@ from data_prep.errors import UserError
 from simclr_tf.method_settings import MethodSettings
 
 Head = Literal["probe", "full"]
-Network = Literal["own", "imagenet_supervised", "imagenet_simclr"]
+Network = Literal["own", "imagenet_supervised", "imagenet_simclr", "none"]
 
 HEADS: tuple[Head, ...] = ("probe", "full")
 METHODS: tuple[str, ...] = get_args(get_type_hints(MethodSettings)["method"])
 SCRATCH, UNTRAINED = "scratch", "untrained"
+RAW_PIXELS, MAJORITY = "raw_pixels", "majority"
+FLOORS = (MAJORITY, RAW_PIXELS)
+"""What every comparison carries beside its strategies: no network stands behind them."""
 SUPERVISED, PUBLIC = "imagenet_supervised", "imagenet_simclr"
 DEFAULT = (SCRATCH, UNTRAINED, SUPERVISED, PUBLIC, "simclr")
 SCRATCH_FACTOR = 3
@@ -57,6 +62,11 @@ class Encoder:
         return self.network == "own" and not self.method
 
     @property
+    def is_floor(self) -> bool:
+        """Whether no network stands behind it."""
+        return self.network == "none"
+
+    @property
     def slug(self) -> str:
         """A name for files."""
         return re.sub(r"[^A-Za-z0-9_.]+", "-", self.name)
@@ -85,6 +95,8 @@ class Row:
             return self.title
         if self.encoder.random:
             return UNTRAINED if self.head == "probe" else SCRATCH + _DISTILL * self.distill
+        if self.encoder.is_floor:
+            return self.encoder.name
         how = "linear probe" if self.head == "probe" else "fine-tuned"
         return f"{self.encoder.name} ({'distilled' if self.distill else how})"
 
@@ -128,12 +140,16 @@ def _rows(name: str, heads: Sequence[str]) -> list[Row]:
         raise UserError(f"--strategies: {name}: behind the colon there may be probe or full")
     distill = strategy.endswith(_DISTILL)
     base = strategy.removesuffix(_DISTILL)
-    only: dict[str, Head] = {SCRATCH: "full", UNTRAINED: "probe"}
+    only: dict[str, Head] = {SCRATCH: "full", UNTRAINED: "probe", **dict.fromkeys(FLOORS, "probe")}
     possible = (only[base],) if base in only else HEADS
     if distill:
         possible = ("full",)
-    if (distill and base in (UNTRAINED, SUPERVISED)) or (asked and asked not in possible):
-        kind = "has no features to fine-tune" if base == UNTRAINED else "does not go together"
+    if (distill and base in (UNTRAINED, SUPERVISED, *FLOORS)) or (asked and asked not in possible):
+        kind = (
+            "has no features to fine-tune"
+            if base in (UNTRAINED, *FLOORS)
+            else "does not go together"
+        )
         raise UserError(f"--strategies: {name}: {kind}; leave the part behind the name out")
     encoder = _encoder(base)
     # A strategy with one head has that one whatever --heads says.
@@ -144,6 +160,8 @@ def _rows(name: str, heads: Sequence[str]) -> list[Row]:
 def _encoder(base: str) -> Encoder:
     if base in (SCRATCH, UNTRAINED):
         return Encoder(UNTRAINED, "own")
+    if base in FLOORS:
+        return Encoder(base, "none")
     if base in (SUPERVISED, PUBLIC):
         return Encoder(base, base)  # type: ignore[arg-type]
     first, plus, rest = base.partition("+")
@@ -161,12 +179,18 @@ def _encoder(base: str) -> Encoder:
 
 
 def _unknown(base: str) -> UserError:
-    known = [SCRATCH, UNTRAINED, SUPERVISED, PUBLIC, *METHODS]
+    known = [SCRATCH, UNTRAINED, SUPERVISED, PUBLIC, *METHODS, *FLOORS]
     near = difflib.get_close_matches(base, known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return UserError(
         f"--strategies: {base} is none of {', '.join(known)}, imagenet_simclr+METHOD{hint}"
     )
+
+
+def with_floors(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows and, at their end, the floors that no network stands behind."""
+    floors = parse_strategies(FLOORS)
+    return (*(row for row in rows if not row.encoder.is_floor), *floors)
 
 
 # Mamode, Hampson and John (2025, Applied Computing and Geosciences 25): the README of their code

@@ -35,6 +35,11 @@ _PRETRAIN_RATE = 0.016  # of Adam, times batch / 256
 _FURTHER_RATE = 0.0016  # from a checkpoint on: a tenth
 
 
+def encoder_folder(output: Path, encoder: Encoder) -> Path:
+    """Where a comparison keeps the pretraining of an encoder."""
+    return output / "encoders" / encoder.slug
+
+
 class Networks:
     """Makes settings and recipes of the strategies.
 
@@ -54,7 +59,7 @@ class Networks:
 
     def folder(self, encoder: Encoder) -> Path:
         """Where an encoder's pretraining is kept."""
-        return self._output / "encoders" / encoder.slug
+        return encoder_folder(self._output, encoder)
 
     def _views(self, size: int) -> dict[str, Any]:
         s = self._settings

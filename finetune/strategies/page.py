@@ -16,6 +16,7 @@ from finetune.strategies.named import SCRATCH_FACTOR
 from finetune.strategies.plan import Plan
 from finetune.strategies.results import Pair, Results
 from simclr_tf.evaluation.drawing import to_png
+from simclr_tf.run_warnings import RunWarning
 
 if TYPE_CHECKING:
     from finetune.strategies.experiment import Experiment
@@ -47,6 +48,7 @@ def write_comparison(
         title="Which strategy for these images",
         summary=(advice.recommendation, *advice.by_labels),
         sections=(
+            *_warnings(results),
             _curves(results),
             _means(results),
             _against(advice),
@@ -69,10 +71,31 @@ def write_comparison(
     write_page(page, experiment.output / PAGE)
 
 
+FLOOR_NOTE = (
+    "No network stands behind majority (always the most frequent class) and raw_pixels (a linear"
+    " probe on 16 x 16 pixels of each image): they are floors."
+)
+
+
+def _warnings(results: Results) -> list[Section]:
+    """What the pretrainings have warned of; rows of one encoder share its warnings."""
+    by_warnings: dict[tuple[RunWarning, ...], list[str]] = {}
+    for row, warned in results.warned.items():
+        by_warnings.setdefault(warned, []).append(row)
+    rows = tuple(
+        (", ".join(names), "\n".join(f"{_cap(str(w))}." for w in warned))
+        for warned, names in by_warnings.items()
+    )
+    if not rows:
+        return []
+    text = "The pretrainings have warned of the following, the last of each kind."
+    return [Section("Warnings", (text,), (Table(("strategy", "warnings"), rows),))]
+
+
 def mean_table(results: Results) -> Table:
     """A row a strategy: mean and interval at every amount of labels."""
     rows = []
-    for name in results.rows:
+    for name in results.shown:
         cells = [format(results.value(name, fraction), ".3f") for fraction in results.fractions]
         rows.append((name, *(cell.replace(" [", "\n[") for cell in cells)))
     heads = (_head(results, fraction) for fraction in results.fractions)
@@ -82,7 +105,8 @@ def mean_table(results: Results) -> Table:
         f"{_cap(WORDS[results.metric])} on the sealed test images",
         note=f"Means over {results.runs} run{'s' if results.runs > 1 else ''}, in brackets 95 %"
         " intervals over test images and runs. Intervals of two strategies may overlap and their"
-        " paired difference still be told apart: see below.",
+        " paired difference still be told apart: see below."
+        + (f" {FLOOR_NOTE}" if results.floors else ""),
     )
 
 
@@ -96,7 +120,6 @@ def _curves(results: Results) -> Section:
         "Bands are 95 % intervals; the number of labels is on a logarithmic scale.",
         alt=f"{WORDS[results.metric]} over the number of labels, a curve a strategy",
         width=672,
-        least=520,
     )
     return Section("What labels are worth", pictures=(picture,))
 
@@ -106,7 +129,7 @@ def _means(results: Results) -> Section:
     for fraction in reversed(results.fractions):
         rows = tuple(
             (name, *(f"{results.means[name, fraction][metric].value:.3f}" for metric in _METRICS))
-            for name in results.rows
+            for name in results.shown
         )
         tables.append(
             Table(
@@ -129,7 +152,7 @@ def _pairs(results: Results) -> Section:
         rows: list[tuple[str, ...]] = []
         apart: list[int] = []
         for (a, b, at), pair in results.pairs.items():
-            if at != fraction:
+            if at != fraction or b in results.floors:
                 continue
             if pair.told_apart:
                 apart.append(len(rows))
@@ -152,7 +175,28 @@ def _pairs(results: Results) -> Section:
     )
     if not tables:
         return Section("Pairs", text=("There is only one strategy.",))
-    return Section("Pairs", text=text, tables=tuple(tables))
+    return Section("Pairs", text=text, tables=(*tables, *_floor_tables(results)))
+
+
+def _floor_tables(results: Results) -> list[Table]:
+    """Strategies against the floors: only where a network is not above one of them."""
+    rows = tuple(
+        (a, b, with_labels(results, at), *_numbers(pair)[:4])
+        for (a, b, at), pair in results.pairs.items()
+        if b in results.floors and not (pair.told_apart and pair.difference.value > 0)
+    )
+    if not results.floors:
+        return []
+    headers = ("strategy", "floor", "labels", "difference", "95 % interval", "p", "p (Holm)")
+    if not rows:
+        rows = (("all", "all", "any", "above", "", "", ""),)
+    return [
+        Table(
+            headers, rows, "Not above a floor",
+            note="Every other pair of a strategy and a floor is told apart, the strategy above."
+            " p-values are corrected for all such pairs with as many labels (Holm).",
+        )
+    ]  # fmt: skip
 
 
 def _numbers(pair: Pair) -> tuple[str, ...]:

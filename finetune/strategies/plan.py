@@ -17,12 +17,14 @@ from finetune.strategies.networks import Networks, missing_weights
 from finetune.strategies.planning import (
     LEAST_FINETUNE,
     Candidate,
+    ChainWork,
     Sizes,
     Steps,
     Work,
     candidates,
     choose,
     plan_steps,
+    scaled,
 )
 from finetune.strategies.settings import CompareSettings
 from finetune.strategies.sources import Sources
@@ -36,8 +38,12 @@ _IMAGENET_SIZES = (224, 160, 128, 96, 64)
 _IMAGENET_SHARE = 0.08  # of the budget that their features may take
 _TIMED_FIRST, _TIMED_FIRST_OF_SHORT = Candidate(64, 0.25), Candidate(48, 0.25)
 _LONG = 15  # minutes
+_TIMING_SHARE = 0.2  # of the budget that looking at the images and timing may take together
+_LEAST_TIMING = 0.1  # that timing may have, however long looking at the images took
+_ANEW = 0.7  # seconds of a second timing for each of the first: TensorFlow has been warmed up
 _SECONDS_A_BOOTSTRAP = 1e-5  # of a run, for each test image, class and thousand samples
 _REPORT = 8.0  # seconds of pages and figures
+_RAW_PIXELS = 5.0  # seconds of shrinking the images
 
 
 @dataclass(frozen=True)
@@ -129,26 +135,38 @@ def make_plan(
     plan = Plan(sizes, tuple(row.slug for row in rows), left_out)
     if not settings.minutes or not rows:
         return replace(plan, spent=time.perf_counter() - began)
+    budget, now = 60 * settings.minutes, time.perf_counter()
+    deadline = max(began + _TIMING_SHARE * budget, now + _LEAST_TIMING * budget)
     with tempfile.TemporaryDirectory() as folder:
-        planner = _Planner(settings, division, sources, channels, rows, began, slots, Path(folder))
+        planner = _Planner(
+            settings, division, sources, channels, rows, began, deadline, slots, Path(folder)
+        )
         return planner.plan(plan)
 
 
 class _Planner:
-    """Times, chooses, times again at what was chosen."""
+    """Times at one size, chooses, and times what was chosen if there is time for that.
+
+    Speeds at other sizes are scaled by pixels and width. Timing ends at the deadline: what it has
+    not come to is estimated.
+    """
 
     def __init__(
         self, settings: CompareSettings, division: Division, sources: Sources, channels: int,
-        rows: tuple[Row, ...], began: float, slots: int, folder: Path,
+        rows: tuple[Row, ...], began: float, deadline: float, slots: int, folder: Path,
     ) -> None:  # fmt: skip
+        self._deadline = deadline
         self._settings, self._division, self._channels = settings, division, channels
         self._sources = sources
         self._rows, self._began, self._slots, self._folder = rows, began, slots, folder
-        self._chains = by_encoder(rows)
+        chains = by_encoder([row for row in rows if not row.encoder.is_floor])
+        # What matters most is timed first: pretraining, then one's own network, then the others.
+        order = sorted(chains, key=lambda e: (e.network != "own", not e.method))
+        self._chains = {encoder: chains[encoder] for encoder in order}
         self._own = [e.name for e in self._chains if e.network == "own"]
         survey = image_facts(division.images).survey
         self._largest = int(min(survey.height.min(), survey.width.min()))
-        self._foreign: dict[str, object] = {}
+        self._foreign: dict[str, ChainWork] = {}
 
     def _left(self) -> float:
         return self._settings.minutes * 60 - (time.perf_counter() - self._began)
@@ -161,20 +179,23 @@ class _Planner:
         sizes = replace(plan.sizes, image_size=known.image_size, width_multiplier=known.width)
         if not s.imagenet_image_size:
             sizes = replace(sizes, imagenet_image_size=max(32, min(64, self._largest)))
+        began = time.perf_counter()
         work = self._time(sizes)
+        again = _ANEW * (time.perf_counter() - began)
         sizes, work = self._imagenet_size(sizes, work)
         given = {"pretrain_steps": s.pretrain_steps, "finetune_steps": s.finetune_steps}
         if self._own:
             best = choose(known, work, self._left(), self._own, options, slots=self._slots, **given)
-            # What was scaled must hold when it is measured; one step down if it does not.
-            for option in reversed(options[: options.index(best) + 1]):
-                sizes = replace(sizes, image_size=option.image_size, width_multiplier=option.width)
-                if option != known:
-                    work = self._time(sizes)
-                known = option
-                if choose(option, work, self._left(), self._own, [options[0], option],
-                          slots=self._slots, **given) == option:  # fmt: skip
-                    break
+            if best != known and self._deadline - time.perf_counter() > again:
+                work = self._time(_at(sizes, best))
+                known = best
+                # What was scaled may not hold when it is measured.
+                smaller = options[: options.index(best) + 1]
+                best = choose(
+                    known, work, self._left(), self._own, smaller, slots=self._slots, **given
+                )
+            work = scaled(work, best.cost / known.cost, self._own)
+            known, sizes = best, _at(sizes, best)
             said.append(
                 f"Image size {known.image_size} and width {known.width:g} are the largest of"
                 f" {len(options)} that leave room for enough updates."
@@ -185,10 +206,12 @@ class _Planner:
         sizes = replace(sizes, pretrain_steps=steps.pretrain, finetune_steps=steps.finetune)
         kept = [
             row for row in self._rows
-            if not (row.head == "full" and row.encoder.name in steps.dropped)
+            if row.encoder.name not in steps.gone
+            and not (row.head == "full" and row.encoder.name in steps.dropped)
         ]  # fmt: skip
         left_out = [
-            f"{row.name} was left out: so few minutes do not hold its {work.cells} fits."
+            f"{row.name} was left out: {s.minutes:g} minutes do not hold"
+            f" {f'its {work.cells} fits' if row.head == 'full' else 'it'}; give more --minutes."
             for row in self._rows
             if row not in kept
         ]
@@ -214,22 +237,24 @@ class _Planner:
         where = self._folder / f"{sizes.image_size}_{sizes.width_multiplier:g}"
         where.mkdir(exist_ok=True)
         networks = Networks(s, sizes, self._channels, len(division.unlabelled), where)
-        watch = Stopwatch(networks, division, self._sources, self._channels, where)
+        watch = Stopwatch(networks, division, self._sources, self._channels, where, self._deadline)
         chains = []
         for encoder, rows in self._chains.items():
-            if encoder.network == "own" or encoder.name not in self._foreign:
-                work = watch.chain(encoder, rows, sizes.pretrain_batch, s.seeds)
-                self._foreign[encoder.name] = work
-            chains.append(self._foreign[encoder.name])
+            work = None if encoder.network == "own" else self._foreign.get(encoder.name)
+            if work is None:
+                work = watch.chain(encoder, rows, sizes, s.seeds)
+                if encoder.network != "own":
+                    self._foreign[encoder.name] = work
+            chains.append(work)
         cells = len(division.label_sets)
         labelled = sum(bool(r.label) for r in division.images.records)
         return Work(
-            tuple(chains),  # type: ignore[arg-type]
+            tuple(chains),
             cells,
             labelled,
             len(division.test_rows),
             self._probe_seconds(),
-            self._report_seconds(cells),
+            self._report_seconds(cells) + self._floor_seconds(cells),
         )
 
     def _probe_seconds(self) -> float:
@@ -237,6 +262,10 @@ class _Planner:
         classes = len(self._division.class_names)
         largest = time_probe(max(sizes), 512, classes)
         return largest * sum(sizes) / len(sizes) / max(sizes) + 0.05
+
+    def _floor_seconds(self, cells: int) -> float:
+        """Of the linear probe on raw pixels."""
+        return _RAW_PIXELS + cells * self._probe_seconds()
 
     def _report_seconds(self, cells: int) -> float:
         images, classes = len(self._division.test_rows), len(self._division.class_names)
@@ -271,11 +300,12 @@ class _Planner:
         return replace(sizes, imagenet_image_size=chosen), replace(work, chains=tuple(chains))
 
     def _sentences(self, sizes: Sizes, work: Work, steps: Steps, spent: float) -> list[str]:
-        pretrained = [c for c in work.chains if c.pretrain]
-        fitted = [c for c in work.chains if c.fits and c.name not in steps.dropped]
+        there = [c for c in work.chains if c.name not in steps.gone]
+        pretrained = [c for c in there if c.pretrain]
+        fitted = [c for c in there if c.fits and c.name not in steps.dropped]
         total = sum(steps.seconds.values()) if self._slots == 1 else None
         said = []
-        if any(c.name not in self._own for c in work.chains):
+        if any(c.name not in self._own for c in there):
             said.append(f"Networks with ImageNet weights see {sizes.imagenet_image_size} pixels.")
         if pretrained:
             assert pretrained[0].pretrain is not None
@@ -304,6 +334,11 @@ class _Planner:
                 f" {format_seconds(self._settings.minutes * 60)}."
             )
         return said
+
+
+def _at(sizes: Sizes, own: Candidate) -> Sizes:
+    """The sizes with one's own network at another one."""
+    return replace(sizes, image_size=own.image_size, width_multiplier=own.width)
 
 
 def cpu_or_gpus() -> int:

@@ -13,9 +13,6 @@ and only the two numbers of steps are free.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from data_prep.durations import format_seconds
-from data_prep.errors import UserError
-
 PRETRAIN_SHARE = 0.6
 """Of the seconds that are free, where there is both pretraining and fine-tuning."""
 
@@ -23,6 +20,9 @@ WANTED_PRETRAIN, WANTED_FINETUNE = 500, 60
 """Updates that a larger network or image must leave room for."""
 
 LEAST_FINETUNE = 20
+_SHRINK_PRETRAIN, _SHRINK_FINETUNE = 20, 5
+"""Updates below which a row is rather left out than trained."""
+
 MOST_FINETUNE = 600
 MOST_PRETRAIN_EPOCHS = 1000
 _LEAST_SHARE = 0.7  # of the free seconds that the least fine-tuning may take
@@ -153,12 +153,14 @@ class Steps:
         finetune: Of a fine-tuning.
         dropped: Names of the encoders whose fine-tuning is left out.
         seconds: Of every chain.
+        gone: Names of the encoders that are left out with all that stands on them.
     """
 
     pretrain: int
     finetune: int
     dropped: tuple[str, ...]
     seconds: Mapping[str, float]
+    gone: tuple[str, ...] = ()
 
 
 def makespan(seconds: Sequence[float], slots: int) -> float:
@@ -177,7 +179,10 @@ def plan_steps(
     pretrain_steps: int = 0,
     finetune_steps: int = 0,
 ) -> Steps:
-    """The numbers of updates that fill a budget.
+    """The numbers of updates that fill a budget, of as many rows as it holds.
+
+    What a budget does not hold is left out, the costliest fine-tunings first, then whole encoders.
+    One always stays, and takes the time that it takes.
 
     Args:
         work: What is to be done, with its speeds.
@@ -185,19 +190,13 @@ def plan_steps(
         slots: Chains that go at the same time, each at these speeds.
         pretrain_steps: Given; 0 = planned.
         finetune_steps: Given; 0 = planned.
-
-    Raises:
-        UserError: What takes time whatever the steps is more than the budget.
     """
     aim = _ROOM * budget - work.report
-    work, dropped = _leave_out_dear(work, aim, finetune_steps)
+    work, dear = _leave_out_dear(work, aim, finetune_steps)
+    shrink = (pretrain_steps or _SHRINK_PRETRAIN, finetune_steps or _SHRINK_FINETUNE)
+    work, shrunk, gone = _leave_out_too_much(work, aim, slots, shrink)
+    dropped = (*dear, *shrunk)
     least = makespan(list(work.seconds(pretrain_steps or 1, finetune_steps or 1).values()), slots)
-    if least > aim:
-        raise UserError(
-            f"the budget leaves {format_seconds(max(0, budget))}, and what does not depend on the"
-            f" number of steps takes {format_seconds(least + work.report)}; give more --minutes,"
-            " fewer --strategies, --folds or --label_fractions"
-        )
     # With several slots the shares of one chain may not fit in it: look for the most that does.
     low, high = least, aim * slots
     best = (pretrain_steps or 1, finetune_steps or 1)
@@ -211,7 +210,7 @@ def plan_steps(
             high = total
         if slots == 1:
             break
-    return Steps(*best, dropped, work.seconds(*best))
+    return Steps(*best, dropped, work.seconds(*best), gone)
 
 
 def _shares(work: Work, total: float, pretrain: int, finetune: int) -> tuple[int, int]:
@@ -263,6 +262,46 @@ def _leave_out_dear(work: Work, aim: float, finetune_steps: int) -> tuple[Work, 
             c = replace(c, fits=(), finetune=None)  # noqa: PLW2901
         chains.append(c)
     return replace(work, chains=tuple(chains)), tuple(dropped)
+
+
+def _leave_out_too_much(
+    work: Work, aim: float, slots: int, steps: tuple[int, int]
+) -> tuple[Work, tuple[str, ...], tuple[str, ...]]:
+    """What a budget holds with so few steps; the names of what is left out.
+
+    Fine-tunings go first, the costliest before the others: probes say nearly as much for far less.
+    Then encoders go, those without pretraining first: they are what others are compared with.
+
+    Returns:
+        The work, encoders without their fine-tuning, and encoders that are not there at all.
+    """
+    dropped: list[str] = []
+    gone: list[str] = []
+
+    def cost(chain: ChainWork) -> float:
+        return work._chain(chain, *steps)
+
+    while makespan([cost(c) for c in work.chains], slots) > aim:
+        fitted = [c for c in work.chains if c.fits]
+        if fitted:
+            dearest = max(fitted, key=lambda c: cost(replace(c, pretrain=None, probes=0)))
+            rest = replace(dearest, fits=(), finetune=None)
+            # An encoder of fits alone goes with them, unless nothing else is left.
+            alone = not rest.probes
+            if alone and len(work.chains) == 1:
+                break
+            kept = [] if alone else [rest]
+            (gone if alone else dropped).append(dearest.name)
+        elif len(work.chains) > 1:
+            plain = [c for c in work.chains if not c.pretrain]
+            dearest = max(plain or work.chains, key=cost)
+            kept = []
+            gone.append(dearest.name)
+        else:
+            break
+        chains = [new for c in work.chains for new in (kept if c is dearest else [c])]
+        work = replace(work, chains=tuple(chains))
+    return work, tuple(name for name in dropped if name not in gone), tuple(gone)
 
 
 @dataclass(frozen=True)
@@ -351,14 +390,17 @@ def choose(
         **given: See `plan_steps`.
     """
     best = options[0]
+    kept = 0
     for option in options:
-        try:
-            steps = plan_steps(scaled(work, option.cost / known.cost, own), budget, **given)
-        except UserError:
-            break
+        steps = plan_steps(scaled(work, option.cost / known.cost, own), budget, **given)
+        left_out = len(steps.dropped) + 2 * len(steps.gone)
+        if option is not options[0] and left_out > kept:
+            break  # no size is worth a row
+        kept = left_out
         enough = given.get("pretrain_steps") or steps.pretrain >= WANTED_PRETRAIN
-        pretrains = any(c.pretrain for c in work.chains)
-        fits = any(c.fits for c in work.chains if c.name not in steps.dropped)
+        left = [c for c in work.chains if c.name not in steps.gone]
+        pretrains = any(c.pretrain for c in left)
+        fits = any(c.fits for c in left if c.name not in steps.dropped)
         if (pretrains and not enough) or (
             fits and not given.get("finetune_steps") and steps.finetune < WANTED_FINETUNE
         ):

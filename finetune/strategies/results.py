@@ -3,7 +3,7 @@
 import csv
 import io
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,12 @@ from finetune.scored import ScoredSplit
 from finetune.strategies.cells import Cell, load_cell, read_cost
 from finetune.strategies.division import Division
 from finetune.strategies.named import Row
+from finetune.strategies.networks import encoder_folder
 from simclr_tf.evaluation.intervals import Difference, Interval, percentile_interval
 from simclr_tf.evaluation.metrics import METRIC_NAMES
+from simclr_tf.run_dir import RunDir
+from simclr_tf.run_warnings import RunWarning, latest, read_warnings
+from simclr_tf.training.callbacks import read_metrics
 
 RESAMPLES = 4000  # so that p-values are fine enough to be corrected for dozens of pairs
 
@@ -36,7 +40,8 @@ class Pair:
 
     Attributes:
         difference: a - b in the metric that counts, with an interval over test images and runs.
-        p_holm: Its p-value, corrected for all pairs with as many labels (Holm 1979).
+        p_holm: Its p-value, corrected for all pairs with as many labels (Holm 1979): those of
+            strategies among one another, or those of strategies with floors.
         t_test: The same over runs alone; None for a single one.
     """
 
@@ -89,6 +94,12 @@ class Results:
         pairs: (row, later row, share) -> their difference.
         costs: Row -> what it took.
         floor: Name of the row of untrained features, if there is one.
+        floors: Names of the floors that no network stands behind; they are in `means`, and in
+            `pairs` as the second of a strategy, but not among the rows.
+        warned: Row -> what its pretraining has warned of.
+        unlearned: Row -> the warning that stood at the last step of its pretraining, where there
+            was one: it has learnt nothing, or fallen apart.
+        minutes: Budget that the sizes were planned for; 0 = none.
     """
 
     metric: str
@@ -102,6 +113,15 @@ class Results:
     pairs: Mapping[tuple[str, str, float], Pair]
     costs: Mapping[str, Cost] = field(default_factory=dict)
     floor: str = ""
+    floors: tuple[str, ...] = ()
+    warned: Mapping[str, tuple[RunWarning, ...]] = field(default_factory=dict)
+    unlearned: Mapping[str, RunWarning] = field(default_factory=dict)
+    minutes: float = 0.0
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Rows and floors."""
+        return (*self.rows, *self.floors)
 
     def value(self, row: str, fraction: float) -> Interval:
         """A row's mean in the metric that counts."""
@@ -133,16 +153,22 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def collect(
-    rows: Sequence[Row], division: Division, output: Path, metric: str, seed: int
+    rows: Sequence[Row],
+    division: Division,
+    output: Path,
+    metric: str,
+    seed: int,
+    minutes: float = 0.0,
 ) -> Results:
     """Reads all cells and compares them.
 
     Args:
-        rows: What was done.
+        rows: What was done, with the floors.
         division: Images and labels.
         output: Folder of the comparison.
         metric: What rows are compared by.
         seed: Of the resampling.
+        minutes: Budget of the comparison; 0 = none.
 
     Raises:
         UserError: Some cells have not been done.
@@ -160,13 +186,18 @@ def collect(
     by_run = {
         key: np.array([metric_values(run)[metric] for run in runs]) for key, runs in judged.items()
     }
-    names = tuple(row.name for row in rows)
+    names = tuple(row.name for row in rows if not row.encoder.is_floor)
+    floors = tuple(row.name for row in rows if row.encoder.is_floor)
     fractions = division.fractions
     pairs: dict[tuple[str, str, float], Pair] = {}
     for fraction in fractions:
-        known = {name: sampled[name, fraction][metric] for name in names}
-        pairs |= _pairs(known, {name: by_run[name, fraction] for name in names}, fraction)
+        known = {name: sampled[name, fraction][metric] for name in (*names, *floors)}
+        runs = {name: by_run[name, fraction] for name in known}
+        # Two questions, each with a correction of its own: floors cost no strategy its lead.
+        pairs |= _pairs(known, runs, fraction, itertools.combinations(names, 2))
+        pairs |= _pairs(known, runs, fraction, itertools.product(names, floors))
     first = rows[0].name
+    warned = {row.name: _warnings(row, output) for row in rows}
     return Results(
         metric,
         names,
@@ -179,16 +210,36 @@ def collect(
         pairs,
         {row.name: _cost(row, cells, division, output) for row in rows},
         next((r.name for r in rows if r.encoder.random and r.head == "probe"), ""),
+        floors,
+        {name: said for name, said in warned.items() if said},
+        {row.name: said for row in rows if (said := _last_word(row, warned[row.name], output))},
+        minutes,
     )
 
 
+def _warnings(row: Row, output: Path) -> tuple[RunWarning, ...]:
+    """What a row's pretraining has warned of: the last of each kind, in order."""
+    if not row.encoder.method:
+        return ()
+    return latest(read_warnings(RunDir(encoder_folder(output, row.encoder)).warnings_file))
+
+
+def _last_word(row: Row, warned: Sequence[RunWarning], output: Path) -> RunWarning | None:
+    """What the health watch said of a pretraining at its last step; None if it was silent."""
+    if not any(w.kind for w in warned):
+        return None
+    steps = read_metrics(RunDir(encoder_folder(output, row.encoder)).metrics_file)["step"]
+    at_the_end = (w for w in warned if w.kind and w.step == steps[-1])
+    return next(at_the_end, None)
+
+
 def _pairs(
-    sampled: Mapping[str, SampledMean], by_run: Mapping[str, np.ndarray], fraction: float
+    sampled: Mapping[str, SampledMean],
+    by_run: Mapping[str, np.ndarray],
+    fraction: float,
+    asked: Iterable[tuple[str, str]],
 ) -> dict[tuple[str, str, float], Pair]:
-    found = {
-        (a, b): sampled_difference(sampled[a], sampled[b])
-        for a, b in itertools.combinations(sampled, 2)
-    }
+    found = {(a, b): sampled_difference(sampled[a], sampled[b]) for a, b in asked}
     corrected = holm([d.p_value for d in found.values()])
     return {
         (a, b, fraction): Pair(
@@ -264,7 +315,7 @@ def _result_lines(rows: Sequence[Row], division: Division, output: Path) -> Iter
 
 def _summary_lines(results: Results) -> Iterator[Sequence[Any]]:
     yield ["strategy", "fraction", "labels", "metric", "mean", "low", "high"]
-    for name, fraction in itertools.product(results.rows, results.fractions):
+    for name, fraction in itertools.product(results.shown, results.fractions):
         for metric, i in results.means[name, fraction].items():
             numbers = (repr(float(v)) for v in (i.value, i.low, i.high))
             yield [name, f"{fraction:g}", results.labels[fraction], metric, *numbers]

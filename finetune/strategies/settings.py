@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 
 from data_prep.errors import UserError
-from finetune.strategies.named import DEFAULT, HEADS, Row, parse_strategies, preset_rows
+from finetune.strategies.named import (
+    DEFAULT,
+    HEADS,
+    Row,
+    parse_strategies,
+    preset_rows,
+    with_floors,
+)
 
 METRICS = ("balanced_accuracy", "accuracy", "macro_f1", "roc_auc")
 
@@ -82,8 +89,8 @@ class CompareSettings:
         return self.metric != "accuracy"
 
     def rows(self) -> tuple[Row, ...]:
-        """What is compared."""
-        return (
+        """What is compared, and the floors that it is compared with."""
+        return with_floors(
             preset_rows(self.preset)
             if self.preset
             else parse_strategies(self.strategies, self.heads)
@@ -95,7 +102,11 @@ class CompareSettings:
         Raises:
             UserError: With the flag, its value and what would be right.
         """
-        self.rows()
+        if all(row.encoder.is_floor for row in self.rows()):
+            raise UserError(
+                f"--strategies={','.join(self.strategies)}: these are floors, which are always"
+                " there; give a strategy, such as simclr"
+            )
         if bool(self.image_dir) == bool(self.manifest):
             raise UserError("give either --image_dir=FOLDER or --manifest=FILE")
         shares = self.label_fractions

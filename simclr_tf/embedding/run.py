@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.checksums import read_object
+from data_prep.counting import counted
 from data_prep.declaration import Declaration, carried
 from data_prep.errors import UserError
 from data_prep.files import check_new_folder
@@ -38,6 +39,7 @@ from simclr_tf.embedding.stored import (
 )
 from simclr_tf.embedding.table import known_columns
 from simclr_tf.evaluation.blockwise import Progress
+from simclr_tf.explore.page import PAGE
 from simclr_tf.training.data import read_manifest
 
 log = logging.getLogger(__name__)
@@ -72,7 +74,10 @@ def embed(config: EmbedConfig, given: Set[str] = frozenset(), progress: Progress
         settings = config.storage
         missing = shards.missing(settings.worker, settings.num_workers)
         if missing:
-            log.info("%d of %d shards to compute", len(missing), plan.shards)
+            if plan.shards > 1:
+                log.info("%d of %d shards to compute", len(missing), plan.shards)
+            else:
+                log.info("features of %s to compute", counted(plan.images, "image"))
             fill_shards(
                 Featuriser(network, config.features),
                 images,
@@ -84,13 +89,16 @@ def embed(config: EmbedConfig, given: Set[str] = frozenset(), progress: Progress
             )
         left = len(shards.missing())
         if left:
-            return f"{left} of {plan.shards} shards are still to come from other workers"
+            verb = "is" if left == 1 else "are"
+            return f"{left} of {plan.shards} shards {verb} still to come from other workers"
         with the_one_that_joins(target) as place:
             if place is None or not shards.folder.is_dir():
                 return "another worker joins the shards"
             table = _join(config, network, images, shards, place, progress)
             publish(place, target, (*COMPUTED, *ANALYSED))
             remove_shards(target)
+            if (target / PAGE).exists():
+                log.info("the page: %s", target / PAGE)
     return table
 
 

@@ -10,6 +10,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from data_prep.counting import counted
 from data_prep.files import write_text
 from data_prep.page import Page, page_environment
 from simclr_tf.evaluation.drawing import COLOURS
@@ -57,7 +58,7 @@ def write_explore_page(
     folder.mkdir(parents=True, exist_ok=True)
     projections, remarks = project_all(data.features, methods, seed)
     neighbours, distances = nearest_neighbours(data.features, NEAREST)
-    log.info("writing %s", folder / PAGE)
+    log.info("writing %s", PAGE)
     atlas = make_atlas(data.thumbnails)
     content = payload(data, projections, neighbours, distances) | {
         "colours": COLOURS,
@@ -74,7 +75,9 @@ def write_explore_page(
     page = Page(data.title, (_summary(data), *remarks), facts=data.facts)
     path = folder / PAGE
     write_text(path, _rendered(page, script_json(content), atlas))
-    log.info("%s: %d images, %.1f MB", path, len(data), path.stat().st_size / 1e6)
+    size = path.stat().st_size / 1e6
+    # The folder may be one that is still to be moved to its place: not its path, but its name.
+    log.info("%s: %s, %.1f MB", PAGE, counted(len(data), "image"), size)
     return path
 
 

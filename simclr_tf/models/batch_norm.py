@@ -161,7 +161,7 @@ class BatchNorm(keras.layers.Layer):
         x = tf.cast(inputs, self.variable_dtype)
         gamma, beta = self._scale_and_offset()
         scale = gamma * tf.math.rsqrt(variance + self.epsilon)
-        return tf.cast(x * scale + (beta - mean * scale), inputs.dtype)
+        return tf.cast((x - mean) * scale + beta, inputs.dtype)  # centred first: no digits lost
 
     def _move(self, moving: keras.Variable, batch: tf.Tensor) -> None:
         old = tf.convert_to_tensor(moving)
@@ -197,12 +197,24 @@ def _moments(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _global_moments(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mean and biased variance [C] over the batches of all replicas, in one reduction."""
-    axes = list(range(x.shape.rank - 1))
-    channels = x.shape[-1]
-    count = tf.cast(tf.size(x) // channels, x.dtype)[tf.newaxis]
-    local = tf.concat([tf.reduce_sum(x, axes), tf.reduce_sum(tf.square(x), axes), count], 0)
-    total = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, local)
-    mean = total[:channels] / total[-1]
-    square = total[channels:-1] / total[-1]
-    return mean, tf.maximum(square - tf.square(mean), 0)
+    """Mean and biased variance [C] over the batches of all replicas, in one reduction.
+
+    Each replica hands out its own mean and variance, taken in two passes, and all are put together
+    as Chan, Golub and LeVeque (1983, "Algorithms for computing the sample variance") do. The
+    difference of the mean square and the squared mean, which one reduction would give too, loses
+    the digits that both have in common: all of them where the mean is 1,000 times the deviation.
+    """
+    context = tf.distribute.get_replica_context()
+    mean, variance = _moments(x)
+    count = tf.cast(tf.size(x) // x.shape[-1], x.dtype)
+    own = tf.stack([mean, variance, tf.fill(tf.shape(mean), count)])
+    # A sum in which every replica has a row of its own hands the rows to all of them.
+    place = tf.one_hot(
+        context.replica_id_in_sync_group, context.num_replicas_in_sync, dtype=x.dtype
+    )
+    rows = context.all_reduce(tf.distribute.ReduceOp.SUM, place[:, None, None] * own)
+    means, variances, counts = tf.unstack(rows, axis=1)
+    shares = counts / tf.reduce_sum(counts, 0)
+    mean = tf.reduce_sum(shares * means, 0)
+    between = tf.math.squared_difference(means, mean)
+    return mean, tf.reduce_sum(shares * (variances + between), 0)

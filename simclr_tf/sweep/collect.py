@@ -17,6 +17,7 @@ from simclr_tf.evaluation.embeddings import Embeddings
 from simclr_tf.evaluation.metrics import effective_rank
 from simclr_tf.models.copies import copy_in
 from simclr_tf.run_dir import RunDir
+from simclr_tf.run_warnings import RunWarning, latest, read_warnings
 from simclr_tf.sections import DataSettings
 from simclr_tf.sweep.launch import is_finished, run_folder
 from simclr_tf.sweep.plan import MANIFEST, PlannedRun
@@ -46,6 +47,7 @@ class RunScores:
         held_out: Features of the images that are scored.
         right: Whether k-NN classifies each of those with a label right, bool [m]; None without
             labels.
+        warnings: What the run has warned of, the last of each kind.
     """
 
     run: PlannedRun
@@ -55,6 +57,7 @@ class RunScores:
     steps: int
     held_out: Embeddings
     right: np.ndarray | None
+    warnings: tuple[RunWarning, ...] = ()
 
     @property
     def split(self) -> str:
@@ -112,6 +115,7 @@ def _scores(run: PlannedRun, output: Path, opened: dict[DataSettings, RunData]) 
         int(result["global_step"]),
         held_out,
         right,
+        latest(read_warnings(folder.warnings_file)),
     )
 
 

@@ -25,7 +25,6 @@ PAGE = "index.html"
 _PANELS = 12  # in one picture
 _MOST_POINTS = 1000
 _MOST_NAMES = 8
-_LEAST_WIDTH = 560  # CSS pixels: below, letters become too small, so the picture scrolls
 
 
 def write_sweep_page(
@@ -51,7 +50,7 @@ def write_sweep_page(
     """
     settings = sorted_settings(settings, sort_by)
     runs = [run for one in settings for run in one.runs]
-    sections = [_settings_section(settings, sort_by), _runs_section(runs)]
+    sections = [_settings_section(settings, sort_by), *_warnings(runs), _runs_section(runs)]
     if len(runs[0].held_out) > 2:
         sections.append(_embedding_section(settings, class_names))
     if comparison:
@@ -179,7 +178,7 @@ def _settings_section(settings: Sequence[SettingScores], sort_by: str) -> Sectio
             "Accuracy of the nearest neighbours with 95 % intervals; dots are single seeds. The "
             "dashed line is always to say the most frequent class."
         )
-        pictures.append(Picture(figures.to_png(figure), caption, least=_LEAST_WIDTH))
+        pictures.append(Picture(figures.to_png(figure), caption))
     floor = (
         f"untrained: the network with its starting weights, of which {UNTRAINED_STEPS} steps with "
         "learning rate 0 moved nothing but BatchNorm's statistics.",
@@ -219,6 +218,19 @@ def _runs_section(runs: Sequence[RunScores]) -> Section:
     return Section("Runs", tables=(Table(headers, rows, note=note),))
 
 
+def _warnings(runs: Sequence[RunScores]) -> list[Section]:
+    """What the runs have warned of, where any has."""
+    rows = tuple(
+        (run.run.name, "\n".join(f"{str(w)[0].upper()}{str(w)[1:]}." for w in run.warnings))
+        for run in runs
+        if run.warnings
+    )
+    if not rows:
+        return []
+    text = "What the runs have warned of, the last of each kind."
+    return [Section("Warnings", (text,), (Table(("run", "warnings"), rows),))]
+
+
 def _score_cells(run: RunScores, name: str) -> tuple[str, str]:
     value, low, high = (run.score(f"{name}{end}") for end in ("", "_low", "_high"))
     if value is None:
@@ -243,7 +255,7 @@ def _embedding_section(settings: Sequence[SettingScores], class_names: Sequence[
             labels = settings[0].runs[0].held_out.labels[some]
             png = figures.to_png(embedding_panels(part, labels, class_names))
             caption = f"{title} of the features of the same {len(some)} images, by class."
-            pictures.append(Picture(png, caption, least=_LEAST_WIDTH))
+            pictures.append(Picture(png, caption))
     text = (
         "Each panel has axes of its own: only which images lie together can be compared. t-SNE "
         "draws clusters even where there are none; distances between them mean nothing.",

@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from data_prep.declaration import Declaration, declaration_of
 from data_prep.declared import open_declared
@@ -14,6 +14,9 @@ from data_prep.splits import labels_per_class, parse_ratios, stratified_split
 from data_prep.training_files import TrainingFiles, look_at
 from simclr_tf.config import RunConfig
 from simclr_tf.sections import DataSettings
+
+if TYPE_CHECKING:
+    from data_prep.sources import TFDSSource
 
 log = logging.getLogger(__name__)
 
@@ -237,10 +240,24 @@ def _open_tfrecords(data: DataSettings) -> RunData:
 
 
 def _open_tfds(data: DataSettings) -> RunData:
-    from data_prep.sources import TFDSSource
+    from data_prep.sources import NotPreparedError, TFDSSource
 
+    try:
+        return _open_splits(data, TFDSSource)
+    except NotPreparedError as error:
+        unnamed = not data.data_dir and data.dataset == DataSettings().dataset
+        if not unnamed or data.download:
+            raise
+        raise UserError(
+            "no images were given: name them with --image_dir=FOLDER, --manifest=FILE or"
+            " --tfrecord_dir=FOLDER, or a set of TensorFlow Datasets with --dataset=NAME (the"
+            f" default: {error})"
+        ) from None
+
+
+def _open_splits(data: DataSettings, source: type["TFDSSource"]) -> RunData:
     splits: dict[str, Source] = {
-        name: TFDSSource(
+        name: source(
             data.dataset,
             data.data_dir or None,
             name,

@@ -38,6 +38,12 @@ def evaluate(session: Session, step: int) -> dict[str, Any]:
         scores |= scoring.score_features(
             seen, held_out, split, config.train.knn_neighbors, config.train.linear_probe
         )
+        # The floor: the same of the network before its first step, if it was measured.
+        scores |= {
+            name.replace("/", "/start_"): value
+            for name, value in session.run_dir.read_start_scores().items()
+            if name.startswith(f"{split}/")
+        }
     result = {
         "eval/regularization_loss": float(session.parts.weight_decay()),
         **_reference_keys(scores, split),
@@ -59,7 +65,7 @@ def evaluate(session: Session, step: int) -> dict[str, Any]:
             session.data.class_names,
             manifest.split(split) if manifest else None,
         )
-    _say(result, split)
+    _say(result, split, len(session.data.class_names))
     export(session, step)
     return result
 
@@ -79,14 +85,13 @@ def _reference_keys(scores: dict[str, float], split: str) -> dict[str, float]:
     return {f"eval/{n}": scores[f"{split}/{n}"] for n in names if f"{split}/{n}" in scores}
 
 
-def _say(result: dict[str, Any], split: str) -> None:
-    for name, value in result.items():
-        if name.startswith(f"{split}/") and name.endswith("_accuracy"):
-            interval = ""
-            if f"{name}_low" in result:
-                low, high = result[f"{name}_low"], result[f"{name}_high"]
-                interval = f"  (95 % interval {low:.3f} to {high:.3f})"
-            log.info("%s: %.4f%s", name, value, interval)
+def _say(result: dict[str, Any], split: str, classes: int) -> None:
+    for name in scoring.worth_saying(result, split, classes):
+        interval = ""
+        if f"{name}_low" in result:
+            low, high = result[f"{name}_low"], result[f"{name}_high"]
+            interval = f"  (95 % interval {low:.3f} to {high:.3f})"
+        log.info("%s: %.4f%s", name, result[name], interval)
 
 
 def export(session: Session, step: int) -> None:

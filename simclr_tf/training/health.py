@@ -7,7 +7,7 @@ the normalised singular values (Roy and Vetterli, 2007).
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -17,10 +17,15 @@ from data_prep.errors import UserError
 from data_prep.suggestions import FEW_UPDATES
 from simclr_tf.evaluation.metrics import effective_rank
 from simclr_tf.methods.base import Sign
+from simclr_tf.run_warnings import RunWarning, warn
 
 log = logging.getLogger(__name__)
 
+AT_CHANCE, COLLAPSED, NO_BETTER = "chance", "rank", "knn"
+"""Kinds of warnings: loss at chance, collapsed features, k-NN no better than before training."""
+
 _NEAR_CHANCE = 0.985
+_PATIENCE = 100  # steps
 _COLLAPSED_RANK = 2.0
 
 
@@ -115,6 +120,8 @@ class HealthWatch(keras.callbacks.Callback):
         features: Gives features [n, d] of some training images.
         total_steps: Updates planned.
         signs: What the method itself takes for bad signs.
+        start_scores: k-NN scores of the network before the first step, if they were measured, by
+            the names that validations give them.
     """
 
     def __init__(
@@ -123,12 +130,17 @@ class HealthWatch(keras.callbacks.Callback):
         features: Callable[[], np.ndarray],
         total_steps: int,
         signs: Sequence[Sign] = (),
+        start_scores: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self._signs = signs
         self._chance = chance
         self._features = features
-        self._patience = max(100, total_steps // 10)
+        self._start = dict(start_scores or {})
+        self._total = total_steps
+        # The end of a short run is no time for patience: then it is said, or never.
+        self._patience = min(max(_PATIENCE, total_steps // 10), total_steps)
+        self._knn_patience = min(max(_PATIENCE, total_steps // 4), total_steps)
         self.messages: list[str] = []
         self._said: dict[str, int] = {}
 
@@ -138,12 +150,14 @@ class HealthWatch(keras.callbacks.Callback):
         loss, step = logs.get("contrast_loss"), int(logs.get("step", 0))
         if loss and self._chance and step >= self._patience and loss > _NEAR_CHANCE * self._chance:
             self._say(
-                "chance",
+                AT_CHANCE,
                 step,
                 f"the contrastive loss {loss:.3f} is at chance "
-                f"({self._chance:.3f} for this batch): nothing is learnt; check the learning rate, "
-                "the temperature and whether crops still show the object",
+                f"({self._chance:.3f} for this batch): nothing is learnt; train longer, and check "
+                "the learning rate, the temperature and whether crops still show the object",
             )
+        if step >= self._knn_patience:
+            self._look_at_neighbors(step, logs)
         for sign in self._signs if step >= self._patience else ():
             if sign.metric in logs and sign.seen(logs[sign.metric]):
                 value = logs[sign.metric]
@@ -152,16 +166,34 @@ class HealthWatch(keras.callbacks.Callback):
         logs["effective_rank"] = rank
         if rank < _COLLAPSED_RANK:
             self._say(
-                "rank",
+                COLLAPSED,
                 step,
                 f"the features have effective rank {rank:.2f}: they collapse; lower the learning "
                 "rate or look at the images",
             )
 
+    def _look_at_neighbors(self, step: int, logs: dict[str, Any]) -> None:
+        """Warns if k-NN is no better than before the first step."""
+        for name, before in self._start.items():
+            now, low = logs.get(name), logs.get(f"{name}_low")
+            if now is None or low is None or low > before:
+                continue
+            split, high = name.split("/")[0], logs[f"{name}_high"]
+            self._say(
+                NO_BETTER,
+                step,
+                f"k-NN accuracy on {split} is {now:.3f} [{low:.3f}, {high:.3f}], not above that of"
+                f" the network before training ({before:.3f}): nothing useful for these labels is "
+                "learnt so far, however the loss falls; train longer, and check whether the views "
+                "keep what tells the classes apart",
+            )
+
     def _say(self, kind: str, step: int, message: str) -> None:
-        """Warns, but not of the same kind again before another tenth of the run."""
-        if step < self._said.get(kind, -self._patience) + self._patience:
+        """Warns, but not of the same kind again before another tenth of the run, or its end."""
+        due = self._said.get(kind, -self._patience) + self._patience
+        if step < due and step < self._total:
             return
         self._said[kind] = step
-        self.messages.append(f"step {step}: {message}")
-        log.warning("%s", self.messages[-1])
+        warning = RunWarning(step, kind, message)
+        self.messages.append(str(warning))
+        warn(log, warning)

@@ -5,9 +5,10 @@ import time
 
 from data_prep.durations import format_seconds
 from simclr_tf.config import RunConfig
+from simclr_tf.run_warnings import noting_warnings
 from simclr_tf.training.evaluate import evaluate, evaluate_as_they_come
 from simclr_tf.training.loop import StopRequest
-from simclr_tf.training.session import open_session
+from simclr_tf.training.session import Session, open_session
 from simclr_tf.training.train import train
 from simclr_tf.workers import naming_lost_workers
 
@@ -26,20 +27,25 @@ def execute(config: RunConfig) -> int:
     Raises:
         UserError: Something asked for is impossible; nothing has been overwritten then.
     """
-    began = time.perf_counter()
-    session = open_session(config)
-    with session.claim, naming_lost_workers(session.devices):
-        if config.train.mode == "eval":
-            evaluate_as_they_come(session)
-            return 0
-        with StopRequest().listening() as stop:
-            step = train(session, stop)
-        if stop.signal:
-            log.info(
-                "stopped at step %d, which is saved; the same command goes on from there", step
-            )
-            return 128 + stop.signal
-        if config.train.mode == "train_then_eval":
-            evaluate(session, step)
+    with noting_warnings() as warnings:
+        session = open_session(config)
+        if session.devices.is_chief:
+            warnings.keep_in(session.run_dir.warnings_file)
+        with session.claim, naming_lost_workers(session.devices):
+            return _execute(session)
+
+
+def _execute(session: Session) -> int:
+    config, began = session.config, time.perf_counter()
+    if config.train.mode == "eval":
+        evaluate_as_they_come(session)
+        return 0
+    with StopRequest().listening() as stop:
+        step = train(session, stop)
+    if stop.signal:
+        log.info("stopped at step %d, which is saved; the same command goes on from there", step)
+        return 128 + stop.signal
+    if config.train.mode == "train_then_eval":
+        evaluate(session, step)
     log.info("done in %s: %s", format_seconds(time.perf_counter() - began), config.run.model_dir)
     return 0

@@ -1,6 +1,7 @@
 """The numbers of an evaluation, each with the name of its split."""
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,23 @@ def knn_right(train: Outputs, held_out: Outputs, k: int) -> np.ndarray | None:
     predicted = knn_predict(features[0], known, features[1], k=min(k, len(known)))
     right: np.ndarray = predicted == held_out.label[held]
     return right
+
+
+def worth_saying(scores: Mapping[str, float], split: str, classes: int) -> list[str]:
+    """The names of the accuracies of a split that tell something.
+
+    Args:
+        scores: Of an evaluation or a validation.
+        split: Whose.
+        classes: Number of classes: the true one is always among the best five of five or fewer.
+    """
+    return [
+        name
+        for name in scores
+        if name.startswith(f"{split}/")
+        and name.endswith("_accuracy")
+        and not (name.endswith("top_5_accuracy") and classes < 6)
+    ]
 
 
 def write_predictions(

@@ -13,16 +13,24 @@ from simclr_tf.checkpoints.preprocessing import preprocessing_record
 from simclr_tf.checkpoints.store import CheckpointStore, model_keys
 from simclr_tf.config import RunConfig
 from simclr_tf.methods.base import extension_of
+from simclr_tf.methods.pretraining import Pretraining
 from simclr_tf.models.simclr import SimCLRModel
 from simclr_tf.models.staged import StagedBackbone
 from simclr_tf.optim.schedules import checkpoint_interval, run_steps
 from simclr_tf.run_dir import RunDir
 from simclr_tf.training.backbone import weighted_backbone
-from simclr_tf.training.build import TrainingParts, build_seeded, view_config
+from simclr_tf.training.build import TrainingParts, build_seeded, small_view_config, view_config
 from simclr_tf.training.data import RunData, open_data
 from simclr_tf.training.evaluator import Evaluator
-from simclr_tf.training.inputs import local_batch_size
+from simclr_tf.training.inputs import PREFETCH, PREFETCH_LARGE, local_batch_size
 from simclr_tf.training.loop import LoopPlan
+from simclr_tf.training.memory import (
+    Load,
+    check_memory,
+    count_activations,
+    memory_here,
+    variable_bytes,
+)
 from simclr_tf.training.micro_batches import check_size
 from simclr_tf.workers import check_images, check_settings
 
@@ -108,6 +116,9 @@ def _opened(config: RunConfig, claim: ExitStack) -> Session:
     weighted = weighted_backbone(config)
     classes, examples = len(data.class_names), data.train.num_examples
     model, parts = build_seeded(config, devices, data.channels, classes, examples)
+    if config.machine.memory_check and config.train.mode != "eval":
+        check_memory(_load(config, devices, data, model, parts), memory_here(devices),
+                     _memory_flags(config))  # fmt: skip
     model.encoder.preprocessing = preprocessing_record(
         views.image_size,
         views.channels,
@@ -158,6 +169,47 @@ def _opened(config: RunConfig, claim: ExitStack) -> Session:
         start=start,
         weighted=weighted,
     )
+
+
+def _load(
+    config: RunConfig,
+    devices: distribution.Devices,
+    data: RunData,
+    model: SimCLRModel,
+    parts: TrainingParts,
+) -> Load:
+    """What training holds in memory."""
+    size, pretrain = config.views.image_size, config.train.train_mode == "pretrain"
+    activations = count_activations(
+        lambda images: model(images, training=False), size, data.channels, model.trainable_variables
+    )
+    variables = variable_bytes([*model.variables, *parts.optimizer.variables])
+    if isinstance(parts.method, Pretraining):  # a second network, that follows the first
+        followers = parts.method.encoders[1:]
+        variables += variable_bytes(v for encoder in followers for v in encoder.variables)
+    small = small_view_config(config, data.channels)
+    sources = {id(source): source for source in (data.train, *data.splits.values())}
+    return Load(
+        activations,
+        variables,
+        variable_bytes(model.trainable_variables),
+        size,
+        data.channels,
+        config.train.train_batch_size,
+        views=2 if pretrain else 1,
+        microbatch=config.train.microbatch,
+        replicas=devices.num_replicas // devices.num_workers,
+        shared=devices.kind == "CPU",
+        extra=small.num_views * (small.image_size / size) ** 2 if small else 0.0,
+        cache=sum(getattr(source, "cache_bytes", 0) for source in sources.values()),
+        batches=PREFETCH_LARGE if config.train.microbatch else PREFETCH,
+        pixel=data.train.image_dtype.size,
+    )
+
+
+def _memory_flags(config: RunConfig) -> tuple[str, ...]:
+    flags = ("train_batch_size", "image_size")
+    return ("microbatch", *flags) if config.train.train_mode == "pretrain" else flags
 
 
 def _say_skipped(views: ViewConfig) -> None:

@@ -50,7 +50,7 @@ def train(session: Session, stop: StopRequest) -> int:
     start = _restore(session)
     if start < session.last_step():
         _say_plan(session, start)
-    step = fit(_fitting(session), start, stop)
+    step = fit(_fitting(session, _start_scores(session, start)), start, stop)
     if stop.signal:
         return step
     _say_what_moved(session)
@@ -61,8 +61,8 @@ def train(session: Session, stop: StopRequest) -> int:
     return step
 
 
-def _fitting(session: Session) -> Fitting:
-    validation = _Validation(session)
+def _fitting(session: Session, start_scores: dict[str, float]) -> Fitting:
+    validation = _Validation(session, start_scores)
     best = None
     if session.devices.is_chief:
         best = cb.BestCheckpoint(session.run_dir.path, _monitor(session))
@@ -76,7 +76,7 @@ def _fitting(session: Session) -> Fitting:
         plan=session.plan,
         store=session.store,
         train=session.data.train,
-        keepers=lambda start: _keepers(session, start),
+        keepers=lambda start: _keepers(session, start, start_scores),
         batches=lambda start: _batches(session, start),
         validate=validation,
         due=validation.is_due,
@@ -165,13 +165,13 @@ def _say_what_moved(session: Session) -> None:
             log.info("%s: %s", word, ", ".join(parts))
 
 
-def _keepers(session: Session, start: int) -> Keepers:
+def _keepers(session: Session, start: int, start_scores: dict[str, float]) -> Keepers:
     run_dir, plan = session.run_dir, session.plan
     watchers: list[keras.callbacks.Callback] = []
     judges: list[keras.callbacks.Callback] = []
     step_log = None
     if session.config.train.health_watch:
-        watchers.append(_health(session))
+        watchers.append(_health(session, start_scores))
     if session.devices.is_chief:
         step_log = cb.StepLog(run_dir.metrics_file, start)
         board = cb.TensorBoard(run_dir.path)
@@ -197,7 +197,47 @@ def _monitor(session: Session) -> str:
     return f"validation/{score}"
 
 
-def _health(session: Session) -> health.HealthWatch:
+def _start_scores(session: Session, start_step: int) -> dict[str, float]:
+    """k-NN scores of the network before the first step, on every split that will be scored by it.
+
+    They are the floor that pretraining has to rise above: features of a network that has learnt
+    nothing classify many images well. Measured once and kept; empty without labels to score by.
+    """
+    train = session.config.train
+    if train.train_mode != "pretrain":
+        return {}
+    if start_step:
+        return session.run_dir.read_start_scores()
+    splits = ["validation"] if train.validate_every else []
+    if train.mode == "train_then_eval":
+        splits.append(session.config.data.eval_split)
+    splits = [name for name in dict.fromkeys(splits) if name in session.data.splits]
+    scores: dict[str, float] = {}
+    neighbors = _neighbors(session) if splits else None
+    for split in splits:
+        held_out = session.evaluator.outputs(session.data.splits[split])
+        assert neighbors is not None
+        scores |= scoring.score_features(
+            neighbors, held_out, split, train.knn_neighbors, linear_probe=False
+        )
+    for split in splits:
+        if f"{split}/knn_accuracy" in scores:
+            log.info(
+                "%s before the first step: knn_accuracy %.3f; training has to rise above it",
+                split, scores[f"{split}/knn_accuracy"],
+            )  # fmt: skip
+    if scores and session.devices.is_chief:
+        session.run_dir.write_start_scores(scores)
+    return scores
+
+
+def _neighbors(session: Session) -> Outputs:
+    """What k-NN looks for neighbors among while a network trains."""
+    steps = -(-_KNN_IMAGES // session.config.train.eval_batch_size)
+    return session.evaluator.outputs(session.data.train, steps)
+
+
+def _health(session: Session, start_scores: dict[str, float]) -> health.HealthWatch:
     config = session.config.train
     method = session.config.method
     simclr = config.train_mode == "pretrain" and method.method == "simclr"
@@ -209,7 +249,7 @@ def _health(session: Session) -> health.HealthWatch:
         steps = -(-_FEW_IMAGES // config.eval_batch_size)
         return session.evaluator.outputs(session.data.train, steps).features
 
-    return health.HealthWatch(chance, features, session.plan.total_steps, signs)
+    return health.HealthWatch(chance, features, session.plan.total_steps, signs, start_scores)
 
 
 class _Validation:
@@ -217,10 +257,11 @@ class _Validation:
 
     Args:
         session: The opened run.
+        start_scores: k-NN scores before the first step, by name.
     """
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, session: Session, start_scores: dict[str, float]) -> None:
+        self._session, self._start_scores = session, start_scores
         self._every = session.config.train.validate_every
         if self._every and "validation" not in session.data.splits:
             log.warning("--validate_every=%d: there is no validation split", self._every)
@@ -243,13 +284,14 @@ class _Validation:
         scores = scoring.score_logits(held_out, "validation")
         if session.config.train.train_mode == "pretrain":
             neighbors = session.config.train.knn_neighbors
-            known = self._neighbors()
+            known = _neighbors(session)
             scores |= scoring.score_features(known, held_out, "validation", neighbors, False)
-        summary = ", ".join(f"{k.split('/')[1]} {v:.3f}" for k, v in scores.items() if "_acc" in k
-                            and not k.endswith(("_low", "_high")))  # fmt: skip
-        log.info("validation at step %d: %s", step, summary or "no labels to score by")
+        classes = len(session.data.class_names)
+        said = [f"{k.split('/')[1]} {scores[k]:.3f}{self._at_start(k)}"
+                for k in scoring.worth_saying(scores, "validation", classes)]  # fmt: skip
+        log.info("validation at step %d: %s", step, ", ".join(said) or "no labels to score by")
         return scores
 
-    def _neighbors(self) -> Outputs:
-        steps = -(-_KNN_IMAGES // self._session.config.train.eval_batch_size)
-        return self._session.evaluator.outputs(self._session.data.train, steps)
+    def _at_start(self, name: str) -> str:
+        known = self._start_scores.get(name)
+        return "" if known is None else f" ({known:.3f} before training)"

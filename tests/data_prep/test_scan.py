@@ -91,7 +91,7 @@ def test_images_beside_class_folders_have_no_label(
     write(tmp_path / "overview.png", pixels(9))
     manifest = scan_folder(tmp_path)
     assert rows(manifest) == [("overview.png", "", ""), ("a/000.png", "a", "")]
-    assert "1 images beside the class folders have no label" in caplog.text
+    assert "1 image beside the class folders has no label" in caplog.text
 
 
 def test_class_missing_in_a_split_is_logged(
@@ -184,7 +184,7 @@ def test_link_within_a_split_is_only_logged(
     first = write(tmp_path / "a.png", pixels(1))
     os.symlink(first, tmp_path / "b.png")
     assert len(scan_folder(tmp_path)) == 2
-    assert "1 images are links to other images of the set" in caplog.text
+    assert "1 image is a link to other images of the set" in caplog.text
 
 
 def damaged(root: Path) -> dict[str, str]:

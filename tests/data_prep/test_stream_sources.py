@@ -268,7 +268,9 @@ def test_tfds_never_downloads_unasked(
         raise AssertionError("must not look beyond the prepared files")
 
     monkeypatch.setattr(tfds, "builder", refuse)
-    with pytest.raises(UserError, match=f"'{name}' is not prepared in {tmp_path}"):
+    with pytest.raises(
+        UserError, match=f"--dataset={name}: is not prepared in {tmp_path}.*--download"
+    ):
         TFDSSource(name, str(tmp_path))
     assert not any(tmp_path.iterdir())
 

@@ -66,7 +66,7 @@ def test_everything_at_once_is_one_unit_of_all_that_belongs_together(images: Man
     assert (kept.groups, kept.identical, kept.units, kept.largest) == (2, 1, 2, 5)
     # Of f_0, bright, turned and same every two look alike.
     assert len(kept.near_pairs) == kept.near_across == 6
-    assert "2 groups, 1 files with the bytes of another, 6 near-duplicate pairs (6 not of" in str(
+    assert "2 groups, 1 file with the bytes of another, 6 near-duplicate pairs (6 not of" in str(
         kept
     )
     assert kept.chained
@@ -87,7 +87,7 @@ def test_files_that_are_others_than_when_they_were_listed_are_refused(images: Ma
     again, _ = keep_together(hashed)
     assert again == hashed
     changed = hashed.subset(replace(r, sha256="0" * 64) for r in hashed.records)
-    with pytest.raises(UserError, match="7 files are not those that the manifest was made of"):
+    with pytest.raises(UserError, match="7 files are not what the manifest was made of"):
         keep_together(changed)
 
 

@@ -158,7 +158,7 @@ def test_arrays_of_one_file_are_images_of_their_own() -> None:
 
 def test_other_images_or_labels_are_refused() -> None:
     split = scored("test", 20)
-    with pytest.raises(UserError, match="fold_1: 1 images were scored by one run and not by the"):
+    with pytest.raises(UserError, match="fold_1: 1 image was scored by one run and not by the"):
         same_images(judged(split), judged(split.take(np.arange(19))), "fold_1")
     labels = split.labels.copy()
     labels[3] = (labels[3] + 1) % 3

@@ -26,6 +26,13 @@ def test_the_same_settings_go_on_and_others_are_refused_by_name(tmp_path: Path) 
     assert RunConfig.load(run_dir.config_file) == config(temperature=0.5)
 
 
+def test_the_flags_of_a_folder_of_images_do_not_speak_of_imagenet(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    for values, there in (({}, True), ({"image_dir": "x"}, False), ({"manifest": "x"}, False)):
+        run_dir.write_settings(config(**values))
+        assert ("--dataset=imagenet2012" in (tmp_path / "flags.txt").read_text()) is there
+
+
 def test_settings_that_change_nothing_learnt_may_differ(tmp_path: Path) -> None:
     run_dir = RunDir(tmp_path)
     run_dir.write_settings(config(mode="train"))

@@ -57,7 +57,9 @@ function showCard(index, pointer) {
   drawTile(cardTile, index);
   card.replaceChildren(cardTile, element("p", { className: "name" }, data.names[index]), facts(index, columns));
   card.hidden = false;
-  card.style.left = `${beside(pointer.clientX, card.offsetWidth, document.documentElement.clientWidth)}px`;
+  // Beside the dots lies what has been chosen: the card must not cover it.
+  const right = IS_WIDE ? plot.getBoundingClientRect().right : document.documentElement.clientWidth;
+  card.style.left = `${beside(pointer.clientX, card.offsetWidth, right)}px`;
   card.style.top = `${beside(pointer.clientY, card.offsetHeight, window.innerHeight)}px`;
 }
 
@@ -330,7 +332,12 @@ function listen() {
   });
   plot.on("plotly_hover", (event) => showCard(event.points[0].customdata, event.event));
   plot.on("plotly_unhover", hideCard);
-  plot.on("plotly_click", (event) => choose(event.points[0].customdata));
+  plot.addEventListener("mouseleave", hideCard);
+  for (const kind of ["focusin", "keydown", "input"]) document.addEventListener(kind, hideCard);
+  plot.on("plotly_click", (event) => {
+    hideCard();
+    choose(event.points[0].customdata);
+  });
   plot.on("plotly_selected", (event) => event && select(indicesOf(event.points)));
   plot.on("plotly_deselect", () => select([]));
   plot.on("plotly_relayouting", hideCard);

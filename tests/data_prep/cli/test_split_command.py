@@ -233,7 +233,7 @@ def test_a_file_that_changed_since_the_manifest_is_named(tmp_path: Path, capsys)
     assert run(f"--image_dir={root}", "--ratios=x:0.5,y:0.5", f"--output={tmp_path}/1.csv") == 0
     Image.new("L", (9, 9)).save(root / "a" / "3.png")
     assert run(f"--manifest={tmp_path}/1.csv", f"--output={tmp_path}/2.csv") == 1
-    assert "1 files are not those that the manifest was made of, such as" in capsys.readouterr().err
+    assert "1 file is not what the manifest was made of, such as" in capsys.readouterr().err
 
 
 def test_commands_start_and_split_without_tensorflow(images: Path, tmp_path: Path) -> None:

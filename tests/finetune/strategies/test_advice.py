@@ -1,4 +1,8 @@
+from dataclasses import replace
+
 from finetune.strategies.advice import advise
+from finetune.strategies.results import Results
+from simclr_tf.run_warnings import RunWarning
 from tests.finetune.strategies.tables import table
 
 OWN, VGG, SCRATCH = "simclr (fine-tuned)", "imagenet_supervised (linear probe)", "scratch"
@@ -91,6 +95,50 @@ def test_rows_that_are_not_above_the_untrained_floor_are_named() -> None:
     floor = next(text for text in said.cautions if "untrained features" in text)
     assert SCRATCH in floor
     assert OWN not in floor
+
+
+FLOORS = ("majority", "raw_pixels")
+
+
+def with_floors(apart_from: tuple[str, ...], **more: object) -> Results:
+    """OWN above VGG throughout, and above those of the floors that are named."""
+    names = (VGG, *apart_from)
+    apart = {(OWN, other, i): (0.1, 0.2) for other in names for i in range(3)}
+    values = dict.fromkeys((VGG, *FLOORS), (0.4, 0.4, 0.4)) | {OWN: (0.6, 0.6, 0.6)}
+    whole = table(values, apart)
+    return replace(whole, rows=(VGG, OWN), floors=FLOORS, **more)  # type: ignore[arg-type]
+
+
+def test_the_first_sentence_says_where_the_recommended_network_stands() -> None:
+    first = advise(with_floors(FLOORS)).recommendation.split(". ")[0]
+    assert first.startswith(
+        f"Take {OWN}, which is above the most frequent class and raw pixels at every amount of"
+        " labels: "
+    )
+    first = advise(with_floors(("majority",))).recommendation.split(". ")[0]
+    assert f"Take {OWN}, which is NOT above raw pixels at any amount of labels: " in first
+
+
+def test_without_a_recommendation_the_highest_network_is_held_against_the_floors() -> None:
+    values = dict.fromkeys((VGG, *FLOORS), (0.4, 0.4, 0.4)) | {OWN: (0.6, 0.6, 0.6)}
+    whole = table(values, {(OWN, "majority", 2): (0.1, 0.2)})
+    text = advise(replace(whole, rows=(VGG, OWN), floors=FLOORS)).recommendation
+    assert text.startswith("No recommendation: ")
+    assert f"{OWN}, the highest network with all 300 labels, is NOT above the most frequent" in text
+
+
+def test_a_pretraining_at_chance_needs_minutes_and_not_test_images() -> None:
+    chance = RunWarning(106, "chance", "the contrastive loss 12.176 is at chance (11.083)")
+    known = with_floors(FLOORS, unlearned={OWN: chance}, minutes=8.0)
+    said = advise(known)
+    assert "has learnt nothing" in said.recommendation
+    assert "give more --minutes than 8, not more test images" in said.recommendation
+    assert any("12.176 is at chance" in text for text in said.cautions)
+    nothing = replace(known, pairs={k: replace(p, p_holm=1.0) for k, p in known.pairs.items()})
+    text = advise(nothing).text()
+    assert text.startswith("No recommendation")
+    assert "More test images" not in text
+    assert "--pretrain_steps" in advise(replace(known, minutes=0.0)).recommendation
 
 
 def test_a_lead_that_rounds_to_nothing_is_not_called_zero() -> None:

@@ -61,9 +61,12 @@ def lines(file: Path) -> list[dict[str, str]]:
 def test_every_strategy_learns_from_the_same_labels_and_none_from_the_test(finished: Path) -> None:
     rows = lines(finished / "results.csv")
     assert {r["strategy"] for r in rows} == {
-        "untrained", "scratch", "simclr (linear probe)", "simclr (fine-tuned)",
+        "untrained", "scratch", "simclr (linear probe)", "simclr (fine-tuned)", "majority",
+        "raw_pixels",
     }  # fmt: skip
-    assert len(rows) == 4 * 2 * 2
+    assert len(rows) == 6 * 2 * 2
+    majority = [r for r in rows if r["strategy"] == "majority"]
+    assert {round(float(r["balanced_accuracy"]), 6) for r in majority} == {round(1 / 3, 6)}
     for fold, fraction in ((r["fold"], r["fraction"]) for r in rows):
         own = [r["labels"] for r in rows if (r["fold"], r["fraction"]) == (fold, fraction)]
         assert len(set(own)) == 1
@@ -82,7 +85,7 @@ def test_pretraining_was_done_once_and_features_were_kept(finished: Path) -> Non
         "untrained.keras",
     ]
     assert sorted(p.name for p in (finished / "features").iterdir()) == [
-        "simclr.npz", "untrained_seed_0.npz",
+        "raw_pixels.npz", "simclr.npz", "untrained_seed_0.npz",
     ]  # fmt: skip
     steps = lines(finished / "encoders" / "simclr" / "metrics.csv")
     assert len(steps) == 4
@@ -99,8 +102,31 @@ def test_the_page_tells_table_recommendation_and_what_is_missing(
         assert said.splitlines()[0] in seen["text"]
         assert "imagenet_supervised was left out" in seen["text"]
         assert "--imagenet_weights=FILE" in seen["text"]
+        assert "at chance" in seen["text"], "what the pretraining has warned of"
+        assert "raw_pixels" in seen["text"]
         assert "Both sides share nothing" in seen["text"]
         assert seen["images"][0][0] > 800
+
+
+@pytest.mark.slow
+def test_a_pretraining_at_chance_is_said_first_on_the_page_and_in_the_recommendation(
+    finished: Path, images: Path
+) -> None:
+    """Warnings that a run has kept reach whoever reads only the recommendation."""
+    file = finished / "encoders" / "simclr" / "warnings.csv"
+    before = file.read_text()
+    file.write_text(f"{before}4,chance,the contrastive loss 12.176 is at chance (11.083)\n")
+    try:
+        assert compare(*command(images, finished)) == 0
+        text = (finished / "recommendation.txt").read_text()
+        page = (finished / "report.html").read_text()
+    finally:
+        file.write_text(before)
+    first = text.splitlines()[0]
+    assert "simclr (linear probe) and simclr (fine-tuned) has learnt nothing" in first
+    assert "not more test images" in first
+    assert "12.176 is at chance" in text
+    assert "12.176 is at chance" in page
 
 
 @pytest.mark.slow
@@ -138,7 +164,7 @@ def test_a_killed_comparison_goes_on_to_the_same_results(
     assert not (out / "report.html").exists()
     assert compare(*flags) == 0
     resumed = sorted(out.glob("cells/*/*.json"))
-    assert len(resumed) == 8
+    assert len(resumed) == 16, "with those of the floors"
     for file in resumed:
         ours, theirs = (
             json.loads(path.read_text()) for path in (finished / file.relative_to(out), file)
@@ -161,6 +187,7 @@ def test_a_public_checkpoint_is_trained_further_with_its_blocks_frozen(
     assert compare(*flags) == 0
     assert [r["strategy"] for r in lines(out / "results.csv")] == [
         "imagenet_simclr (linear probe)", "imagenet_simclr+simclr@0.5 (linear probe)",
+        "majority", "raw_pixels",
     ]  # fmt: skip
     folder = out / "encoders" / "imagenet_simclr-simclr-0.5"
     config = json.loads((folder / "config.json").read_text())

@@ -1,7 +1,7 @@
 import pytest
 
 from data_prep.errors import UserError
-from finetune.strategies.named import METHODS, parse_strategies, preset_rows
+from finetune.strategies.named import METHODS, parse_strategies, preset_rows, with_floors
 from simclr_tf.methods.registry import METHODS as REGISTERED
 
 
@@ -40,9 +40,17 @@ def test_longer_names_say_what_is_trained_on_what() -> None:
     assert row.slug == "imagenet_simclr-byol_0.5-distill".replace("_0.5", "-0.5")
 
 
+def test_every_comparison_has_the_floors_once_and_at_the_end() -> None:
+    rows = with_floors(parse_strategies(["raw_pixels", "simclr:probe"]))
+    assert [row.name for row in rows] == ["simclr (linear probe)", "majority", "raw_pixels"]
+    assert [row.encoder.is_floor for row in rows] == [False, True, True]
+    assert [row.slug for row in rows[1:]] == ["majority-probe", "raw_pixels-probe"]
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
+        ("raw_pixels:full", "does not go together|no features to fine-tune"),
         ("simcrl", "did you mean simclr"),
         ("simclr+moco", "is none of"),
         ("simclr@2", "a share of the images"),

@@ -1,9 +1,9 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from data_prep.errors import UserError
 from finetune.strategies.planning import (
     Candidate,
     ChainWork,
@@ -72,9 +72,46 @@ def test_given_steps_are_kept_and_the_rest_fills_the_budget() -> None:
     assert 0.8 * 1200 < by_hand(w, steps.pretrain, 50) + w.report < 1200
 
 
-def test_too_small_a_budget_is_refused_with_what_it_needs() -> None:
-    with pytest.raises(UserError, match="give more --minutes"):
-        plan_steps(work(), 40)
+def test_too_small_a_budget_ends_with_less_and_never_with_nothing() -> None:
+    """Fine-tuning goes first, then whole encoders; pretraining is what a comparison is for."""
+    left_out = []
+    for seconds in (600, 150, 100, 60, 40, 10, 1):
+        steps = plan_steps(work(), seconds)
+        left_out.append(len(steps.dropped) + 2 * len(steps.gone))
+        assert list(steps.seconds)
+        assert "simclr" in steps.seconds
+        if seconds >= 100:
+            assert sum(steps.seconds.values()) + work().report <= seconds
+    assert left_out == sorted(left_out)
+    assert left_out[0] == 0
+    assert plan_steps(work(), 100).dropped
+    assert plan_steps(work(), 1).gone == ("untrained",)
+
+
+def test_what_is_left_out_of_a_small_budget_is_no_longer_counted() -> None:
+    w = work()
+    steps = plan_steps(w, 100)
+    kept = [c for c in w.chains if c.name in steps.seconds]
+    by_name = {c.name: w._chain(replace(c, fits=(), finetune=None), steps.pretrain, 0)
+               for c in kept if c.name in steps.dropped}  # fmt: skip
+    for name, seconds in by_name.items():
+        assert steps.seconds[name] == pytest.approx(seconds)
+
+
+def test_no_size_is_worth_a_row() -> None:
+    """A larger network whose fine-tunings would be left out is not chosen."""
+    own = ["untrained", "simclr"]
+    options = candidates(300)
+    for minutes in (3, 5, 8, 15):
+        chosen = choose(Candidate(48, 0.25), work(0.2, 0.05), 60.0 * minutes, own, options)
+        smallest = plan_steps(
+            scaled(work(0.2, 0.05), options[0].cost / Candidate(48, 0.25).cost, own), 60.0 * minutes
+        )
+        there = plan_steps(
+            scaled(work(0.2, 0.05), chosen.cost / Candidate(48, 0.25).cost, own), 60.0 * minutes
+        )
+        assert len(there.dropped) <= len(smallest.dropped)
+        assert len(there.gone) <= len(smallest.gone)
 
 
 def test_fine_tuning_of_a_large_network_is_left_out_where_it_would_eat_the_budget() -> None:

@@ -113,6 +113,23 @@ def test_pointing_shows_name_and_thumbnail(page: Any, data: ExploreData) -> None
     page.wait_for_selector("#card", state="hidden")
 
 
+def test_the_card_never_covers_what_was_chosen_and_goes_away_while_one_types(page: Any) -> None:
+    index = lonely(page)
+    point_at(page, index)
+    page.wait_for_selector("#card:not([hidden])")
+    edge, end = page.evaluate(
+        "() => [plot, document.getElementById('card')].map(e => e.getBoundingClientRect().right)"
+    )
+    assert end <= edge
+    page.focus("#search")
+    page.wait_for_selector("#card", state="hidden")
+    point_at(page, index)
+    page.mouse.down()
+    page.mouse.up()
+    page.wait_for_selector("#chosen:not([hidden])")
+    page.wait_for_selector("#card", state="hidden")
+
+
 def test_a_click_shows_the_seven_nearest(page: Any, data: ExploreData) -> None:
     index = lonely(page)
     page.mouse.click(*point_at(page, index))

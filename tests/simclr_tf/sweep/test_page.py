@@ -1,10 +1,12 @@
 """The page of a sweep: what it claims, and how it looks in a browser."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from simclr_tf.run_warnings import RunWarning
 from simclr_tf.sweep.page import findings, write_sweep_page
 from simclr_tf.sweep.summary import by_setting
 from tests.chromium import look_at
@@ -37,6 +39,18 @@ def test_one_seed_and_failures_are_said() -> None:
     assert "Not finished, and not below: method=swav,seed=0." in text
     unlabelled = by_setting([finished({"method": "moco"}, None)])
     assert "no accuracy can be given" in " ".join(findings(unlabelled, []))
+
+
+def test_what_runs_have_warned_of_is_on_the_page(tmp_path: Path) -> None:
+    said = RunWarning(60, "knn", "k-NN accuracy on validation is not above that before training")
+    warned = replace(finished({"method": "moco"}, 0.5), warnings=(said,))
+    runs = by_setting([warned, finished({"method": "byol"}, 0.5)])
+    path = tmp_path / "index.html"
+    write_sweep_page(runs, [], NAMES, ["simclr-sweep"], path)
+    text = path.read_text()
+    assert text.count("Step 60: k-NN accuracy on validation is not above") == 1
+    write_sweep_page(by_setting([finished({}, 0.5)]), [], NAMES, ["simclr-sweep"], path)
+    assert "Warnings" not in path.read_text()
 
 
 @pytest.mark.slow

@@ -103,6 +103,49 @@ def test_collapsed_features_are_said_with_their_rank() -> None:
     assert health.messages == []
 
 
+def test_a_short_run_hears_of_chance_at_its_end() -> None:
+    """60 steps are fewer than any patience; a warning that comes never is none."""
+    health = HealthWatch(nt_xent_at_chance(512), lambda: RICH, total_steps=60)
+    for step in (20, 40, 60):
+        health.on_epoch_end(0, {"step": step, "contrast_loss": 13.86})
+    assert [m.split(":")[0] for m in health.messages] == ["step 60"]
+
+
+def test_chance_at_the_last_step_is_said_whenever_it_was_said_before() -> None:
+    """So that the last warning tells the state that the run ended in."""
+    health = watch(RICH)
+    for step in (950, 1000):
+        health.on_epoch_end(0, {"step": step, "contrast_loss": 13.86})
+    assert [m.split(":")[0] for m in health.messages] == ["step 950", "step 1000"]
+
+
+def neighbors(value: float, half: float = 0.08) -> dict[str, float]:
+    name = "validation/knn_accuracy"
+    return {name: value, f"{name}_low": value - half, f"{name}_high": value + half}
+
+
+def test_k_nn_that_never_rises_above_the_untrained_network_is_said() -> None:
+    """A run whose loss fell from 10.1 to 5.7 while k-NN went from 0.708 to 0.692."""
+    health = HealthWatch(nt_xent_at_chance(128), lambda: RICH, 900, (), neighbors(0.7))
+    for step in range(60, 901, 60):
+        health.on_epoch_end(0, {"step": step, "contrast_loss": 6.0, **neighbors(0.692)})
+    assert health.messages
+    assert all("nothing useful" in m and "before training (0.700)" in m for m in health.messages)
+    assert "0.692 [0.612, 0.772]" in health.messages[0]
+    steps = [int(m.split()[1].rstrip(":")) for m in health.messages]
+    assert steps[0] >= 225, "a quarter of the run is given to it"
+    assert steps[-1] == 900
+
+
+def test_k_nn_above_the_untrained_network_or_unmeasured_is_not_warned_of() -> None:
+    health = HealthWatch(0, lambda: RICH, 900, (), neighbors(0.7))
+    health.on_epoch_end(0, {"step": 900, **neighbors(0.8)})
+    health.on_epoch_end(0, {"step": 900})
+    unmeasured = HealthWatch(0, lambda: RICH, 900)
+    unmeasured.on_epoch_end(0, {"step": 900, **neighbors(0.1)})
+    assert health.messages == unmeasured.messages == []
+
+
 @pytest.mark.parametrize(("kind", "bad", "good"), [("below", 0.01, 0.5), ("above", 0.5, 0.01)])
 def test_a_methods_own_bad_sign_is_said_with_its_value(kind: str, bad: float, good: float) -> None:
     sign = Sign("spread", kind, 0.1, "it collapses")  # type: ignore[arg-type]

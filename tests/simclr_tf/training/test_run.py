@@ -18,6 +18,7 @@ from data_prep.errors import UserError
 from data_prep.manifest import Manifest
 from simclr_tf.checkpoints.locate import locate
 from simclr_tf.config import RunConfig
+from simclr_tf.run_warnings import read_warnings
 from simclr_tf.training.callbacks import read_metrics
 from simclr_tf.training.run import execute
 from tests.images import make_folder, make_split_folder
@@ -98,6 +99,31 @@ def test_a_run_leaves_everything_that_it_promises(pretrained: Path) -> None:
         assert 0 <= value <= 1
         low = result[f"validation/{name}_accuracy_low"]
         assert low <= value <= result[f"validation/{name}_accuracy_high"]
+
+
+def test_the_floor_and_the_warnings_of_a_run_are_kept(
+    images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """k-NN of the network as it was drawn, and whatever was warned of, outlive the terminal."""
+    values = {"validate_every": 1, "health_watch": True, "mode": "train_then_eval"}
+    model_dir = tmp_path / "run"
+    with caplog.at_level(logging.INFO):
+        assert execute(config(images, model_dir, **values)) == 0
+    start = json.loads((model_dir / "start_scores.json").read_text())
+    floor = start["validation/knn_accuracy"]
+    drawn = tmp_path / "drawn"  # a rate of 0 leaves everything where it was, but the statistics
+    still = {"learning_rate": 0.0, "train_steps": 1, "batch_norm_decay": 1.0}
+    assert execute(config(images, drawn, mode="train_then_eval", **still)) == 0
+    assert json.loads((drawn / "result.json").read_text())["validation/knn_accuracy"] == floor
+    result = json.loads((model_dir / "result.json").read_text())
+    assert result["validation/start_knn_accuracy"] == floor
+    assert f"({floor:.3f} before training)" in caplog.text
+    assert "top_5" not in caplog.text, "there are three classes"
+    said = read_warnings(model_dir / "warnings.csv")
+    assert "only 6 updates in all" in said[0].message
+    logged = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert {str(w) for w in said} <= set(logged)
+    assert {w.step for w in said if w.kind == "chance"} <= {6}
 
 
 def test_the_numbers_in_result_json_are_those_of_the_predictions(finetuned: Path) -> None:

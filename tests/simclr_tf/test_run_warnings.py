@@ -1,0 +1,46 @@
+import logging
+from pathlib import Path
+
+from simclr_tf.run_warnings import RunWarning, noting_warnings, read_warnings, warn
+
+LOG = logging.getLogger("simclr_tf.somewhere")
+
+
+def test_warnings_before_and_after_the_folder_is_known_are_kept_with_their_step(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "warnings.csv"
+    with noting_warnings() as warnings:
+        logging.getLogger("data_prep.scan").warning('%d files, "odd", are\nleft out', 3)
+        logging.getLogger("finetune.engine").info("nothing to see")
+        logging.getLogger("somebody_else").warning("not ours")
+        warnings.keep_in(file)
+        warn(LOG, RunWarning(40, "chance", "nothing is learnt"))
+    LOG.warning("after the run")
+    assert read_warnings(file) == [
+        RunWarning(0, "", '3 files, "odd", are\nleft out'),
+        RunWarning(40, "chance", "nothing is learnt"),
+    ]
+
+
+def test_a_run_that_goes_on_does_not_repeat_what_it_has_said(tmp_path: Path) -> None:
+    file = tmp_path / "warnings.csv"
+    for step in (10, 20):
+        with noting_warnings() as warnings:
+            LOG.warning("the batch is large")
+            warnings.keep_in(file)
+            LOG.warning("the batch is large")
+            warn(LOG, RunWarning(step, "rank", "they collapse"))
+    assert [(w.step, w.kind) for w in read_warnings(file)] == [(0, ""), (10, "rank"), (20, "rank")]
+
+
+def test_a_row_that_a_kill_has_cut_is_passed_over(tmp_path: Path) -> None:
+    file = tmp_path / "warnings.csv"
+    file.write_text("step,kind,message\n3,chance,nothing\n5,ra")
+    assert read_warnings(file) == [RunWarning(3, "chance", "nothing")]
+    assert read_warnings(tmp_path / "none.csv") == []
+
+
+def test_the_terminal_shows_the_step() -> None:
+    assert str(RunWarning(7, "chance", "it is flat")) == "step 7: it is flat"
+    assert str(RunWarning(0, "", "it is flat")) == "it is flat"
