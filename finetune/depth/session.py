@@ -21,9 +21,18 @@ from simclr_tf.checkpoints.store import CheckpointStore
 from simclr_tf.optim.schedules import steps_per_epoch
 from simclr_tf.training.inputs import local_batch_size
 from simclr_tf.training.loop import LoopPlan
+from simclr_tf.training.memory import (
+    Load,
+    check_memory,
+    count_activations,
+    memory_here,
+    variable_bytes,
+)
 from simclr_tf.workers import check_images, check_settings
 
 log = logging.getLogger(__name__)
+
+_CYCLE_PASSES = 6  # of generators for each image: there, back, and the identity, both ways
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,8 @@ def _opened(
     validation = _validation(config, data, devices, training.generator)
     if config.train.early_stopping_patience and validation is None:
         raise UserError("--early_stopping_patience: there is no validation split to judge by")
+    if config.machine.memory_check:
+        _check_memory(config, data, devices, training)
     folder = DepthDir(Path(config.run.output))
     if devices.is_chief:  # whatever can be refused has been by now
         claim.enter_context(folder.claim())
@@ -122,6 +133,30 @@ def _opened(
         training.checkpoint_variables(),
     )
     return DepthSession(config, folder, devices, precision, data, training, plan, store, validation)
+
+
+def _check_memory(
+    config: DepthConfig, data: DepthData, devices: distribution.Devices, training: Training
+) -> None:
+    """Refuses what by an estimate cannot fit in memory; judges are small beside generators."""
+    generator = training.generator
+    activations = count_activations(
+        partial(generator, training=False), data.size, 1, generator.trainable_variables
+    )
+    networks = training.networks.values()
+    trained = variable_bytes(v for network in networks for v in network.trainable_variables)
+    load = Load(
+        activations,
+        variable_bytes(v for network in networks for v in network.variables) + 2 * trained,
+        trained,
+        round((data.size[0] * data.size[1]) ** 0.5),
+        1,
+        config.train.train_batch_size,
+        views=_CYCLE_PASSES if training.reverse is not None else 1,
+        replicas=devices.num_replicas // devices.num_workers,
+        shared=devices.kind == "CPU",
+    )
+    check_memory(load, memory_here(devices), ("train_batch_size",))
 
 
 def _plan(config: DepthConfig, data: DepthData, devices: distribution.Devices) -> LoopPlan:

@@ -54,7 +54,7 @@ class Activations:
 
 def count_activations(
     forward: Callable[[tf.Tensor], object],
-    size: int,
+    size: int | tuple[int, int],
     channels: int,
     trainable: Iterable[keras.Variable],
 ) -> Activations:
@@ -62,11 +62,12 @@ def count_activations(
 
     Args:
         forward: The network as it is called in inference, of images [b, S, S, C].
-        size: Side of the images in pixels.
+        size: Side of the images in pixels, or height and width.
         channels: Of the images.
         trainable: What is trained: before the first of them nothing is kept.
     """
-    spec = tf.TensorSpec([1, size, size, channels], tf.float32)
+    sides = (size, size) if isinstance(size, int) else size
+    spec = tf.TensorSpec([1, *sides, channels], tf.float32)
     graph = tf.function(forward, autograph=False).get_concrete_function(spec).graph
     handles = {id(_handle(v)) for v in trainable}
     learning = {internal.ref() for external, internal in graph.captures if id(external) in handles}
