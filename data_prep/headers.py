@@ -21,6 +21,7 @@ from data_prep import tiff
 from data_prep.errors import UserError, damage_refused
 from data_prep.formats import arrays
 from data_prep.formats.source import FileSource
+from data_prep.formats.tiff_pages import check_pages
 from data_prep.limits import ReadLimits
 from data_prep.reading import Reading, parse_reading
 from data_prep.tiles import check_inside, parse_box
@@ -150,6 +151,7 @@ def _truncation_named() -> Iterator[None]:
 
 def _picture(stream: BinaryIO, size: int, start: bytes, reading: Reading) -> Header:
     if start.startswith(_TIFF_STARTS):
+        check_pages(stream)
         return _tiff(stream, reading)
     if isinstance(reading.page, int) and reading.page > 0:
         raise UserError(f"there is no page {reading.page}: the file holds 1")
@@ -180,7 +182,11 @@ def count_pages(path: str, reading: str = "") -> int:
             with arrays.open_array(path, declared) as array:
                 return arrays.count_images(array.shape, declared)
         stream.seek(0)
-        return tiff.count_pages(stream) if start.startswith(_TIFF_STARTS) else 1
+        if not start.startswith(_TIFF_STARTS):
+            return 1
+        check_pages(stream)
+        stream.seek(0)
+        return tiff.count_pages(stream)
 
 
 @lru_cache(maxsize=256)
