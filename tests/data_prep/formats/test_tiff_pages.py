@@ -19,6 +19,7 @@ def test_pages_in_a_circle_are_refused(order: str, big: bool) -> None:
     tifffile.imwrite(stream, pages, bigtiff=big, byteorder=order, photometric="minisblack")
     check_pages(stream)
     content = bytearray(stream.getvalue())
+    stream.seek(0)
     with tifffile.TiffFile(stream) as file:
         offsets = [page.offset for page in file.pages]
     kind = order + ("Q" if big else "I")
