@@ -25,6 +25,7 @@ import tifffile
 
 from data_prep.errors import UserError, damage_refused
 from data_prep.formats.picture import Decoder, Picture, Stored, valid_orientation, value_bits
+from data_prep.formats.tiff_pages import check_pages
 from data_prep.intensity import needs_rule
 from data_prep.reading import STACK, Reading
 from data_prep.tiles import Box
@@ -126,9 +127,12 @@ def read_pixels(stream: BinaryIO, reading: Reading, box: Box | None = None) -> S
 def _opened(stream: BinaryIO, problem: str) -> Iterator[Any]:
     """The file, with what goes wrong in one line."""
     stream.seek(0)
-    # Multi-file OME sets would have other files opened.
-    with damage_refused(problem), tifffile.TiffFile(stream, _multifile=False) as file:
-        yield file
+    with damage_refused(problem):
+        check_pages(stream)
+        stream.seek(0)
+        # Multi-file OME sets would have other files opened.
+        with tifffile.TiffFile(stream, _multifile=False) as file:
+            yield file
 
 
 def _channels_declared(reading: Reading) -> bool:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from data_prep.errors import UserError
 from data_prep.files import file_sha256
+from data_prep.formats.hdf5 import after_user_block
 from data_prep.headers import read_header
 from data_prep.identity import shares_file
 from data_prep.likeness import (
@@ -47,6 +48,7 @@ _STARTS = {
     b"\x93NUMPY": "NPY",
     b"PK\x03\x04": "NPZ",
     b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
 }
 _ENDINGS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -55,11 +57,12 @@ _ENDINGS = {
     "BMP": (".bmp", ".dib"),
     "WebP": (".webp",),
     "TIFF": (".tif", ".tiff"),
-    "FITS": (".fits", ".fit", ".fts"),
+    "FITS": (".fits", ".fit", ".fts", ".fz"),
     "HDF5": (".h5", ".hdf5"),
     "NPY": (".npy",),
     "NPZ": (".npz",),
     "gzip": (".gz",),
+    "bzip2": (".bz2",),
 }
 
 
@@ -201,7 +204,9 @@ def _named(file: str) -> FileFacts:
     """Size and format, and whether the file's name agrees with it."""
     with open(file, "rb") as stream:
         start = stream.read(8)
-    kind = next((name for first, name in _STARTS.items() if start.startswith(first)), "raw")
+    kind = next((name for first, name in _STARTS.items() if start.startswith(first)), "")
+    if not kind:
+        kind = "HDF5" if after_user_block(file) else "raw"
     ending = os.path.splitext(file)[1].lower()
     endings = [e for known in _ENDINGS.values() for e in known]
     misnamed = ending in endings and kind in _ENDINGS and ending not in _ENDINGS[kind]

@@ -2,7 +2,6 @@
 
 import io
 import math
-import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -128,9 +127,7 @@ def _layout(stream: IO[bytes]) -> _Layout:
         if version == (1, 0)
         else np.lib.format.read_array_header_2_0
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # files of Python 2
-        shape, by_columns, dtype = read(header)
+    shape, by_columns, dtype = read(header)
     if dtype.hasobject:
         raise UserError(_NO_NUMBERS)
     if any(length < 0 for length in shape):

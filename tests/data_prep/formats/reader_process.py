@@ -53,7 +53,7 @@ class Outcome:
         fault: What must not have happened; "" if all is well.
         refused: Whether it was refused.
         seconds: Taken, for all ways to read it.
-        memory: Most memory of the process so far, bytes.
+        memory: Most memory of the process so far beyond what its libraries take, bytes.
     """
 
     fault: str
@@ -137,7 +137,11 @@ class _Opened:
             self.others.append(f"{event} {path}")
 
 
-def _try(attempt: Attempt, path: Path, opened: _Opened) -> Outcome:
+def _most_memory() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _try(attempt: Attempt, path: Path, opened: _Opened, libraries: int) -> Outcome:
     reading, limits = parse_reading(attempt.reading), LIMITS if attempt.limited else None
     path.write_bytes(attempt.content)
     opened.others.clear()
@@ -169,8 +173,7 @@ def _try(attempt: Attempt, path: Path, opened: _Opened) -> Outcome:
     seconds = time.monotonic() - begun
     if seconds > SECONDS:
         fault = fault or f"took {seconds:.0f} s"
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Outcome(fault, not shapes, seconds, memory)
+    return Outcome(fault, not shapes, seconds, _most_memory() - libraries)
 
 
 def _load_libraries(folder: Path) -> None:
@@ -207,10 +210,11 @@ def main() -> None:
         with open("/proc/self/statm", encoding="ascii") as status:
             taken = int(status.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, taken + MEMORY))
+        libraries = _most_memory()
         _send(sink, "ready")
         while True:
             try:
                 attempt = _receive(source)
             except EOFError:
                 return
-            _send(sink, _try(attempt, path, opened))
+            _send(sink, _try(attempt, path, opened, libraries))

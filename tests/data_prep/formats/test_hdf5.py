@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_prep.check.examine import examine
 from data_prep.cli.app import run_app
 from data_prep.cli.manifest import define, run
 from data_prep.declaration import READING_FIELDS, Declaration, carried, declaration_of
 from data_prep.errors import UserError
 from data_prep.headers import count_pages, read_header
-from data_prep.manifest import Manifest
+from data_prep.manifest import Manifest, Record
 from data_prep.readers import read_image, read_stored
 from tests.data_prep.formats.agreement import over_range, read_everywhere
 
@@ -253,3 +254,14 @@ def test_types_that_are_no_intensities(tmp_path: Path) -> None:
     for name in ("text", "words", "complex", "record", "empty", "point"):
         with pytest.raises(UserError):
             read_everywhere(tmp_path / "a.h5", f"array={name}")
+
+
+def test_the_check_names_the_format_behind_a_user_block(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w", userblock_size=512) as file:
+        file["image"] = VALUES
+    (tmp_path / "b.fits").write_bytes(b"BZh9")
+    manifest = Manifest((Record("a.h5"), Record("b.fits")), str(tmp_path))
+    facts = examine(manifest).facts
+    assert [fact.format for fact in facts] == ["HDF5", "bzip2"]
+    assert [fact.misnamed for fact in facts] == [False, True]
+    assert "FITS cannot be read" in facts[1].problem

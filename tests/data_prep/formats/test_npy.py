@@ -144,6 +144,7 @@ def test_floating_point_at_its_ends(tmp_path: Path) -> None:
                 read_everywhere(tmp_path / "b.npy", "intensity=minmax")
 
 
+@pytest.mark.filterwarnings("ignore:Reading `.npy`")
 def test_python_2_files(tmp_path: Path) -> None:
     header = "{'descr': '<u2', 'fortran_order': False, 'shape': (2L, 3L), }".ljust(117) + "\n"
     values = np.arange(6, dtype=np.uint16).reshape(2, 3)
