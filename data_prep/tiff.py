@@ -37,7 +37,7 @@ STARTS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _UNSPECIFIED = 0
 _JPEG = (6, 7, 34892, 33007)
 _GREY = ("MINISBLACK", "MINISWHITE", "MASK")
-_COLOURS = ("RGB", "YCBCR", "SEPARATED", "CIELAB", "ICCLAB")
+_COLOURS = ("RGB", "YCBCR", "SEPARATED")
 _PLANE_AXES = "YXS"
 _CMYK = 1  # InkSet
 _FEW_CHUNKS = 4  # of a page: fewer are not worth reading apart
@@ -320,7 +320,7 @@ def _bits(page: Any, reading: Reading) -> int:
             f"TIFF pixels of type {shown}: save them as uint8, uint16 or float in [0, 1]"
         )
     if _takes_libtiff(page) and kind.name != "uint8":
-        raise UserError(f"TIFF colours of kind {photometric} and {kind.name}: save it as RGB")
+        raise UserError(f"YCbCr TIFF of {kind.name} values: save it as RGB")
     if photometric == "PALETTE":
         return 8
     if photometric == "SEPARATED" and kind.kind not in "bu":
@@ -370,7 +370,7 @@ def _by_its_own(page: Any) -> bool:
 
 
 def _takes_libtiff(page: Any) -> bool:
-    return _photometric(page) in ("YCBCR", "CIELAB", "ICCLAB") and page.compression not in _JPEG
+    return _photometric(page) == "YCBCR" and page.compression not in _JPEG
 
 
 def _is_plain(plane: Any, page: Any) -> bool:
@@ -438,9 +438,9 @@ def _window(plane: Any, page: Any, rows: slice, columns: slice) -> np.ndarray:
 
 
 def _by_libtiff(stream: BinaryIO, page: Any) -> np.ndarray:
-    """YCbCr (perhaps with fewer samples of colour) and CIELAB of 8 bits as RGB."""
+    """YCbCr of 8 bits, perhaps with fewer samples of colour, as RGB."""
     if page.tags.valueof(274, 1) != 1:
-        raise UserError(f"{_photometric(page)} TIFF that is turned: save it as RGB")
+        raise UserError("YCbCr TIFF that is turned: save it as RGB")
     stream.seek(0)
     colours: np.ndarray = imagecodecs.tiff_decode(stream.read(), index=page.index, asrgb=True)
     if colours.shape[:2] != (page.imagelength, page.imagewidth):
