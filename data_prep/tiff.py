@@ -150,7 +150,7 @@ def _find(file: Any, reading: Reading) -> _Image:
     """The image that is meant."""
     planes = _chosen_planes(file, reading)
     if any(plane is None for plane in planes):
-        raise UserError("TIFF of an OME set whose other files are needed: save it as one file")
+        raise UserError("OME TIFF that does not hold all of its planes: save it anew")
     page = file.pages.first if isinstance(planes[0], int) else planes[0].keyframe
     if page.imagedepth > 1:
         raise UserError("TIFF of volumes (ImageDepth): save each slice as a page")
@@ -193,6 +193,11 @@ def _check_page(page: int, number: int) -> None:
 
 def _undeclared_planes(file: Any) -> list[Any]:
     """The planes of the image if nothing is declared; refuses what has no plain meaning."""
+    if file.is_ome and file.series[0].kind != "ome":
+        raise UserError(
+            "OME TIFF of a set of several files: say --page=0, --page=all, ... for the planes of"
+            " this file alone, or save the set as one file"
+        )
     axes = _stack_axes(file)
     names = "".join(name for name, _ in axes)
     number = math.prod(length for _, length in axes)
@@ -331,7 +336,11 @@ def _bits(page: Any, reading: Reading) -> int:
         if not reading.active_intensity:
             raise needs_rule(kind.name)
         return 32
-    return value_bits(_depth(page))
+    depth = _depth(page)
+    if depth > 16 and depth not in (32, 64):
+        # Writers do not agree on the order of the bytes.
+        raise UserError(f"TIFF of integers of {depth} bits: save them as uint16 or uint32")
+    return value_bits(depth)
 
 
 def _check_whole(image: _Image, size: int) -> None:

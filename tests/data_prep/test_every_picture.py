@@ -135,9 +135,9 @@ def write_tiff(case: dict[str, Any]) -> tuple[bytes, np.ndarray, np.ndarray]:
     if case["kind"] == "bool" or case["bits"] % 8:
         # tifffile packs bytes that it has swapped.
         assume(not case["predictor"] and (case["order"] == "<" or case["bits"] == 1))
+    if case["bits"] % 8 or case["bits"] == 24:
         options["bitspersample"] = case["bits"]
-    elif case["bits"] == 24:
-        options["bitspersample"] = 24
+    assume(not (case["compression"] == "lerc" and case["predictor"]))  # not lossless
     # Only these keep values as they are.
     lossless = {"jpegxl": {"lossless": True, "level": None}, "webp": {"lossless": True},
                 "jpegxr": {"level": 100}}  # fmt: skip
@@ -166,11 +166,13 @@ def refusal_of(case: dict[str, Any]) -> str:
             return "CMYK TIFF with further bands"
         if any(extra[:unknown]):
             return "whose alpha comes before its bands"
-    if photometric == "separated" and kind.startswith(("int", "float")):
-        return "CMYK TIFF of"
-    if kind.startswith("int") and "intensity" not in case["reading"]:
-        return r"no natural range: give --intensity"
-    return ""
+    refused = {
+        "CMYK TIFF of": photometric == "separated" and kind.startswith(("int", "float")),
+        "TIFF of integers of 24 bits": case["bits"] == 24,
+        "no natural range: give --intensity": kind.startswith("int")
+        and "intensity" not in case["reading"],
+    }
+    return next((said for said, holds in refused.items() if holds), "")
 
 
 def expected_of(case: dict[str, Any], values: np.ndarray, palette: np.ndarray) -> np.ndarray:

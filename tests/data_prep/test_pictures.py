@@ -168,13 +168,30 @@ def test_a_reduced_first_page_and_sparse_tiles(tmp_path: Path) -> None:
 
 
 def test_other_files_of_an_ome_set_are_not_opened(tmp_path: Path) -> None:
-    content = io.BytesIO()
-    tifffile.imwrite(content, np.zeros((2, 1, 9, 11), np.uint8), ome=True,
-                     metadata={"axes": "CZYX"}, photometric="minisblack")  # fmt: skip
-    text = content.getvalue()
-    assert b"<TiffData" in text
-    (tmp_path / "a.ome.tif").write_bytes(text)
-    assert read_image(tmp_path / "a.ome.tif").shape == (9, 11, 2)
+    parts = "".join(
+        f'<TiffData FirstC="{c}" IFD="0" PlaneCount="1"><UUID FileName="{c}.ome.tif">urn:uuid:'
+        f"00000000-0000-0000-0000-00000000000{c}</UUID></TiffData>"
+        for c in range(2)
+    )
+    for c in range(2):
+        text = (
+            '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/'
+            f'Schemas/OME/2016-06" UUID="urn:uuid:00000000-0000-0000-0000-00000000000{c}">'
+            '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8"'
+            ' SizeX="11" SizeY="9" SizeZ="1"'
+            f' SizeC="2" SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>{parts}</Pixels>'
+            "</Image></OME>"
+        )
+        tifffile.imwrite(
+            tmp_path / f"{c}.ome.tif",
+            np.full((9, 11), c, np.uint8),
+            description=text,
+            metadata=None,
+        )
+    assert tifffile.imread(tmp_path / "0.ome.tif").shape == (2, 9, 11)
+    with pytest.raises(UserError, match=r"OME TIFF of a set of several files: say --page=0"):
+        read_image(tmp_path / "0.ome.tif")
+    np.testing.assert_array_equal(read_image(tmp_path / "0.ome.tif", reading="page=0"), 0)
 
 
 def large(ending: str, side: int) -> bytes:
