@@ -24,7 +24,8 @@ class Declaration:
     page: str = _declared(
         "",
         "Page of a TIFF, or position in a stack of images (axis N): a number; 'all', each an image "
-        "of its own; 'stack', all together as channels. Empty: first of a TIFF, all of a stack.",
+        "of its own; 'stack', all together as channels. Empty: first page of a TIFF (if it holds "
+        "another kind of stack, it is refused), all of a stack.",
     )
     axes: str = _declared(
         "",

@@ -151,7 +151,7 @@ def _upright(picture: Picture, reading: Reading) -> Header:
         in_graph = decoder == Decoder.RASTER
         decoder = _TURNED[picture.orientation] if in_graph else Decoder.PYTHON
     bits = picture.bits
-    if reading not in (_AS_IT_IS, _NOT_TURNED):
+    if reading is not _AS_IT_IS and reading not in (_AS_IT_IS, _NOT_TURNED):
         decoder = Decoder.DECLARED
         bits = 32 if reading.active_intensity else bits
     return Header(height, width, picture.channels, bits, decoder, picture.orientation)

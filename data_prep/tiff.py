@@ -38,7 +38,7 @@ STARTS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _UNSPECIFIED = 0
 _JPEG = (6, 7, 34892, 33007)
 _GREY = ("MINISBLACK", "MINISWHITE", "MASK")
-_COLOURS = ("RGB", "YCBCR", "SEPARATED", "CIELAB", "ICCLAB")
+_COLOURS = ("RGB", "YCBCR", "SEPARATED")
 _PLANE_AXES = "YXS"
 _CMYK = 1  # InkSet
 _FEW_CHUNKS = 4  # of a page: fewer are not worth reading apart
@@ -143,7 +143,7 @@ def _find(file: Any, reading: Reading) -> _Image:
     """The image that is meant."""
     planes = _chosen_planes(file, reading)
     if any(plane is None for plane in planes):
-        raise UserError("TIFF of an OME set whose other files are needed: save it as one file")
+        raise UserError("OME TIFF that does not hold all of its planes: save it anew")
     page = file.pages.first if isinstance(planes[0], int) else planes[0].keyframe
     if page.imagedepth > 1:
         raise UserError("TIFF of volumes (ImageDepth): save each slice as a page")
@@ -186,6 +186,11 @@ def _check_page(page: int, number: int) -> None:
 
 def _undeclared_planes(file: Any) -> list[Any]:
     """The planes of the image if nothing is declared; refuses what has no plain meaning."""
+    if file.is_ome and file.series[0].kind != "ome":
+        raise UserError(
+            "OME TIFF of a set of several files: say --page=0, --page=all, ... for the planes of"
+            " this file alone, or save the set as one file"
+        )
     axes = _stack_axes(file)
     names = "".join(name for name, _ in axes)
     number = math.prod(length for _, length in axes)
@@ -313,7 +318,7 @@ def _bits(page: Any, reading: Reading) -> int:
             f"TIFF pixels of type {shown}: save them as uint8, uint16 or float in [0, 1]"
         )
     if _takes_libtiff(page) and kind.name != "uint8":
-        raise UserError(f"TIFF colours of kind {photometric} and {kind.name}: save it as RGB")
+        raise UserError(f"YCbCr TIFF of {kind.name} values: save it as RGB")
     if photometric == "PALETTE":
         return 8
     if photometric == "SEPARATED" and kind.kind not in "bu":
@@ -324,7 +329,11 @@ def _bits(page: Any, reading: Reading) -> int:
         if not reading.active_intensity:
             raise needs_rule(kind.name)
         return 32
-    return value_bits(_depth(page))
+    depth = _depth(page)
+    if depth > 16 and depth not in (32, 64):
+        # Writers do not agree on the order of the bytes.
+        raise UserError(f"TIFF of integers of {depth} bits: save them as uint16 or uint32")
+    return value_bits(depth)
 
 
 def _check_whole(image: _Image, size: int) -> None:
@@ -363,7 +372,7 @@ def _by_its_own(page: Any) -> bool:
 
 
 def _takes_libtiff(page: Any) -> bool:
-    return _photometric(page) in ("YCBCR", "CIELAB", "ICCLAB") and page.compression not in _JPEG
+    return _photometric(page) == "YCBCR" and page.compression not in _JPEG
 
 
 def _is_plain(plane: Any, page: Any) -> bool:
@@ -431,9 +440,9 @@ def _window(plane: Any, page: Any, rows: slice, columns: slice) -> np.ndarray:
 
 
 def _by_libtiff(stream: BinaryIO, page: Any) -> np.ndarray:
-    """YCbCr (perhaps with fewer samples of colour) and CIELAB of 8 bits as RGB."""
+    """YCbCr of 8 bits, perhaps with fewer samples of colour, as RGB."""
     if page.tags.valueof(274, 1) != 1:
-        raise UserError(f"{_photometric(page)} TIFF that is turned: save it as RGB")
+        raise UserError("YCbCr TIFF that is turned: save it as RGB")
     stream.seek(0)
     colours: np.ndarray = imagecodecs.tiff_decode(stream.read(), index=page.index, asrgb=True)
     if colours.shape[:2] != (page.imagelength, page.imagewidth):

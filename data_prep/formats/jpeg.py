@@ -1,7 +1,7 @@
 """JPEG files: by libjpeg through Pillow, lossless and 12-bit ones through imagecodecs."""
 
-import os
 import struct
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import imagecodecs
@@ -15,10 +15,13 @@ from data_prep.formats.picture import Decoder, Picture, exif_orientation, value_
 START = b"\xff\xd8"
 _END = b"\xff\xd9"
 _TAIL = 64
-_MOST_STRAY = 2**16  # bytes between two segments
+_MOST_STRAY = 2**16  # bytes between segments
+_WINDOW = 4096
 # Start-of-frame markers; C4, C8 and CC in the same range mean other things.
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_BARE_MARKERS = frozenset(range(0xD0, 0xD8)) | {0x01}
+_BARE_MARKERS = frozenset(range(0xD0, 0xD9)) | {0x01}
+_NO_MARKERS = (0x00, 0xFF)
+_READ = _SOF | {0xE0, 0xE1, 0xEE}
 _HUFFMAN = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive: what TensorFlow decodes, too
 _ARITHMETIC = (0xC9, 0xCA)
 _LOSSLESS = 0xC3
@@ -36,54 +39,58 @@ def read_facts(stream: BinaryIO, size: int) -> Picture:
         UserError: A kind of JPEG that cannot be read.
         EOFError, struct.error: Damaged or truncated before the image data.
     """
-    stream.seek(2)
     orientation, jfif, adobe = 1, False, -1
-    while True:
-        marker, length = _next_segment(stream)
+    for marker, content in _segments(stream):
         if marker in _SOF:
             break
-        content = 0
-        if marker == 0xE1:
-            start = stream.read(min(6, length))
-            content = len(start)
-            if start.startswith(_EXIF):
-                block = stream.read(length - content)
-                content += len(block)
-                orientation = exif_orientation(block)
+        if marker == 0xE1 and content.startswith(_EXIF):
+            orientation = exif_orientation(content[6:])
         elif marker == 0xE0:
             jfif = True
-        elif marker == 0xEE and length >= 12:
-            start = stream.read(12)
-            content = len(start)
-            adobe = start[11] if start.startswith(b"Adobe") else adobe
-        if length > content:
-            stream.seek(length - content, os.SEEK_CUR)
-    frame = stream.read(length)
-    bits, height, width, components = struct.unpack_from(">BHHB", frame)
+        elif marker == 0xEE and content.startswith(b"Adobe"):
+            adobe = content[11]
+    bits, height, width, components = struct.unpack_from(">BHHB", content)
     _check_kind(marker, bits, height, components)
     in_graph = marker in _HUFFMAN and bits == 8 and components != 4
     if in_graph and components == 3:
         # TensorFlow would take the red of stored RGB for the luma.
-        in_graph = not _stores_rgb(jfif, adobe, bytes(frame[6:15:3]))
+        in_graph = not _stores_rgb(jfif, adobe, content[6:15:3])
     decoder = Decoder.RASTER if in_graph else Decoder.PYTHON
     channels = 1 if components == 1 else 3
     return Picture(height, width, channels, value_bits(bits), decoder, orientation)
 
 
-def _next_segment(stream: BinaryIO) -> tuple[int, int]:
-    """Marker of the next segment, and the length of what follows the length."""
-    for _ in range(_MOST_STRAY):
-        head = stream.read(4)
-        if len(head) == 4 and head[0] == 0xFF and 0xC0 <= head[1] <= 0xFE:
-            marker = head[1]
-            if marker in (0xD9, 0xDA):
-                raise EOFError
-            if marker not in _BARE_MARKERS and marker != 0xD8:
-                return marker, max(0, (head[2] << 8 | head[3]) - 2)
-        # Fill bytes, stray bytes or a marker without a length: go on a byte later.
-        if len(head) < 4:
-            raise EOFError
-        stream.seek(-3 if head[0] != 0xFF or head[1] == 0xFF else -2, os.SEEK_CUR)
+def _segments(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Marker and content of every segment before the image data; ends with EOFError."""
+    position = base = 2
+    window = b""
+    stray = 0
+    while stray < _MOST_STRAY:
+        at = position - base
+        if at + 4 > len(window):
+            stream.seek(position)
+            window, base, at = stream.read(_WINDOW), position, 0
+            if len(window) < 4:
+                break
+        first, marker = window[at], window[at + 1]
+        if first != 0xFF or marker in _NO_MARKERS:  # fill bytes, or what does not belong here
+            position += 1
+            stray += 1
+            continue
+        if marker in _BARE_MARKERS:
+            position += 2
+            continue
+        if marker in (0xD9, 0xDA):
+            break
+        length = window[at + 2] << 8 | window[at + 3]
+        position += 2 + max(2, length)
+        if marker not in _READ:
+            continue
+        content = window[at + 4 : at + 2 + length]
+        if at + 2 + length > len(window):
+            stream.seek(base + at + 4)
+            content = stream.read(length - 2)
+        yield marker, content
     raise EOFError
 
 

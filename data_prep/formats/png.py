@@ -13,6 +13,7 @@ from data_prep.formats.picture import Decoder, Picture, exif_orientation
 START = b"\x89PNG\r\n\x1a\n"
 _END = b"IEND\xaeB`\x82"
 _TAIL = 2**16
+_FEW = 16  # chunks that may be gone over one by one
 _KINDS = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}
 """Colour type -> channels without alpha."""
 
@@ -73,10 +74,11 @@ def _orientation_at_end(stream: BinaryIO, position: int, length: int, size: int)
         stream.seek(size - 8)
         if stream.read() == _END:
             return 0
-    stream.seek(max(0, size - _TAIL))
-    tail = stream.read()
-    if _END in tail[-64:] and b"eXIf" not in tail:
-        return 0
+    if size > _FEW * (length + 12):
+        stream.seek(max(0, size - _TAIL))
+        tail = stream.read()
+        if _END in tail[-64:] and b"eXIf" not in tail:
+            return 0
     chunks = _chunks_after(stream, position, size)
     if b"IEND" not in chunks:
         raise UserError("truncated")
