@@ -66,6 +66,8 @@ def tree_paths(manifest: Manifest) -> list[str]:
     for record in manifest.records:
         _check_folder_name(record.split, "split")
         _check_folder_name(record.label, "class")
+        if os.path.basename(record.path) in ("", ".", ".."):
+            raise UserError(f"{record.path}: is no file that a tree could hold")
         if record.label and canonical_split(record.label) in manifest.splits:
             raise UserError(
                 f"the class {record.label!r} has the name of a split, so a tree of it could not be"

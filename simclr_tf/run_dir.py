@@ -120,26 +120,26 @@ class RunDir:
     def as_begun(self, config: ConfigT) -> ConfigT:
         """The settings with which a run of before goes on, where today's default is another.
 
-        Runs that do not say what becomes of the EXIF orientation have seen images as stored.
+        A run that has seen photographs as stored goes on so, be it that it says so, or that it
+        began before the EXIF orientation was applied and says nothing.
 
         Args:
             config: As given; with a setting `exif`.
         """
         values = config.values()
-        if values["overwrite"] or values["exif"] != "apply" or not self._began_without_exif():
+        ignored = self._exif() == "ignore"
+        if not ignored or values["overwrite"] or values["exif"] == "ignore":
             return config
-        log.info(
-            "--exif=ignore: the run in %s began before the EXIF orientation was applied", self.path
-        )
+        log.info("--exif=ignore: the run in %s has seen images as they are stored", self.path)
         return type(config).from_values({**values, "exif": "ignore"})
 
-    def _began_without_exif(self) -> bool:
-        """Whether there is a run that began before the EXIF orientation was applied."""
+    def _exif(self) -> str | None:
+        """What the run in the folder makes of the EXIF orientation; None = there is none."""
         try:
             before = json.loads(self.config_file.read_text(encoding="utf-8"))
-            return "exif" not in before["reading"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return False  # whoever reads it as a whole complains
+            return str(before["reading"].get("exif", "ignore"))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None  # whoever reads it as a whole complains
 
     def prepare(self, config: Config) -> bool:
         """Makes the folder ready for a run, or finds that the same run goes on in it.
@@ -174,9 +174,8 @@ class RunDir:
             return None
         try:
             found = self.config_type.load(self.config_file)
-            if self._began_without_exif():
-                return self.config_type.from_values({**found.values(), "exif": "ignore"})
-            return found
+            exif = self._exif()  # not said by runs of before
+            return self.config_type.from_values({**found.values(), "exif": exif}) if exif else found
         except (UserError, ValueError) as error:
             raise UserError(
                 f"{self.config_file} cannot be read ({error}); give another --{self.flag}"
