@@ -308,6 +308,12 @@ def _check_records(manifest: Manifest, source: str) -> None:
             f"{source}: {missing} of {len(manifest)} images have no split; fill the column for all"
             " of them or for none"
         )
+    for name in manifest.splits:
+        # Splits name files and folders that commands write.
+        if name.startswith(".") or set(name) & set("/\\:") or not name.isprintable():
+            raise UserError(
+                f"{source}: the split {name!r} cannot be part of a file's name; rename it"
+            )
     splits: dict[Picture, str] = {}
     for record, picture in zip(manifest.records, manifest.pictures(), strict=True):
         before = splits.setdefault(picture, record.split)

@@ -69,6 +69,9 @@ def tree_paths(manifest: Manifest) -> list[str]:
             " manifest instead"
         )
     check_folder_names(manifest)
+    for record in manifest.records:
+        if os.path.basename(record.path) in ("", ".", ".."):
+            raise UserError(f"{record.path}: is no file that a tree could hold")
     folders = ["/".join(filter(None, (r.split, r.label))) for r in manifest.records]
     wanted = [
         (folder, os.path.basename(record.path))

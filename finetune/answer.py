@@ -121,7 +121,10 @@ class Classify:
         pixels = read_image(content, None, self._reading, limits=self._limits)
         bits = stored_bits(io.BytesIO(content), content[:64], self._declared)
         rule = self._declared.active_intensity
-        return tuple(differences(trained, of_one(bits, pixels), rule))
+        one = of_one(bits, pixels)
+        if bits in trained.bits:
+            one = replace(one, values=None)  # a single image may be dark
+        return tuple(differences(trained, one, rule))
 
     def _check(self, content: bytes) -> None:
         """Refuses an image that is too large, from its header."""

@@ -166,29 +166,30 @@ class RunDir:
     def as_begun(self, config: ConfigT) -> ConfigT:
         """The settings with which a run of before goes on, where today's default is another.
 
-        Runs that do not say what becomes of the EXIF orientation have seen images as stored.
+        A run that has seen photographs as stored goes on so, be it that it says so, or that it
+        began before the EXIF orientation was applied and says nothing.
 
         Args:
             config: As given; with a setting `exif`.
         """
         values = config.values()
-        if values["overwrite"] or values["exif"] != "apply" or not self._began_without_exif():
+        ignored = self._exif() == "ignore"
+        if not ignored or values["overwrite"] or values["exif"] == "ignore":
             return config
-        log.info(
-            "--exif=ignore: the run in %s began before the EXIF orientation was applied", self.path
-        )
+        log.info("--exif=ignore: the run in %s has seen images as they are stored", self.path)
         return type(config).from_values({**values, "exif": "ignore"})
 
-    def _began_without_exif(self) -> bool:
-        """Whether there is a run that began before the EXIF orientation was applied."""
+    def _exif(self) -> str | None:
+        """What the run in the folder makes of the EXIF orientation; None = there is none."""
         try:
-            return "exif" not in json.loads(self.config_file.read_text(encoding="utf-8"))["reading"]
-        except (OSError, ValueError, KeyError, TypeError):
+            before = json.loads(self.config_file.read_text(encoding="utf-8"))
+            return str(before["reading"].get("exif", "ignore"))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass  # damaged: the second copy is read, as in `_earlier_config`
         try:
-            return "exif" not in read_object(self.flat_settings_file)
+            return str(read_object(self.flat_settings_file).get("exif", "ignore"))
         except (UserError, OSError, TypeError):
-            return False  # whoever reads it as a whole complains
+            return None  # whoever reads it as a whole complains
 
     def _is_manifest(self, manifest: Manifest) -> bool:
         fault = self.checksums.fault(self.manifest_file.name)
@@ -247,9 +248,8 @@ class RunDir:
         """The settings of the run that is there; of the second copy if the first is damaged."""
         try:
             found = self.config_type.from_json(read_checked(self.config_file))
-            if self._began_without_exif():
-                found = self.config_type.from_values({**found.values(), "exif": "ignore"})
-            return found
+            exif = self._exif()  # not said by runs of before
+            return self.config_type.from_values({**found.values(), "exif": exif}) if exif else found
         except FileNotFoundError:
             why = f"{self.config_file} is gone"
         except (UserError, ValueError, AttributeError, TypeError) as error:

@@ -174,3 +174,10 @@ def test_saved_file_is_plain_csv(tmp_path: Path) -> None:
 )
 def test_split_names(name: str, split: str) -> None:
     assert canonical_split(name) == split
+
+
+@pytest.mark.parametrize("split", ["../../x", "a/b", "a\\b", "C:x", ".hidden"])
+def test_a_split_that_could_name_a_file_elsewhere_is_refused(tmp_path: Path, split: str) -> None:
+    (tmp_path / "m.csv").write_text(f"path,split\na.png,{split}\n")
+    with pytest.raises(UserError, match="cannot be part of a file's name"):
+        Manifest.load(tmp_path / "m.csv")

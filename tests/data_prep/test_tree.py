@@ -141,3 +141,26 @@ def test_readings_that_a_tree_cannot_hold_are_said(
     read = manifest.subset(replace(record, reading="page=2") for record in manifest.records)
     write_trees({"": read}, tmp_path / "read", "copy")
     assert "how files are to be read stands in the manifest only" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Record("a.png", label="../out"), Record("a.png", label=".."), Record("a.png", split="../x"),
+        Record("a/..", label="x"), Record("/", label="x"),
+    ],
+)  # fmt: skip
+def test_names_of_a_manifest_cannot_lead_out_of_the_tree(tmp_path: Path, record: Record) -> None:
+    with pytest.raises(UserError, match=r"cannot be the name of a folder|no file that a tree"):
+        write_trees({"": Manifest((record,), str(tmp_path))}, tmp_path / "out", "symlink")
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_outside_the_root_keep_their_name_alone(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "a.png").write_bytes(b"x")
+    manifest = Manifest((Record("../a.png", label="x"),), str(tmp_path / "deep"))
+    write_trees({"": manifest}, tmp_path / "out", "copy")
+    assert [p.relative_to(tmp_path).as_posix() for p in (tmp_path / "out").rglob("*.png")] == [
+        "out/x/a.png"
+    ]

@@ -78,7 +78,11 @@ def test_a_run_leaves_everything_that_it_promises(whole: Path) -> None:
     }  # fmt: skip
     record = json.loads((whole / "preprocessing.json").read_text())
     assert record["class_names"] == ["checks", "dots", "stripes"]
-    assert (record["image_size"], record["channels"], record["reading"]) == (32, 3, {})
+    assert (record["image_size"], record["channels"], record["reading"]) == (
+        32,
+        3,
+        {"exif": "apply"},
+    )
     history = read_results(whole).history
     assert list(history["epoch"]) == [1, 2, 3]
     assert {"train/loss", "train/accuracy", "validation/loss", "validation/roc_auc"} <= set(history)

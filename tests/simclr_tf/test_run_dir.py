@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,26 @@ def test_the_flags_of_a_folder_of_images_do_not_speak_of_imagenet(tmp_path: Path
     for values, there in (({}, True), ({"image_dir": "x"}, False), ({"manifest": "x"}, False)):
         run_dir.write_settings(config(**values))
         assert ("--dataset=imagenet2012" in (tmp_path / "flags.txt").read_text()) is there
+
+
+def test_a_run_from_before_exif_was_applied_goes_on_as_it_began(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_dir = RunDir(tmp_path)
+    assert run_dir.as_begun(config()).reading.exif == "apply"
+    run_dir.write_settings(config())
+    assert run_dir.as_begun(config()).reading.exif == "apply"
+    old = json.loads(run_dir.config_file.read_text())
+    del old["reading"]["exif"]
+    run_dir.config_file.write_text(json.dumps(old))
+    for _ in range(2):  # the second time the file says so
+        with caplog.at_level("INFO"):
+            going_on = run_dir.as_begun(config())
+        assert "--exif=ignore: the run in" in caplog.text
+        assert going_on == config(exif="ignore")
+        assert run_dir.prepare(going_on) is True
+        run_dir.write_settings(going_on)
+    assert run_dir.as_begun(config(overwrite=True)) == config(overwrite=True)
 
 
 def test_settings_that_change_nothing_learnt_may_differ(tmp_path: Path) -> None:

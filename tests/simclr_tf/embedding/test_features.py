@@ -231,7 +231,7 @@ def test_images_are_read_as_the_encoders_record_says(
     values = {"image_dir": str(folder), "formats": "", "encoder": str(tmp_path / "bright.keras")}
     embed(config(**values, output=str(tmp_path / "recorded")))
     stored = open_stored(tmp_path / "recorded")
-    assert {r.reading for r in stored.images.records} == {"intensity=sqrt(0,100)"}
+    assert {r.reading for r in stored.images.records} == {"exif=ignore;intensity=sqrt(0,100)"}
     embed(config(**values, output=str(tmp_path / "stated"), intensity="none"), {"intensity"})
     plain = np.load(tmp_path / "stated" / "features.npy")
     images = scan_folder(folder)
