@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.checksums import read_object
 from data_prep.errors import UserError
 from data_prep.files import write_bytes, write_text
 
@@ -80,14 +81,14 @@ class Shards:
 
     def read(self, shard: int) -> tuple[np.ndarray, dict[int, str]]:
         """What was kept."""
-        noted = json.loads(self._marker(shard).read_text(encoding="utf-8"))["unreadable"]
+        noted = read_object(self._marker(shard))["unreadable"]
         return np.load(self._file(shard)), {int(row): why for row, why in noted.items()}
 
     def unreadable(self) -> dict[int, str]:
         """Number of an unreadable image -> what is wrong with it, over all shards."""
         found: dict[int, str] = {}
         for shard in range(self.plan.shards):
-            noted = json.loads(self._marker(shard).read_text(encoding="utf-8"))["unreadable"]
+            noted = read_object(self._marker(shard))["unreadable"]
             start = self.plan.rows(shard).start
             found |= {start + int(row): why for row, why in noted.items()}
         return found
