@@ -76,6 +76,7 @@ def test_every_file_of_the_state_is_named_and_mended(
     """One after the other, in the same folder: each time the run is as it was afterwards."""
     folder = tmp_path / "run"
     shutil.copytree(whole, folder)
+    assert execute(config(images, folder)) == 0, "which notes the new place"
     for name in ("config.json", "environment.json", "blocks.json", "validation.csv", "checkpoint",
                  "encoder.keras", "manifest.csv", "preprocessing.json", "flags.json"):  # fmt: skip
         file = folder / name
