@@ -50,6 +50,8 @@ def claimed(folder: Path, busy: str, name: str = LOCK) -> Iterator[None]:
 
 def is_unused(folder: Path, besides: Collection[Path] = ()) -> bool:
     """Whether a folder holds nothing but locks, and perhaps certain files."""
+    if not folder.is_dir():
+        return False
     return all(p.name.startswith(LOCK) or p in besides for p in folder.iterdir())
 
 
