@@ -26,8 +26,11 @@ def claimed(folder: Path, busy: str, name: str = LOCK) -> Iterator[None]:
         name: Of the locked file in it, which stays; each name is a lock of its own.
 
     Raises:
-        UserError: Another process holds the lock; nothing has been changed then.
+        UserError: Another process holds the lock, or there is a file in the folder's place;
+            nothing has been changed then.
     """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; give a folder")
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / name
@@ -47,6 +50,8 @@ def claimed(folder: Path, busy: str, name: str = LOCK) -> Iterator[None]:
 
 def is_unused(folder: Path, besides: Collection[Path] = ()) -> bool:
     """Whether a folder holds nothing but locks, and perhaps certain files."""
+    if not folder.is_dir():
+        return False
     return all(p.name.startswith(LOCK) or p in besides for p in folder.iterdir())
 
 

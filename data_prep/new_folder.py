@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from data_prep.claim import claimed
 from data_prep.files import check_new_folder
 
 
@@ -21,15 +22,18 @@ def new_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
         target: A folder that does not exist yet or is empty.
 
     Raises:
-        UserError: The target holds something.
+        UserError: The target holds something, or another process is writing it.
     """
     target = Path(target)
     check_new_folder(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        yield work
-        work.chmod(0o755)  # mkdtemp makes it private
-        work.replace(target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    lock = target.with_name(f".lock-{target.name}")
+    busy = f"another process is writing {target}; wait for it to end"
+    with claimed(target.parent, busy, lock.name):
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        try:
+            yield work
+            work.chmod(0o755)  # mkdtemp makes it private
+            work.replace(target)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+            lock.unlink(missing_ok=True)

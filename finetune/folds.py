@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.checksums import read_object
 from data_prep.errors import UserError
 from data_prep.files import file_sha256, write_text
 from data_prep.manifest import Manifest
@@ -170,7 +171,7 @@ def _keep_plan(plan: FoldsPlan, output: Path) -> None:
         output.mkdir(parents=True, exist_ok=True)
         write_text(file, text)
         return
-    known = json.loads(file.read_text(encoding="utf-8"))
+    known = read_object(file)
     wanted = json.loads(text)
     differing = [name for name in wanted if known.get(name) != wanted[name]]
     if differing:
@@ -188,7 +189,7 @@ def read_folds(folder: str | Path) -> FoldsResult:
     """
     folder = Path(folder)
     if (folder / PLAN).is_file():
-        names = [run["name"] for run in json.loads((folder / PLAN).read_text())["runs"]]
+        names = [run["name"] for run in read_object(folder / PLAN)["runs"]]
         folders = {name: folder / name for name in names}
     elif (folder / REPORT).is_file():
         folders = {folder.name: folder}

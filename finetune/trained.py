@@ -1,6 +1,5 @@
 """A trained classifier, whatever command made it: what every later command starts from."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_prep.augment.views import ViewConfig
+from data_prep.checksums import read_object
 from data_prep.declaration import carried
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest
@@ -197,12 +197,15 @@ def run_folder(path: str) -> Path:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    """What a JSON file holds; nothing if there is none."""
+    """What a JSON file holds; nothing if there is none.
+
+    Raises:
+        UserError: It is damaged: what it says is not replaced by a default.
+    """
     try:
-        facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_object(file)
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    return facts
 
 
 def _decision(folder: Path, names: tuple[str, ...]) -> Decision:

@@ -279,7 +279,8 @@ class RunDir:
 
     def _delete_own_files(self) -> None:
         # First the settings: what a kill leaves of the others is then no run that goes on.
-        for pattern in ("config.json", "flags.json", *self.own_files, CHECKSUMS):
+        first, last = ("config.json", "flags.json"), ("*.csv.damaged", ".partial", CHECKSUMS)
+        for pattern in (*first, *self.own_files, *last):
             for path in self.path.glob(pattern):
                 if path.is_dir():
                     shutil.rmtree(path)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from data_prep.claim import claimed
 from data_prep.cli.app import run_app, topic
 from data_prep.cli.images import define_images, open_images
 from data_prep.cli.progress import progress_lines
@@ -122,9 +123,17 @@ def _define_sizes(own: dict[str, Any], flag_values: flags.FlagValues) -> None:
 
 def run(flag_values: flags.FlagValues) -> int:
     """Compares, and prints the table and what it says."""
-    f, began = flag_values, time.perf_counter()
-    settings = _settings(f)
-    settings.validate()
+    f, output = flag_values, flag_values.output
+    _settings(f).validate()
+    if f.only or f.plan_only:  # a part of what another process does
+        return _compare(f)
+    busy = f"--output={output}: another comparison is at work there; wait for it to end"
+    with claimed(Path(output), busy):
+        return _compare(f)
+
+
+def _compare(f: flags.FlagValues) -> int:
+    began, settings = time.perf_counter(), _settings(f)
     import_tensorflow()
     from finetune.strategies.chain import Stopped
     from finetune.strategies.experiment import OWN_FILES, SETTINGS, Experiment

@@ -81,7 +81,7 @@ def _write_history(session: DepthSession) -> None:
     epochs = np.ceil(steps.pop("step") / interval).astype(np.int64)
     last = int(epochs.max())
     columns = {
-        f"train/{name}": np.array([values[epochs == e].mean() for e in range(1, last + 1)])
+        f"train/{name}": np.array([_mean(values[epochs == e]) for e in range(1, last + 1)])
         for name, values in steps.items()
     }
     if folder.validation_file.exists():
@@ -92,6 +92,11 @@ def _write_history(session: DepthSession) -> None:
             columns[name][rows] = values
     folder.history_file.unlink(missing_ok=True)
     StepLog(folder.history_file, 0, exact=True, index="epoch").write(1, columns)
+
+
+def _mean(values: np.ndarray) -> float:
+    """Of an epoch; nan if damage has cost all of its rows."""
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def _measure(session: DepthSession, model: DepthModel) -> dict[str, dict[str, dict[str, float]]]:

@@ -7,7 +7,6 @@ OUTPUT/fold_<n>/              --folds, each with what it would be without; folds
 
 import csv
 import io
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.checksums import read_object
 from data_prep.errors import UserError
 from data_prep.files import write_text
 from data_prep.folds import FoldPlan, fold_names, make_folds
@@ -139,7 +139,7 @@ def _write_folds(output: Path, runs: Sequence[DepthDir]) -> None:
     """A row a run and split with its errors; the log gets mean and spread over runs."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    found = [(run, json.loads(run.result_file.read_text(encoding="utf-8"))) for run in runs]
+    found = [(run, read_object(run.result_file)) for run in runs]
     columns = list(found[0][1][VALIDATION]["all"])
     writer.writerow(["run", "split", *columns])
     for run, splits in found:

@@ -108,7 +108,7 @@ def read_results(folder: str | os.PathLike[str]) -> StoredResults:
         splits = _read_predictions(folder / PREDICTIONS, results.class_names)
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: not found; the folder holds no results") from None
-    except (json.JSONDecodeError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         raise UserError(f"{folder}: the result files cannot be read ({error!r})") from None
     return StoredResults(results, splits, _read_history(folder / HISTORY))
 

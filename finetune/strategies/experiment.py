@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from data_prep.claim import LOCK
 from data_prep.durations import format_seconds
 from data_prep.errors import UserError
 from data_prep.files import write_text
@@ -129,7 +130,8 @@ class Experiment:
                 )
             return True
         # What was killed before its settings were written may begin anew.
-        foreign = [p for p in output.iterdir() if p.name != FOLDER] if output.is_dir() else []
+        own = (output / FOLDER, output / LOCK)
+        foreign = output.is_dir() and any(path not in own for path in output.iterdir())
         if foreign or (output.exists() and not output.is_dir()):
             raise UserError(f"--output={output}: is not empty; give another folder, or --overwrite")
         if (output / FOLDER).is_dir():

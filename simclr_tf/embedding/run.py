@@ -70,7 +70,7 @@ def embed(config: EmbedConfig, given: Set[str] = frozenset(), progress: Progress
     plan = _plan(config, network, images)
     if _finished(target, plan, config):
         return f"{target} is complete"
-    with open_shards(target, plan) as shards:
+    with open_shards(target, plan, config.storage.worker) as shards:
         settings = config.storage
         missing = shards.missing(settings.worker, settings.num_workers)
         if missing:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.checksums import read_object
+from data_prep.claim import LOCK, claimed
 from data_prep.errors import UserError
 from data_prep.files import write_bytes, write_text
 
@@ -80,14 +82,14 @@ class Shards:
 
     def read(self, shard: int) -> tuple[np.ndarray, dict[int, str]]:
         """What was kept."""
-        noted = json.loads(self._marker(shard).read_text(encoding="utf-8"))["unreadable"]
+        noted = read_object(self._marker(shard))["unreadable"]
         return np.load(self._file(shard)), {int(row): why for row, why in noted.items()}
 
     def unreadable(self) -> dict[int, str]:
         """Number of an unreadable image -> what is wrong with it, over all shards."""
         found: dict[int, str] = {}
         for shard in range(self.plan.shards):
-            noted = json.loads(self._marker(shard).read_text(encoding="utf-8"))["unreadable"]
+            noted = read_object(self._marker(shard))["unreadable"]
             start = self.plan.rows(shard).start
             found |= {start + int(row): why for row, why in noted.items()}
         return found
@@ -100,19 +102,24 @@ class Shards:
 
 
 @contextmanager
-def open_shards(target: Path, plan: Plan) -> Iterator[Shards]:
+def open_shards(target: Path, plan: Plan, worker: int = 0) -> Iterator[Shards]:
     """The shards of a plan, hidden beside the target; they stay after the block.
 
     Args:
         target: The folder that they are to become.
         plan: Shards of another plan are removed, if nobody is writing them.
+        worker: The number of this process; there may be one of each number at a time.
 
     Raises:
-        UserError: Another process is writing other features to the same target.
+        UserError: Another process is writing other features to the same target, or is the same
+            worker.
     """
     work = _work_folder(target)
-    work.mkdir(parents=True, exist_ok=True)
-    with open(work / "lock", "w") as lock:
+    busy = (
+        f"another process (worker {worker}) is writing {target}; wait for it to end, or give each "
+        "process its own --worker"
+    )
+    with claimed(work, busy, f"{LOCK}-{worker}"), open(work / "lock", "w") as lock:
         _agree(lock.fileno(), work, plan)
         yield Shards(work / "shards", plan)
 

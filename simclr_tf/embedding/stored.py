@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.checksums import read_object
 from data_prep.errors import UserError
 from data_prep.files import write_text
 from data_prep.grouping import unit_numbers
@@ -102,7 +103,7 @@ def open_stored(folder: Path, flag: str = "embedding") -> Stored:
     """
     if not is_stored(folder):
         raise UserError(f"--{flag}={folder}: holds no embedding ({FEATURES} and {FACTS})")
-    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    facts = read_object(folder / FACTS)
     columns = read_rows(folder / TABLE)
     kept = {n: c for n, c in columns.items() if n in (*KNOWN, *facts["expert_columns"])}
     features, images = FeatureFile(folder / FEATURES), Manifest.load(folder / MANIFEST)

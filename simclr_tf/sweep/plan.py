@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from data_prep.checksums import read_object
 from data_prep.errors import UserError
 from data_prep.files import write_text
 from data_prep.manifest import Manifest
@@ -159,7 +160,7 @@ def keep_plan(
     """
     file = output / PLAN
     if file.is_file():
-        runs = _joined(runs, json.loads(file.read_text(encoding="utf-8"))["runs"], output)
+        runs = _joined(runs, read_object(file)["runs"], output)
         if Manifest.load(output / MANIFEST).sha256() != manifest.sha256():
             raise UserError(
                 f"--output={output}: was begun with other images or another split; restore them, "

@@ -271,23 +271,24 @@ class TensorBoard(keras.callbacks.Callback):
 
     def __init__(self, directory: Path) -> None:
         super().__init__()
+        self._file = directory / "events.out.tfevents.*"
         self._writer = tf.summary.create_file_writer(str(directory))
 
     def image(self, name: str, picture: np.ndarray, step: int) -> None:
         """Writes a picture [H, W, 3], uint8."""
-        with self._writer.as_default():
+        with writing(self._file), self._writer.as_default():
             tf.summary.image(name, picture[np.newaxis], step=step)
-        self._writer.flush()
+            self._writer.flush()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Writes the interval's scalars."""
         logs = dict(logs or {})
         step = int(logs.pop("step"))
-        with self._writer.as_default():
+        with writing(self._file), self._writer.as_default():
             for name, value in logs.items():
                 plain = "/" in name or name == "learning_rate"
                 tf.summary.scalar(name if plain else f"train/{name}", value, step=step)
-        self._writer.flush()
+            self._writer.flush()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Closes the event file."""

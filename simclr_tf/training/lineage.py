@@ -1,10 +1,11 @@
 """What the run that weights come from has seen."""
 
-import json
 import logging
 import os
 from pathlib import Path
 
+from data_prep.checksums import read_object
+from data_prep.errors import UserError
 from data_prep.identity import ALL_AS_CHANNELS, Picture
 from data_prep.manifest import Manifest
 from simclr_tf.checkpoints.load import Checkpoint
@@ -48,9 +49,15 @@ def _trained_on(folder: Path) -> Manifest | None:
     run = RunDir(folder.parent if folder.name == "best" else folder)
     if not (run.manifest_file.exists() and run.config_file.exists()):
         return None
-    # Runs of all commands name the split alike; their other settings do not matter here.
-    split = json.loads(run.config_file.read_text())["data"]["train_split"]
-    return Manifest.load(run.manifest_file).split(split)
+    try:
+        # Runs of all commands name the split alike; their other settings do not matter here.
+        split = read_object(run.config_file)["data"]["train_split"]
+        if fault := run.checksums.fault(run.manifest_file.name):
+            raise UserError(f"{run.manifest_file} is damaged: it {fault}")
+        return Manifest.load(run.manifest_file).split(split)
+    except (UserError, KeyError, TypeError) as error:
+        log.warning("%s: which images that run was trained on is not known", error)
+        return None
 
 
 class _Pictures:

@@ -1,11 +1,13 @@
 """The numbers of an evaluation, each with the name of its split."""
 
 import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from data_prep.files import write_text
 from data_prep.manifest import Manifest
 from data_prep.places import place_columns
 from simclr_tf.evaluation.intervals import wilson_interval
@@ -135,7 +137,7 @@ def write_predictions(
         return
     probabilities = softmax(outputs.logits)
     places = place_columns(manifest) if manifest else {"path": list(map(str, outputs.index))}
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with io.StringIO(newline="") as file:
         writer = csv.writer(file)
         writer.writerow([*places, "true", "predicted", *(f"score_{name}" for name in class_names)])
         for i, index in enumerate(outputs.index):
@@ -144,3 +146,4 @@ def write_predictions(
             best = class_names[int(probabilities[i].argmax())]
             where = (texts[row] for texts in places.values())
             writer.writerow([*where, true, best, *(repr(float(p)) for p in probabilities[i])])
+        write_text(path, file.getvalue())

@@ -148,4 +148,4 @@ def test_files_of_folds_are_written_all_or_none(
     monkeypatch.setattr(new_folder.Path, "replace", fail)
     with pytest.raises(KeyboardInterrupt):
         save_folds(made, tmp_path / "other" / "folds")
-    assert os.listdir(tmp_path / "other") == []
+    assert not (tmp_path / "other").exists()

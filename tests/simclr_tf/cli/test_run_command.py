@@ -116,6 +116,28 @@ def test_two_workers_get_the_losses_of_one_process(images: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
+def test_workers_that_were_started_with_other_flags_are_refused(
+    images: Path, tmp_path: Path
+) -> None:
+    steps = ["--train_steps=4", f"--image_dir={images}", f"--model_dir={tmp_path / 'run'}"]
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
+    workers = [
+        start(
+            *TINY,
+            *steps,
+            f"--learning_rate={1 + i}",
+            TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}}),
+        )
+        for i in range(2)
+    ]
+    outputs = [finish(worker) for worker in workers]
+    assert [worker.returncode for worker in workers] == [1, 1], "\n".join(outputs)[-3000:]
+    for output in outputs:
+        assert "error: worker 1 and worker 0 differ in --learning_rate: start all" in output
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
 def test_the_two_command_lines_of_the_derived_repository_run(tmp_path: Path) -> None:
     """As its README gives them, but for paths, sizes and numbers of epochs."""
     images = make_folder(tmp_path / "images", per_class=12, suffix=".jpg", size=40)

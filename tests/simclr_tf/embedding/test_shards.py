@@ -54,11 +54,16 @@ def test_another_plan_is_refused_while_somebody_works_on_the_first(tmp_path: Pat
         shards.write(0, rows_of(0), {})
         with (
             pytest.raises(UserError, match="other features"),
-            open_shards(tmp_path / "out", Plan(23, 5, "another")),
+            open_shards(tmp_path / "out", Plan(23, 5, "another"), worker=1),
         ):
             pass
-        with open_shards(tmp_path / "out", PLAN) as others:
+        with open_shards(tmp_path / "out", PLAN, worker=1) as others:
             assert others.missing() == [1, 2, 3, 4], "the same plan is welcome"
+        with (
+            pytest.raises(UserError, match=r"another process \(worker 0\) is writing"),
+            open_shards(tmp_path / "out", PLAN),
+        ):
+            pass
 
 
 def test_one_process_joins_at_a_time(tmp_path: Path) -> None:
