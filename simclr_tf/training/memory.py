@@ -28,7 +28,7 @@ _MIB = 2**20
 _PROGRAM = 560 * _MIB  # TensorFlow, its libraries and threads
 _LAYER = 9.25 * _MIB  # graph and kernels of a layer, and as much again for its gradients
 _VARIABLES = 1.56  # copies of variables and gradients while they are updated, saved and exported
-_LAYERS = frozenset({"Conv2D", "DepthwiseConv2dNative", "MatMul", "BatchMatMulV2"})
+_LAYERS = {"Conv2D": 1.0, "DepthwiseConv2dNative": 1.0, "MatMul": 0.5, "BatchMatMulV2": 0.5}
 _KEPT = frozenset({"Conv2D", "DepthwiseConv2dNative", "Relu", "Relu6", "MaxPool", "BatchMatMulV2",
                    "MatMul", "Softmax", "Erf", "Tanh", "Sigmoid"})  # fmt: skip
 _SURE = 1.25  # an estimate so much above the memory is refused; closer ones are only said
@@ -42,14 +42,14 @@ class Activations:
     Attributes:
         kept: Bytes that the forward pass keeps for the backward pass.
         largest: Bytes of the two largest tensors, which even inference holds.
-        layers: Convolutions and products of matrices in the graph.
+        layers: Convolutions in the graph; products of matrices count a half.
         trained_layers: Those that gradients are computed for.
     """
 
     kept: float
     largest: float
-    layers: int = 0
-    trained_layers: int = 0
+    layers: float = 0.0
+    trained_layers: float = 0.0
 
 
 def count_activations(
@@ -72,7 +72,7 @@ def count_activations(
     handles = {id(_handle(v)) for v in trainable}
     learning = {internal.ref() for external, internal in graph.captures if id(external) in handles}
     kept, sizes = 0.0, [0.0, 0.0]
-    layers = trained_layers = 0
+    layers = trained_layers = 0.0
     for op in graph.get_operations():
         if any(x.ref() in learning for x in op.inputs):
             learning.update(x.ref() for x in op.outputs)
@@ -80,10 +80,10 @@ def count_activations(
             if op.type not in _KEPT:
                 continue
             sizes.append(_bytes(x))
-            layers += op.type in _LAYERS
+            layers += _LAYERS.get(op.type, 0.0)
             if x.ref() in learning:
                 kept += sizes[-1]
-                trained_layers += op.type in _LAYERS
+                trained_layers += _LAYERS.get(op.type, 0.0)
     return Activations(kept, sum(sorted(sizes)[-2:]), layers, trained_layers)
 
 
