@@ -192,7 +192,7 @@ def test_damaged_files_are_read_or_refused(
     tally, end = Tally(), time.monotonic() + SECONDS
 
     @settings(
-        max_examples=int(400 * max(1, SECONDS)),
+        max_examples=int(100 * max(1, SECONDS)),
         deadline=None,
         database=None,
         derandomize=SECONDS <= 10,
