@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,11 +21,13 @@ import numpy as np
 from data_prep.errors import UserError
 from data_prep.files import file_sha256, write_text
 from data_prep.manifest import Manifest
-from finetune.paired import Judged, metric_values
+from finetune.paired import Judged, metric_values, spread
 from finetune.report.classification_page import REPORT_PAGE
 from finetune.report.result_files import REPORT, read_results
 from finetune.report.results import SplitResults
 from finetune.scored import ScoredSplit
+from simclr_tf.evaluation.degenerate import mean_ends
+from simclr_tf.evaluation.intervals import Interval
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +118,21 @@ class FoldsResult:
     def values(self, metric: str) -> np.ndarray:
         """A metric in every run, float64 [k]."""
         return np.array([fold.measured.metrics[metric].value for fold in self.folds])
+
+    def mean_interval(self, metric: str) -> tuple[float, Interval]:
+        """Deviation of a metric over the runs, and the interval of its mean.
+
+        The interval is that of `spread`. Runs that all give the same number show no spread; theirs
+        comes from the intervals over images.
+        """
+        values = self.values(metric)
+        deviation, low, high = spread(values, self.ratio)
+        if len(values) > 1 and math.isnan(low):
+            known = [fold.measured.metrics[metric] for fold in self.folds]
+            ends = [(interval.low, interval.high) for interval in known]
+            # The same images in all runs: their errors do not average out.
+            low, high = np.mean(ends, axis=0) if self.shared else mean_ends(values, ends)
+        return deviation, Interval(float(values.mean()), float(low), float(high))
 
 
 def manifests_of(folder: str | Path) -> tuple[OneRun, ...]:

@@ -9,6 +9,7 @@ same bootstrap samples of them.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -16,8 +17,9 @@ from scipy import stats
 from data_prep.errors import UserError
 from finetune.scored import ScoredSplit
 from simclr_tf.evaluation.bootstrap import metric_samples
-from simclr_tf.evaluation.intervals import Difference
-from simclr_tf.evaluation.metrics import classification_metrics
+from simclr_tf.evaluation.degenerate import Ends, classifier_ends, difference_ends, has_no_spread
+from simclr_tf.evaluation.intervals import Difference, Interval, percentile_interval
+from simclr_tf.evaluation.metrics import class_metrics, classification_metrics
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,15 @@ def spread(values: np.ndarray, ratio: float, level: float = 0.95) -> tuple[float
         level: Of confidence.
 
     Returns:
-        Standard deviation (of k - 1), lower and upper end; nan for a single fold.
+        Standard deviation (of k - 1), lower and upper end. The ends are nan for a single fold, and
+        for equal values, which show no spread but do not say that there is none.
     """
     k = len(values)
     if k < 2:
         return math.nan, math.nan, math.nan
     deviation, mean = float(np.std(values, ddof=1)), float(np.mean(values))
+    if has_no_spread(float(np.min(values)), float(np.max(values))):
+        return 0.0, math.nan, math.nan
     half = float(stats.t.ppf((1 + level) / 2, k - 1)) * deviation * math.sqrt(1 / k + ratio)
     return deviation, mean - half, mean + half
 
@@ -72,7 +77,7 @@ def corrected_t_test(a: np.ndarray, b: np.ndarray, ratio: float, level: float = 
         return Difference(mean, low, high, level, math.nan)
     error = deviation * math.sqrt(1 / k + ratio)
     if error == 0:
-        return Difference(mean, mean, mean, level, 1.0 if mean == 0 else 0.0)
+        return Difference(mean, low, high, level, 1.0 if mean == 0 else math.nan)
     return Difference(mean, low, high, level, float(2 * stats.t.sf(abs(mean) / error, k - 1)))
 
 
@@ -98,8 +103,22 @@ def paired_bootstrap(
     return {name: sampled_difference(sides[0][name], sides[1][name], level) for name in sides[0]}
 
 
-SampledMean = tuple[float, np.ndarray]
-"""A mean over runs, and the same on every bootstrap sample [B]."""
+class SampledMean(NamedTuple):
+    """A mean over runs on the same images, and what resampling them gives.
+
+    Attributes:
+        value: The mean on the images as they are.
+        samples: float64 [B], the same on every bootstrap sample.
+        ends: Of its interval where the samples show no spread, see `degenerate`.
+    """
+
+    value: float
+    samples: np.ndarray
+    ends: Ends
+
+    def interval(self, level: float = 0.95) -> Interval:
+        """The percentile interval of the mean; never a point."""
+        return percentile_interval(self.value, self.samples, level, self.ends)
 
 
 def sampled_difference(a: SampledMean, b: SampledMean, level: float = 0.95) -> Difference:
@@ -111,17 +130,20 @@ def sampled_difference(a: SampledMean, b: SampledMean, level: float = 0.95) -> D
         level: Of confidence.
 
     Returns:
-        The difference, with its percentile interval and two-sided p-value.
+        The difference, with its percentile interval and two-sided p-value. Where the samples show
+        no spread the interval is that of two independent estimates, which errs on the wide side.
     """
-    value = a[0] - b[0]
-    gaps = a[1] - b[1]
+    value = a.value - b.value
+    gaps = a.samples - b.samples
     gaps = gaps[~np.isnan(gaps)]
     if not len(gaps) or math.isnan(value):
         return Difference(value, math.nan, math.nan, level, math.nan)
-    low, high = np.quantile(gaps, [(1 - level) / 2, (1 + level) / 2])
+    low, high = map(float, np.quantile(gaps, [(1 - level) / 2, (1 + level) / 2]))
+    if has_no_spread(low, high):
+        low, high = difference_ends(a.value, a.ends, b.value, b.ends)
     tail = min((gaps <= 0).sum(), (gaps >= 0).sum())
     p_value = min(1.0, 2 * (int(tail) + 1) / (len(gaps) + 1))
-    return Difference(value, float(low), float(high), level, p_value)
+    return Difference(value, low, high, level, p_value)
 
 
 def sampled_means(
@@ -144,15 +166,21 @@ def sampled_means(
         ).overall
         for run in runs
     ]  # fmt: skip
+    ends = [_closed_ends(run) for run in runs]
     k = len(runs)
     weights = np.full((resamples, k), 1 / k)
     if resample_runs:
         # Other random numbers than those that draw the images.
         weights = np.random.default_rng([seed, k]).multinomial(k, [1 / k] * k, resamples) / k
     return {
-        name: (
+        name: SampledMean(
             float(np.mean([value[name] for value in values])),
             _weighted(np.stack([sample[name] for sample in samples], axis=1), weights),
+            # The runs share the images: their errors do not average out.
+            (
+                float(np.mean([end[name][0] for end in ends])),
+                float(np.mean([end[name][1] for end in ends])),
+            ),
         )
         for name in values[0]
     }
@@ -162,6 +190,15 @@ def _weighted(samples: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Weighted means of the rows [B, k]; runs of weight 0 count for nothing, undefined or not."""
     means: np.ndarray = np.where(weights > 0, samples * weights, 0.0).sum(axis=1)
     return means
+
+
+def _closed_ends(run: Judged, level: float = 0.95) -> dict[str, Ends]:
+    """Intervals of a run's metrics in closed form, by name."""
+    split = run.split
+    units = len(split) if split.units is None else len(set(split.units))
+    each = class_metrics(split.labels, split.scores, run.predicted)
+    values = metric_values(run)
+    return classifier_ends(split.labels, run.predicted, values, each, units, level)[0]
 
 
 def metric_values(run: Judged) -> dict[str, float]:

@@ -24,7 +24,7 @@ from finetune.scored import ScoredSplit
 from finetune.strategies.cells import Cell, load_cell, read_cost
 from finetune.strategies.division import Division
 from finetune.strategies.named import Row
-from simclr_tf.evaluation.intervals import Difference, Interval, percentile_interval
+from simclr_tf.evaluation.intervals import Difference, Interval
 from simclr_tf.evaluation.metrics import METRIC_NAMES
 
 RESAMPLES = 4000  # so that p-values are fine enough to be corrected for dozens of pairs
@@ -154,8 +154,7 @@ def collect(
         for key, runs in judged.items()
     }
     means = {
-        key: {name: percentile_interval(*known) for name, known in own.items()}
-        for key, own in sampled.items()
+        key: {name: known.interval() for name, known in own.items()} for key, own in sampled.items()
     }
     by_run = {
         key: np.array([metric_values(run)[metric] for run in runs]) for key, runs in judged.items()
