@@ -21,15 +21,19 @@ from finetune.epoch_scores import FeatureScorer, epoch_scores
 from finetune.finish import finish
 from finetune.fitting import Fitting, Keepers
 from finetune.fitting import fit as fit_on
+from finetune.head_start import start_head
 from finetune.image_steps import sample_views
+from finetune.labelled import VALIDATION
 from finetune.recipe import Recipe
 from finetune.session import ClassifierSession, open_session, part_hashes
 from finetune.settings import ClassifierConfig
+from finetune.spoilt import SpoiltFeatures
 from simclr_tf.training import callbacks as cb
 from simclr_tf.training import health
 from simclr_tf.training.frozen import feature_batches
 from simclr_tf.training.inputs import Batches, training_batches
 from simclr_tf.training.loop import StopRequest
+from simclr_tf.training.run_warnings import RunWarnings
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +52,16 @@ def train_classifier(config: ClassifierConfig, recipe: Recipe, command: Sequence
     Raises:
         UserError: Something asked for is impossible; nothing has been overwritten then.
     """
+    with RunWarnings().listening() as kept:
+        return _train(config, recipe, command, kept)
+
+
+def _train(
+    config: ClassifierConfig, recipe: Recipe, command: Sequence[str], kept: RunWarnings
+) -> int:
     began = time.perf_counter()
     session = open_session(config, recipe)
+    keep_warnings(session, kept)
     with StopRequest().listening() as stop:
         step = fit(session, stop)
     if stop.signal:
@@ -61,6 +73,13 @@ def train_classifier(config: ClassifierConfig, recipe: Recipe, command: Sequence
     finish(session, command)
     log.info("done in %s: %s", format_seconds(time.perf_counter() - began), config.run.output)
     return 0
+
+
+def keep_warnings(session: ClassifierSession, kept: RunWarnings) -> None:
+    """Keeps the warnings of a run in its folder."""
+    if session.devices.is_chief:
+        kept.keep_in(session.folder.path)
+        kept.alarm(session.remarks)
 
 
 def fit(session: ClassifierSession, stop: StopRequest) -> int:
@@ -102,6 +121,8 @@ def _restore(session: ClassifierSession) -> int:
         log.info("going on from ckpt-%d in %s", step, session.folder.path)
         return step
     session.recipe.start(session.model)
+    if session.recipe.new_head:
+        start_head(session)
     hashes = part_hashes(session)
     if session.devices.is_chief:
         session.folder.write_blocks(hashes)
@@ -149,6 +170,10 @@ def _keepers(session: ClassifierSession, start: int) -> Keepers:
             # First, so that where a validation is logged its checkpoint has been copied.
             judges.append(cb.BestCheckpoint(folder.path, monitor, mode, "validation/loss"))
         judges.append(cb.ValidationLog(folder.validation_file, start, ("train", "validation")))
+    if session.validates and session.recipe.pretrained:
+        labels = session.data.sources[VALIDATION].labels()
+        frozen = not session.model.backbone.trainable_variables
+        judges.append(SpoiltFeatures(labels, session.plan.total_steps, frozen))
     if train.early_stopping_patience:
         judges.append(
             keras.callbacks.EarlyStopping(

@@ -21,13 +21,16 @@ import numpy as np
 from data_prep.errors import UserError
 from data_prep.files import file_sha256, write_text
 from data_prep.manifest import Manifest
+from finetune.floors import Floors, read_floors, read_verdict
 from finetune.paired import Judged, metric_values, spread
 from finetune.report.classification_page import REPORT_PAGE
 from finetune.report.result_files import REPORT, read_results
 from finetune.report.results import SplitResults
 from finetune.scored import ScoredSplit
 from simclr_tf.evaluation.degenerate import mean_ends
+from simclr_tf.evaluation.floors import Verdict
 from simclr_tf.evaluation.intervals import Interval
+from simclr_tf.training.run_warnings import read_alarms, read_warnings
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,7 @@ PLAN = "folds.json"
 TABLE = "folds.csv"
 PAGE = "folds.html"
 MANIFEST = "manifest.csv"
+_FLOOR_RESAMPLES = 2000
 
 # (run, its folder) -> exit code of the training
 Train = Callable[["OneRun", Path], int]
@@ -81,6 +85,10 @@ class FoldResult:
         measured: Their metrics with intervals over images.
         train_images: Labelled images it was trained on.
         classes: Names of the classes.
+        alarms: Why its numbers cannot be trusted.
+        warnings: What the run warned of, alarms among it.
+        floors: What simpler methods say of the same images; None = not known.
+        floor_metric: By what network and floors are compared.
     """
 
     name: str
@@ -89,6 +97,16 @@ class FoldResult:
     measured: SplitResults
     train_images: int
     classes: tuple[str, ...]
+    alarms: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    floors: Floors | None = None
+    floor_metric: str = "accuracy"
+
+    def verdict(self) -> Verdict | None:
+        """Whether the run is above its floors; None where they are not known."""
+        if self.floors is None or self.floors.split != self.judged.split.split:
+            return None
+        return self.floors.verdict(self.judged, self.floor_metric, _FLOOR_RESAMPLES, 0)
 
 
 @dataclass(frozen=True)
@@ -234,6 +252,10 @@ def read_folds(folder: str | Path) -> FoldsResult:
                 results.results.splits[split],
                 train.images if train else 0,
                 results.results.class_names,
+                read_alarms(folders[name]),
+                read_warnings(folders[name]),
+                read_floors(folders[name]),
+                (read_verdict(folders[name]) or {}).get("metric", "accuracy"),
             )
         )
     return FoldsResult(split, tuple(folds))
@@ -259,14 +281,33 @@ def _absolute(split: ScoredSplit, folder: Path) -> ScoredSplit:
 
 
 def write_table(result: FoldsResult, path: Path) -> None:
-    """Writes every metric of every run as CSV, all digits."""
+    """Writes every metric of every run as CSV, all digits, with its floors and warnings."""
     names = list(result.folds[0].measured.metrics)
+    verdicts = [fold.verdict() for fold in result.folds]
+    floors = [f.name for f in verdicts[0].floors] if verdicts[0] else []
+    columns = [f"floor_{name.replace(' ', '_')}" for name in floors]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["run", "split", "images", "train_images", *names])
-    for fold in result.folds:
+    writer.writerow(
+        ["run", "split", "images", "train_images", *names, *columns, "alarms", "warnings"]
+    )
+    for fold, verdict in zip(result.folds, verdicts, strict=True):
         values: Mapping[str, float] = metric_values(fold.judged)
         numbers = (repr(float(values[name])) for name in names)
         images = len(fold.judged.split)
-        writer.writerow([fold.name, result.split, images, fold.train_images, *numbers])
+        known = {f.name: f.metrics[verdict.metric] for f in verdict.floors} if verdict else {}
+        under = (repr(known[name].value) if name in known else "" for name in floors)
+        writer.writerow(
+            [fold.name, result.split, images, fold.train_images, *numbers, *under,
+             " | ".join(fold.alarms), " | ".join(fold.warnings)]
+        )  # fmt: skip
     write_text(path, text.getvalue())
+
+
+def note_warnings(result: FoldsResult, output: Path) -> None:
+    """Adds what the runs warned of to `folds.json`."""
+    file = output / PLAN
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    facts["alarms"] = {fold.name: fold.alarms for fold in result.folds if fold.alarms}
+    facts["warnings"] = {fold.name: fold.warnings for fold in result.folds if fold.warnings}
+    write_text(file, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")

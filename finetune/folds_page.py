@@ -7,6 +7,8 @@ from pathlib import Path
 from data_prep.page import Page, Picture, Section, Table, shell_command, write_page
 from finetune.compare import Compared
 from finetune.folds import FoldsPlan, FoldsResult
+from finetune.folds_floors import alarms, folds_verdict, other_warnings
+from finetune.report.floor_section import FloorVerdict, floor_section
 from finetune.report.measured_sections import WORDS
 from simclr_tf.evaluation.drawing import to_png
 from simclr_tf.evaluation.figures import accuracy_bars
@@ -97,12 +99,19 @@ def write_folds_page(result: FoldsResult, plan: FoldsPlan, command: Sequence[str
         for fold in result.folds
     )
     of_runs = Table(("run", "its report", "accuracy with interval over images"), reports)
+    verdict = folds_verdict(result)
     trained = shell_command([f"simclr-{plan.command}", *plan.arguments])
     page = Page(
         title=f"{len(result.folds)} runs of simclr-{plan.command}",
-        summary=(headline(result),),
+        summary=(
+            *alarms(result),
+            *([verdict.sentence()] if verdict else []),
+            headline(result),
+            *other_warnings(result),
+        ),
         sections=(
             Section("Runs", tables=(fold_table(result),), pictures=(picture,)),
+            *([floor_section(FloorVerdict(verdict))] if verdict else []),
             Section(
                 "Reports",
                 text=("Every run has a report of its own. Numbers of all metrics: folds.csv.",),
@@ -143,6 +152,9 @@ def write_compare_page(
     found: Compared, names: tuple[str, str], command: Sequence[str], path: Path
 ) -> None:
     """Writes the page of a comparison."""
+    said = tuple(
+        f"{name}: {text}" for name, own in zip(names, found.cautions, strict=True) for text in own
+    )
     test = found.t_test or found.bootstrap
     by = "corrected resampled t-test" if found.t_test else "paired bootstrap"
     summary: tuple[str, ...] = ()
@@ -155,7 +167,7 @@ def write_compare_page(
         )
     page = Page(
         title=f"{names[0]} and {names[1]}",
-        summary=summary,
+        summary=(*said, *summary),
         sections=(
             Section("Comparison", text=found.remarks, tables=(compare_table(found, names),)),
             Section("To repeat it", commands=(shell_command(command),)),

@@ -9,7 +9,6 @@ same bootstrap samples of them.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -17,9 +16,10 @@ from scipy import stats
 from data_prep.errors import UserError
 from finetune.scored import ScoredSplit
 from simclr_tf.evaluation.bootstrap import metric_samples
-from simclr_tf.evaluation.degenerate import Ends, classifier_ends, difference_ends, has_no_spread
-from simclr_tf.evaluation.intervals import Difference, Interval, percentile_interval
+from simclr_tf.evaluation.degenerate import Ends, classifier_ends, has_no_spread
+from simclr_tf.evaluation.intervals import Difference
 from simclr_tf.evaluation.metrics import class_metrics, classification_metrics
+from simclr_tf.evaluation.sampled import SampledMean, sampled_difference
 
 
 @dataclass(frozen=True)
@@ -101,49 +101,6 @@ def paired_bootstrap(
     """
     sides = [sampled_means(runs, resamples, seed) for runs in (a, b)]
     return {name: sampled_difference(sides[0][name], sides[1][name], level) for name in sides[0]}
-
-
-class SampledMean(NamedTuple):
-    """A mean over runs on the same images, and what resampling them gives.
-
-    Attributes:
-        value: The mean on the images as they are.
-        samples: float64 [B], the same on every bootstrap sample.
-        ends: Of its interval where the samples show no spread, see `degenerate`.
-    """
-
-    value: float
-    samples: np.ndarray
-    ends: Ends
-
-    def interval(self, level: float = 0.95) -> Interval:
-        """The percentile interval of the mean; never a point."""
-        return percentile_interval(self.value, self.samples, level, self.ends)
-
-
-def sampled_difference(a: SampledMean, b: SampledMean, level: float = 0.95) -> Difference:
-    """The difference a - b of two means on the same samples.
-
-    Args:
-        a: One model's.
-        b: The other's, from the same runs, resamples and seed.
-        level: Of confidence.
-
-    Returns:
-        The difference, with its percentile interval and two-sided p-value. Where the samples show
-        no spread the interval is that of two independent estimates, which errs on the wide side.
-    """
-    value = a.value - b.value
-    gaps = a.samples - b.samples
-    gaps = gaps[~np.isnan(gaps)]
-    if not len(gaps) or math.isnan(value):
-        return Difference(value, math.nan, math.nan, level, math.nan)
-    low, high = map(float, np.quantile(gaps, [(1 - level) / 2, (1 + level) / 2]))
-    if has_no_spread(low, high):
-        low, high = difference_ends(a.value, a.ends, b.value, b.ends)
-    tail = min((gaps <= 0).sum(), (gaps >= 0).sum())
-    p_value = min(1.0, 2 * (int(tail) + 1) / (len(gaps) + 1))
-    return Difference(value, low, high, level, p_value)
 
 
 def sampled_means(

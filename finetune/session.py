@@ -106,8 +106,11 @@ def open_session(config: ClassifierConfig, recipe: Recipe) -> ClassifierSession:
     devices = distribution.connect(config.machine)
     precision = distribution.choose_precision(config.machine.precision, devices)
     log.info("%s, %s", devices.describe(), precision)
-    local_batch_size(config.train.train_batch_size, devices, "train_batch_size")
+    if config.train.train_batch_size:
+        local_batch_size(config.train.train_batch_size, devices, "train_batch_size")
     data = open_labelled(config.data, config.reading, config.loss.sampling)
+    config = config.suited(data.train.num_examples)
+    local_batch_size(config.train.train_batch_size, devices, "train_batch_size")
     _check(config, data)
     remarks = recipe.look(data)
     for text in remarks:
@@ -125,7 +128,7 @@ def open_session(config: ClassifierConfig, recipe: Recipe) -> ClassifierSession:
         keras.config.set_dtype_policy("float32")
     model.facts = recipe.record(data, steps)
     scorer = _scorer(config, model, data, steps, devices)
-    folder = recipe.folder(Path(config.run.output))
+    folder = recipe.folder(Path(config.run.output)).suited(data.train.num_examples)
     if devices.is_chief:  # whatever can be refused has been by now
         _prepare_folder(folder, config, data, f"{devices.describe()}, {precision}")
         write_record(folder.path, model.facts)

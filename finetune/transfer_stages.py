@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -15,8 +15,9 @@ from data_prep.errors import UserError
 from data_prep.files import write_text
 from data_prep.page import Section
 from finetune.classifier import Classifier
-from finetune.engine import fit
+from finetune.engine import fit, keep_warnings
 from finetune.finish import finish, history, take_best
+from finetune.former_settings import of_the_run
 from finetune.look_inside import choose_images, read_shown, write_pictures
 from finetune.report.learning import learning_pictures
 from finetune.run_folder import ClassifierDir
@@ -26,6 +27,7 @@ from finetune.transfer import Transfer, say_size
 from finetune.transfer_settings import TransferConfig
 from simclr_tf.settings import Config
 from simclr_tf.training.loop import StopRequest
+from simclr_tf.training.run_warnings import RunWarnings
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,10 @@ class TransferDir(ClassifierDir):
     )
 
     asked: TransferConfig | None = None
+
+    def suited(self, images: int) -> Self:
+        """See `ClassifierDir.suited`."""
+        return replace(self, asked=self.asked and self.asked.suited(images))
 
     def check(self) -> None:
         """Refuses a folder that `prepare` would refuse, and touches nothing."""
@@ -90,14 +96,22 @@ def train_transfer(config: TransferConfig, command: Sequence[str] = ()) -> int:
     Raises:
         UserError: Something asked for is impossible; nothing has been overwritten then.
     """
+    with RunWarnings().listening() as kept:
+        return _train(config, command, kept)
+
+
+def _train(config: TransferConfig, command: Sequence[str], kept: RunWarnings) -> int:
     began = time.perf_counter()
     if not config.run.output:
         raise UserError("--output is missing: say where the run is to be kept")
+    output = Path(config.run.output)
+    config = of_the_run(config, output, output / FROZEN_STAGE)
     transfer = Transfer(config)
     with StopRequest().listening() as stop:
         first = _first_stage(transfer, stop) if config.unfreeze.unfreeze_after else None
         session = None if stop.signal else _last_stage(transfer, first)
         if session:
+            keep_warnings(session, kept)
             fit(session, stop)
     if stop.signal or session is None:
         log.info("stopped; what is done is saved, and the same command goes on from there")
@@ -105,9 +119,9 @@ def train_transfer(config: TransferConfig, command: Sequence[str] = ()) -> int:
     if session.folder.report_page.exists():
         log.info("the run is complete: %s", session.folder.report_page)
         return 0
-    finish(session, command)
     if first:
         _compare(first, session)
+    finish(session, command)
     log.info("done in %s: %s", format_seconds(time.perf_counter() - began), config.run.output)
     return 0
 
@@ -160,6 +174,7 @@ def _last_stage(transfer: Transfer, first: ClassifierSession | None) -> Classifi
     recipe = transfer.recipe(
         build=transfer.build_unfrozen,
         start=start,
+        new_head=False,
         folder=folder,
         about=lambda model: (*transfer.about(model), _about_stages(config)),
         sections=partial(_illustrate, first=first),

@@ -14,10 +14,8 @@ from data_prep.errors import UserError
 from data_prep.files import write_text
 from finetune.paired import (
     Judged,
-    SampledMean,
     corrected_t_test,
     metric_values,
-    sampled_difference,
     sampled_means,
 )
 from finetune.scored import ScoredSplit
@@ -26,6 +24,7 @@ from finetune.strategies.division import Division
 from finetune.strategies.named import Row
 from simclr_tf.evaluation.intervals import Difference, Interval
 from simclr_tf.evaluation.metrics import METRIC_NAMES
+from simclr_tf.evaluation.sampled import SampledMean, sampled_difference
 
 RESAMPLES = 4000  # so that p-values are fine enough to be corrected for dozens of pairs
 

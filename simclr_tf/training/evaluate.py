@@ -16,6 +16,7 @@ from simclr_tf.training.session import Session
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 2.0
+_TOP = 5
 
 
 def evaluate(session: Session, step: int) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def evaluate(session: Session, step: int) -> dict[str, Any]:
             session.data.class_names,
             manifest.split(split) if manifest else None,
         )
-    _say(result, split)
+    _say(result, split, len(session.data.class_names))
     export(session, step)
     return result
 
@@ -79,8 +80,10 @@ def _reference_keys(scores: dict[str, float], split: str) -> dict[str, float]:
     return {f"eval/{n}": scores[f"{split}/{n}"] for n in names if f"{split}/{n}" in scores}
 
 
-def _say(result: dict[str, Any], split: str) -> None:
+def _say(result: dict[str, Any], split: str, num_classes: int) -> None:
     for name, value in result.items():
+        if "top_5" in name and num_classes <= _TOP:
+            continue  # always right: it says nothing
         if name.startswith(f"{split}/") and name.endswith("_accuracy"):
             interval = ""
             if f"{name}_low" in result:
