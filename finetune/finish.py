@@ -82,7 +82,7 @@ def _judge(
         keras.utils.set_random_seed(config.machine.seed)
         untrained = (recipe.fresh or recipe.build)(channels, len(session.data.class_names))
         floors = compute_floors(
-            session.data, name, scored, untrained, session.steps,
+            session.data, scored, untrained, session.steps,
             config.train.eval_batch_size, config.machine.seed,
         )  # fmt: skip
     known = scored.labelled()

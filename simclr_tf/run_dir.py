@@ -21,7 +21,7 @@ _FREE_TO_CHANGE = frozenset(
     mode eval_steps eval_batch_size keep_checkpoint_max keep_hub_module_max health_watch
     eval_crops eval_timeout knn_neighbors linear_probe distribute num_cpu_devices use_tpu tpu_name
     cache_frozen tpu_zone gcp_project master jit_compile steps_per_loop model_dir overwrite
-    eval_name
+    eval_name floors
     """.split()
 )
 
