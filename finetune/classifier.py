@@ -34,6 +34,7 @@ class Classifier(keras.Model):
         pooling: what becomes of maps: their `average` over all places, or `flatten`.
         facts: what a user must know to prepare images, class names included; JSON values.
         trainability: which layers train, see `trainability_of`; None = all of them.
+        feature_scaling: see `ClassifierHead`.
         **kwargs: of `keras.Model`.
     """
 
@@ -49,6 +50,7 @@ class Classifier(keras.Model):
         pooling: Pooling = "average",
         facts: dict[str, Any] | None = None,
         trainability: dict[str, bool] | None = None,
+        feature_scaling: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"dtype": backbone.dtype_policy, **kwargs})
@@ -56,7 +58,12 @@ class Classifier(keras.Model):
         self.pooling = pooling
         self.image_shape = tuple(image_shape)
         self.head = ClassifierHead(
-            num_classes, hidden, dropout, name="classifier_head", dtype=self.dtype_policy
+            num_classes,
+            hidden,
+            dropout,
+            feature_scaling,
+            name="classifier_head",
+            dtype=self.dtype_policy,
         )
         self._facts = dict(facts or {})
         self._trainability = dict(trainability or {})
@@ -133,6 +140,7 @@ class Classifier(keras.Model):
             "hidden": list(self.head.hidden),
             "dropout": self.head.dropout,
             "facts": self.facts,
+            "feature_scaling": self.head.scaling is not None,
         }
 
     @classmethod

@@ -6,6 +6,7 @@ import numpy as np
 
 from data_prep.errors import UserError
 from finetune.folds import FoldsResult
+from finetune.folds_floors import alarms, folds_verdict, other_warnings
 from finetune.paired import Judged, corrected_t_test, paired_bootstrap, same_images
 from simclr_tf.evaluation.intervals import Difference
 
@@ -28,6 +29,8 @@ class Compared:
         bootstrap: Metric -> the difference over images by the paired bootstrap; empty if the folds
             have different test images.
         remarks: What a reader must know, sentences.
+        cautions: Of each model: why its numbers cannot be trusted, whether it is above simpler
+            methods, and what its runs warned of, sentences.
     """
 
     split: str
@@ -35,6 +38,7 @@ class Compared:
     t_test: dict[str, Difference]
     bootstrap: dict[str, Difference]
     remarks: tuple[str, ...]
+    cautions: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
 
 def compare(a: FoldsResult, b: FoldsResult, *, seed: int = 0) -> Compared:
@@ -74,7 +78,14 @@ def compare(a: FoldsResult, b: FoldsResult, *, seed: int = 0) -> Compared:
             f"Paired bootstrap: {_RESAMPLES} samples of the {len(pairs[0][0].split)} {a.split}"
             " images, the same for both; groups and tiles of one picture are drawn together."
         )
-    return Compared(a.split, means, t_test, bootstrap, tuple(remarks))
+    cautions = (_cautions(a), _cautions(b))
+    return Compared(a.split, means, t_test, bootstrap, tuple(remarks), cautions)
+
+
+def _cautions(result: FoldsResult) -> tuple[str, ...]:
+    verdict = folds_verdict(result)
+    floors = (verdict.sentence(),) if verdict else ()
+    return (*alarms(result), *floors, *other_warnings(result))
 
 
 def _bootstrap(pairs: list[tuple[Judged, Judged]], seed: int) -> dict[str, Difference]:

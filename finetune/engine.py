@@ -20,10 +20,14 @@ from data_prep.durations import format_seconds
 from data_prep.files import writing
 from finetune.epoch_scores import FeatureScorer, epoch_scores
 from finetune.finish import finish
+from finetune.head_start import start_head
 from finetune.image_steps import sample_views
+from finetune.labelled import VALIDATION
 from finetune.recipe import Recipe
 from finetune.session import ClassifierSession, open_session, part_hashes
 from finetune.settings import ClassifierConfig
+from finetune.spoilt import SpoiltFeatures
+from simclr_tf.run_warnings import RunWarnings, noting_warnings
 from simclr_tf.training import callbacks as cb
 from simclr_tf.training import fitting, health
 from simclr_tf.training.fitting import Fitting, Keepers
@@ -49,8 +53,16 @@ def train_classifier(config: ClassifierConfig, recipe: Recipe, command: Sequence
     Raises:
         UserError: Something asked for is impossible; nothing has been overwritten then.
     """
+    with noting_warnings() as kept:
+        return _train(config, recipe, command, kept)
+
+
+def _train(
+    config: ClassifierConfig, recipe: Recipe, command: Sequence[str], kept: RunWarnings
+) -> int:
     began = time.perf_counter()
     session = open_session(config, recipe)
+    keep_warnings(session, kept)
     with session.claim, naming_lost_workers(session.devices):
         with StopRequest().listening() as stop:
             step = fit(session, stop)
@@ -65,6 +77,13 @@ def train_classifier(config: ClassifierConfig, recipe: Recipe, command: Sequence
         finish(session, command)
     log.info("done in %s: %s", format_seconds(time.perf_counter() - began), config.run.output)
     return 0
+
+
+def keep_warnings(session: ClassifierSession, kept: RunWarnings) -> None:
+    """Keeps the warnings of a run in its folder."""
+    if session.devices.is_chief:
+        kept.keep_in(session.folder.warnings_file)
+        kept.alarm(session.remarks)
 
 
 def fit(session: ClassifierSession, stop: StopRequest) -> int:
@@ -124,6 +143,8 @@ def _restore(session: ClassifierSession) -> int:
     folder, goes_on = session.folder, bool(session.store.steps())
     if not goes_on or not folder.blocks():
         session.recipe.start(session.model)
+        if session.recipe.new_head:
+            start_head(session)
         hashes = part_hashes(session)
         if session.devices.is_chief:
             if goes_on:
@@ -173,6 +194,10 @@ def _keepers(session: ClassifierSession, start: int) -> Keepers:
             Image.fromarray(tiled(views)).save(folder.views_file)
         watchers = [cb.Progress(session.plan.total_steps, train.train_batch_size, start), board]
         judges.append(cb.ValidationLog(folder.validation_file, start, ("train", "validation")))
+    if session.validates and session.recipe.pretrained:
+        labels = session.data.sources[VALIDATION].labels()
+        frozen = not session.model.backbone.trainable_variables
+        judges.append(SpoiltFeatures(labels, session.plan.total_steps, frozen))
     if train.early_stopping_patience:
         monitor, mode = _monitor(session)
         judges.append(

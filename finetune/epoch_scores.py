@@ -53,6 +53,11 @@ class ImageScorer:
 
         self._evaluator = steps.evaluator(forward, devices, batch_size)
 
+    def features(self, split: str) -> FrozenFeatures:
+        """The features of a split's images with the weights as they are."""
+        outputs = self._evaluator.outputs(self._data.sources[split])
+        return FrozenFeatures(outputs.features, outputs.label)
+
     def logits(self, split: str) -> np.ndarray:
         """See `Scorer`."""
         logits = self._evaluator.outputs(self._data.sources[split]).logits

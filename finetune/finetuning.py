@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ from data_prep.declaration import READING_FIELDS
 from data_prep.errors import UserError
 from finetune.classifier import Classifier
 from finetune.engine import train_classifier
+from finetune.former_settings import of_the_run
 from finetune.image_steps import ImageSteps, image_steps
 from finetune.labelled import LabelledData
 from finetune.recipe import Recipe
@@ -47,7 +49,7 @@ def finetune(
         raise UserError("--encoder is missing: say which network to start from")
     checkpoint = _open(config)
     _check_projection(config, checkpoint)
-    config = _adopt(config, checkpoint, given)
+    config = of_the_run(_adopt(config, checkpoint, given), Path(config.run.output))
     return train_classifier(config, recipe(config, checkpoint), command)
 
 
@@ -137,6 +139,7 @@ def recipe(config: FinetuneConfig, checkpoint: Checkpoint) -> Recipe:
         title=f"Fine-tuned {checkpoint.network.name}",
         about=lambda model: _about(config, checkpoint, augment),
         start=load,
+        pretrained=not start.fresh_weights,
         look=lambda data: seen_before(checkpoint, data.manifest, data.train_split),
     )
 

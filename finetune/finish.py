@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -13,14 +14,19 @@ from data_prep.page import Section, Table
 from finetune.classifier import Classifier
 from finetune.epoch_scores import ImageScorer, Scorer
 from finetune.fitting import take_best
+from finetune.floors import compute_floors, read_floors, write_floors
 from finetune.image_steps import sample_views
+from finetune.paired import Judged
 from finetune.report.classification_page import RunFacts, write_report
+from finetune.report.floor_section import FloorVerdict
+from finetune.report.measured_sections import main_split
 from finetune.report.result_files import write_results
 from finetune.report.results import ClassificationResults, evaluate_classifier
 from finetune.scored import ScoredSplit
 from finetune.session import HEAD, ClassifierSession, part_hashes, rate_factors
 from simclr_tf.checkpoints.export import export_keras
 from simclr_tf.evaluation.metrics import softmax
+from simclr_tf.run_warnings import latest, read_warnings
 from simclr_tf.training.callbacks import read_metrics
 
 log = logging.getLogger(__name__)
@@ -54,8 +60,38 @@ def finish(session: ClassifierSession, command: Sequence[str]) -> None:
     export_classifier(copy, session.folder.path)
     results = _measure(session, splits)
     write_results(session.folder.path, results, splits, history(session), overwrite=True)
-    write_report(session.folder.path, _facts(session, copy, command, step, hashes))
-    _say(results)
+    verdict = _judge(session, results, splits)
+    _say(session, results)
+    write_report(
+        session.folder.path, replace(_facts(session, copy, command, step, hashes), floors=verdict)
+    )
+    _say_end(session, verdict)
+
+
+def _judge(
+    session: ClassifierSession, results: ClassificationResults, splits: Mapping[str, ScoredSplit]
+) -> FloorVerdict | None:
+    """Computes the floors, or reads them where an earlier end of the same run has."""
+    if not session.config.measure.floors:
+        return None
+    name, folder = main_split(results), session.folder.path
+    scored, config = splits[name], session.config
+    floors = read_floors(folder)
+    if floors is None or floors.split != name:
+        recipe, channels = session.recipe, session.data.channels
+        keras.utils.set_random_seed(config.machine.seed)
+        untrained = (recipe.fresh or recipe.build)(channels, len(session.data.class_names))
+        floors = compute_floors(
+            session.data, scored, untrained, session.steps,
+            config.train.eval_batch_size, config.machine.seed,
+        )  # fmt: skip
+    known = scored.labelled()
+    judged = Judged(known, results.decision.classes(known.scores))
+    monitor = config.train.monitor
+    metric = "accuracy" if monitor == "loss" else monitor
+    verdict = floors.verdict(judged, metric, config.measure.bootstrap, config.machine.seed)
+    write_floors(folder, floors, verdict)
+    return FloorVerdict(verdict, floors.note) if verdict else None
 
 
 def _scorer(session: ClassifierSession, copy: Classifier) -> Scorer:
@@ -140,13 +176,15 @@ def _facts(
     )
     return RunFacts(
         title=session.recipe.title,
-        model=(*session.recipe.about(session.model), chosen, *map(_sentence, session.remarks)),
+        model=(*session.recipe.about(session.model), chosen),
         command=command or (session.recipe.program, flags),
         manifest=Manifest.load(session.folder.manifest_file),
         views=views,
         views_note=note,
         settings={**session.recipe.settings, **changed},
         facts={"Machine": f"{session.devices.describe()}, {session.precision}"},
+        alarms=session.remarks,
+        warnings=tuple(map(str, latest(read_warnings(session.folder.warnings_file)))),
         sections=(_what_moved(session, hashes), *session.recipe.sections(session, copy)),
     )
 
@@ -176,17 +214,31 @@ def _what_moved(session: ClassifierSession, hashes: Mapping[str, str]) -> Sectio
     return Section("What was trained", tables=(Table(columns, tuple(rows)),))
 
 
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
-
-
 def _size(variables: Sequence[keras.Variable]) -> int:
     return sum(int(np.prod(v.shape)) for v in variables)
 
 
-def _say(results: ClassificationResults) -> None:
+def _say(session: ClassifierSession, results: ClassificationResults) -> None:
     for name, split in results.splits.items():
         for metric in ("accuracy", "balanced_accuracy", "roc_auc"):
             if metric in split.metrics:
                 log.info("%s %s: %s", name, metric.replace("_", " "),
                          format(split.metrics[metric], ".3f"))  # fmt: skip
+    decision = results.decision
+    if decision.threshold is not None and decision.threshold != 0.5:
+        log.info(
+            "the classes above are %r from a score of %.4f on (%s); those of the epochs were by "
+            "the highest score, from 0.5 on",
+            results.class_names[decision.positive],
+            decision.threshold,
+            f"chosen on {decision.chosen_on}" if decision.chosen_on else "as given",
+        )
+
+
+def _say_end(session: ClassifierSession, verdict: FloorVerdict | None) -> None:
+    for text in session.remarks:
+        log.warning("%s", text)
+    if verdict:
+        say = log.info if verdict.verdict.above else log.warning
+        say("%s", verdict.verdict.sentence())
+    log.info("the report: %s", session.folder.report_page)

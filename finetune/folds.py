@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,11 +22,16 @@ from data_prep.checksums import read_object
 from data_prep.errors import UserError
 from data_prep.files import file_sha256, write_text
 from data_prep.manifest import Manifest
-from finetune.paired import Judged, metric_values
+from finetune.floors import Floors, read_floors, read_verdict
+from finetune.paired import Judged, metric_values, spread
 from finetune.report.classification_page import REPORT_PAGE
 from finetune.report.result_files import REPORT, read_results
 from finetune.report.results import SplitResults
 from finetune.scored import ScoredSplit
+from simclr_tf.evaluation.degenerate import mean_ends
+from simclr_tf.evaluation.floors import Verdict
+from simclr_tf.evaluation.intervals import Interval
+from simclr_tf.run_warnings import WARNINGS_FILE, latest, read_alarms, read_warnings
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +39,7 @@ PLAN = "folds.json"
 TABLE = "folds.csv"
 PAGE = "folds.html"
 MANIFEST = "manifest.csv"
+_FLOOR_RESAMPLES = 2000
 
 # (run, its folder) -> exit code of the training
 Train = Callable[["OneRun", Path], int]
@@ -79,6 +86,10 @@ class FoldResult:
         measured: Their metrics with intervals over images.
         train_images: Labelled images it was trained on.
         classes: Names of the classes.
+        alarms: Why its numbers cannot be trusted.
+        warnings: What the run warned of, alarms among it.
+        floors: What simpler methods say of the same images; None = not known.
+        floor_metric: By what network and floors are compared.
     """
 
     name: str
@@ -87,6 +98,16 @@ class FoldResult:
     measured: SplitResults
     train_images: int
     classes: tuple[str, ...]
+    alarms: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    floors: Floors | None = None
+    floor_metric: str = "accuracy"
+
+    def verdict(self) -> Verdict | None:
+        """Whether the run is above its floors; None where they are not known."""
+        if self.floors is None or self.floors.split != self.judged.split.split:
+            return None
+        return self.floors.verdict(self.judged, self.floor_metric, _FLOOR_RESAMPLES, 0)
 
 
 @dataclass(frozen=True)
@@ -116,6 +137,21 @@ class FoldsResult:
     def values(self, metric: str) -> np.ndarray:
         """A metric in every run, float64 [k]."""
         return np.array([fold.measured.metrics[metric].value for fold in self.folds])
+
+    def mean_interval(self, metric: str) -> tuple[float, Interval]:
+        """Deviation of a metric over the runs, and the interval of its mean.
+
+        The interval is that of `spread`. Runs that all give the same number show no spread; theirs
+        comes from the intervals over images.
+        """
+        values = self.values(metric)
+        deviation, low, high = spread(values, self.ratio)
+        if len(values) > 1 and math.isnan(low):
+            known = [fold.measured.metrics[metric] for fold in self.folds]
+            ends = [(interval.low, interval.high) for interval in known]
+            # The same images in all runs: their errors do not average out.
+            low, high = np.mean(ends, axis=0) if self.shared else mean_ends(values, ends)
+        return deviation, Interval(float(values.mean()), float(low), float(high))
 
 
 def manifests_of(folder: str | Path) -> tuple[OneRun, ...]:
@@ -217,6 +253,10 @@ def read_folds(folder: str | Path) -> FoldsResult:
                 results.results.splits[split],
                 train.images if train else 0,
                 results.results.class_names,
+                read_alarms(folders[name] / WARNINGS_FILE),
+                tuple(map(str, latest(read_warnings(folders[name] / WARNINGS_FILE)))),
+                read_floors(folders[name]),
+                (read_verdict(folders[name]) or {}).get("metric", "accuracy"),
             )
         )
     return FoldsResult(split, tuple(folds))
@@ -242,14 +282,33 @@ def _absolute(split: ScoredSplit, folder: Path) -> ScoredSplit:
 
 
 def write_table(result: FoldsResult, path: Path) -> None:
-    """Writes every metric of every run as CSV, all digits."""
+    """Writes every metric of every run as CSV, all digits, with its floors and warnings."""
     names = list(result.folds[0].measured.metrics)
+    verdicts = [fold.verdict() for fold in result.folds]
+    floors = [f.name for f in verdicts[0].floors] if verdicts[0] else []
+    columns = [f"floor_{name.replace(' ', '_')}" for name in floors]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["run", "split", "images", "train_images", *names])
-    for fold in result.folds:
+    writer.writerow(
+        ["run", "split", "images", "train_images", *names, *columns, "alarms", "warnings"]
+    )
+    for fold, verdict in zip(result.folds, verdicts, strict=True):
         values: Mapping[str, float] = metric_values(fold.judged)
         numbers = (repr(float(values[name])) for name in names)
         images = len(fold.judged.split)
-        writer.writerow([fold.name, result.split, images, fold.train_images, *numbers])
+        known = {f.name: f.metrics[verdict.metric] for f in verdict.floors} if verdict else {}
+        under = (repr(known[name].value) if name in known else "" for name in floors)
+        writer.writerow(
+            [fold.name, result.split, images, fold.train_images, *numbers, *under,
+             " | ".join(fold.alarms), " | ".join(fold.warnings)]
+        )  # fmt: skip
     write_text(path, text.getvalue())
+
+
+def note_warnings(result: FoldsResult, output: Path) -> None:
+    """Adds what the runs warned of to `folds.json`."""
+    file = output / PLAN
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    facts["alarms"] = {fold.name: fold.alarms for fold in result.folds if fold.alarms}
+    facts["warnings"] = {fold.name: fold.warnings for fold in result.folds if fold.warnings}
+    write_text(file, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")

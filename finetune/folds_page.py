@@ -7,7 +7,8 @@ from pathlib import Path
 from data_prep.page import Page, Picture, Section, Table, shell_command, write_page
 from finetune.compare import Compared
 from finetune.folds import FoldsPlan, FoldsResult
-from finetune.paired import spread
+from finetune.folds_floors import alarms, folds_verdict, other_warnings
+from finetune.report.floor_section import FloorVerdict, floor_section
 from finetune.report.measured_sections import WORDS
 from simclr_tf.evaluation.drawing import to_png
 from simclr_tf.evaluation.figures import accuracy_bars
@@ -36,13 +37,12 @@ def fold_table(result: FoldsResult, metrics: Sequence[str] = _SHOWN) -> Table:
     ]
     highlight: tuple[int, ...] = ()
     if len(folds) > 1:
-        values = [result.values(name) for name in metrics]
-        ends = [spread(value, result.ratio) for value in values]
+        found = [result.mean_interval(name) for name in metrics]
         highlight = (len(rows),)
-        rows.append(("mean", "", "", *(f"{value.mean():.3f}" for value in values)))
-        rows.append(("deviation", "", "", *(f"{end[0]:.3f}" for end in ends)))
-        rows.append(("95 % from", "", "", *(f"{end[1]:.3f}" for end in ends)))
-        rows.append(("95 % to", "", "", *(f"{end[2]:.3f}" for end in ends)))
+        rows.append(("mean", "", "", *(f"{mean.value:.3f}" for _, mean in found)))
+        rows.append(("deviation", "", "", *(f"{deviation:.3f}" for deviation, _ in found)))
+        rows.append(("95 % from", "", "", *(f"{mean.low:.3f}" for _, mean in found)))
+        rows.append(("95 % to", "", "", *(f"{mean.high:.3f}" for _, mean in found)))
     return Table(
         ("run", f"{result.split}\nimages", "train\nimages", *(WORDS[name] for name in metrics)),
         tuple(rows),
@@ -72,10 +72,10 @@ def headline(result: FoldsResult) -> str:
     """The result in a sentence."""
     words = []
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc"):
-        values = result.values(name)
-        deviation, low, high = spread(values, result.ratio)
-        interval = "" if math.isnan(low) else f" ± {deviation:.3f} [{low:.3f}, {high:.3f}]"
-        words.append(f"{WORDS[name]} {values.mean():.3f}{interval}")
+        deviation, mean = result.mean_interval(name)
+        ends = f"[{mean.low:.3f}, {mean.high:.3f}]"
+        interval = "" if math.isnan(mean.low) else f" ± {deviation:.3f} {ends}"
+        words.append(f"{WORDS[name]} {mean.value:.3f}{interval}")
     return (
         f"Mean ± standard deviation over {len(result.folds)} runs on {result.split}, in brackets"
         f" the 95 % interval of the mean: {', '.join(words)}."
@@ -98,12 +98,19 @@ def write_folds_page(result: FoldsResult, plan: FoldsPlan, command: Sequence[str
         for fold in result.folds
     )
     of_runs = Table(("run", "its report", "accuracy with interval over images"), reports)
+    verdict = folds_verdict(result)
     trained = shell_command([f"simclr-{plan.command}", *plan.arguments])
     page = Page(
         title=f"{len(result.folds)} runs of simclr-{plan.command}",
-        summary=(headline(result),),
+        summary=(
+            *alarms(result),
+            *([verdict.sentence()] if verdict else []),
+            headline(result),
+            *other_warnings(result),
+        ),
         sections=(
             Section("Runs", tables=(fold_table(result),), pictures=(picture,)),
+            *([floor_section(FloorVerdict(verdict))] if verdict else []),
             Section(
                 "Reports",
                 text=("Every run has a report of its own. Numbers of all metrics: folds.csv.",),
@@ -144,6 +151,9 @@ def write_compare_page(
     found: Compared, names: tuple[str, str], command: Sequence[str], path: Path
 ) -> None:
     """Writes the page of a comparison."""
+    said = tuple(
+        f"{name}: {text}" for name, own in zip(names, found.cautions, strict=True) for text in own
+    )
     test = found.t_test or found.bootstrap
     by = "corrected resampled t-test" if found.t_test else "paired bootstrap"
     summary: tuple[str, ...] = ()
@@ -156,7 +166,7 @@ def write_compare_page(
         )
     page = Page(
         title=f"{names[0]} and {names[1]}",
-        summary=summary,
+        summary=(*said, *summary),
         sections=(
             Section("Comparison", text=found.remarks, tables=(compare_table(found, names),)),
             Section("To repeat it", commands=(shell_command(command),)),

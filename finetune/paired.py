@@ -19,8 +19,10 @@ from data_prep.grouping import below_common_folder
 from data_prep.identity import Image
 from finetune.scored import ScoredSplit
 from simclr_tf.evaluation.bootstrap import metric_samples
+from simclr_tf.evaluation.degenerate import Ends, classifier_ends, has_no_spread
 from simclr_tf.evaluation.intervals import Difference
-from simclr_tf.evaluation.metrics import classification_metrics
+from simclr_tf.evaluation.metrics import class_metrics, classification_metrics
+from simclr_tf.evaluation.sampled import SampledMean, sampled_difference
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,15 @@ def spread(values: np.ndarray, ratio: float, level: float = 0.95) -> tuple[float
         level: Of confidence.
 
     Returns:
-        Standard deviation (of k - 1), lower and upper end; nan for a single fold.
+        Standard deviation (of k - 1), lower and upper end. The ends are nan for a single fold, and
+        for equal values, which show no spread but do not say that there is none.
     """
     k = len(values)
     if k < 2:
         return math.nan, math.nan, math.nan
     deviation, mean = float(np.std(values, ddof=1)), float(np.mean(values))
+    if has_no_spread(float(np.min(values)), float(np.max(values))):
+        return 0.0, math.nan, math.nan
     half = float(stats.t.ppf((1 + level) / 2, k - 1)) * deviation * math.sqrt(1 / k + ratio)
     return deviation, mean - half, mean + half
 
@@ -75,7 +80,7 @@ def corrected_t_test(a: np.ndarray, b: np.ndarray, ratio: float, level: float = 
         return Difference(mean, low, high, level, math.nan)
     error = deviation * math.sqrt(1 / k + ratio)
     if error == 0:
-        return Difference(mean, mean, mean, level, 1.0 if mean == 0 else 0.0)
+        return Difference(mean, low, high, level, 1.0 if mean == 0 else math.nan)
     return Difference(mean, low, high, level, float(2 * stats.t.sf(abs(mean) / error, k - 1)))
 
 
@@ -101,32 +106,6 @@ def paired_bootstrap(
     return {name: sampled_difference(sides[0][name], sides[1][name], level) for name in sides[0]}
 
 
-SampledMean = tuple[float, np.ndarray]
-"""A mean over runs, and the same on every bootstrap sample [B]."""
-
-
-def sampled_difference(a: SampledMean, b: SampledMean, level: float = 0.95) -> Difference:
-    """The difference a - b of two means on the same samples.
-
-    Args:
-        a: One model's.
-        b: The other's, from the same runs, resamples and seed.
-        level: Of confidence.
-
-    Returns:
-        The difference, with its percentile interval and two-sided p-value.
-    """
-    value = a[0] - b[0]
-    gaps = a[1] - b[1]
-    gaps = gaps[~np.isnan(gaps)]
-    if not len(gaps) or math.isnan(value):
-        return Difference(value, math.nan, math.nan, level, math.nan)
-    low, high = np.quantile(gaps, [(1 - level) / 2, (1 + level) / 2])
-    tail = min((gaps <= 0).sum(), (gaps >= 0).sum())
-    p_value = min(1.0, 2 * (int(tail) + 1) / (len(gaps) + 1))
-    return Difference(value, float(low), float(high), level, p_value)
-
-
 def sampled_means(
     runs: Sequence[Judged], resamples: int, seed: int, *, resample_runs: bool = False
 ) -> dict[str, SampledMean]:
@@ -147,15 +126,21 @@ def sampled_means(
         ).overall
         for run in runs
     ]  # fmt: skip
+    ends = [_closed_ends(run) for run in runs]
     k = len(runs)
     weights = np.full((resamples, k), 1 / k)
     if resample_runs:
         # Other random numbers than those that draw the images.
         weights = np.random.default_rng([seed, k]).multinomial(k, [1 / k] * k, resamples) / k
     return {
-        name: (
+        name: SampledMean(
             float(np.mean([value[name] for value in values])),
             _weighted(np.stack([sample[name] for sample in samples], axis=1), weights),
+            # The runs share the images: their errors do not average out.
+            (
+                float(np.mean([end[name][0] for end in ends])),
+                float(np.mean([end[name][1] for end in ends])),
+            ),
         )
         for name in values[0]
     }
@@ -165,6 +150,15 @@ def _weighted(samples: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Weighted means of the rows [B, k]; runs of weight 0 count for nothing, undefined or not."""
     means: np.ndarray = np.where(weights > 0, samples * weights, 0.0).sum(axis=1)
     return means
+
+
+def _closed_ends(run: Judged, level: float = 0.95) -> dict[str, Ends]:
+    """Intervals of a run's metrics in closed form, by name."""
+    split = run.split
+    units = len(split) if split.units is None else len(set(split.units))
+    each = class_metrics(split.labels, split.scores, run.predicted)
+    values = metric_values(run)
+    return classifier_ends(split.labels, run.predicted, values, each, units, level)[0]
 
 
 def metric_values(run: Judged) -> dict[str, float]:

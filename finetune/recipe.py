@@ -37,6 +37,10 @@ class Recipe:
         settings: Settings for the report, beside those that differ from their defaults.
         folder: Kind of run folder.
         look: Looks at the data before anything is written: what a reader of the numbers must know.
+        pretrained: Whether the backbone begins with weights that know something.
+        fresh: (channels, classes) -> the classifier with weights drawn at random; None = `build`
+            gives that, before `start`.
+        new_head: Whether the head of a new run begins anew; else `start` has set it.
         sections: (the run, its classifier as handed out) -> more sections of the report.
     """
 
@@ -52,6 +56,9 @@ class Recipe:
     folder: type[ClassifierDir] = ClassifierDir
     start: Callable[[Classifier], None] = lambda model: None
     look: Callable[[LabelledData], tuple[str, ...]] = lambda data: ()
+    pretrained: bool = True
+    fresh: Callable[[int, int], Classifier] | None = None
+    new_head: bool = True
     sections: Callable[["ClassifierSession", Classifier], tuple[Section, ...]] = (
         lambda session, model: ()
     )

@@ -3,15 +3,17 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from data_prep.checksums import read_object
 from data_prep.errors import UserError
 from finetune.report.classification_page import REPORT_PAGE
+from finetune.report.result_files import FLOORS as FLOORS_FILE
 from finetune.report.result_files import REPORT, RESULT_FILES
 from finetune.settings import ClassifierConfig, FinetuneConfig
 from simclr_tf.checkpoints.keras_file import check_keras_file
 from simclr_tf.run_dir import RunDir
+from simclr_tf.run_warnings import WARNINGS_FILE
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +21,7 @@ log = logging.getLogger(__name__)
 _FREE_TO_CHANGE = frozenset(
     """
     image_dir manifest cache_dataset eval_batch_size keep_checkpoint_max distribute num_cpu_devices
-    use_tpu tpu_name tpu_zone gcp_project master jit_compile steps_per_loop output overwrite
+    use_tpu tpu_name tpu_zone gcp_project master jit_compile steps_per_loop output overwrite floors
     """.split()
 )
 
@@ -27,7 +29,7 @@ _OWN_FILES = (
     "config.json", "flags.txt", "flags.json", "environment.json", "manifest.csv", "metrics.csv",
     "validation.csv", "checkpoint", "ckpt-*", "best", "blocks.json", "preprocessing.json",
     "model.keras", "saved_model", "events.out.tfevents.*", "views.png", "stopped_early.json",
-    REPORT_PAGE, *RESULT_FILES,
+    FLOORS_FILE, WARNINGS_FILE, REPORT_PAGE, *RESULT_FILES,
 )  # fmt: skip
 
 
@@ -39,6 +41,10 @@ class ClassifierDir(RunDir):
     flag: ClassVar[str] = "output"
     free_to_change: ClassVar[frozenset[str]] = _FREE_TO_CHANGE
     own_files: ClassVar[tuple[str, ...]] = _OWN_FILES
+
+    def suited(self, _images: int) -> Self:
+        """The folder, knowing the settings chosen for a number of training images."""
+        return self
 
     @property
     def model_file(self) -> Path:

@@ -125,10 +125,13 @@ def _opened(config: ClassifierConfig, recipe: Recipe, claim: ExitStack) -> Class
     devices = distribution.connect(config.machine)
     precision = distribution.choose_precision(config.machine.precision, devices)
     log.info("%s, %s", devices.describe(), precision)
-    local_batch_size(config.train.train_batch_size, devices, "train_batch_size")
+    if config.train.train_batch_size:
+        local_batch_size(config.train.train_batch_size, devices, "train_batch_size")
     check_settings(devices, config)
     data = open_labelled(config.data, config.reading, config.loss.sampling)
     check_images(devices, data.train.identity, data.manifest)
+    config = config.suited(data.train.num_examples)
+    local_batch_size(config.train.train_batch_size, devices, "train_batch_size")
     _check(config, data)
     remarks = recipe.look(data)
     for text in remarks:
@@ -148,6 +151,7 @@ def _opened(config: ClassifierConfig, recipe: Recipe, claim: ExitStack) -> Class
         _check_memory(config, devices, data, model, optimizer)
     model.facts = recipe.record(data, steps)
     scorer = _scorer(config, model, data, steps, devices)
+    folder = folder.suited(data.train.num_examples)
     if devices.is_chief:  # whatever can be refused has been by now
         claim.enter_context(folder.claim())
         _prepare_folder(folder, config, data, f"{devices.describe()}, {precision}")

@@ -4,13 +4,16 @@ Those of `simclr-run` keep their names and meanings. `ClassifierConfig` is what 
 `FinetuneConfig` adds what `simclr-finetune` starts from.
 """
 
-from dataclasses import dataclass, field
-from typing import Literal
+import json
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
 
 from data_prep.augment.supervised_config import SupervisedConfig
 from data_prep.declaration import Declaration
 from data_prep.errors import UserError
+from data_prep.suggestions import suggest_finetuning
 from finetune.augment_settings import AugmentSettings
+from finetune.former_settings import with_former_settings
 from simclr_tf.parts import PARTS
 from simclr_tf.sections import DataSettings, MachineSettings
 from simclr_tf.settings import Config, setting
@@ -67,6 +70,13 @@ class HeadSettings:
         low=0, high=0.95,
     )  # fmt: skip
 
+    head_start: Literal["auto", "probe", "random"] = setting(
+        "auto",
+        "Weights that a linear head starts with. probe: those of a logistic regression on the "
+        "training images' features; random: drawn at random; auto: probe, where the network under "
+        "it is pretrained.",
+    )
+
     def widths(self) -> tuple[int, ...]:
         """The hidden layers.
 
@@ -106,7 +116,9 @@ class OptimizationSettings:
     schedule: Literal["cosine", "constant"] = setting(
         "cosine", "How the learning rate goes on after the warm-up: down to 0, or not at all."
     )
-    warmup_epochs: float = setting(0.0, "Epochs of linear warm-up.", low=0)
+    warmup_epochs: float = setting(
+        -1.0, "Epochs of linear warm-up; below 0 = a tenth of all.", low=-1
+    )
     momentum: float = setting(0.9, "Momentum.", low=0, high=1)
     weight_decay: float = setting(1e-4, "Weight decay, of all but biases and normalisation.", low=0)
     layer_decay: float = setting(
@@ -122,8 +134,17 @@ class OptimizationSettings:
 class FitSettings:
     """Training and choice of the best epoch."""
 
-    train_batch_size: int = setting(64, "Images in a batch over all replicas.", low=1)
-    train_epochs: int = setting(25, "Epochs to train.", low=1)
+    train_batch_size: int = setting(
+        0,
+        "Images in a batch over all replicas; 0 = 8 to 64, as simclr-stats suggests for so many "
+        "images.",
+        low=0,
+    )
+    train_epochs: int = setting(
+        0,
+        "Epochs to train; 0 = 25 to 200, so as to make 1,000 updates, as simclr-stats suggests.",
+        low=0,
+    )
     train_steps: int = setting(0, "Steps to train; wins over --train_epochs.", low=0)
     eval_batch_size: int = setting(256, "Images in an evaluation batch.", low=1)
     eval_crops: int = setting(
@@ -160,6 +181,12 @@ class ReportSettings:
     )
     positive: str = setting("", "Two classes: the positive one; empty = the second by name.")
     bootstrap: int = setting(2000, "Resamples behind every confidence interval.", low=100)
+
+    floors: bool = setting(
+        True,
+        "Put beside the network what the most frequent class, raw pixels and untrained features "
+        "reach on the same images.",
+    )
 
     def fixed_threshold(self) -> float | None:
         """The threshold if it is a number.
@@ -203,6 +230,34 @@ class ClassifierConfig(Config):
     machine: MachineSettings = field(default_factory=MachineSettings)
     run: OutputSettings = field(default_factory=OutputSettings)
 
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Reads what `to_json` wrote, of this version or of one before.
+
+        Raises:
+            UserError: Unknown or wrong entries.
+        """
+        values = {name: value for part in json.loads(text).values() for name, value in part.items()}
+        return cls.from_values(with_former_settings(values, {s.name for s in cls.settings()}))
+
+    def suited(self, images: int) -> Self:
+        """The settings with what is left open chosen for a number of training images."""
+        from simclr_tf.optim.schedules import steps_per_epoch  # with TensorFlow: not for --help
+
+        t, schedule = self.train, suggest_finetuning(images)
+        batch = t.train_batch_size or schedule.batch_size
+        per_epoch = steps_per_epoch(images, batch)
+        # As many updates, also with a batch that was given.
+        epochs = t.train_epochs or min(200, max(25, -(-1000 // per_epoch)))
+        warmup = self.optimizer.warmup_epochs
+        if warmup < 0:
+            warmup = round((t.train_steps / per_epoch if t.train_steps else epochs) / 10, 3)
+        return replace(
+            self,
+            train=replace(t, train_batch_size=batch, train_epochs=epochs),
+            optimizer=replace(self.optimizer, warmup_epochs=warmup),
+        )
+
     def validate(self) -> None:
         """Checks every setting, and what only fits together."""
         super().validate()
@@ -211,6 +266,11 @@ class ClassifierConfig(Config):
         self.measure.fixed_threshold()
         generator: SupervisedConfig = self.augment.generator()
         generator.validate()
+        if self.head.head_start == "probe" and self.head.widths():
+            raise UserError(
+                f"--head_start=probe: a head with hidden layers (--head={self.head.head}) has no "
+                "linear probe; leave one of them out"
+            )
         channels = self.data.image_channels
         if channels != "auto" and not (channels.isdigit() and int(channels) > 0):
             raise UserError(f"--image_channels={channels}: give auto or a positive number")

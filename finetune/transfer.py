@@ -56,6 +56,8 @@ class Transfer:
             title=f"Transfer from {backbone}",
             about=self.about,
             look=self.look,
+            fresh=self.build_fresh,
+            pretrained=self.config.start.weights != NONE,
         )
         return replace(common, **changes)
 
@@ -88,9 +90,21 @@ class Transfer:
             backbone.set_weights(self._weights)
         head = self.config.head
         shape = self.images(channels).shape
-        model = Classifier(backbone, classes, shape, head.widths(), head.dropout)
+        model = Classifier(
+            backbone,
+            classes,
+            shape,
+            head.widths(),
+            head.dropout,
+            feature_scaling=head.feature_scaling,
+        )
         model.build()
         return model
+
+    def build_fresh(self, channels: int, classes: int) -> Classifier:
+        """A classifier for its features alone, with weights drawn at random."""
+        # Without its head, which may be far larger than the backbone.
+        return Classifier(self._backbone(channels, NONE), classes, self.images(channels).shape)
 
     def build_unfrozen(self, channels: int, classes: int) -> Classifier:
         """The classifier of the second stage."""
@@ -131,6 +145,8 @@ class Transfer:
         how = {"avg": "averaged", "max": "reduced to their maximum", "flatten": "flattened"}
         widths = self.config.head.widths()
         head = f"hidden layers of {', '.join(map(str, widths))}" if widths else "a linear layer"
+        if self.config.head.feature_scaling:
+            head += " on features standardized on the training images"
         scaled = "its own preprocess_input"
         if augment.preprocess == "none":
             scaled = f"{augment.standardizing() or 'no standardization'}, of images in 0 to 255"

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from data_prep.errors import UserError
 from finetune.augment_settings import AugmentSettings
-from finetune.settings import ClassifierConfig
+from finetune.former_settings import published
+from finetune.settings import ClassifierConfig, HeadSettings
 from simclr_tf.settings import setting
 
 STANDARDIZING = (
@@ -116,6 +117,16 @@ class BackboneSettings:
 
 
 @dataclass(frozen=True)
+class TransferHead(HeadSettings):
+    """Head."""
+
+    feature_scaling: bool = setting(
+        True,
+        "Standardize the features on the training images before the head, inside the network.",
+    )
+
+
+@dataclass(frozen=True)
 class UnfreezeSettings:
     """Second stage."""
 
@@ -158,6 +169,7 @@ class TransferConfig(ClassifierConfig):
     """All settings of `simclr-transfer`."""
 
     augment: TransferAugment = field(default_factory=TransferAugment)
+    head: TransferHead = field(default_factory=TransferHead)
     start: BackboneSettings = field(default_factory=BackboneSettings)
     unfreeze: UnfreezeSettings = field(default_factory=UnfreezeSettings)
     look: LookSettings = field(default_factory=LookSettings)
@@ -185,19 +197,22 @@ class TransferConfig(ClassifierConfig):
 # github.com/AliBaghizadeh: VGG16 and ResNet50 on grey STEM images of 13 lattices. A frozen base,
 # Adam, the best epoch by validation accuracy; early stopping went by the training loss there and
 # goes by validation here.
-_STEM: dict[str, Any] = {
-    "backbone": "vgg16",
-    "pooling": "flatten",
-    "head": "2048,1024",
-    "dropout": 0.2,
-    "optimizer": "adam",
-    "learning_rate": 1e-4,
-    "schedule": "constant",
-    "weight_decay": 0.0,
-    "train_epochs": 15,
-    "monitor": "accuracy",
-    "early_stopping_patience": 3,
-}
+_STEM: dict[str, Any] = published(
+    {
+        "feature_scaling": False,
+        "backbone": "vgg16",
+        "pooling": "flatten",
+        "head": "2048,1024",
+        "dropout": 0.2,
+        "optimizer": "adam",
+        "learning_rate": 1e-4,
+        "schedule": "constant",
+        "weight_decay": 0.0,
+        "train_epochs": 15,
+        "monitor": "accuracy",
+        "early_stopping_patience": 3,
+    }
+)
 _GENERATOR_RUN = {"pipeline": "image_data_generator", "image_size": 400, "train_batch_size": 16,
                   "rotation_range": 30.0}  # fmt: skip
 # A tenth of a turn either way, as keras.layers.RandomRotation(0.1) does.

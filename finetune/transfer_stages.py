@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -16,8 +16,9 @@ from data_prep.durations import format_seconds
 from data_prep.errors import UserError
 from data_prep.page import Section
 from finetune.classifier import Classifier
-from finetune.engine import fit
+from finetune.engine import fit, keep_warnings
 from finetune.finish import finish, history, take_best
+from finetune.former_settings import of_the_run
 from finetune.look_inside import choose_images, read_shown, write_pictures
 from finetune.report.learning import learning_pictures
 from finetune.run_folder import ClassifierDir
@@ -25,6 +26,7 @@ from finetune.session import ClassifierSession, open_session
 from finetune.settings import ClassifierConfig
 from finetune.transfer import Transfer, say_size
 from finetune.transfer_settings import TransferConfig
+from simclr_tf.run_warnings import RunWarnings, noting_warnings
 from simclr_tf.settings import Config
 from simclr_tf.training.loop import StopRequest
 from simclr_tf.workers import naming_lost_workers
@@ -50,6 +52,10 @@ class TransferDir(ClassifierDir):
     )
 
     asked: TransferConfig | None = None
+
+    def suited(self, images: int) -> Self:
+        """See `ClassifierDir.suited`."""
+        return replace(self, asked=self.asked and self.asked.suited(images))
 
     def check(self) -> None:
         """Refuses a folder that `prepare` would refuse, and touches nothing."""
@@ -93,18 +99,23 @@ def train_transfer(config: TransferConfig, command: Sequence[str] = ()) -> int:
     """
     if not config.run.output:
         raise UserError("--output is missing: say where the run is to be kept")
-    with ExitStack() as claims:
-        return _train(Transfer(config), command, claims)
+    with noting_warnings() as kept, ExitStack() as claims:
+        return _train(config, command, kept, claims)
 
 
-def _train(transfer: Transfer, command: Sequence[str], claims: ExitStack) -> int:
-    began, config = time.perf_counter(), transfer.config
+def _train(
+    config: TransferConfig, command: Sequence[str], kept: RunWarnings, claims: ExitStack
+) -> int:
+    began, output = time.perf_counter(), Path(config.run.output)
+    config = of_the_run(config, output, output / FROZEN_STAGE)
+    transfer = Transfer(config)
     with StopRequest().listening() as stop:
         first = _first_stage(transfer, stop, claims) if config.unfreeze.unfreeze_after else None
         session = None if stop.signal else _last_stage(transfer, first)
         if session:
             claims.enter_context(session.claim)
             claims.enter_context(naming_lost_workers(session.devices))
+            keep_warnings(session, kept)
             fit(session, stop)
     if stop.signal or session is None:
         log.info("stopped; what is done is saved, and the same command goes on from there")
@@ -112,9 +123,9 @@ def _train(transfer: Transfer, command: Sequence[str], claims: ExitStack) -> int
     if session.folder.is_complete():
         log.info("the run is complete: %s", session.folder.report_page)
         return 0
-    finish(session, command)
     if first:
         _compare(first, session)
+    finish(session, command)
     log.info("done in %s: %s", format_seconds(time.perf_counter() - began), config.run.output)
     return 0
 
@@ -170,6 +181,7 @@ def _last_stage(transfer: Transfer, first: ClassifierSession | None) -> Classifi
     recipe = transfer.recipe(
         build=transfer.build_unfrozen,
         start=start,
+        new_head=False,
         folder=folder,
         about=lambda model: (*transfer.about(model), _about_stages(config)),
         sections=partial(_illustrate, first=first),

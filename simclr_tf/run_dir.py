@@ -18,6 +18,7 @@ from data_prep.errors import UserError
 from data_prep.files import write_text
 from data_prep.manifest import Manifest
 from simclr_tf.config import RunConfig
+from simclr_tf.run_warnings import WARNINGS_FILE
 from simclr_tf.settings import Config
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ _FREE_TO_CHANGE = frozenset(
     mode eval_steps eval_batch_size keep_checkpoint_max keep_hub_module_max health_watch
     eval_crops eval_timeout knn_neighbors linear_probe distribute num_cpu_devices use_tpu tpu_name
     cache_frozen tpu_zone gcp_project master jit_compile steps_per_loop model_dir overwrite
-    eval_name memory_check
+    eval_name memory_check floors
     """.split()
 )
 
@@ -39,7 +40,7 @@ _OWN_FILES = (
     "config.json", "flags.txt", "flags.json", "environment.json", "manifest.csv", "metrics.csv",
     "validation.csv", "result*.json", "predictions_*.csv", "encoder.keras", "checkpoint", "ckpt-*",
     "saved_model", "best", "blocks.json", "preprocessing.json",
-    "events.out.tfevents.*", "views.png", "stopped_early.json", "warnings.csv", "start_scores.json",
+    "events.out.tfevents.*", "views.png", "stopped_early.json", WARNINGS_FILE, "start_scores.json",
 )  # fmt: skip
 
 RECORD = "preprocessing.json"
@@ -86,7 +87,7 @@ class RunDir:
     @property
     def warnings_file(self) -> Path:
         """`warnings.csv`: what the run has warned of."""
-        return self.path / "warnings.csv"
+        return self.path / WARNINGS_FILE
 
     @property
     def start_scores_file(self) -> Path:

@@ -5,15 +5,23 @@ which it was said (0 = before the first one), its kind, if whoever said it named
 """
 
 import csv
+import io
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_prep.files import write_text
+
 _PACKAGES = ("data_prep", "simclr_tf", "finetune")
 _COLUMNS = ("step", "kind", "message")
 _ATTRIBUTE = "run_warning"  # of a log record
+
+WARNINGS_FILE = "warnings.csv"
+ALARM = "alarm"
+"""The kind of warnings that say why the numbers of a run cannot be trusted; pages begin with them.
+"""
 
 
 @dataclass(frozen=True)
@@ -61,25 +69,45 @@ class RunWarnings(logging.Handler):
         if record.levelno != logging.WARNING:
             return
         said = getattr(record, _ATTRIBUTE, None)
-        warning = said if isinstance(said, RunWarning) else RunWarning(0, "", record.getMessage())
-        if warning in self.found:
-            return
-        self.found.append(warning)
-        if self._path is not None:
-            _append(self._path, [warning])
+        self._add(
+            [said if isinstance(said, RunWarning) else RunWarning(0, "", record.getMessage())]
+        )
+
+    def alarm(self, texts: Iterable[str]) -> None:
+        """Notes sentences that say why the numbers of the run cannot be trusted."""
+        alarms = [RunWarning(0, ALARM, text) for text in texts]
+        told = {alarm.message for alarm in alarms}
+        self.found = [w for w in self.found if w.kind or w.message not in told]
+        self._add(alarms)
 
     def keep_in(self, path: Path) -> None:
         """Writes what was noted, and from now on every further warning at once.
 
-        Rows of an earlier part of the run stay; what it has said already is not repeated.
+        What an earlier part of the run has left there stays, and is not repeated.
 
         Args:
             path: `warnings.csv` of the run's folder.
         """
-        known = read_warnings(path)
-        _append(path, [warning for warning in self.found if warning not in known])
-        self.found = [*known, *(w for w in self.found if w not in known)]
+        now, self.found = self.found, read_warnings(path)
+        self._add(now)
         self._path = path
+        self._write()
+
+    def _add(self, warnings: Sequence[RunWarning]) -> None:
+        alarms = {w.message for w in self.found if w.kind == ALARM}
+        for warning in dict.fromkeys(warnings):
+            if warning not in self.found and (warning.kind or warning.message not in alarms):
+                self.found.append(warning)
+        self._write()
+
+    def _write(self) -> None:
+        if self._path is None or self.found == read_warnings(self._path):
+            return
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        writer.writerows((w.step, w.kind, w.message) for w in self.found)
+        write_text(self._path, text.getvalue())
 
 
 @contextmanager
@@ -103,16 +131,10 @@ def latest(warnings: Sequence[RunWarning]) -> tuple[RunWarning, ...]:
     return tuple(sorted(kept, key=lambda w: w.step))
 
 
-def _append(path: Path, warnings: Iterable[RunWarning]) -> None:
-    rows = [(w.step, w.kind, w.message) for w in warnings]
-    if not rows:
-        return
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(_COLUMNS)
-        writer.writerows(rows)
+def sentence(text: str) -> str:
+    """A warning as a sentence of a page."""
+    text = f"{text[0].upper()}{text[1:]}" if text else text
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def read_warnings(path: Path) -> list[RunWarning]:
@@ -123,7 +145,21 @@ def read_warnings(path: Path) -> list[RunWarning]:
     """
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))
+    except (csv.Error, UnicodeDecodeError):
+        rows = []
+    if not rows or tuple(rows[0]) != _COLUMNS:
+        return [RunWarning(0, "", f"{path} is damaged: what the run warned of is not known")]
     whole = [row for row in rows[1:] if len(row) == len(_COLUMNS) and row[0].isdigit()]
     return [RunWarning(int(step), kind, message) for step, kind, message in whole]
+
+
+def read_alarms(path: Path) -> tuple[str, ...]:
+    """Why the numbers of a run cannot be trusted; nothing where nothing was kept.
+
+    Args:
+        path: `warnings.csv` of the run's folder.
+    """
+    return tuple(w.message for w in read_warnings(path) if w.kind == ALARM)

@@ -294,6 +294,11 @@ class TrainSettings:
     linear_probe: bool = setting(
         True, "Also score a linear probe on the features at the end of pretraining."
     )
+    floors: bool = setting(
+        True,
+        "--train_mode=finetune: also score what the most frequent class, raw pixels and untrained "
+        "features reach on the same images.",
+    )
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,15 @@ def run(flag_values: flags.FlagValues, arguments: Sequence[str] = ()) -> int:
     refused = _refused(arguments, (*_OWN, *(["seed"] if f.seeds else [])))
     if refused:
         raise UserError(f"after --: {refused} is set by simclr-folds itself; leave it out")
-    from finetune.folds import PAGE, TABLE, FoldsPlan, read_folds, train_folds, write_table
+    from finetune.folds import (
+        PAGE,
+        TABLE,
+        FoldsPlan,
+        note_warnings,
+        read_folds,
+        train_folds,
+        write_table,
+    )
 
     output = Path(f.output)
     training = _Training(f.command, arguments)
@@ -92,12 +100,18 @@ def run(flag_values: flags.FlagValues, arguments: Sequence[str] = ()) -> int:
         return code
     result = read_folds(output)
     write_table(result, output / TABLE)
+    note_warnings(result, output)
     command = [NAME, *given_flags(f), "--", *arguments]
+    from finetune.folds_floors import alarms, folds_verdict, other_warnings
     from finetune.folds_page import fold_table, headline, write_folds_page
 
     write_folds_page(result, plan, command, output / PAGE)
     print(fold_table(result, _SHOWN).text())
     print(f"\n{headline(result)}")
+    for text in (*alarms(result), *other_warnings(result)):
+        log.warning("%s", text)
+    if verdict := folds_verdict(result):
+        print(verdict.sentence())
     log.info("wrote %s", output / PAGE)
     return 0
 
@@ -211,6 +225,9 @@ def _compare(f: flags.FlagValues) -> int:
     names = _names(f.compare)
     print(compare_table(found, names).text())
     print("\n" + "\n".join(found.remarks))
+    for name, own in zip(names, found.cautions, strict=True):
+        for text in own:
+            print(f"{name}: {text}")
     if output:
         from data_prep.new_folder import new_folder
 

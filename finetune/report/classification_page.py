@@ -13,6 +13,7 @@ from data_prep.leaks import LeakCheck, check_leaks
 from data_prep.manifest import Manifest
 from data_prep.page import Page, Picture, Section, Table, shell_command, write_page
 from finetune.report.data_section import data_section
+from finetune.report.floor_section import FloorVerdict, floor_section
 from finetune.report.learning import learning_pictures
 from finetune.report.measured_sections import (
     class_section,
@@ -25,6 +26,7 @@ from finetune.report.mistakes import mistake_pictures
 from finetune.report.result_files import StoredResults, read_results
 from simclr_tf.evaluation.drawing import to_png
 from simclr_tf.evaluation.figures import view_sheet
+from simclr_tf.run_warnings import sentence
 
 REPORT_PAGE = "report.html"
 
@@ -46,6 +48,9 @@ class RunFacts:
         settings: Flag or setting -> value.
         facts: Small print: software, machine, time.
         sections: Further parts of the page, before the command.
+        alarms: What the numbers cannot be trusted for, said first.
+        warnings: What the run warned of, said at the top.
+        floors: Whether the network is above simpler methods; None = not measured.
     """
 
     title: str
@@ -57,6 +62,9 @@ class RunFacts:
     settings: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     sections: tuple[Section, ...] = ()
+    alarms: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    floors: FloorVerdict | None = None
 
 
 def write_report(folder: str | os.PathLike[str], run: RunFacts) -> Path:
@@ -85,6 +93,7 @@ def classification_page(stored: StoredResults, run: RunFacts) -> Page:
     sections = [
         data_section(stored, run.manifest, leaks, run.model),
         metric_section(results),
+        *([floor_section(run.floors)] if run.floors else []),
         class_section(results, name),
         curve_section(results, stored.splits[name]),
         _mistakes(stored, name, run.manifest),
@@ -96,12 +105,31 @@ def classification_page(stored: StoredResults, run: RunFacts) -> Page:
     sections += run.sections
     if run.command or run.settings:
         sections.append(_repeat(run))
+    verdict = [run.floors.verdict.sentence()] if run.floors else []
     return Page(
         title=run.title,
-        summary=(*_alarms(leaks), *headline(stored, name, run.manifest)),
+        summary=(
+            *map(sentence, run.alarms),
+            *_alarms(leaks),
+            *verdict,
+            *headline(stored, name, run.manifest),
+            *warning_paragraphs(run.warnings, (*run.alarms, *verdict)),
+        ),
         sections=tuple(sections),
         facts={"Software": software(), **run.facts},
     )
+
+
+def warning_paragraphs(
+    warnings: Sequence[str], said: Sequence[str] = ()
+) -> tuple[str, ...]:  # fmt: skip
+    """What a run warned of, for the top of a page.
+
+    Args:
+        warnings: Of the run.
+        said: Those that the page says already.
+    """
+    return tuple(f"Warning of the run: {sentence(text)}" for text in warnings if text not in said)
 
 
 def _alarms(leaks: Sequence[LeakCheck]) -> list[str]:

@@ -91,7 +91,8 @@ def metric_section(results: ClassificationResults) -> Section:
         f"Metrics with {results.level:.0%} intervals",
         note="Computed once over all images of a split, from their scores. One-vs-rest areas are "
         "averaged over the classes without weights. Intervals: percentile bootstrap, "
-        f"{results.resamples} resamples of {_units(splits)}. The calibration error's "
+        f"{results.resamples} resamples of {_units(splits)}; score intervals (Wilson, Newcombe) "
+        "where resampling shows no spread. The calibration error's "
         "interval errs upwards.",
     )
     return Section("Metrics", text=results.remarks, tables=(table,))

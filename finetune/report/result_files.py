@@ -31,6 +31,7 @@ HISTORY = "history.csv"
 ROC = "roc.csv"
 PRECISION_RECALL = "precision_recall.csv"
 CALIBRATION = "calibration.csv"
+FLOORS = "floors.json"  # see `finetune.floors`
 
 RESULT_FILES = (PREDICTIONS, HISTORY, ROC, PRECISION_RECALL, CALIBRATION, REPORT)
 

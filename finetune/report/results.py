@@ -86,7 +86,8 @@ class ClassificationResults:
                 "level": self.level,
                 "resamples": self.resamples,
                 "seed": self.seed,
-                "method": "percentile bootstrap; units are drawn within their class",
+                "method": "percentile bootstrap; units are drawn within their class; score "
+                "intervals where resampling shows no spread",
             },
             "splits": {name: self._split_json(split) for name, split in self.splits.items()},
             "remarks": list(self.remarks),

@@ -174,6 +174,7 @@ class Networks:
             "optimizer": "adamw",
             "learning_rate": rate,
             "weight_decay": 1e-4,
+            "warmup_epochs": 0.0,
         }
 
     def _transfer(self) -> tuple[ClassifierConfig, Recipe]:

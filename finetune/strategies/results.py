@@ -14,10 +14,8 @@ from data_prep.errors import UserError
 from data_prep.files import write_text
 from finetune.paired import (
     Judged,
-    SampledMean,
     corrected_t_test,
     metric_values,
-    sampled_difference,
     sampled_means,
 )
 from finetune.scored import ScoredSplit
@@ -25,8 +23,9 @@ from finetune.strategies.cells import Cell, load_cell, read_cost
 from finetune.strategies.division import Division
 from finetune.strategies.named import Row
 from finetune.strategies.networks import encoder_folder
-from simclr_tf.evaluation.intervals import Difference, Interval, percentile_interval
+from simclr_tf.evaluation.intervals import Difference, Interval
 from simclr_tf.evaluation.metrics import METRIC_NAMES
+from simclr_tf.evaluation.sampled import SampledMean, sampled_difference
 from simclr_tf.run_dir import RunDir
 from simclr_tf.run_warnings import RunWarning, latest, read_warnings
 from simclr_tf.training.callbacks import read_metrics
@@ -180,8 +179,7 @@ def collect(
         for key, runs in judged.items()
     }
     means = {
-        key: {name: percentile_interval(*known) for name, known in own.items()}
-        for key, own in sampled.items()
+        key: {name: known.interval() for name, known in own.items()} for key, own in sampled.items()
     }
     by_run = {
         key: np.array([metric_values(run)[metric] for run in runs]) for key, runs in judged.items()

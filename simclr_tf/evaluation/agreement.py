@@ -6,10 +6,12 @@ import numpy as np
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
+from simclr_tf.evaluation.degenerate import wilson_ends
 from simclr_tf.evaluation.intervals import RESAMPLES, Interval, percentile_interval
 from simclr_tf.evaluation.resample import draw_counts
 
 AGREEMENT_NAMES = ("purity", "nmi", "ari")
+_BOUNDS = {"purity": (0.0, 1.0), "nmi": (0.0, 1.0), "ari": (-1.0, 1.0)}
 
 
 def purity(labels: np.ndarray, clusters: np.ndarray) -> float:
@@ -53,6 +55,7 @@ def cluster_agreement(
     }
     row, column = (np.unique(x, return_inverse=True)[1] for x in (labels, clusters))
     width, height = int(column.max()) + 1, int(row.max()) + 1
+    units = len(labels) if groups is None else len(np.unique(groups))
     parts = []
     for counts in draw_counts(len(labels), resamples, seed, groups=groups, labels=row):
         cell = np.arange(len(counts))[:, np.newaxis] * (width * height) + row * width + column
@@ -63,6 +66,7 @@ def cluster_agreement(
             values[name],
             np.concatenate([part[name] for part in parts]) if parts else np.zeros(0),
             level,
+            wilson_ends(values[name], units, level, _BOUNDS[name]),
         )
         for name in AGREEMENT_NAMES
     }

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simclr_tf.evaluation import metrics
+from simclr_tf.evaluation.degenerate import classifier_ends
 from simclr_tf.evaluation.intervals import RESAMPLES, Interval, percentile_interval
 from simclr_tf.evaluation.resample import draw_counts
 
@@ -56,7 +57,8 @@ def bootstrap_metrics(
     """All metrics of a set of predictions with percentile intervals.
 
     The interval of the calibration error errs upwards: resampling adds noise to every bin, and the
-    error counts noise of either sign.
+    error counts noise of either sign. Where all samples give the same number, as of a predictor of
+    one class, the interval is one in closed form (`degenerate`): it is never a point.
 
     Args:
         labels: int [n], n > 0, classes from 0.
@@ -75,14 +77,18 @@ def bootstrap_metrics(
     samples = metric_samples(
         labels, probabilities, predicted, groups=groups, resamples=resamples, seed=seed
     )
+    units = len(labels) if groups is None else len(np.unique(groups))
+    ends, class_ends = classifier_ends(labels, predicted, overall, per_class, units, level)
     return MetricIntervals(
         {
-            name: percentile_interval(value, samples.overall[name], level)
+            name: percentile_interval(value, samples.overall[name], level, ends[name])
             for name, value in overall.items()
         },
         {
             name: tuple(
-                percentile_interval(float(value), samples.per_class[name][:, k], level)
+                percentile_interval(
+                    float(value), samples.per_class[name][:, k], level, class_ends[name][k]
+                )
                 for k, value in enumerate(values)
             )
             for name, values in per_class.items()

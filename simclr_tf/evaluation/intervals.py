@@ -7,10 +7,15 @@ core, a sample, a patient) are not independent: give `groups`, and whole groups 
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
+from simclr_tf.evaluation.degenerate import (
+    Ends,
+    has_no_spread,
+    unchanged_ends,
+    wilson_ends,
+)
 from simclr_tf.evaluation.resample import draw_counts
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
@@ -66,13 +71,8 @@ def wilson_interval(right: np.ndarray, level: float = 0.95) -> Interval:
     Returns:
         The interval of the share of right answers.
     """
-    n, p = len(right), float(np.mean(right))
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    middle = p + z**2 / (2 * n)
-    half = z * (p * (1 - p) / n + (z / (2 * n)) ** 2) ** 0.5
-    low, high = ((middle + end) / (1 + z**2 / n) for end in (-half, half))
-    # Rounding must not carry an end past the estimate, which at 0 and 1 is an end itself.
-    return Interval(p, min(p, max(low, 0.0)), max(p, min(high, 1.0)), level)
+    p = float(np.mean(right))
+    return Interval(p, *wilson_ends(p, len(right), level), level)
 
 
 def bootstrap_interval(
@@ -97,29 +97,40 @@ def bootstrap_interval(
         seed: of the resampling.
 
     Returns:
-        The interval; resamples where the metric is nan are left out.
+        The interval; resamples where the metric is nan are left out. Where all others are equal,
+        it is Wilson's of as many answers as there are images or groups (of a metric in [0, 1]).
     """
     rows = _resampled_rows(len(labels), groups, resamples, seed)
     values = np.array([metric(labels[row], scores[row]) for row in rows])
-    return percentile_interval(metric(labels, scores), values, level)
+    value = metric(labels, scores)
+    units = len(labels) if groups is None else len(np.unique(groups))
+    otherwise = wilson_ends(value, units, level) if 0 <= value <= 1 else None
+    return percentile_interval(value, values, level, otherwise)
 
 
-def percentile_interval(value: float, samples: np.ndarray, level: float = 0.95) -> Interval:
+def percentile_interval(
+    value: float, samples: np.ndarray, level: float = 0.95, otherwise: Ends | None = None
+) -> Interval:
     """Interval between two quantiles of bootstrap samples.
 
     Args:
         value: the estimate on the data as they are.
         samples: float [B], the estimate on every sample; nan where it is undefined there.
         level: of confidence.
+        otherwise: ends to take where the samples show no spread, see `degenerate`.
 
     Returns:
-        The interval, which always holds the estimate; its ends are nan without defined samples.
+        The interval, which always holds the estimate. Its ends are nan without defined samples,
+        and where all samples are equal and nothing else is known: an interval is never a point.
     """
     defined = samples[~np.isnan(samples)]
     if not len(defined) or np.isnan(value):
         return Interval(value, float("nan"), float("nan"), level)
     low, high = _ends(defined, level)
-    return Interval(value, min(low, value), max(high, value), level)
+    low, high = min(low, value), max(high, value)
+    if has_no_spread(low, high):
+        low, high = otherwise or (float("nan"), float("nan"))
+    return Interval(value, low, high, level)
 
 
 def paired_difference(
@@ -153,7 +164,17 @@ def paired_difference(
         [metric(labels[r], scores_a[r]) - metric(labels[r], scores_b[r]) for r in rows]
     )
     value = metric(labels, scores_a) - metric(labels, scores_b)
-    return Difference(value, *_ends(values, level), level, _two_sided(values))
+    units = len(labels) if groups is None else len(np.unique(groups))
+    return _difference(value, values, units, level)
+
+
+def _difference(value: float, samples: np.ndarray, units: int, level: float) -> Difference:
+    """The interval of a difference of shares over so many images; never a point."""
+    low, high = _ends(samples, level)
+    if has_no_spread(low, high):
+        below, above = unchanged_ends(units, level)
+        low, high = value + below, value + above
+    return Difference(value, low, high, level, _two_sided(samples))
 
 
 def crossed_interval(
@@ -174,8 +195,9 @@ def crossed_interval(
     Returns:
         The interval of the mean.
     """
-    values = _crossed_means(correct, resamples, seed)
-    return Interval(float(np.mean(correct)), *_ends(values, level), level)
+    values, mean = _crossed_means(correct, resamples, seed), float(np.mean(correct))
+    otherwise = wilson_ends(mean, correct.shape[1], level) if 0 <= mean <= 1 else None
+    return percentile_interval(mean, values, level, otherwise)
 
 
 def crossed_difference(
@@ -200,7 +222,7 @@ def crossed_difference(
     """
     gap = correct_a.astype(np.float64) - correct_b.astype(np.float64)
     values = _crossed_means(gap, resamples, seed)
-    return Difference(float(gap.mean()), *_ends(values, level), level, _two_sided(values))
+    return _difference(float(gap.mean()), values, gap.shape[1], level)
 
 
 def _crossed_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:

@@ -5,17 +5,27 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import keras
+
 from data_prep.durations import format_seconds
 from data_prep.errors import UserError
+from simclr_tf import distribution
 from simclr_tf.checkpoints.export import export_keras, export_saved_model
+from simclr_tf.evaluation.floors import Verdict, judge
+from simclr_tf.evaluation.metrics import softmax
 from simclr_tf.models.copies import float32_copy
 from simclr_tf.models.fingerprint import part_hashes
+from simclr_tf.sections import MachineSettings
 from simclr_tf.training import scoring
+from simclr_tf.training.build import build_model
+from simclr_tf.training.evaluator import Evaluator, Outputs, simclr_outputs
+from simclr_tf.training.floors import Images, measure_floors
 from simclr_tf.training.session import Session
 
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 2.0
+_MOST_WITHOUT_FILES = 10_000
 
 
 def evaluate(session: Session, step: int) -> dict[str, Any]:
@@ -44,6 +54,7 @@ def evaluate(session: Session, step: int) -> dict[str, Any]:
             for name, value in session.run_dir.read_start_scores().items()
             if name.startswith(f"{split}/")
         }
+    verdict = _judge(session, held_out, split)
     result = {
         "eval/regularization_loss": float(session.parts.weight_decay()),
         **_reference_keys(scores, split),
@@ -54,6 +65,7 @@ def evaluate(session: Session, step: int) -> dict[str, Any]:
         "num_train_examples": session.data.train.num_examples,
         "labels": "random" if config.data.labels == "random" else "given",
         **scores,
+        **({"floors": verdict.to_json()} if verdict else {}),
         "blocks": _blocks(session),
     }
     if session.devices.is_chief:
@@ -66,8 +78,51 @@ def evaluate(session: Session, step: int) -> dict[str, Any]:
             manifest.split(split) if manifest else None,
         )
     _say(result, split, len(session.data.class_names))
+    if verdict:
+        (log.info if verdict.above else log.warning)("%s", verdict.sentence())
     export(session, step)
     return result
+
+
+def _judge(session: Session, held_out: Outputs, split: str) -> Verdict | None:
+    """Whether the classifier is above simpler methods on the same images; None if not asked for.
+
+    Runs of several workers, random labels and parts of a split (`--eval_steps`) have no floors.
+    """
+    config, data = session.config, session.data
+    known = held_out.label >= 0
+    asked = config.train.floors and config.train.train_mode == "finetune"
+    sound = config.data.labels != "random" and not config.train.eval_steps
+    if not (asked and sound and session.devices.num_workers == 1 and known.any()):
+        return None
+    if held_out.logits is None or (data.manifest is None and len(known) > _MOST_WITHOUT_FILES):
+        return None
+    devices = distribution.connect(MachineSettings(distribute="one_device"))
+    keras.utils.set_random_seed(config.machine.seed)
+    untrained = build_model(config, data.channels, 0)
+    forward = simclr_outputs(untrained)
+    train, scored = (
+        Images(name, source, data.manifest.split(name) if data.manifest else None)
+        for name, source in (
+            (config.data.train_split, data.train), (split, data.evaluation(split)),
+        )
+    )  # fmt: skip
+    found = measure_floors(
+        train,
+        scored,
+        lambda images: forward(images)["features"],
+        lambda own: Evaluator(
+            own, session.views, devices, config.train.eval_batch_size, crops=config.train.eval_crops
+        ),
+        session.views.image_size,
+        config.machine.seed,
+    )
+    rows = found.rows[held_out.label[found.rows] >= 0]
+    logits = held_out.logits[rows]
+    return judge(
+        split, held_out.label[rows], softmax(logits), logits.argmax(axis=1), found.scores,
+        seed=config.machine.seed,
+    )  # fmt: skip
 
 
 def _blocks(session: Session) -> dict[str, dict[str, Any]]:

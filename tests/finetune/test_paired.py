@@ -12,13 +12,13 @@ from finetune.paired import (
     corrected_t_test,
     paired_bootstrap,
     same_images,
-    sampled_difference,
     sampled_means,
     spread,
 )
 from finetune.scored import ScoredSplit
 from simclr_tf.evaluation.intervals import paired_difference
 from simclr_tf.evaluation.metrics import accuracy
+from simclr_tf.evaluation.sampled import sampled_difference
 from tests.finetune.scores import scored
 
 A, B = np.array([0.81, 0.84, 0.79, 0.88, 0.80]), np.array([0.78, 0.80, 0.80, 0.83, 0.77])
@@ -70,7 +70,27 @@ def test_the_corrected_test_errs_as_rarely_as_it_says() -> None:
 def test_one_fold_has_no_spread_and_equal_folds_no_difference() -> None:
     assert all(map(math.isnan, spread(A[:1], 0.25)))
     assert math.isnan(corrected_t_test(A[:1], B[:1], 0.25).p_value)
-    assert corrected_t_test(A, A, 0.25).p_value == 1
+    same = corrected_t_test(A, A, 0.25)
+    assert same.p_value == 1
+    assert math.isnan(same.low)  # equal folds show no spread, which is not none
+    by_chance = corrected_t_test(A + 0.125, A, 0.25)
+    assert math.isnan(by_chance.low)
+    assert math.isnan(by_chance.p_value)
+
+
+def test_predictors_of_one_class_are_compared_with_some_doubt() -> None:
+    labels = np.arange(40) % 2
+    names = tuple(f"{i}.png" for i in range(40))
+    runs = []
+    for said in (0, 1):
+        scores = np.full((40, 2), 0.2)
+        scores[:, said] = 0.8
+        runs.append(Judged(ScoredSplit("test", names, labels, scores), np.full(40, said)))
+    found = paired_bootstrap(runs[:1], runs[1:], resamples=50, seed=0)
+    for name in ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc"):
+        assert found[name].low < found[name].value < found[name].high, name
+    mean = sampled_means(runs[:1], 50, 0)["balanced_accuracy"].interval()
+    assert mean.low < mean.value == 0.5 < mean.high
 
 
 @pytest.mark.slow
@@ -85,7 +105,9 @@ def test_the_paired_bootstrap_is_that_of_one_metric_on_resampled_rows() -> None:
     )
     assert found.value == pytest.approx(reference.value)
     assert (found.low, found.high) == pytest.approx((reference.low, reference.high), abs=0.015)
-    assert paired_bootstrap([a], [a], resamples=100, seed=0)["roc_auc"].high == 0
+    same = paired_bootstrap([a], [a], resamples=100, seed=0)["roc_auc"]
+    assert (same.value, same.p_value) == (0, 1)
+    assert same.low < 0 < same.high  # equal on these images, which are not all
 
 
 def test_runs_on_the_same_images_are_averaged_sample_by_sample() -> None:

@@ -1,7 +1,15 @@
 import logging
 from pathlib import Path
 
-from simclr_tf.run_warnings import RunWarning, noting_warnings, read_warnings, warn
+from simclr_tf.run_warnings import (
+    ALARM,
+    RunWarning,
+    noting_warnings,
+    read_alarms,
+    read_warnings,
+    sentence,
+    warn,
+)
 
 LOG = logging.getLogger("simclr_tf.somewhere")
 
@@ -44,3 +52,33 @@ def test_a_row_that_a_kill_has_cut_is_passed_over(tmp_path: Path) -> None:
 def test_the_terminal_shows_the_step() -> None:
     assert str(RunWarning(7, "chance", "it is flat")) == "step 7: it is flat"
     assert str(RunWarning(0, "", "it is flat")) == "it is flat"
+
+
+def test_alarms_are_warnings_that_pages_begin_with(tmp_path: Path) -> None:
+    file = tmp_path / "warnings.csv"
+    for _ in range(2):
+        with noting_warnings() as warnings:
+            LOG.warning("seen before")
+            warnings.keep_in(file)
+            warnings.alarm(("seen before",))
+            LOG.warning("seen before")
+    assert read_warnings(file) == [RunWarning(0, ALARM, "seen before")]
+    assert read_alarms(file) == ("seen before",)
+
+
+def test_a_run_without_warnings_leaves_no_file(tmp_path: Path) -> None:
+    with noting_warnings() as warnings:
+        warnings.keep_in(tmp_path / "warnings.csv")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_file_is_a_warning_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "warnings.csv"
+    file.write_bytes(b"\0" * 40)
+    (found,) = read_warnings(file)
+    assert "is damaged" in found.message
+
+
+def test_as_a_sentence() -> None:
+    assert sentence("only 3 updates") == "Only 3 updates."
+    assert sentence("Stop!") == "Stop!"

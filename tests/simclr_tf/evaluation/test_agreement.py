@@ -31,7 +31,8 @@ def test_tables_of_many_samples_give_what_scikit_learn_gives_sample_by_sample(se
 def test_clusters_that_are_the_labels_agree_wholly() -> None:
     labels = np.repeat([0, 1, 2], 10)
     for value in cluster_agreement(labels, 7 - labels, resamples=50).values():
-        assert (value.value, value.low, value.high) == pytest.approx((1, 1, 1))
+        assert (value.value, value.high) == pytest.approx((1, 1))
+        assert 0.7 < value.low < 0.95  # 30 images do not show that all others would agree
 
 
 def test_intervals_hold_the_value_and_are_seeded_and_wider_for_groups() -> None:

@@ -1,0 +1,217 @@
+"""Floors under a classifier: what much simpler methods reach on the same images.
+
+A network that is not above them has learnt nothing that pays, whatever its numbers look like.
+
+    majority            always the most frequent class of the training images
+    pixels              logistic regression on 16 x 16 grey pixels
+    untrained features  logistic regression on the features of the same network with fresh weights
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from simclr_tf.evaluation.bootstrap import bootstrap_metrics, metric_samples
+from simclr_tf.evaluation.degenerate import classifier_ends
+from simclr_tf.evaluation.intervals import RESAMPLES, Difference, Interval
+from simclr_tf.evaluation.linear_probe import DEFAULT_STRENGTHS, fit_linear_probe
+from simclr_tf.evaluation.metrics import class_metrics, classification_metrics
+from simclr_tf.evaluation.sampled import SampledMean, sampled_difference
+
+PIXELS = 16
+"""Side of the grey pictures."""
+
+MAJORITY, RAW_PIXELS, UNTRAINED = "majority", "pixels", "untrained features"
+
+WORDS = {
+    MAJORITY: "always saying the most frequent class",
+    RAW_PIXELS: f"logistic regression on {PIXELS} x {PIXELS} pixels",
+    UNTRAINED: "a linear probe on untrained features",
+}
+
+METRIC_WORDS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "roc_auc": "ROC AUC",
+}
+
+_MANY_CLASSES = 50  # from which on one strength has to do: the fits take long
+_ONE_STRENGTH = (1e-2,)
+
+
+def majority(labels: np.ndarray, images: int, num_classes: int) -> dict[str, np.ndarray]:
+    """What the shares of the classes alone give for every image: `majority`, float64 [n, K].
+
+    Args:
+        labels: Of the training images, int [m]; -1 = not known.
+        images: n.
+        num_classes: K.
+    """
+    counts = np.bincount(labels[labels >= 0], minlength=num_classes)
+    return {MAJORITY: np.tile(counts / counts.sum(), (images, 1))}
+
+
+def probe_scores(
+    train_x: np.ndarray, train_y: np.ndarray, x: np.ndarray, num_classes: int, seed: int = 0
+) -> np.ndarray | None:
+    """Class probabilities of a standardized logistic regression.
+
+    Args:
+        train_x: Features of the training images, float [m, D].
+        train_y: Their classes int [m], all known.
+        x: Features of the images to be scored, float [n, D].
+        num_classes: K.
+        seed: Of the held-out part that the regularization is chosen on.
+
+    Returns:
+        float64 [n, K]; None where it cannot be fitted: one class alone, or features that are not
+        finite.
+    """
+    finite = np.isfinite(train_x).all() and np.isfinite(x).all()
+    if len(np.unique(train_y)) < 2 or not finite:
+        return None
+    strengths = DEFAULT_STRENGTHS if num_classes <= _MANY_CLASSES else _ONE_STRENGTH
+    probe = fit_linear_probe(
+        train_x, train_y, num_classes=num_classes, strengths=strengths, seed=seed
+    )
+    return probe.predict_proba(x)
+
+
+@dataclass(frozen=True)
+class Floor:
+    """One floor beside the network, on the same images.
+
+    Attributes:
+        name: `majority`, `pixels` or `untrained features`.
+        metrics: Its metrics with intervals.
+        difference: Of the network less the floor, in the metric of the verdict.
+    """
+
+    name: str
+    metrics: dict[str, Interval]
+    difference: Difference
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a network is above its floors.
+
+    Attributes:
+        split: That was scored.
+        images: On how many of its images the network and the floors are compared.
+        metric: By which.
+        network: Its estimate on those images, with its interval.
+        floors: All of them.
+    """
+
+    split: str
+    images: int
+    metric: str
+    network: Interval
+    floors: tuple[Floor, ...]
+
+    @property
+    def above(self) -> bool:
+        """Whether the whole interval of every difference is above 0."""
+        return all(floor.difference.low > 0 for floor in self.floors)
+
+    @property
+    def nearest(self) -> Floor:
+        """The floor that the network is least sure to be above."""
+        return min(self.floors, key=lambda floor: floor.difference.low)
+
+    def sentence(self) -> str:
+        """The verdict in a sentence, with numbers."""
+        metric, floor = METRIC_WORDS[self.metric], self.nearest
+        gap = floor.difference
+        points = f"{_points(gap.value)} points [{_points(gap.low)}, {_points(gap.high)}]"
+        if not self.above:
+            return (
+                f"Not above {WORDS[floor.name]} ({metric} {self.network.value:.2f} against "
+                f"{floor.metrics[self.metric].value:.2f} on {self.images} {self.split} images, "
+                f"difference {points})."
+            )
+        told = [f"{WORDS[f.name]} ({f.metrics[self.metric].value:.2f})" for f in self.floors]
+        listed = f"{', '.join(told[:-1])} and {told[-1]}" if len(told) > 1 else told[0]
+        return (
+            f"Above {listed}: {metric} {self.network.value:.2f} on {self.images} {self.split} "
+            f"images, {points} from the nearest."
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The verdict as JSON holds it."""
+        return {
+            "split": self.split,
+            "images": self.images,
+            "metric": self.metric,
+            "above": self.above,
+            "sentence": self.sentence(),
+            "network": self.network.to_json(),
+            "floors": [
+                {
+                    "name": floor.name,
+                    "metrics": {name: i.to_json() for name, i in floor.metrics.items()},
+                    "difference": {
+                        **floor.difference.to_json(), "p_value": floor.difference.p_value
+                    },
+                }
+                for floor in self.floors
+            ],
+        }  # fmt: skip
+
+
+def judge(
+    split: str,
+    labels: np.ndarray,
+    scores: np.ndarray,
+    predicted: np.ndarray,
+    floors: Mapping[str, np.ndarray],
+    *,
+    metric: str = "accuracy",
+    groups: Sequence[str] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Verdict:
+    """Compares a network with its floors on the same bootstrap samples of the same images.
+
+    Args:
+        split: Name of what was scored.
+        labels: int [n], n > 0, all known.
+        scores: float64 [n, K], of the network.
+        predicted: int [n], its classes.
+        floors: Name -> float64 [n, K], from `majority` and `probe_scores`; the highest score is
+            the class.
+        metric: `accuracy`, `balanced_accuracy` or `roc_auc`.
+        groups: [n], which images belong together; None = each for itself.
+        resamples: Bootstrap samples.
+        seed: Of the resampling.
+    """
+    how: dict[str, Any] = {"groups": groups, "resamples": resamples, "seed": seed}
+    network = _sampled(labels, scores, predicted, metric, how)
+    found = []
+    for name, own in floors.items():
+        said = own.argmax(axis=1)
+        gap = sampled_difference(network, _sampled(labels, own, said, metric, how))
+        metrics = bootstrap_metrics(labels, own, said, **how).overall
+        found.append(Floor(name, metrics, gap))
+    return Verdict(split, len(labels), metric, network.interval(), tuple(found))
+
+
+def _sampled(
+    labels: np.ndarray, scores: np.ndarray, predicted: np.ndarray, metric: str, how: dict[str, Any]
+) -> SampledMean:
+    values = classification_metrics(labels, scores, predicted)
+    groups = how["groups"]
+    units = len(labels) if groups is None else len(set(groups))
+    each = class_metrics(labels, scores, predicted)
+    ends = classifier_ends(labels, predicted, values, each, units, 0.95)[0]
+    samples = metric_samples(labels, scores, predicted, **how)
+    return SampledMean(values[metric], samples.overall[metric], ends[metric])
+
+
+def _points(share: float) -> str:
+    """A share in whole points of a hundred, with its sign."""
+    points = round(100 * share)
+    return f"{points:+d}" if points else "0"

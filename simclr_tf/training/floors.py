@@ -1,0 +1,168 @@
+"""The floors of a run: what simpler methods say of the images that its network is scored on."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from data_prep.durations import format_seconds
+from data_prep.manifest import Manifest
+from data_prep.source import Source
+from data_prep.sources import ManifestSource
+from simclr_tf.evaluation.floors import (
+    PIXELS,
+    RAW_PIXELS,
+    UNTRAINED,
+    majority,
+    probe_scores,
+)
+from simclr_tf.training.evaluator import Evaluator, Forward, Outputs
+
+log = logging.getLogger(__name__)
+
+_MOST_IMAGES = 2000  # of training, and twice as many of those scored: more change little
+_LARGE = 160  # pixels along a side from which on the untrained network sees fewer
+_MOST_LARGE = 500
+_MOST_FEATURES = 1024
+_GREY = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of a split.
+
+    Attributes:
+        name: Of the split.
+        source: Gives them.
+        manifest: Where they lie, in the order of the source; None = not known, and no sample of
+            them can be taken.
+    """
+
+    name: str
+    source: Source
+    manifest: Manifest | None
+
+    def labels(self) -> np.ndarray:
+        """Class numbers int64 [n], -1 = none; all 0 where they are not known yet."""
+        if self.manifest is None:
+            return np.zeros(self.source.num_examples, np.int64)
+        return self.manifest.label_indices(self.source.class_names)
+
+    def part(self, rows: np.ndarray) -> Source:
+        """Some of them, or all where none can be told from others."""
+        if self.manifest is None or len(rows) == self.source.num_examples:
+            return self.source
+        records = self.manifest.records
+        kept = self.manifest.subset(records[row] for row in rows)
+        return ManifestSource(kept, self.source.class_names, self.source.channels)
+
+
+@dataclass(frozen=True)
+class FloorScores:
+    """What floors say.
+
+    Attributes:
+        scores: Floor -> class probabilities float64 [m, K].
+        labels: Classes of these m images, int64 [m], all known.
+        rows: Which images of the split they are, int64 [m].
+        train_images: Training images that the floor of pixels was fitted on.
+        note: What a reader must know of them; empty if nothing.
+    """
+
+    scores: dict[str, np.ndarray]
+    labels: np.ndarray
+    rows: np.ndarray
+    train_images: int
+    note: str
+
+
+def measure_floors(
+    train: Images,
+    held_out: Images,
+    untrained: Callable[[tf.Tensor], tf.Tensor],
+    evaluator: Callable[[Forward], Evaluator],
+    side: int,
+    seed: int,
+) -> FloorScores:
+    """Fits the floors on the training images and scores others.
+
+    Of large sets a part is taken: the floors are to cost seconds.
+
+    Args:
+        train: The training images.
+        held_out: What is scored; images without a label are left out.
+        untrained: Gives the features [b, D] of the network with fresh weights.
+        evaluator: Makes what runs a function over images.
+        side: Of the images in pixels.
+        seed: Of the parts taken and of the fits.
+    """
+    began = time.perf_counter()
+    classes = len(train.source.class_names)
+    most = _MOST_LARGE if side > _LARGE else _MOST_IMAGES
+    rows = _some(np.flatnonzero(held_out.labels() >= 0), 2 * most, seed)
+    train_rows = _some(np.flatnonzero(train.labels() >= 0), _MOST_IMAGES, seed)
+    few_rows = _some(train_rows, most, seed)
+
+    def pixels(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"features": tf.reshape(grey(images), [-1, PIXELS * PIXELS])}
+
+    def features(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        found = tf.cast(untrained(images), tf.float32)
+        if found.shape[1] <= _MOST_FEATURES:
+            return {"features": found}
+        drawn = np.random.default_rng(seed).choice(found.shape[1], _MOST_FEATURES, replace=False)
+        return {"features": tf.gather(found, tf.constant(drawn), axis=1)}
+
+    scores: dict[str, np.ndarray] = {}
+    labels = np.zeros(0, np.int64)
+    for name, forward, fitted_on in (
+        (RAW_PIXELS, pixels, train_rows),
+        (UNTRAINED, features, few_rows),
+    ):
+        run = evaluator(forward)
+        fitted = _labelled(run.outputs(train.part(fitted_on)))
+        scored = _labelled(run.outputs(held_out.part(rows)))
+        labels = scored.label
+        scores = scores or majority(fitted.label, len(labels), classes)
+        own = probe_scores(fitted.features, fitted.label, scored.features, classes, seed)
+        scores |= {} if own is None else {name: own}
+    log.info("floors computed in %s", format_seconds(time.perf_counter() - began))
+    told = [
+        _note(len(rows), int((held_out.labels() >= 0).sum()), f"{held_out.name} images compared"),
+        _note(
+            len(few_rows),
+            int((train.labels() >= 0).sum()),
+            "training images seen by the untrained network",
+        ),
+    ]
+    note = " and ".join(filter(None, told))
+    note = f"Samples are used: {note}." if note else ""
+    return FloorScores(scores, labels, rows, len(train_rows), note)
+
+
+def grey(images: tf.Tensor) -> tf.Tensor:
+    """Grey pictures [b, PIXELS, PIXELS, 1] of images [b, H, W, C] in [0, 1]."""
+    images = tf.cast(images, tf.float32)
+    if images.shape[-1] == len(_GREY):
+        single = tf.reduce_sum(images * tf.constant(_GREY), axis=-1, keepdims=True)
+    else:
+        single = tf.reduce_mean(images, axis=-1, keepdims=True)
+    return tf.image.resize(single, (PIXELS, PIXELS), method="area")
+
+
+def _labelled(outputs: Outputs) -> Outputs:
+    known = outputs.label >= 0
+    return Outputs(outputs.index[known], outputs.label[known], outputs.features[known], None)
+
+
+def _note(used: int, there: int, what: str) -> str:
+    return f"{used} of {there} {what}" if used < there else ""
+
+
+def _some(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
+    if len(rows) <= most:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
