@@ -1,6 +1,5 @@
 """What must stay together: groups, tiles of a picture, links, identical and similar images."""
 
-import csv
 import os
 import re
 from collections.abc import Hashable, Sequence
@@ -8,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from data_prep.csv_files import read_csv
 from data_prep.errors import UserError
 from data_prep.manifest import COLUMNS, Manifest
 
@@ -63,7 +63,8 @@ def with_group_column(manifest: Manifest, group_by: str, source: str = "") -> Ma
             first group matches in the path is the name. The path is written from the deepest
             folder that holds all images, with `/` before it. An image for which the first group
             takes no part, or whose column is empty, is on its own.
-        source: The CSV file of the manifest, for columns that records do not have.
+        source: The CSV file that the manifest was loaded from, for columns that records do not
+            have.
 
     Returns:
         The manifest with `group` replaced.
@@ -184,20 +185,40 @@ def _from_paths(paths: Sequence[str], pattern: str) -> list[str]:
 
 
 def _from_csv(manifest: Manifest, column: str, source: str) -> list[str]:
-    """A column that records do not carry, read from the CSV by path and tile."""
-    header: list[str] = []
-    values: dict[tuple[str, str], str] = {}
-    if source:
-        with open(source, newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            header = reader.fieldnames = [n.strip().lower() for n in reader.fieldnames or ()]
-            for row in reader:
-                key = (row["path"] or "").strip(), (row.get("tile") or "").strip()
-                values[key] = (row.get(column.lower()) or "").strip()
-    if column.lower() not in header:
-        known = ", ".join(dict.fromkeys((*COLUMNS[1:], *header[1:])))
+    """A column that records do not carry, read from the CSV by file, page and tile."""
+    table = read_csv(source) if source else None
+    texts = table.texts(column) if table else None
+    if table is None or texts is None:
+        header = table.header if table else ()
+        known = ", ".join(dict.fromkeys((*COLUMNS[1:], *filter(None, header[1:]))))
         raise UserError(
             f"--group_by={column}: no such column; there are {known}; a regular expression on the"
             " path needs a group in parentheses"
         )
-    return [values[record.path, record.tile] for record in manifest.records]
+    # A row a record, in the same order; a file's pages and tiles have the group of the file.
+    listed = _loaded_again(source, manifest.root)
+    values: dict[tuple[str, ...], str] = {}
+    for (file, page), record, text in zip(listed.pictures(), listed.records, texts, strict=True):
+        values[file, page, record.tile] = text
+    found = []
+    for (file, page), record in zip(manifest.pictures(), manifest.records, strict=True):
+        keys = (
+            (file, page, record.tile),
+            (file, page, ""),
+            (file, "", record.tile),
+            (file, "", ""),
+        )
+        key = next((key for key in keys if key in values), None)
+        if key is None:
+            raise UserError(f"--group_by={column}: {source} does not list {file}")
+        found.append(values[key])
+    return found
+
+
+def _loaded_again(source: str, root: str) -> Manifest:
+    """The manifest of a CSV, with its images below the root where they were found before."""
+    try:
+        listed = Manifest.load(source)
+    except UserError:  # paths of another machine
+        listed = None
+    return listed if listed and listed.root == root else Manifest.load(source, root)

@@ -7,8 +7,6 @@ A folder of folds holds a run a fold (`fold_1`, `fold_2`, ... or `seed_0`, ...),
     folds.html   the page
 """
 
-import csv
-import io
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -17,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.csv_files import write_csv
 from data_prep.errors import UserError
 from data_prep.files import file_sha256, write_text
 from data_prep.manifest import Manifest
@@ -243,12 +242,10 @@ def _absolute(split: ScoredSplit, folder: Path) -> ScoredSplit:
 def write_table(result: FoldsResult, path: Path) -> None:
     """Writes every metric of every run as CSV, all digits."""
     names = list(result.folds[0].measured.metrics)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["run", "split", "images", "train_images", *names])
+    rows: list[list[object]] = [["run", "split", "images", "train_images", *names]]
     for fold in result.folds:
         values: Mapping[str, float] = metric_values(fold.judged)
         numbers = (repr(float(values[name])) for name in names)
         images = len(fold.judged.split)
-        writer.writerow([fold.name, result.split, images, fold.train_images, *numbers])
-    write_text(path, text.getvalue())
+        rows.append([fold.name, result.split, images, fold.train_images, *numbers])
+    write_csv(path, rows)

@@ -96,7 +96,7 @@ class CompareSettings:
             UserError: With the flag, its value and what would be right.
         """
         self.rows()
-        if bool(self.image_dir) == bool(self.manifest):
+        if not self.image_dir and not self.manifest:
             raise UserError("give either --image_dir=FOLDER or --manifest=FILE")
         shares = self.label_fractions
         if not shares or not all(0 < share <= 1 for share in shares):

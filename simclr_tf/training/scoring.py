@@ -1,10 +1,10 @@
 """The numbers of an evaluation, each with the name of its split."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
 
+from data_prep.csv_files import write_csv
 from data_prep.manifest import Manifest
 from simclr_tf.evaluation.intervals import wilson_interval
 from simclr_tf.evaluation.knn import knn_predict
@@ -116,15 +116,14 @@ def write_predictions(
         return
     probabilities = softmax(outputs.logits)
     places = place_columns(manifest) if manifest else {"path": list(map(str, outputs.index))}
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([*places, "true", "predicted", *(f"score_{name}" for name in class_names)])
-        for i, index in enumerate(outputs.index):
-            row = index if manifest else i
-            true = class_names[outputs.label[i]] if outputs.label[i] >= 0 else ""
-            best = class_names[int(probabilities[i].argmax())]
-            where = (texts[row] for texts in places.values())
-            writer.writerow([*where, true, best, *(repr(float(p)) for p in probabilities[i])])
+    rows = [[*places, "true", "predicted", *(f"score_{name}" for name in class_names)]]
+    for i, index in enumerate(outputs.index):
+        row = index if manifest else i
+        true = class_names[outputs.label[i]] if outputs.label[i] >= 0 else ""
+        best = class_names[int(probabilities[i].argmax())]
+        where = (texts[row] for texts in places.values())
+        rows.append([*where, true, best, *(repr(float(p)) for p in probabilities[i])])
+    write_csv(path, rows)
 
 
 def place_columns(manifest: Manifest) -> dict[str, list[str]]:

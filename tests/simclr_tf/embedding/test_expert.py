@@ -53,7 +53,7 @@ def test_unknown_and_ambiguous_names_are_named(stored: Stored, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (("title,phase", "two.png,x"), "needs a column path"),
+        (("title,phase", "two.png,x"), "needs a column .path."),
         (("path,split", "two.png,test"), "no column of labels"),
         (("path,phase", "two.png,x", "a/two.png,y"), "two labels in phase, x and y"),
     ],
