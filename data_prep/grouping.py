@@ -10,6 +10,7 @@ import numpy as np
 from data_prep.csv_files import read_csv
 from data_prep.errors import UserError
 from data_prep.manifest import COLUMNS, Manifest
+from data_prep.names import composed
 
 
 def unit_numbers(manifest: Manifest, pairs: np.ndarray | None = None) -> np.ndarray:
@@ -146,13 +147,17 @@ def linked_pairs(manifest: Manifest) -> np.ndarray:
     )
 
 
+def common_folder(manifest: Manifest) -> str:
+    """The deepest folder that holds all images, absolute."""
+    return os.path.commonpath([os.path.dirname(file) for file in manifest.files()])
+
+
 def inner_paths(manifest: Manifest) -> list[str]:
     """The paths below the deepest folder that holds all images, written `/a/b.png`.
 
     They are the same wherever the images lie and whatever the manifest's own folder is.
     """
-    files = manifest.files()
-    common = os.path.commonpath([os.path.dirname(file) for file in files])
+    files, common = manifest.files(), common_folder(manifest)
     return ["/" + file[len(common) :].replace(os.sep, "/").lstrip("/") for file in files]
 
 
@@ -169,12 +174,12 @@ def _same(values: Sequence[Hashable]) -> np.ndarray:
 
 def _from_paths(paths: Sequence[str], pattern: str) -> list[str]:
     try:
-        expression = re.compile(pattern)
+        expression = re.compile(composed(pattern))
     except re.error as error:
         raise UserError(f"--group_by={pattern}: not a regular expression: {error}") from None
     if not expression.groups:
         raise UserError(f"--group_by={pattern}: needs a group in parentheses, such as ([^/]*)_")
-    found = [expression.search(path) for path in paths]
+    found = [expression.search(composed(path)) for path in paths]
     missed = [path for path, match in zip(paths, found, strict=True) if match is None]
     if missed:
         raise UserError(

@@ -117,7 +117,8 @@ class Manifest:
         Raises:
             UserError: No record has this split.
         """
-        chosen = [record for record in self.records if record.split == name]
+        wanted = name if name in self.splits else clean_name(name)
+        chosen = [record for record in self.records if record.split == wanted]
         if not chosen:
             known = ", ".join(self.splits) or "none"
             raise UserError(f"the data has no split {name!r} (its splits: {known})")

@@ -141,8 +141,8 @@ def placed_paths(
 def moved_hint(manifest_root: str) -> str:
     """What to do about images that are not where a manifest says."""
     return (
-        f"the images are not where they are said to be ({manifest_root}): if they were moved, give"
-        " their folder as --image_dir=FOLDER beside --manifest=FILE"
+        f"the images are not where they are said to be ({manifest_root}): if they were moved,"
+        " --image_dir=FOLDER beside --manifest gives their new place"
     )
 
 

@@ -65,7 +65,9 @@ class Neighbours:
 
 
 def open_neighbours(
-    trained: Trained, progress: Callable[[int, int], None] = lambda done, total: None
+    trained: Trained,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    image_dir: str = "",
 ) -> Neighbours:
     """Embeds the labelled training images of a run, or takes what was kept of an earlier time.
 
@@ -73,11 +75,12 @@ def open_neighbours(
         trained: The classifier; its folder's `manifest.csv` lists the images, and `neighbours.npz`
             there keeps the embeddings for as long as images and weights are the same.
         progress: Called with (images embedded, images in all).
+        image_dir: Where the images lie now, if not where the manifest says.
 
     Returns:
         None at all if the run has no manifest, or its images are gone; the log says so.
     """
-    images = _training_images(trained)
+    images = _training_images(trained, image_dir)
     if not len(images):
         return Neighbours(images, np.zeros((0, 1), np.float32))
     cache = trained.folder / CACHE
@@ -90,12 +93,12 @@ def open_neighbours(
     return Neighbours(images, embeddings)
 
 
-def _training_images(trained: Trained) -> Manifest:
+def _training_images(trained: Trained, image_dir: str) -> Manifest:
     file = trained.folder / MANIFEST
     if not file.is_file():
         log.warning("%s has no %s: no neighbours are shown", trained.folder, MANIFEST)
         return Manifest(())
-    manifest = Manifest.load(file)
+    manifest = Manifest.load(file, image_dir)
     labelled = [record for record in manifest.records if record.label]
     train = [record for record in labelled if record.split == "train"] or labelled
     if len(train) > _MOST:

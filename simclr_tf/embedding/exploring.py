@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.errors import UserError
-from data_prep.grouping import inner_paths
+from data_prep.grouping import common_folder, inner_paths
 from data_prep.manifest import Manifest, Record
 from data_prep.thumbnails import blank, thumbnail
 from data_prep.workers import in_parallel
@@ -105,7 +105,23 @@ def explore_data(
         features=np.asarray(Picked(stored.features, rows)[slice(0, len(rows))], np.float32),
         columns={name: [texts[row] for row in rows] for name, texts in columns.items()},
         facts=_facts(stored),
+        places=_places(stored, rows),
+        root=common_folder(stored.images),
     )
+
+
+def _places(stored: Stored, rows: np.ndarray) -> dict[str, list[str]]:
+    """Where images lie below the folder that holds all of them, as columns of a manifest."""
+    records = stored.images.records
+    inner = inner_paths(stored.images)
+    columns = {
+        "path": [inner[row].lstrip("/") for row in rows],
+        "tile": [records[row].tile for row in rows],
+        "reading": [records[row].reading for row in rows],
+    }
+    if "page" in stored.columns:
+        columns["page"] = [stored.columns["page"][row] for row in rows]
+    return {name: texts for name, texts in columns.items() if any(texts)}
 
 
 def short_names(stored: Stored) -> list[str]:

@@ -414,7 +414,7 @@ def test_images_that_have_moved_are_asked_for_by_flag(tmp_path: Path) -> None:
     write_class_folders(tmp_path / "here", {"a": 2})
     scan_folder(tmp_path / "here").save(tmp_path / "run" / "manifest.csv")
     (tmp_path / "here").rename(tmp_path / "there")
-    with pytest.raises(UserError, match=r"here.: if they were moved, give .* --image_dir=FOLDER"):
+    with pytest.raises(UserError, match=r"here.: if they were moved, --image_dir=FOLDER"):
         check_images(Manifest.load(tmp_path / "run" / "manifest.csv"))
     moved = Manifest.load(tmp_path / "run" / "manifest.csv", tmp_path / "there")
     assert len(check_images(moved)) == 2
