@@ -28,7 +28,7 @@ DECOMPOSED = unicodedata.normalize("NFD", KOREAN)
 FORMULA = "=1+1 [a]*?{b}#%"
 TINY = (
     "--train_batch_size=8", "--eval_batch_size=16", "--train_epochs=1", "--precision=float32",
-    "--bootstrap=20",
+    "--bootstrap=100",
 )  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def train(base: Path, images: Path) -> int:
 
 
 def embed(base: Path, *more: str) -> int:
-    return command(embed_command, "--bootstrap=20", "--projections=pca", *more)
+    return command(embed_command, "--bootstrap=100", "--projections=pca", *more)
 
 
 @pytest.fixture(scope="module")
