@@ -71,7 +71,11 @@ def root_to_record(
     if not root or root == os.path.dirname(root):
         return RecordedRoot(list(files), list(targets), "", "")
 
+    inside = root.rstrip(os.sep) + os.sep
+
     def relative(file: str) -> str:
+        if file.startswith(inside):
+            return file[len(inside) :].replace(os.sep, "/")
         # A target on the other side of the disk has nothing to do with the root.
         if not file or _common_folder([file, os.path.join(root, "x")]) in ("", os.sep):
             return file

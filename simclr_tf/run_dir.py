@@ -1,6 +1,8 @@
 """What a run leaves behind, and where: the layout of `--model_dir`."""
 
 import json
+import logging
+import os
 import platform
 import shutil
 import sys
@@ -14,6 +16,8 @@ from data_prep.files import write_text
 from simclr_tf.config import RunConfig
 from simclr_tf.settings import Config
 
+log = logging.getLogger(__name__)
+
 # Settings that may change when a run goes on: they alter where, how fast and how often, not what.
 _FREE_TO_CHANGE = frozenset(
     """
@@ -24,6 +28,9 @@ _FREE_TO_CHANGE = frozenset(
     eval_name
     """.split()
 )
+
+# Settings that name files which may be moved together with the run.
+_PLACES = frozenset({"encoder", "checkpoint", "teacher", "weights", "backbone_weights"})
 
 _OWN_FILES = (
     "config.json", "flags.txt", "flags.json", "environment.json", "manifest.csv", "metrics.csv",
@@ -155,7 +162,9 @@ class RunDir:
         differing = [
             f"--{name} was {before[name]!r}, is {now[name]!r}"
             for name in now
-            if name not in self.free_to_change and before[name] != now[name]
+            if name not in self.free_to_change
+            and before[name] != now[name]
+            and not _is_moved(name, before[name], now[name])
         ]
         if differing:
             raise UserError(
@@ -228,3 +237,22 @@ class RunDir:
         steps = sorted(int(p.name) for p in self.saved_models.iterdir() if p.name.isdigit())
         for step in steps[:-keep]:
             shutil.rmtree(self.saved_models / str(step))
+
+
+def _is_moved(name: str, before: Any, now: Any) -> bool:
+    """Whether a setting names what was moved: the old place is gone, the new has the same name."""
+    if name not in _PLACES or not before or not now:
+        return False
+    moved = (
+        not _is_there(before)
+        and _is_there(now)
+        and os.path.basename(os.path.normpath(before)) == os.path.basename(os.path.normpath(now))
+    )
+    if moved:
+        log.warning("--%s was %s, which is gone; taken to be %s now", name, before, now)
+    return moved
+
+
+def _is_there(path: str) -> bool:
+    """Whether a file, a folder or a checkpoint's prefix is there."""
+    return os.path.exists(path) or os.path.exists(f"{path}.index")
