@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -169,14 +170,20 @@ def _keep_plan(plan: FoldsPlan, output: Path) -> None:
         output.mkdir(parents=True, exist_ok=True)
         write_text(file, text)
         return
-    known = json.loads(file.read_text(encoding="utf-8"))
-    wanted = json.loads(text)
+    known, wanted = _without_places(file.read_text(encoding="utf-8")), _without_places(text)
     differing = [name for name in wanted if known.get(name) != wanted[name]]
     if differing:
         raise UserError(
             f"--output={output}: was begun with other {', '.join(differing)} (see {file}); give"
             " another folder, or the same flags"
         )
+
+
+def _without_places(text: str) -> dict[str, Any]:
+    """A plan but for where the manifests lie, which may be moved: their hashes tell them apart."""
+    facts: dict[str, Any] = json.loads(text)
+    facts["runs"] = [{**run, "manifest": ""} for run in facts["runs"]]
+    return facts
 
 
 def read_folds(folder: str | Path) -> FoldsResult:

@@ -30,7 +30,11 @@ _FREE_TO_CHANGE = frozenset(
 )
 
 # Settings that name files which may be moved together with the run.
-_PLACES = frozenset({"encoder", "checkpoint", "teacher", "weights", "backbone_weights"})
+_PLACES = frozenset(
+    """
+    encoder checkpoint teacher weights backbone_weights imagenet_weights image_dir manifest
+    """.split()
+)
 
 _OWN_FILES = (
     "config.json", "flags.txt", "flags.json", "environment.json", "manifest.csv", "metrics.csv",
@@ -164,7 +168,7 @@ class RunDir:
             for name in now
             if name not in self.free_to_change
             and before[name] != now[name]
-            and not _is_moved(name, before[name], now[name])
+            and not is_moved(name, before[name], now[name])
         ]
         if differing:
             raise UserError(
@@ -239,7 +243,7 @@ class RunDir:
             shutil.rmtree(self.saved_models / str(step))
 
 
-def _is_moved(name: str, before: Any, now: Any) -> bool:
+def is_moved(name: str, before: Any, now: Any) -> bool:
     """Whether a setting names what was moved: the old place is gone, the new has the same name."""
     if name not in _PLACES or not before or not now:
         return False
