@@ -161,7 +161,8 @@ def read_csv(
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise UserError(f"{source}: {error.strerror}") from None
+        what = "not found" if isinstance(error, FileNotFoundError) else error.strerror
+        raise UserError(f"{source}: {what}") from None
     text = _decoded(data, source)
     skipped, delimiter = 0, ""
     if match := _SEP_LINE.match(text):

@@ -134,7 +134,7 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path, header: str) -> Non
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--join=.*: No such file"):
+    with pytest.raises(UserError, match=r"--join=.*: not found"):
         read_csv(tmp_path / "none.csv", source="--join=none.csv")
 
 
