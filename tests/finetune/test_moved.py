@@ -1,7 +1,6 @@
 """Runs that were moved with their images, or whose images lie elsewhere, go on."""
 
 import csv
-import logging
 import os
 import unicodedata
 from pathlib import Path
@@ -73,7 +72,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_run_goes_on_in_another_place(
-    here: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = read_results(here / "run").splits["test"].scores
     assert read_results(here / "run").results.class_names == (FORMULA, KOREAN)
@@ -110,9 +109,9 @@ def test_run_goes_on_in_another_place(
         elsewhere = tmp_path / "elsewhere"
         (there / "images").rename(elsewhere)
         (there / "run" / "neighbours.npz").unlink()
-        with caplog.at_level(logging.WARNING):
-            assert len(open_neighbours(trained).images) == 0
-        assert "--image_dir" in caplog.text
+        capsys.readouterr()
+        assert len(open_neighbours(trained).images) == 0
+        assert "--image_dir=FOLDER beside --manifest gives" in capsys.readouterr().err
         assert len(open_neighbours(trained, image_dir=str(elsewhere)).images) == 16
         predicted.unlink()
         assert command(predict_command, *arguments, manifest, f"--image_dir={elsewhere}") == 0

@@ -63,7 +63,7 @@ def test_files_that_cannot_be_joined_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         join_labels(stored, write(tmp_path, *lines))
-    with pytest.raises(UserError, match="No such file"):
+    with pytest.raises(UserError, match="not found"):
         join_labels(stored, tmp_path / "missing.csv")
 
 
