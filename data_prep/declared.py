@@ -23,7 +23,7 @@ def open_declared(
     What the records of a manifest say themselves is completed, not replaced.
 
     Args:
-        image_dir: The folder; wins over `manifest`.
+        image_dir: The folder; with a manifest, where its images lie now.
         manifest: The CSV file.
         declaration: What is declared of all files.
         skip_unreadable: Leave out images that cannot be read (logged) instead of raising.
@@ -37,13 +37,13 @@ def open_declared(
     reading = declaration.reading()
     pages = page_choice(declaration.page, reading)
     declared = replace(reading, page=0 if pages == ALL_PAGES else pages)
-    if image_dir:
+    if not manifest:
         found = scan_folder(image_dir, skip_unreadable=skip_unreadable, reading=str(declared))
         if pages == ALL_PAGES:
             files = zip(found.records, found.files(), strict=True)
             found = found.subset(page for record, file in files for page in _pages(record, file))
     else:
-        listed = Manifest.load(manifest)
+        listed = Manifest.load(manifest, image_dir)
         files = zip(listed.records, listed.files(), strict=True)
         found = listed.subset(
             page

@@ -11,7 +11,7 @@ from pathlib import Path
 from data_prep.errors import UserError
 
 
-def write_text(path: str | Path, text: str) -> None:
+def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Writes a text file in one step: it is there whole, or as it was before.
 
     Args:
@@ -21,7 +21,7 @@ def write_text(path: str | Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_bytes(path: str | Path, content: bytes) -> None:
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     """Writes a file in one step, see `write_text`."""
     path = Path(path)
     with writing(path):

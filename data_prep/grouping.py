@@ -1,18 +1,19 @@
 """What must stay together: groups, tiles of a picture, links, identical and similar images."""
 
-import csv
 import os
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from data_prep.csv_files import read_csv
 from data_prep.errors import UserError
 from data_prep.identity import Picture, array_text, image_name, image_of, page_text
 from data_prep.manifest import COLUMNS, Manifest, Record
+from data_prep.names import composed
 
 
 def unit_numbers(manifest: Manifest, pairs: np.ndarray | None = None) -> np.ndarray:
@@ -73,7 +74,8 @@ def with_group_column(manifest: Manifest, group_by: str, source: str = "") -> Ma
             first group matches in the path is the name. The path is written from the deepest
             folder that holds all images, with `/` before it. An image for which the first group
             takes no part, or whose column is empty, is on its own.
-        source: The CSV file of the manifest, for columns that records do not have.
+        source: The CSV file that the manifest was loaded from, for columns that records do not
+            have.
 
     Returns:
         The manifest with `group` replaced.
@@ -163,6 +165,15 @@ def linked_pairs(manifest: Manifest) -> np.ndarray:
     )
 
 
+def common_folder(manifest: Manifest) -> str:
+    """The deepest folder that holds all images, absolute."""
+    return _common_folder(manifest.files())
+
+
+def _common_folder(files: Sequence[str]) -> str:
+    return os.path.commonpath({os.path.dirname(file) for file in files})
+
+
 def inner_paths(manifest: Manifest) -> list[str]:
     """The paths below the deepest folder that holds all images, written `/a/b.png`.
 
@@ -173,7 +184,7 @@ def inner_paths(manifest: Manifest) -> list[str]:
 
 def below_common_folder(files: Sequence[str]) -> list[str]:
     """The paths of files below the deepest folder that holds all of them, written `/a/b.png`."""
-    common = os.path.commonpath({os.path.dirname(file) for file in files})
+    common = _common_folder(files)
     return ["/" + file[len(common) :].replace(os.sep, "/").lstrip("/") for file in files]
 
 
@@ -190,12 +201,12 @@ def equal_pairs(values: Sequence[Hashable]) -> np.ndarray:
 
 def _from_paths(paths: Sequence[str], pattern: str) -> list[str]:
     try:
-        expression = re.compile(pattern)
+        expression = re.compile(composed(pattern))
     except re.error as error:
         raise UserError(f"--group_by={pattern}: not a regular expression: {error}") from None
     if not expression.groups:
         raise UserError(f"--group_by={pattern}: needs a group in parentheses, such as ([^/]*)_")
-    found = [expression.search(path) for path in paths]
+    found = [expression.search(composed(path)) for path in paths]
     missed = [path for path, match in zip(paths, found, strict=True) if match is None]
     if missed:
         raise UserError(
@@ -210,33 +221,52 @@ def _from_csv(manifest: Manifest, column: str, source: str) -> list[str]:
 
     A row that names no array, page or tile speaks of all that its file holds.
     """
-    header: list[str] = []
-    values: dict[tuple[str, ...], str] = {}
-    if source:
-        with open(source, newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            header = reader.fieldnames = [n.strip().lower() for n in reader.fieldnames or ()]
-            for row in reader:
-                path, reading, tile = (
-                    (row.get(name) or "").strip() for name in ("path", "reading", "tile")
-                )
-                key = path, array_text(reading), page_text(reading), tile
-                values[key] = (row.get(column.lower()) or "").strip()
-    if column.lower() not in header:
-        known = ", ".join(dict.fromkeys((*COLUMNS[1:], *header[1:])))
+    table = read_csv(source) if source else None
+    texts = table.texts(column) if table else None
+    if table is None or texts is None:
+        header = table.header if table else ()
+        known = ", ".join(dict.fromkeys((*COLUMNS[1:], *filter(None, header[1:]))))
         raise UserError(
             f"--group_by={column}: no such column; there are {known}; a regular expression on the"
             " path needs a group in parentheses"
         )
-    return [_value_of(record, values) for record in manifest.records]
+    # A row a record, in the same order.
+    listed = _loaded_again(source, manifest.root)
+    named = zip(listed.files(), listed.records, texts, strict=True)
+    values = {(file, *_parts(record)): text for file, record, text in named}
+    found = []
+    for file, record in zip(manifest.files(), manifest.records, strict=True):
+        value = _value_of(file, record, values)
+        if value is None:
+            raise UserError(f"--group_by={column}: {source} does not list {file}")
+        found.append(value)
+    return found
 
 
-def _value_of(record: Record, values: Mapping[tuple[str, ...], str]) -> str:
+_Parts: TypeAlias = tuple[str, str, str, str]
+"""File, array, page and tile."""
+
+
+def _parts(record: Record) -> tuple[str, str, str]:
+    """The array, page and tile that a record names; empty = none."""
+    return array_text(record.reading), page_text(record.reading), record.tile
+
+
+def _value_of(file: str, record: Record, values: Mapping[_Parts, str]) -> str | None:
     """The value of the row that names the most of an image's array, page and tile."""
-    parts = array_text(record.reading), page_text(record.reading), record.tile
-    for kept in product((True, False), repeat=len(parts)):
-        named = (part if keep else "" for part, keep in zip(parts, kept, strict=True))
-        key = record.path, *named
-        if key in values:
-            return values[key]
-    raise KeyError(record.name)
+    for kept in product((True, False), repeat=3):
+        array, page, tile = (
+            part if keep else "" for part, keep in zip(_parts(record), kept, strict=True)
+        )
+        if (file, array, page, tile) in values:
+            return values[file, array, page, tile]
+    return None
+
+
+def _loaded_again(source: str, root: str) -> Manifest:
+    """The manifest of a CSV, with its images below the root where they were found before."""
+    try:
+        listed = Manifest.load(source)
+    except UserError:  # paths of another machine
+        listed = None
+    return listed if listed and listed.root == root else Manifest.load(source, root)

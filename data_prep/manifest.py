@@ -3,11 +3,12 @@
 A manifest is a CSV file with the columns `path, label, split, group, case, target` and, where they
 are used, `tile, reading, sha256, target_scale`; only `path` is needed. Order matters: the position
 of a record is the index of its example everywhere else.
+
+Paths are relative to the folder of the CSV, or to the folder that the columns `root` (absolute) and
+`relative_root` (from the folder of the CSV) name, see `manifest_root`.
 """
 
-import csv
 import hashlib
-import io
 import logging
 import os
 from collections import Counter
@@ -18,9 +19,11 @@ from operator import attrgetter
 
 import numpy as np
 
+from data_prep.csv_files import PATH_COLUMNS, CsvTable, read_csv, write_csv
 from data_prep.errors import UserError
-from data_prep.files import write_text
 from data_prep.identity import ALL_AS_CHANNELS, Image, Picture, image_name, image_of
+from data_prep.manifest_root import RELATIVE_ROOT, ROOT, placed_paths, root_to_record
+from data_prep.names import clean_name, composed
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -40,8 +43,9 @@ SPLIT_ALIASES = {
 
 
 def canonical_split(name: str) -> str:
-    """The split that a name stands for: `Train_Set` -> `train`; others as given."""
-    return SPLIT_ALIASES.get(name.strip().lower().replace("-", "_"), name.strip())
+    """The split that a name stands for: `Train_Set` -> `train`; others in their one form."""
+    name = clean_name(name)
+    return SPLIT_ALIASES.get(name.lower().replace("-", "_"), name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,8 @@ class Manifest:
         Raises:
             UserError: No record has this split.
         """
-        chosen = [record for record in self.records if record.split == name]
+        wanted = name if name in self.splits else clean_name(name)
+        chosen = [record for record in self.records if record.split == wanted]
         if not chosen:
             known = ", ".join(self.splits) or "none"
             raise UserError(f"the data has no split {name!r} (its splits: {known})")
@@ -185,7 +190,9 @@ class Manifest:
         Raises:
             UserError: A label is not among `class_names`.
         """
-        index = {name: position for position, name in enumerate(class_names)} | {"": -1}
+        # Networks of before may have their names in another Unicode form.
+        index = {clean_name(name): position for position, name in enumerate(class_names)}
+        index |= {name: position for position, name in enumerate(class_names)} | {"": -1}
         unknown = sorted({record.label for record in self.records}.difference(index))
         if unknown:
             raise UserError(
@@ -207,7 +214,8 @@ class Manifest:
         for record, file, target in zip(self.records, files, self.target_files(), strict=True):
             relative = file[len(common) :].replace(os.sep, "/").lstrip("/")
             beside = os.path.relpath(target, common).replace(os.sep, "/") if target else ""
-            row = (relative, *_basic_values(record)[1:-1], beside)
+            # Copies to another system may change the Unicode form of names.
+            row = (composed(relative), *_basic_values(record)[1:-1], composed(beside))
             reading = _hashed(record.reading)
             if record.tile or reading or record.target_scale:
                 row += (record.tile, reading)
@@ -233,80 +241,92 @@ class Manifest:
             for row in rows
         )
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, place: str | os.PathLike[str] = "") -> None:
         """Writes the CSV, whole or not at all.
 
-        Paths, of images and targets, are written relative when they belong to the folder of the CSV
-        itself, absolute otherwise, so that the file can be used from anywhere (`Manifest.load`).
+        Paths, of images and targets, are written relative: to the folder of the CSV if the images
+        belong to it, or else to a root that the CSV records, so that it can be used from anywhere
+        and be moved with its images (`Manifest.load`).
+
+        Args:
+            path: The file.
+            place: The folder in which the file will lie in the end, if not in that of `path`.
         """
         destination = os.path.abspath(path)
-        folder = os.path.dirname(destination)
-        keep = os.path.abspath(self.root) == folder
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
+        folder = os.path.abspath(place) if place else os.path.dirname(destination)
         columns = [c for c in COLUMNS if c in _BASIC or any(getattr(r, c) for r in self.records)]
-        writer.writerow(columns)
         values = attrgetter(*columns)
-        files = zip(self.records, self.files(), self.target_files(), strict=True)
-        for record, file, target in files:
-            placed = record if keep else replace(record, path=file, target=target)
-            writer.writerow(values(placed))
-        os.makedirs(folder, exist_ok=True)
-        write_text(destination, text.getvalue())
+        rows: list[tuple[str, ...]] = [tuple(columns)]
+        if os.path.abspath(self.root) in (folder, os.path.dirname(destination)):
+            rows += [values(record) for record in self.records]
+        else:
+            recorded = root_to_record(self.root, self.files(), self.target_files(), folder)
+            if recorded.root:
+                rows[0] += (ROOT, RELATIVE_ROOT)
+            places = zip(self.records, recorded.paths, recorded.targets, strict=True)
+            for record, file, target in places:
+                rows.append(values(replace(record, path=file, target=target)) + recorded.cells)
+        os.makedirs(os.path.dirname(destination), exist_ok=True)
+        write_csv(destination, rows)
 
     @staticmethod
-    def load(path: str | os.PathLike[str]) -> "Manifest":
-        """Reads a manifest CSV; relative paths belong to the folder of the CSV.
+    def load(path: str | os.PathLike[str], image_dir: str | os.PathLike[str] = "") -> "Manifest":
+        """Reads a manifest CSV; where its images lie is decided as `manifest_root` says.
 
-        Split names are made canonical (`val` -> `validation`); columns of other names are ignored
-        and logged. Whether the images exist is checked by `scan.check_images`.
+        Names are brought to their one form (`names.clean_name`), those of splits made canonical
+        (`val` -> `validation`); paths are as on disk. Columns of other names are ignored and
+        logged. Whether the images exist is checked by `scan.check_images`.
+
+        Args:
+            path: The CSV.
+            image_dir: The folder in which the images lie now, if not where the CSV says.
 
         Raises:
-            UserError: The file cannot be read as a manifest, an image is listed twice, or only
-                some of the images have a split.
+            UserError: The file cannot be read as a manifest, an image is listed twice, only some of
+                the images have a split, or `image_dir` does not hold the images.
         """
         source = os.path.abspath(path)
         if not os.path.isfile(source):
             raise UserError(f"manifest not found: {source}")
-        try:
-            with open(source, newline="", encoding="utf-8-sig") as stream:
-                records = _read_rows(csv.DictReader(stream), source)
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise UserError(f"{source} is not a CSV file in UTF-8: {error}") from None
-        manifest = Manifest(tuple(records), os.path.dirname(source))
-        _check_records(manifest, source)
+        table = read_csv(source)
+        records, root = _read_records(table, source, image_dir)
+        manifest = Manifest(tuple(records), root)
+        _check_records(manifest, table)
         return manifest
 
 
-def _read_rows(reader: csv.DictReader, source: str) -> list[Record]:
-    header = [name.strip().lower() for name in reader.fieldnames or ()]
-    if "path" not in header:
-        raise UserError(
-            f"{source} needs a column 'path' (comma-separated; also read: {', '.join(COLUMNS[1:])})"
-            f"; its first line is {','.join(header)[:80]!r}"
-        )
-    reader.fieldnames = header
-    ignored = [name for name in header if name not in COLUMNS]
+def _read_records(
+    table: CsvTable, source: str, image_dir: str | os.PathLike[str]
+) -> tuple[list[Record], str]:
+    """The records, and the root of their paths."""
+    used = {table.position(*PATH_COLUMNS)}
+    columns: dict[str, list[str]] = {}
+    for name in COLUMNS[1:]:
+        texts = table.texts(name)
+        if texts is not None:
+            columns[name] = texts
+            used.add(table.position(name))
+    used |= {table.position(ROOT), table.position(RELATIVE_ROOT)}
+    ignored = [name for position, name in enumerate(table.header) if position not in used]
     if ignored:
-        _LOGGER.info("%s: columns not used: %s", source, ", ".join(ignored))
-    records = []
-    for row in reader:
-        values = {name: (row.get(name) or "").strip() for name in COLUMNS}
-        if not values["path"]:
-            raise UserError(f"{source}, line {reader.line_num}: the path is empty")
-        values["split"] = canonical_split(values["split"])
-        records.append(Record(**values))
-    return records
+        _LOGGER.info("%s: columns not used: %s", source, ", ".join(filter(None, ignored)))
+    paths, targets, root = placed_paths(table, image_dir)
+    columns |= {"path": paths, "target": targets}
+    columns["split"] = list(map(canonical_split, columns.get("split", ())))
+    names = [name for name in COLUMNS if columns.get(name)]
+    rows = zip(*(columns[name] for name in names), strict=True)
+    return [Record(**dict(zip(names, row, strict=True))) for row in rows], root
 
 
-def _check_records(manifest: Manifest, source: str) -> None:
+def _check_records(manifest: Manifest, table: CsvTable) -> None:
+    source = table.source
     if not manifest.records:
         raise UserError(f"{source} lists no images")
-    missing = sum(not record.split for record in manifest.records)
-    if 0 < missing < len(manifest):
+    without = [row for row, record in enumerate(manifest.records) if not record.split]
+    if 0 < len(without) < len(manifest):
         raise UserError(
-            f"{source}: {missing} of {len(manifest)} images have no split; fill the column for all"
-            " of them or for none"
+            f"{table.place(without[0])}: {len(without)} of {len(manifest)} images have no split;"
+            " fill the column for all of them or for none"
         )
     for name in manifest.splits:
         # Splits name files and folders that commands write.
@@ -315,20 +335,27 @@ def _check_records(manifest: Manifest, source: str) -> None:
                 f"{source}: the split {name!r} cannot be part of a file's name; rename it"
             )
     splits: dict[Picture, str] = {}
-    for record, picture in zip(manifest.records, manifest.pictures(), strict=True):
+    for row, (record, picture) in enumerate(
+        zip(manifest.records, manifest.pictures(), strict=True)
+    ):
         before = splits.setdefault(picture, record.split)
         if before != record.split:
             what = "tiles of one picture are" if record.tile else "is"
             named = image_name(picture.file, record.reading)
-            raise UserError(f"{source}: {named} {what} in two splits, {before} and {record.split}")
+            raise UserError(
+                f"{table.place(row)}: {named} {what} in two splits, {before} and {record.split}"
+            )
     if len(splits) == len(manifest):
         return
-    seen: set[Image] = set()
-    for record, image in zip(manifest.records, manifest.images(), strict=True):
-        if image in seen:
+    first: dict[Image, int] = {}
+    for row, (record, image) in enumerate(zip(manifest.records, manifest.images(), strict=True)):
+        before_row = first.setdefault(image, row)
+        if before_row != row:
             named = image_name(image.file, record.reading, record.tile)
-            raise UserError(f"{source}: {named} is listed twice")
-        seen.add(image)
+            raise UserError(
+                f"{table.place(row)}: {named} is listed twice, first in line"
+                f" {table.lines[before_row]}"
+            )
 
 
 def _hashed(reading: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest
+from data_prep.names import clean_name
 
 
 def parse_merges(texts: Sequence[str]) -> dict[str, list[str]]:
@@ -17,10 +18,10 @@ def parse_merges(texts: Sequence[str]) -> dict[str, list[str]]:
     merges: dict[str, list[str]] = {}
     for text in texts:
         name, _, members = text.partition(":")
-        old = [member.strip() for member in members.split(",") if member.strip()]
-        if not name.strip() or not old:
+        old = [clean_name(member) for member in members.split(",") if clean_name(member)]
+        if not clean_name(name) or not old:
             raise UserError(f"--merge={text}: must be NEW:CLASS,CLASS,...")
-        merges.setdefault(name.strip(), []).extend(old)
+        merges.setdefault(clean_name(name), []).extend(old)
     return merges
 
 

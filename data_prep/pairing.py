@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest
+from data_prep.names import composed
 from data_prep.scan import list_folder
 
 _SHOWN = 3
@@ -120,14 +121,14 @@ def scale_of(text: str) -> float:
 
 
 def _parts(path: str) -> tuple[str, str]:
-    """Folder, and name without its ending."""
-    folder, name = os.path.split(path)
+    """Folder, and name without its ending, both in Unicode form NFC."""
+    folder, name = os.path.split(composed(path))
     return folder, os.path.splitext(name)[0]
 
 
 def _without(stem: str, pair_by: str) -> str:
     try:
-        return re.sub(pair_by, "", stem) if pair_by else stem
+        return re.sub(composed(pair_by), "", stem) if pair_by else stem
     except re.error as error:
         raise UserError(f"--pair_by={pair_by}: not a regular expression: {error}") from None
 

@@ -9,12 +9,12 @@ What a folder may look like (names of class folders are the labels):
 
 Split folders may be named train, training, train_set, train_data, validation, valid, val, ...,
 test, testing, ... in any case, and need not all be there. Files deeper than a class folder belong
-to that class. Hidden files and files that are no images are left out; links are followed.
+to that class. Folders whose names are one name in several Unicode forms are one class. Hidden
+files, files that are no images and what systems leave behind are left out; links are followed.
 """
 
 import logging
 import os
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +27,10 @@ from data_prep.formats.arrays import array_suffixes
 from data_prep.formats.raw import SUFFIXES as RAW_SUFFIXES
 from data_prep.grouping import equal_pairs
 from data_prep.identity import image_name
+from data_prep.left_out import LeftOut, endings, is_rubbish
 from data_prep.manifest import SPLITS, Manifest, Record, canonical_split
+from data_prep.manifest_root import moved_hint
+from data_prep.names import clean_name, composed, name_problems
 from data_prep.reading import parse_reading
 from data_prep.survey import Survey, survey, unusable
 
@@ -94,6 +97,20 @@ def list_folder(image_dir: str | os.PathLike[str], *, reading: str = "") -> Mani
     Raises:
         UserError: No such folder, no images in it, or split folders beside other images.
     """
+    manifest, left_out = list_with_left_out(image_dir, reading=reading)
+    for text in left_out.warnings(image_suffixes()):
+        _LOGGER.warning("%s: %s", manifest.root, text)
+    return manifest
+
+
+def list_with_left_out(
+    image_dir: str | os.PathLike[str], *, reading: str = ""
+) -> tuple[Manifest, LeftOut]:
+    """Like `list_folder`, with what is left out, of which nothing is logged.
+
+    Raises:
+        UserError: As `list_folder`.
+    """
     root = os.path.abspath(os.path.expanduser(image_dir))
     if not os.path.isdir(root):
         what = "is a file, not a folder" if os.path.isfile(root) else "not found"
@@ -105,11 +122,7 @@ def list_folder(image_dir: str | os.PathLike[str], *, reading: str = "") -> Mani
         records = [replace(record, reading=reading) for record in records]
     if not records:
         raise UserError(_nothing_found(tree))
-    if tree.ignored:
-        number = tree.ignored.total()
-        verb = "is no image" if number == 1 else "are no images"
-        _LOGGER.info("%s: %s %s (%s)", root, counted(number, "file"), verb, tree.others())
-    return Manifest(tuple(records), root)
+    return Manifest(tuple(records), root), tree.left_out()
 
 
 def check_images(manifest: Manifest, *, skip_unreadable: bool = False) -> Manifest:
@@ -123,6 +136,8 @@ def check_images(manifest: Manifest, *, skip_unreadable: bool = False) -> Manife
     Raises:
         UserError: Unreadable images, or a file that is in two splits by way of a link.
     """
+    for text in name_problems(manifest.class_names):
+        _LOGGER.warning("%s", text)
     files = manifest.files()
     found = _survey(manifest, files)
     _check_links(manifest, files, found)
@@ -130,6 +145,8 @@ def check_images(manifest: Manifest, *, skip_unreadable: bool = False) -> Manife
         return manifest
     error = unusable(_names(manifest), found.problems)
     if not skip_unreadable or len(found.problems) == len(files):
+        if not any(os.path.exists(files[index]) for index in found.problems):
+            raise UserError(f"{error}. Also, {moved_hint(manifest.root)}")
         raise error
     _LOGGER.warning("left out: %s", error)
     return manifest.subset(
@@ -182,20 +199,28 @@ def _common_channels(channels: np.ndarray, files: list[str]) -> int:
 
 
 class _Tree:
-    """Image files below a folder, sorted; counts what it leaves out."""
+    """Image files below a folder, sorted; notes what it leaves out."""
 
     def __init__(self, root: str, suffixes: tuple[str, ...]):
         self.root = root
         self.suffixes = suffixes
-        self._ignored: dict[str, Counter[str]] = {}
+        self.empty: list[str] = []
+        self._left: dict[str, LeftOut] = {}
 
     def children(self, folder: str) -> tuple[list[str], list[str]]:
         """Names of the sub-folders and of the image files in a folder."""
-        folders, images = [], []
-        ignored = self._ignored[folder] = Counter()
+        folders: list[str] = []
+        images: list[str] = []
+        others: list[str] = []
+        hidden: list[str] = []
+        rubbish: list[str] = []
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.startswith(".") or entry.name == "__MACOSX":
+                if is_rubbish(entry.name):
+                    rubbish.append(entry.name)
+                    continue
+                if entry.name.startswith("."):
+                    hidden.append(entry.name)
                     continue
                 _check_name(entry)
                 if entry.is_dir():
@@ -203,8 +228,15 @@ class _Tree:
                 elif entry.name.lower().endswith(self.suffixes):
                     images.append(entry.name)
                 else:
-                    ignored[os.path.splitext(entry.name)[1].lower() or "no ending"] += 1
-        return sorted(folders), sorted(images)
+                    others.append(entry.name)
+        below = [
+            tuple(_printable(self.relative(os.path.join(folder, n))) for n in sorted(names))
+            for names in (others, hidden, rubbish)
+        ]
+        self._left[folder] = LeftOut(*below)
+        # Folders of one name in two Unicode forms side by side.
+        folders.sort(key=lambda name: (clean_name(name), name))
+        return folders, sorted(images, key=lambda name: (composed(name), name))
 
     def images_below(self, folder: str, above: frozenset[str] = frozenset()) -> Iterator[str]:
         """Paths of all images in a folder and its sub-folders."""
@@ -216,18 +248,24 @@ class _Tree:
         for name in folders:
             yield from self.images_below(os.path.join(folder, name), above | {real})
 
-    @property
-    def ignored(self) -> Counter[str]:
-        """Endings of the files left out, and how many of each."""
-        return sum(self._ignored.values(), Counter())
-
-    def others(self) -> str:
-        """The most frequent endings of the files left out."""
-        return ", ".join(f"{number} {ending}" for ending, number in self.ignored.most_common(4))
+    def left_out(self) -> LeftOut:
+        """All that was left out so far."""
+        parts = self._left.values()
+        return LeftOut(
+            tuple(name for part in parts for name in part.others),
+            tuple(name for part in parts for name in part.hidden),
+            tuple(name for part in parts for name in part.rubbish),
+            tuple(self.empty),
+        )
 
     def relative(self, path: str) -> str:
         """Path below the root, with forward slashes."""
         return Path(path).relative_to(self.root).as_posix()
+
+
+def _printable(name: str) -> str:
+    """A name that can be written as UTF-8."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _check_name(entry: os.DirEntry[str]) -> None:
@@ -250,12 +288,15 @@ def _split_records(tree: _Tree) -> Iterator[Record]:
         yield from _labelled(tree, tree.root, "")
         return
     for name in folders:
-        if name not in split_folders and any(tree.images_below(os.path.join(tree.root, name))):
+        if name in split_folders:
+            continue
+        if any(tree.images_below(os.path.join(tree.root, name))):
             raise UserError(
                 f"{tree.root} holds the split folder {split_folders[0]!r} beside the folder"
                 f" {name!r} with images; name all of them as splits, or none, or list the images"
                 " in a manifest"
             )
+        tree.empty.append(name)
     if images:
         raise UserError(
             f"{tree.root} holds the split folder {split_folders[0]!r} beside the image"
@@ -268,7 +309,10 @@ def _split_records(tree: _Tree) -> Iterator[Record]:
             raise UserError(f"{tree.root}: the folders {other!r} and {name!r} name the same split")
     for split in SPLITS:
         if split in by_split:
-            yield from _labelled(tree, os.path.join(tree.root, by_split[split]), split)
+            records = list(_labelled(tree, os.path.join(tree.root, by_split[split]), split))
+            if not records:
+                tree.empty.append(by_split[split])
+            yield from records
 
 
 def _labelled(tree: _Tree, folder: str, split: str) -> Iterator[Record]:
@@ -284,9 +328,12 @@ def _labelled(tree: _Tree, folder: str, split: str) -> Iterator[Record]:
                 f"{class_folder} holds the split folder {inner!r}; splits must lie above the"
                 " classes: give the folder that holds the split folders"
             )
+        empty = True
         for path in tree.images_below(class_folder):
-            labelled = True
-            yield Record(tree.relative(path), label=label, split=split)
+            labelled, empty = True, False
+            yield Record(tree.relative(path), label=clean_name(label) or label, split=split)
+        if empty:
+            tree.empty.append(tree.relative(class_folder))
     if images and labelled:
         verb = "has" if len(images) == 1 else "have"
         _LOGGER.warning(
@@ -297,7 +344,8 @@ def _labelled(tree: _Tree, folder: str, split: str) -> Iterator[Record]:
 
 def _nothing_found(tree: _Tree) -> str:
     wanted = ", ".join(sorted(tree.suffixes))
-    seen = f"; there are other files: {tree.others()}" if tree.ignored else ""
+    others = tree.left_out().others
+    seen = f"; there are other files: {endings(others)}" if others else ""
     return f"no images ({wanted}) in {tree.root}{seen}"
 
 

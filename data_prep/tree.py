@@ -4,12 +4,14 @@ import errno
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from data_prep.errors import UserError
+from data_prep.left_out import is_rubbish
 from data_prep.manifest import Manifest, canonical_split
+from data_prep.names import composed
 from data_prep.new_folder import new_folder
 
 _LOGGER = logging.getLogger(__name__)
@@ -48,8 +50,10 @@ def write_trees(
     if any(record.reading for manifest in manifests.values() for record in manifest.records):
         _LOGGER.warning("%s: how files are to be read stands in the manifest only", folder)
     with new_folder(folder) as work:
-        for inner in sorted({os.path.dirname(place) for _, place in jobs}):
+        folders = sorted({os.path.dirname(place) for _, place in jobs})
+        for inner in folders:
             (work / inner).mkdir(parents=True, exist_ok=True)
+        _refuse_merged(work, folders)
         for done, (file, place) in enumerate(jobs, 1):
             _place(file, work / place, mode)
             progress(done, len(jobs))
@@ -77,19 +81,17 @@ def tree_paths(manifest: Manifest) -> list[str]:
         (folder, os.path.basename(record.path))
         for folder, record in zip(folders, manifest.records, strict=True)
     ]
-    given = {(folder, name.casefold()) for folder, name in wanted}
+    given = {(folder, _folded(name)) for folder, name in wanted}
     taken: set[tuple[str, str]] = set()
     places = [""] * len(wanted)
     for index in sorted(range(len(wanted)), key=lambda index: manifest.records[index].path):
         folder, name = wanted[index]
         stem, ending = os.path.splitext(name)
         number = 1
-        while (folder, name.casefold()) in taken or (
-            number > 1 and (folder, name.casefold()) in given
-        ):
+        while (folder, _folded(name)) in taken or (number > 1 and (folder, _folded(name)) in given):
             number += 1
             name = f"{stem}~{number}{ending}"
-        taken.add((folder, name.casefold()))
+        taken.add((folder, _folded(name)))
         places[index] = "/".join(filter(None, (folder, name)))
     return places
 
@@ -107,8 +109,25 @@ def check_folder_names(manifest: Manifest) -> None:
             )
 
 
+def _folded(name: str) -> str:
+    """What names have in common that Windows or a Mac takes for one."""
+    return composed(name).casefold()
+
+
+def _refuse_merged(work: Path, folders: Sequence[str]) -> None:
+    """Classes that differ by case alone need a disk that keeps them apart."""
+    first: dict[str, str] = {}
+    for folder in folders:
+        other = first.setdefault(_folded(folder), folder)
+        if other != folder and os.path.samefile(work / other, work / folder):
+            raise UserError(
+                f"this disk takes the folders {other!r} and {folder!r} for one; rename a class with"
+                " --merge, or use the manifest instead"
+            )
+
+
 def _check_folder_name(name: str, what: str) -> None:
-    if name.startswith(".") or "/" in name or os.sep in name or "\0" in name:
+    if name.startswith(".") or is_rubbish(name) or "/" in name or os.sep in name or "\0" in name:
         raise UserError(f"the {what} {name!r} cannot be the name of a folder of a tree")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from data_prep.files import replacing_folder
 from data_prep.manifest import Manifest
+from data_prep.names import clean_name
 from data_prep.page import Section, Table
 from finetune.classifier import Classifier
 from finetune.epoch_scores import ImageScorer, Scorer
@@ -133,7 +134,7 @@ def _measure(session: ClassifierSession, splits: dict[str, ScoredSplit]) -> Clas
         session.data.class_names,
         criterion="fixed" if fixed is not None else m.threshold,  # type: ignore[arg-type]
         threshold=fixed,
-        positive=m.positive or None,
+        positive=clean_name(m.positive) or None,
         resamples=m.bootstrap,
         seed=session.config.machine.seed,
     )

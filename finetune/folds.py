@@ -7,18 +7,18 @@ A folder of folds holds a run a fold (`fold_1`, `fold_2`, ... or `seed_0`, ...),
     folds.html   the page
 """
 
-import csv
-import io
 import json
 import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from data_prep.checksums import read_object
+from data_prep.csv_files import write_csv
 from data_prep.errors import UserError
 from data_prep.files import file_sha256, write_text
 from data_prep.manifest import Manifest
@@ -207,14 +207,20 @@ def _keep_plan(plan: FoldsPlan, output: Path) -> None:
         output.mkdir(parents=True, exist_ok=True)
         write_text(file, text)
         return
-    known = read_object(file)
-    wanted = json.loads(text)
+    known, wanted = _without_places(read_object(file)), _without_places(json.loads(text))
     differing = [name for name in wanted if known.get(name) != wanted[name]]
     if differing:
         raise UserError(
             f"--output={output}: was begun with other {', '.join(differing)} (see {file}); give"
             " another folder, or the same flags"
         )
+
+
+def _without_places(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """A plan but for where the manifests lie, which may be moved: their hashes tell them apart."""
+    facts = dict(plan)
+    facts["runs"] = [{**run, "manifest": ""} for run in facts["runs"]]
+    return facts
 
 
 def read_folds(folder: str | Path) -> FoldsResult:
@@ -287,22 +293,20 @@ def write_table(result: FoldsResult, path: Path) -> None:
     verdicts = [fold.verdict() for fold in result.folds]
     floors = [f.name for f in verdicts[0].floors] if verdicts[0] else []
     columns = [f"floor_{name.replace(' ', '_')}" for name in floors]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
+    rows: list[list[object]] = [
         ["run", "split", "images", "train_images", *names, *columns, "alarms", "warnings"]
-    )
+    ]
     for fold, verdict in zip(result.folds, verdicts, strict=True):
         values: Mapping[str, float] = metric_values(fold.judged)
         numbers = (repr(float(values[name])) for name in names)
         images = len(fold.judged.split)
         known = {f.name: f.metrics[verdict.metric] for f in verdict.floors} if verdict else {}
         under = (repr(known[name].value) if name in known else "" for name in floors)
-        writer.writerow(
+        rows.append(
             [fold.name, result.split, images, fold.train_images, *numbers, *under,
              " | ".join(fold.alarms), " | ".join(fold.warnings)]
         )  # fmt: skip
-    write_text(path, text.getvalue())
+    write_csv(path, rows)
 
 
 def note_warnings(result: FoldsResult, output: Path) -> None:

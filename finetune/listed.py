@@ -124,7 +124,7 @@ def list_images(image_dir: str, manifest: str, declaration: Declaration) -> List
     """The files of a folder or of a manifest, by name.
 
     Args:
-        image_dir: The folder; wins over `manifest`.
+        image_dir: The folder; with a manifest, where its images lie now.
         manifest: The CSV file.
         declaration: How the files are read.
 
@@ -135,7 +135,10 @@ def list_images(image_dir: str, manifest: str, declaration: Declaration) -> List
     reading = declaration.reading()
     if declaration.tile or declaration.overlap:
         cut(1, 1, declaration.tile, declaration.overlap)  # complains of impossible sizes
-    found = list_folder(image_dir, reading=str(reading)) if image_dir else Manifest.load(manifest)
+    if manifest:
+        found = Manifest.load(manifest, image_dir)
+    else:
+        found = list_folder(image_dir, reading=str(reading))
     rules = found.subset([*found.records, Record("", reading=str(reading))])
     if has_open_limits(rules):
         raise UserError(

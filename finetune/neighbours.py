@@ -67,7 +67,9 @@ class Neighbours:
 
 
 def open_neighbours(
-    trained: Trained, progress: Callable[[int, int], None] = lambda done, total: None
+    trained: Trained,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    image_dir: str = "",
 ) -> Neighbours:
     """Embeds the labelled training images of a run, or takes what was kept of an earlier time.
 
@@ -75,11 +77,12 @@ def open_neighbours(
         trained: The classifier; its folder's `manifest.csv` lists the images, and `neighbours.npz`
             there keeps the embeddings for as long as images, their files and weights are the same.
         progress: Called with (images embedded, images in all).
+        image_dir: Where the images lie now, if not where the manifest says.
 
     Returns:
         None at all if the run has no manifest, or its images are gone; the log says so.
     """
-    images = training_images(trained)
+    images = training_images(trained, image_dir)
     if not len(images):
         return Neighbours(images, np.zeros((0, 1), np.float32))
     cache = trained.folder / CACHE
@@ -99,13 +102,18 @@ def open_neighbours(
     return Neighbours(images, embeddings)
 
 
-def training_images(trained: Trained) -> Manifest:
-    """The labelled training images of a run that are still there; none if it has no manifest."""
+def training_images(trained: Trained, image_dir: str = "") -> Manifest:
+    """The labelled training images of a run that are still there; none if it has no manifest.
+
+    Args:
+        trained: The classifier.
+        image_dir: Where the images lie now, if not where the manifest says.
+    """
     file = trained.folder / MANIFEST
     if not file.is_file():
         log.warning("%s has no %s: no neighbours are shown", trained.folder, MANIFEST)
         return Manifest(())
-    manifest = _as_trained(Manifest.load(file), trained)
+    manifest = _as_trained(Manifest.load(file, image_dir), trained)
     labelled = [record for record in manifest.records if record.label]
     train = [record for record in labelled if record.split == "train"] or labelled
     if len(train) > _MOST:

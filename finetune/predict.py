@@ -1,6 +1,5 @@
 """What a trained classifier says of any number of new images, written as it goes."""
 
-import csv
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from data_prep.csv_files import csv_line
 from data_prep.errors import UserError
 from data_prep.identity import array_text, page_text
 from data_prep.manifest import Manifest, Record
@@ -223,7 +223,7 @@ def _new_csv(path: Path) -> Iterator[Callable[[Any], None]]:
     temporary = path.with_name(f".{path.name}.part")
     try:
         with temporary.open("w", newline="", encoding="utf-8") as file:
-            yield csv.writer(file, lineterminator="\n").writerows
+            yield lambda rows: file.writelines(map(csv_line, rows))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 
 from data_prep.errors import UserError
+from data_prep.names import clean_name
 from finetune.classifier import Classifier
 from finetune.epoch_scores import FeatureScorer, ImageScorer
 from finetune.image_steps import ImageSteps, skipped
@@ -230,7 +231,7 @@ def _check(config: ClassifierConfig, data: LabelledData) -> None:
         raise UserError(
             "--early_stopping_patience: there is no labelled validation split to judge by"
         )
-    if config.measure.positive and config.measure.positive not in data.class_names:
+    if config.measure.positive and clean_name(config.measure.positive) not in data.class_names:
         raise UserError(
             f"--positive={config.measure.positive}: is none of the classes "
             f"{', '.join(data.class_names[:12])}"

@@ -36,7 +36,7 @@ class LabelledImages(GivenImages):
     image_dir: str = setting(
         "",
         "Folder of images: train/validation/test sub-folders with class folders, or class folders. "
-        "Wins over --manifest.",
+        "With --manifest: where its images lie now.",
     )
     manifest: str = setting("", "Manifest CSV with the columns path, label, split.")
     train_split: str = setting("train", "Split to train on.")

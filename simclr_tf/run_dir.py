@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import platform
 import shutil
 import sys
@@ -33,6 +34,13 @@ _FREE_TO_CHANGE = frozenset(
     eval_crops eval_timeout knn_neighbors linear_probe distribute num_cpu_devices use_tpu tpu_name
     cache_frozen tpu_zone gcp_project master jit_compile steps_per_loop model_dir overwrite
     eval_name memory_check floors
+    """.split()
+)
+
+# Settings that name files which may be moved together with the run.
+_PLACES = frozenset(
+    """
+    encoder checkpoint teacher weights backbone_weights imagenet_weights image_dir manifest
     """.split()
 )
 
@@ -270,7 +278,9 @@ class RunDir:
         differing = [
             f"--{name} was {before[name]!r}, is {now[name]!r}"
             for name in now
-            if name not in self.free_to_change and before[name] != now[name]
+            if name not in self.free_to_change
+            and before[name] != now[name]
+            and not is_moved(name, before[name], now[name])
         ]
         if differing:
             raise UserError(
@@ -398,3 +408,22 @@ class RunDir:
         steps = sorted(int(p.name) for p in self.saved_models.iterdir() if p.name.isdigit())
         for step in steps[:-keep]:
             shutil.rmtree(self.saved_models / str(step))
+
+
+def is_moved(name: str, before: Any, now: Any) -> bool:
+    """Whether a setting names what was moved: the old place is gone, the new has the same name."""
+    if name not in _PLACES or not before or not now:
+        return False
+    moved = (
+        not _is_there(before)
+        and _is_there(now)
+        and os.path.basename(os.path.normpath(before)) == os.path.basename(os.path.normpath(now))
+    )
+    if moved:
+        log.warning("--%s was %s, which is gone; taken to be %s now", name, before, now)
+    return moved
+
+
+def _is_there(path: str) -> bool:
+    """Whether a file, a folder or a checkpoint's prefix is there."""
+    return os.path.exists(path) or os.path.exists(f"{path}.index")

@@ -4,15 +4,13 @@ A warning in a terminal is gone with the terminal. `warnings.csv` has one row fo
 which it was said (0 = before the first one), its kind, if whoever said it named one, and the text.
 """
 
-import csv
-import io
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.files import write_text
+from data_prep.csv_files import read_written, write_csv
 
 _PACKAGES = ("data_prep", "simclr_tf", "finetune")
 _COLUMNS = ("step", "kind", "message")
@@ -103,11 +101,7 @@ class RunWarnings(logging.Handler):
     def _write(self) -> None:
         if self._path is None or self.found == read_warnings(self._path):
             return
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        writer.writerows((w.step, w.kind, w.message) for w in self.found)
-        write_text(self._path, text.getvalue())
+        write_csv(self._path, [_COLUMNS, *((w.step, w.kind, w.message) for w in self.found)])
 
 
 @contextmanager
@@ -143,17 +137,15 @@ def read_warnings(path: Path) -> list[RunWarning]:
     Args:
         path: `warnings.csv` of the run's folder.
     """
-    if not path.is_file():
-        return []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))
-    except (csv.Error, UnicodeDecodeError):
-        rows = []
-    if not rows or tuple(rows[0]) != _COLUMNS:
-        return [RunWarning(0, "", f"{path} is damaged: what the run warned of is not known")]
-    whole = [row for row in rows[1:] if len(row) == len(_COLUMNS) and row[0].isdigit()]
-    return [RunWarning(int(step), kind, message) for step, kind, message in whole]
+        header, rows = read_written(path)
+        if tuple(header) == _COLUMNS:
+            return [RunWarning(int(step), kind, message) for step, kind, message in rows]
+    except FileNotFoundError:
+        return []
+    except ValueError:
+        pass  # said below
+    return [RunWarning(0, "", f"{path} is damaged: what the run warned of is not known")]
 
 
 def read_alarms(path: Path) -> tuple[str, ...]:

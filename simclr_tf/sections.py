@@ -16,7 +16,8 @@ class DataSettings:
     image_dir: str = setting(
         "",
         "Folder of images: train/validation/test sub-folders, class folders, or a flat unlabelled "
-        "folder. Wins over --manifest, --tfrecord_dir and --dataset.",
+        "folder. Wins over --tfrecord_dir and --dataset. With --manifest: where its images lie "
+        "now.",
     )
     manifest: str = setting("", "Manifest CSV with the columns path, label, split.")
     tfrecord_dir: str = setting("", "Folder of shards that simclr-tfrecord wrote.")

@@ -13,6 +13,8 @@ from data_prep.check.examine import Examination, Progress, examine
 from data_prep.check.files import file_findings
 from data_prep.check.findings import SEVERITIES, Finding, by_severity, to_json
 from data_prep.check.labels import label_findings
+from data_prep.check.names import name_findings
+from data_prep.left_out import LeftOut
 from data_prep.likeness import NEAR_DISTANCE
 from data_prep.manifest import Manifest
 
@@ -71,6 +73,7 @@ def check(
     *,
     near_distance: int = NEAR_DISTANCE,
     seed: int = 0,
+    left_out: LeftOut | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Checked:
     """Reads every image and looks for what would spoil numbers.
@@ -80,6 +83,7 @@ def check(
         near_distance: Most bits of 64 in which the hashes of near duplicates differ; -1 = do not
             look for them.
         seed: Of the test for features of the file that tell the class.
+        left_out: What the scan of a folder did not take.
         progress: Called with (files done, files in all).
     """
     examination = examine(manifest, progress)
@@ -89,6 +93,7 @@ def check(
         *file_findings(examination),
         *duplicate_findings(examination, exact, near),
         *label_findings(examination, seed),
+        *name_findings(manifest, left_out),
     ]
     return Checked(examination, near, tuple(by_severity(findings)))
 

@@ -14,13 +14,15 @@ from data_prep.manifest import Manifest
 
 if TYPE_CHECKING:
     from data_prep.check.run import Checked
+    from data_prep.left_out import LeftOut
 
 NAME = "simclr-check"
 EXIT_FOUND = 3
 DESCRIPTION = f"""Reads every image of a set and reports: unreadable, empty, misnamed files; copies
 and look-alikes, above all across classes and splits; features of the files that tell the class;
-margins, darkness, sizes; few or uneven classes, and groups that file names speak of. With --output
-also a page with contact sheets and a JSON file.
+margins, darkness, sizes; few or uneven classes, and groups that file names speak of; names that
+look alike, and files and folders that are left out. With --output also a page with contact sheets
+and a JSON file.
 
 Exit code: 0 = nothing of the severity that --fail_on names; {EXIT_FOUND} = something;
 1 = the images cannot be looked at."""
@@ -63,9 +65,13 @@ def run(flag_values: flags.FlagValues) -> int:
     f = flag_values
     if f.output:
         check_new_folder(Path(f.output))
-    manifest = _images(f)
+    manifest, left_out = _images(f)
     checked = check(
-        manifest, near_distance=f.near_distance, seed=f.seed, progress=progress_lines("files")
+        manifest,
+        near_distance=f.near_distance,
+        seed=f.seed,
+        left_out=left_out,
+        progress=progress_lines("files"),
     )
     print(manifest.table())
     for finding in checked.findings:
@@ -79,11 +85,13 @@ def run(flag_values: flags.FlagValues) -> int:
     return EXIT_FOUND if checked.worst() in failing else 0
 
 
-def _images(flag_values: flags.FlagValues) -> Manifest:
-    from data_prep.scan import list_folder
+def _images(flag_values: flags.FlagValues) -> "tuple[Manifest, LeftOut | None]":
+    from data_prep.scan import list_with_left_out
 
     folder, listed = given_images(flag_values)
-    return list_folder(folder) if folder else Manifest.load(listed)
+    if listed:
+        return Manifest.load(listed, folder), None
+    return list_with_left_out(folder)
 
 
 def _write(output: Path, checked: "Checked", what: str, thumbnails: int) -> None:

@@ -20,7 +20,12 @@ def define_images(flag_values: flags.FlagValues, *, may_skip: bool = True) -> No
             "Folder of images: CLASS/FILE, SPLIT/CLASS/FILE, or images without classes.",
             **own,
         )
-        flags.DEFINE_string("manifest", None, "Or a CSV that lists them (column path).", **own)
+        flags.DEFINE_string(
+            "manifest",
+            None,
+            "Or a CSV that lists them (column path); --image_dir is then where they lie now.",
+            **own,
+        )
         if may_skip:
             flags.DEFINE_bool("skip_unreadable", False, "Leave out unreadable images.", **own)
 
@@ -29,27 +34,29 @@ def open_images(flag_values: flags.FlagValues) -> Manifest:
     """The images that the flags name, every one checked by its header.
 
     Raises:
-        UserError: Neither or both of the flags, or images that cannot be used.
+        UserError: Neither of the flags, or images that cannot be used.
     """
     from data_prep.scan import check_images, scan_folder
 
     folder, listed = given_images(flag_values)
     skip = flag_values.skip_unreadable
     try:
-        if folder:
+        if not listed:
             return scan_folder(folder, skip_unreadable=skip)
-        return check_images(Manifest.load(listed), skip_unreadable=skip)
+        return check_images(Manifest.load(listed, folder), skip_unreadable=skip)
     except UserError as error:
         raise UserError(". ".join(filter(None, (str(error), where_declared(str(error)))))) from None
 
 
 def given_images(flag_values: flags.FlagValues) -> tuple[str, str]:
-    """What `--image_dir` and `--manifest` say; one of them is empty.
+    """What `--image_dir` and `--manifest` say.
+
+    With both, the images that the manifest lists lie in the folder (`Manifest.load`).
 
     Raises:
-        UserError: Neither or both are given.
+        UserError: Neither is given.
     """
     folder, listed = flag_values.image_dir or "", flag_values.manifest or ""
-    if bool(folder) == bool(listed):
+    if not folder and not listed:
         raise UserError("give either --image_dir=FOLDER or --manifest=FILE")
     return folder, listed

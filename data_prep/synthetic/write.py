@@ -1,12 +1,12 @@
 """Writing a synthetic set to disk: images in folders, manifests, a table of parameters."""
 
-import csv
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from data_prep.csv_files import write_csv
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest, Record
 from data_prep.new_folder import new_folder
@@ -176,7 +176,4 @@ def _check_size(kind: Kind, request: Request) -> None:
 
 
 def _write_table(path: Path, rows: Sequence[Row]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(path, [list(rows[0]), *(list(row.values()) for row in rows)])

@@ -26,6 +26,12 @@ def define(flag_values: flags.FlagValues) -> None:
     own: dict[str, Any] = {"flag_values": flag_values}
     with topic(flag_values, "Service"):
         define_model(flag_values)
+        flags.DEFINE_string(
+            "image_dir",
+            "",
+            "Folder in which the training images lie now, if they were moved without the run.",
+            **own,
+        )
         flags.DEFINE_string("host", "127.0.0.1", "Address to listen on.", **own)
         flags.DEFINE_integer("port", 8000, "Its port; 0 = any free one.", 0, 65535, **own)
         flags.DEFINE_float("max_megabytes", 32.0, "Largest upload.", 0.001, **own)
@@ -50,7 +56,7 @@ def run(flag_values: flags.FlagValues) -> None:
     from finetune.trained import open_trained
 
     trained = open_trained(model)
-    neighbours = open_neighbours(trained, progress_lines("images"))
+    neighbours = open_neighbours(trained, progress_lines("images"), f.image_dir)
     limits = ServeLimits(f.max_megabytes, f.max_megapixels, f.max_memory, f.timeout)
     server = make_service(trained, neighbours, f.host, f.port, limits)
     log.info("http://%s:%d/ (stop with Ctrl-C)", f.host, server.port)

@@ -66,7 +66,7 @@ def open_manifest(config: DepthConfig) -> Manifest:
         raise UserError("give --manifest=FILE, or --image_dir=FOLDER and --target_dir=FOLDER")
     manifest = open_declared(
         data.image_dir,
-        "" if data.image_dir else data.manifest,
+        data.manifest,
         config.reading,
         skip_unreadable=data.skip_unreadable,
     )

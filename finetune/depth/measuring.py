@@ -1,14 +1,12 @@
 """Measures predicted depth maps, batch by batch, from the files that they were written to."""
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_prep.files import write_text
+from data_prep.csv_files import write_csv
 from data_prep.manifest import Manifest
 from data_prep.places import place_columns
 from finetune.depth.depth_files import output_names, read_depths
@@ -218,11 +216,9 @@ def _remarks(
 def _write_errors(
     folder: Path, manifest: Manifest, cases: Sequence[str], rows: np.ndarray, errors: ImageErrors
 ) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     known = ["split", "case", "group", "rmse", "mae", "ssim", "mean_predicted", "mean_true"]
     places = place_columns(manifest)
-    writer.writerow([*places, *known])
+    lines: list[list[str]] = [[*places, *known]]
     columns = (
         errors.rmse, errors.absolute, errors.similarity, errors.mean_predicted, errors.mean_true,
     )  # fmt: skip
@@ -230,5 +226,5 @@ def _write_errors(
         record = manifest.records[row]
         cells = ("" if np.isnan(number) else repr(float(number)) for number in numbers)
         where = (texts[row] for texts in places.values())
-        writer.writerow([*where, record.split, cases[row], record.group, *cells])
-    write_text(folder / ERRORS, text.getvalue())
+        lines.append([*where, record.split, cases[row], record.group, *cells])
+    write_csv(folder / ERRORS, lines)

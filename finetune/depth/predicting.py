@@ -4,8 +4,6 @@ Images are taken in batches, so memory does not grow with their number but for t
 stopped call has finished is found again by the next one.
 """
 
-import csv
-import io
 import logging
 import os
 import shutil
@@ -16,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from data_prep.csv_files import csv_text, read_rows
 from data_prep.errors import UserError
 from data_prep.files import write_text
 from data_prep.manifest import Manifest, Record
@@ -300,11 +299,10 @@ def predict_depths(
 
 def _rows(files: Sequence[str], cases: Sequence[str], batch: Batch, names: Sequence[str]) -> str:
     """Lines of `predictions.csv`, in the order of `COLUMNS`."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    rows: list[list[str]] = []
     columns = zip(files, cases, batch.routed, batch.probability, batch.depth, names, strict=True)
     for file, case, routed, probability, depth, name in columns:
-        writer.writerow(
+        rows.append(
             [
                 file, case, routed, "" if np.isnan(probability) else repr(float(probability)),
                 *(f"{value:.4f}" for value in (depth.mean(dtype=np.float64), depth.min(),
@@ -312,7 +310,7 @@ def _rows(files: Sequence[str], cases: Sequence[str], batch: Batch, names: Seque
                 f"{DEPTH}/{name}.png",
             ]
         )  # fmt: skip
-    return text.getvalue()
+    return csv_text(rows)
 
 
 @dataclass(frozen=True)
@@ -330,8 +328,7 @@ class Predictions:
 
 def read_predictions(folder: Path) -> Predictions:
     """Reads `predictions.csv`."""
-    with (folder / PREDICTIONS).open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(folder / PREDICTIONS)
     means = np.array([float(row["mean_depth"]) for row in rows])
     return Predictions(tuple(row["routed_case"] for row in rows), means)
 

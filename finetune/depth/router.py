@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from data_prep.augment.views import evaluation_crops, evaluation_image
 from data_prep.errors import UserError
+from data_prep.names import match_name
 from data_prep.readers import with_channels
 from finetune.trained import Trained
 from simclr_tf.evaluation.intervals import Interval, wilson_interval
@@ -42,14 +43,15 @@ class Router:
     """
 
     def __init__(self, trained: Trained, cases: Sequence[str], batch_size: int = 64) -> None:
-        missing = [name for name in trained.class_names if name not in cases]
+        found = {name: match_name(name, cases) for name in trained.class_names}
+        missing = [name for name, case in found.items() if case is None]
         if missing:
             raise UserError(
                 f"--router={trained.path}: knows a case {missing[0]!r} that has no generator (there"
                 f" are {', '.join(sorted(cases))}); both must be trained on the same cases"
             )
         self._trained, self._batch_size = trained, batch_size
-        self.cases = trained.class_names
+        self.cases = tuple(case for case in found.values() if case is not None)
 
     def route(self, images: np.ndarray) -> Routes:
         """The case of every image.

@@ -5,8 +5,6 @@ OUTPUT/case_<case>/           --per_case
 OUTPUT/fold_<n>/              --folds, each with what it would be without; folds.csv beside
 """
 
-import csv
-import io
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.checksums import read_object
+from data_prep.csv_files import write_csv
 from data_prep.errors import UserError
-from data_prep.files import write_text
 from data_prep.folds import FoldPlan, fold_names, make_folds
 from data_prep.manifest import Manifest
 from finetune.depth.data import TEST, VALIDATION, open_manifest
@@ -137,16 +135,14 @@ def _check_output(output: Path) -> None:
 
 def _write_folds(output: Path, runs: Sequence[DepthDir]) -> None:
     """A row a run and split with its errors; the log gets mean and spread over runs."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     found = [(run, read_object(run.result_file)) for run in runs]
     columns = list(found[0][1][VALIDATION]["all"])
-    writer.writerow(["run", "split", *columns])
+    rows: list[list[object]] = [["run", "split", *columns]]
     for run, splits in found:
         for split, cases in splits.items():
             numbers = [repr(cases["all"][name]) for name in columns]
-            writer.writerow([run.path.relative_to(output), split, *numbers])
-    write_text(output / FOLDS_TABLE, text.getvalue())
+            rows.append([run.path.relative_to(output).as_posix(), split, *numbers])
+    write_csv(output / FOLDS_TABLE, rows)
     errors = np.array([splits[VALIDATION]["all"]["rmse"] for _, splits in found])
     log.info(
         "validation RMSE over %d runs: %.3f, standard deviation %.3f; %s",

@@ -22,7 +22,9 @@ class PairedImages(GivenImages):
     """Images and depth maps."""
 
     image_dir: str = setting(
-        "", "Folder of images, case folders inside; with --target_dir. Wins over --manifest."
+        "",
+        "Folder of images, case folders inside; with --target_dir. With --manifest: where its "
+        "images lie now.",
     )
     target_dir: str = setting("", PAIRING_HELP["target_dir"])
     pair_by: str = setting("", PAIRING_HELP["pair_by"])

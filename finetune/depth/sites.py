@@ -3,15 +3,14 @@
 Of real microscope images no depth map is known, but a mean depth a site, over all of its images.
 """
 
-import csv
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from data_prep.csv_files import read_csv
 from data_prep.errors import UserError
 from finetune.depth.metrics import sample_intervals
 from simclr_tf.evaluation.intervals import RESAMPLES, Interval
@@ -73,23 +72,15 @@ def read_site_means(path: str | os.PathLike[str]) -> dict[str, float]:
     Raises:
         UserError: No such file, another format, a site given twice, or a depth that is no number.
     """
+    table = read_csv(path, _COLUMNS, source=f"--site_means={path}")
+    sites, depths = (table.texts(name) for name in _COLUMNS)
+    if sites is None or depths is None:
+        raise UserError(f"--site_means={path}: needs the columns {' and '.join(_COLUMNS)}")
     means: dict[str, float] = {}
-    try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                raise UserError(f"{path}: needs the columns {' and '.join(_COLUMNS)}")
-            for row in reader:
-                place = f"{path}, line {reader.line_num}"
-                site, depth = row["site"].strip(), _number(row["mean_depth"], place)
-                if site in means:
-                    raise UserError(f"{place}: the site {site!r} is given twice")
-                means[site] = depth
-    except FileNotFoundError:
-        raise UserError(f"--site_means={path}: not found") from None
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a CSV file in UTF-8: {error}") from None
+    for row, (site, depth) in enumerate(zip(sites, depths, strict=True)):
+        if site in means:
+            raise UserError(f"{table.place(row)}: the site {site!r} is given twice")
+        means[site] = _number(depth, table.place(row))
     return means
 
 

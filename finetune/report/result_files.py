@@ -8,17 +8,16 @@ precision_recall.csv  split, class, threshold, recall, precision
 calibration.csv       split, low, high, confidence, right, images
 """
 
-import csv
-import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from data_prep.csv_files import read_rows, write_csv
 from data_prep.errors import UserError
 from data_prep.files import write_text
 from finetune.report.results import ClassificationResults
@@ -86,12 +85,12 @@ def write_results(
         (folder / name).unlink(missing_ok=True)
     measured = {name: splits[name].labelled() for name in results.splits}
     names = results.class_names
-    write_text(folder / PREDICTIONS, _csv(_predictions(results, splits)))
+    write_csv(folder / PREDICTIONS, _predictions(results, splits))
     if history:
-        write_text(folder / HISTORY, _csv(_history(history)))
-    write_text(folder / ROC, _csv(_roc(measured, names)))
-    write_text(folder / PRECISION_RECALL, _csv(_precision_recall(measured, names)))
-    write_text(folder / CALIBRATION, _csv(_calibration(measured)))
+        write_csv(folder / HISTORY, _history(history))
+    write_csv(folder / ROC, _roc(measured, names))
+    write_csv(folder / PRECISION_RECALL, _precision_recall(measured, names))
+    write_csv(folder / CALIBRATION, _calibration(measured))
     text = json.dumps(results.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
     write_text(folder / REPORT, text + "\n")
 
@@ -109,15 +108,9 @@ def read_results(folder: str | os.PathLike[str]) -> StoredResults:
         splits = _read_predictions(folder / PREDICTIONS, results.class_names)
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: not found; the folder holds no results") from None
-    except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder}: the result files cannot be read ({error!r})") from None
     return StoredResults(results, splits, _read_history(folder / HISTORY))
-
-
-def _csv(rows: Iterable[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
 
 
 def _number(value: float) -> str:
@@ -145,9 +138,8 @@ def _predictions(
 
 def _read_predictions(path: Path, class_names: tuple[str, ...]) -> dict[str, ScoredSplit]:
     rows: dict[str, list[dict[str, str]]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            rows.setdefault(row["split"], []).append(row)
+    for row in read_rows(path):
+        rows.setdefault(row["split"], []).append(row)
     position = {name: k for k, name in enumerate(class_names)} | {"": UNKNOWN}
     columns = [_SCORE + name for name in class_names]
     splits = {}
@@ -172,8 +164,7 @@ def _history(history: History) -> Iterator[Sequence[Any]]:
 def _read_history(path: Path) -> dict[str, np.ndarray]:
     if not path.exists():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(path)
     columns = rows[0] if rows else {}
     return {name: np.array([float(row[name] or "nan") for row in rows]) for name in columns}
 

@@ -45,6 +45,7 @@ from finetune.strategies.plan import (
 from finetune.strategies.results import Results, collect, write_tables
 from finetune.strategies.settings import CompareSettings
 from finetune.strategies.sources import Sources
+from simclr_tf.run_dir import is_moved
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ class Experiment:
         if file.is_file():
             known, wanted = json.loads(file.read_text()), json.loads(self._settings_text())
             changed = [f"{n} was {known.get(n)}, is {v}" for n, v in wanted.items()
-                       if known.get(n) != v]  # fmt: skip
+                       if known.get(n) != v and not is_moved(n, known.get(n), v)]  # fmt: skip
             if changed:
                 raise UserError(
                     f"--output={output} holds a comparison with other settings"

@@ -1,7 +1,5 @@
 """From cells to the table: every metric of every row with intervals, and rows against rows."""
 
-import csv
-import io
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.csv_files import write_csv
 from data_prep.errors import UserError
-from data_prep.files import write_text
 from finetune.paired import (
     Judged,
     corrected_t_test,
@@ -289,14 +287,14 @@ def _cost(
 
 def write_tables(results: Results, rows: Sequence[Row], division: Division, output: Path) -> None:
     """Writes `results.csv` (a line a fit), `summary.csv`, `comparisons.csv` and `costs.csv`."""
-    write_text(output / "results.csv", _csv(_result_lines(rows, division, output)))
-    write_text(output / "summary.csv", _csv(_summary_lines(results)))
-    write_text(output / "comparisons.csv", _csv(_pair_lines(results)))
+    write_csv(output / "results.csv", _result_lines(rows, division, output))
+    write_csv(output / "summary.csv", _summary_lines(results))
+    write_csv(output / "comparisons.csv", _pair_lines(results))
     costs = [["strategy", "shared_seconds", "fit_seconds", "images_unlabelled", "images_labelled"]]
     for name, cost in results.costs.items():
         seconds = (f"{cost.shared:.1f}", f"{cost.fits:.1f}")
         costs.append([name, *seconds, str(cost.images_unlabelled), str(cost.images_labelled)])
-    write_text(output / "costs.csv", _csv(costs))
+    write_csv(output / "costs.csv", costs)
 
 
 def _result_lines(rows: Sequence[Row], division: Division, output: Path) -> Iterator[Sequence[Any]]:
@@ -330,9 +328,3 @@ def _pair_lines(results: Results) -> Iterator[Sequence[Any]]:
         numbers = (d.value, d.low, d.high, d.p_value, pair.p_holm, *over_runs)
         yield [a, b, f"{fraction:g}", results.labels[fraction], results.metric,
                *(repr(float(n)) for n in numbers), "yes" if pair.told_apart else "no"]  # fmt: skip
-
-
-def _csv(lines: Any) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue()

@@ -107,7 +107,7 @@ class CompareSettings:
                 f"--strategies={','.join(self.strategies)}: these are floors, which are always"
                 " there; give a strategy, such as simclr"
             )
-        if bool(self.image_dir) == bool(self.manifest):
+        if not self.image_dir and not self.manifest:
             raise UserError("give either --image_dir=FOLDER or --manifest=FILE")
         shares = self.label_fractions
         if not shares or not all(0 < share <= 1 for share in shares):

@@ -1,12 +1,12 @@
 """What became of every tensor of a checkpoint and of every variable of a network."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Literal, get_args
+
+from data_prep.csv_files import csv_text
 
 Status = Literal["used", "adapted", "unused", "missing"]
 
@@ -62,10 +62,8 @@ class Coverage:
 
     def csv(self) -> str:
         """Every row as CSV: status, tensor, shape, note."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["status", "tensor", "shape", "note"])
+        rows = [["status", "tensor", "shape", "note"]]
         for row in self.rows:
             shape = "x".join(map(str, row.shape)) or "scalar"
-            writer.writerow([row.status, row.tensor, shape, row.note])
-        return text.getvalue()
+            rows.append([row.status, row.tensor, shape, row.note])
+        return csv_text(rows)

@@ -34,7 +34,7 @@ def run(flag_values: flags.FlagValues) -> None:
     stated = config_flags.given(f, EmbedConfig)
     images = progress_lines("images")
     if f.embedding:
-        _refuse(stated, ("encoder", "output", "image_dir", "manifest", "compare"), "--embedding")
+        _refuse(stated, ("encoder", "output", "manifest", "compare"), "--embedding")
         import_tensorflow()
         from simclr_tf.embedding.again import reanalyse, stored_settings
 

@@ -16,7 +16,8 @@ def reanalyse(config: EmbedConfig, progress: Progress = lambda done, total: None
     """Looks at a finished embedding again, with an expert's labels if there are any.
 
     Args:
-        config: `embedding` names the folder; its files are replaced at the end.
+        config: `embedding` names the folder, whose files are replaced at the end, `image_dir` where
+            the images lie now, if not where they did.
         progress: Called with (images compared, images in all).
 
     Returns:
@@ -26,7 +27,7 @@ def reanalyse(config: EmbedConfig, progress: Progress = lambda done, total: None
         UserError: There is no such embedding, or the labels cannot be joined; nothing is changed.
     """
     folder = Path(config.labelling.embedding).expanduser().absolute()
-    stored = open_stored(folder)
+    stored = open_stored(folder, image_dir=config.images.image_dir)
     stored.facts.pop("asked", None)  # it is no longer what the first command asked for
     joined = join_labels(stored, Path(config.labelling.join)) if config.labelling.join else None
     place = folder.with_name(f".{folder.name}.again")

@@ -1,20 +1,20 @@
 """Labels that an expert wrote into a CSV, joined to an embedding by path or file name."""
 
-import csv
 import logging
-import os
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from data_prep.csv_files import PATH_COLUMNS, CsvTable, read_csv
 from data_prep.errors import UserError
+from data_prep.manifest_root import RELATIVE_ROOT, ROOT
+from data_prep.names import clean_name, name_problems
 from data_prep.places import shown_names
 from simclr_tf.embedding.stored import Stored
 from simclr_tf.embedding.table import KNOWN
 
 log = logging.getLogger(__name__)
 
-NAME_COLUMNS = ("path", "file", "filename", "file_name", "name", "image")
 DERIVED = ("kmeans", "hdbscan", "outlier", "rank", "distance")
 _PARTS = ("tile", "page", "array")
 _SHOWN = 5
@@ -45,7 +45,8 @@ class Finder:
     """
 
     def __init__(self, stored: Stored) -> None:
-        self._paths, self._files = stored.columns["path"], stored.images.files()
+        self._paths = [clean_name(path) for path in stored.columns["path"]]
+        self._files = [clean_name(file) for file in stored.images.files()]
         blank = [""] * len(stored)
         self._parts = list(zip(*(stored.columns.get(name, blank) for name in _PARTS), strict=True))
         # Pages and lists of neighbours call a part of a file by its path and what follows.
@@ -53,7 +54,7 @@ class Finder:
         self._shown = {f"/{name}": row for row, name in enumerate(names)}
         self._by_name: dict[str, list[int]] = {}
         for row, file in enumerate(self._files):
-            self._by_name.setdefault(os.path.basename(file), []).append(row)
+            self._by_name.setdefault(PurePosixPath(file).name, []).append(row)
 
     def find(self, name: str, part: tuple[str, ...] = ("", "", "")) -> list[int]:
         """Rows of the images that a name means, more than one for several parts of one file.
@@ -61,7 +62,7 @@ class Finder:
         Raises:
             LookupError: With `unknown` or `ambiguous`.
         """
-        wanted = name.replace("\\", "/").strip()
+        wanted = clean_name(name).replace("\\", "/")
         near = self._by_name.get(PurePosixPath(wanted).name, [])
         rows = [row for row in near if wanted in (self._paths[row], self._files[row])]
         if not rows:
@@ -149,47 +150,47 @@ def join_labels(stored: Stored, file: Path) -> dict[str, list[str]]:
         joined[column] = [new.get(image, text) for image, text in enumerate(old)]
         log.info("%s: %d of %d images have a label", column, sum(map(bool, joined[column])),
                  len(stored))  # fmt: skip
+        for problem in name_problems({text for text in joined[column] if text}, "label"):
+            log.warning("%s: %s", column, problem)
     return joined
 
 
 def _read(file: Path, used: Set[str]) -> tuple[list[str], list[_Named]]:
     """Columns of labels, and rows."""
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            header = reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-            key, labels = _columns(header, file, used)
-            rows = [
-                _Named(
-                    reader.line_num,
-                    (row[key] or "").strip(),
-                    tuple((row.get(name) or "").strip() * (name in used) for name in _PARTS),
-                    {_called(name): (row[name] or "").strip() for name in labels},
-                )
-                for row in reader
-            ]
-    except OSError as error:
-        raise UserError(f"--join={file}: {error.strerror}") from None
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"--join={file}: is not a CSV file in UTF-8: {error}") from None
-    return [_called(name) for name in labels], [row for row in rows if row.name]
-
-
-def _columns(header: Sequence[str], file: Path, used: Set[str]) -> tuple[str, list[str]]:
-    """The column of names, and those of labels."""
-    key = next((name for name in header if name.lower() in NAME_COLUMNS), None)
-    if key is None:
-        raise UserError(
-            f"--join={file}: needs a column path (or {', '.join(NAME_COLUMNS[1:])}); its first "
-            f"line is {','.join(header)[:80]!r}"
+    table = read_csv(file, source=f"--join={file}")
+    key, labels = _columns(table, used)
+    names = [clean_name(row[key]) for row in table.rows]
+    blank = [""] * len(names)
+    parts = zip(
+        *((table.texts(name) if name in used else None) or blank for name in _PARTS), strict=True
+    )
+    rows = [
+        _Named(
+            line, name, part, {_called(title): clean_name(row[at]) for at, title in labels.items()}
         )
-    own = {*KNOWN, *DERIVED} - {"label", *_PARTS} | used
-    labels = [name for name in header if name and name != key and name not in own]
-    ignored = [name for name in header if name in own and name != key]
+        for line, name, part, row in zip(table.lines, names, parts, table.rows, strict=True)
+    ]
+    return [_called(title) for title in labels.values()], [row for row in rows if row.name]
+
+
+def _columns(table: CsvTable, used: Set[str]) -> tuple[int, dict[int, str]]:
+    """Position of the column of names, and titles of those of labels by position."""
+    key = table.position(*PATH_COLUMNS)
+    assert key is not None  # read_csv has looked
+    own = {*KNOWN, *DERIVED, "reading", ROOT, RELATIVE_ROOT} - {"label", *_PARTS} | used
+    labels, ignored = {}, []
+    for position, title in enumerate(table.header):
+        if position == key or not title:
+            continue
+        if title in own:
+            ignored.append(title)
+        else:
+            table.position(title)  # complains of two
+            labels[position] = title
     if ignored:
-        log.info("%s: columns not used: %s", file, ", ".join(ignored))
+        log.info("%s: columns not used: %s", table.source, ", ".join(ignored))
     if not labels:
-        raise UserError(f"--join={file}: has no column of labels beside {key}")
+        raise UserError(f"{table.source}: has no column of labels beside {table.header[key]}")
     return key, labels
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from data_prep.errors import UserError
+from data_prep.grouping import common_folder, inner_paths
 from data_prep.manifest import Manifest, Record
-from data_prep.places import PLACE, short_names
+from data_prep.places import PLACE, place_columns, short_names
 from data_prep.thumbnails import blank, thumbnail
 from data_prep.workers import in_parallel
 from simclr_tf.embedding.settings import PageSettings, names_in
@@ -104,7 +105,21 @@ def explore_data(
         features=np.asarray(Picked(stored.features, rows)[slice(0, len(rows))], np.float32),
         columns={name: [texts[row] for row in rows] for name, texts in columns.items()},
         facts=_facts(stored),
+        places=_places(stored, rows),
+        root=common_folder(stored.images),
     )
+
+
+def _places(stored: Stored, rows: np.ndarray) -> dict[str, list[str]]:
+    """Where images lie below the folder that holds all of them, as columns of a manifest."""
+    images = stored.images
+    columns = {
+        **place_columns(images),
+        "path": [path.lstrip("/") for path in inner_paths(images)],
+        "reading": [record.reading for record in images.records],
+    }
+    picked = {name: [texts[row] for row in rows] for name, texts in columns.items()}
+    return {name: texts for name, texts in picked.items() if any(texts)}
 
 
 def thumbnails(images: Manifest) -> list[bytes]:

@@ -17,7 +17,9 @@ from simclr_tf.embedding.table import write_rows
 _ROWS = 8192
 
 
-def join_shards(shards: Shards, images: Manifest, folder: Path) -> Manifest:
+def join_shards(
+    shards: Shards, images: Manifest, folder: Path, target: Path | None = None
+) -> Manifest:
     """Writes `features.npy` and `manifest.csv` from complete shards, a shard at a time.
 
     Args:
@@ -25,6 +27,7 @@ def join_shards(shards: Shards, images: Manifest, folder: Path) -> Manifest:
         images: Of the plan; those that could not be read are left out and listed in
             `unreadable.csv`.
         folder: Where to write.
+        target: Where the files will lie in the end; None = in `folder`.
 
     Returns:
         The images that have features.
@@ -46,7 +49,7 @@ def join_shards(shards: Shards, images: Manifest, folder: Path) -> Manifest:
             rows, unreadable = shards.read(shard)
             good = np.setdiff1d(np.arange(len(rows)), list(unreadable)).astype(np.int64)
             np.ascontiguousarray(rows[good]).tofile(file)
-    kept.save(folder / MANIFEST)
+    kept.save(folder / MANIFEST, place=target or folder)
     if bad:
         places = place_columns(images.subset(images.records[row] for row in bad))
         write_rows(folder / UNREADABLE, {**places, "problem": list(bad.values())})

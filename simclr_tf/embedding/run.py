@@ -94,7 +94,7 @@ def embed(config: EmbedConfig, given: Set[str] = frozenset(), progress: Progress
         with the_one_that_joins(target) as place:
             if place is None or not shards.folder.is_dir():
                 return "another worker joins the shards"
-            table = _join(config, network, images, shards, place, progress)
+            table = _join(config, network, images, shards, place, target, progress)
             publish(place, target, (*COMPUTED, *ANALYSED))
             remove_shards(target)
             if (target / PAGE).exists():
@@ -166,10 +166,11 @@ def _join(
     images: Manifest,
     shards: Shards,
     place: Path,
+    target: Path,
     progress: Progress,
 ) -> str:
     with new_folder(place) as folder:
-        kept = join_shards(shards, images, folder)
+        kept = join_shards(shards, images, folder, target)
         features = FeatureFile(folder / FEATURES)
         facts = _facts(config, network, kept, features, shards.plan)
         stored = Stored(folder, features, kept, known_columns(kept), facts)

@@ -24,7 +24,8 @@ class ImageSettings:
     image_dir: str = setting(
         "",
         "Folder of images: train/validation/test sub-folders, class folders, or a flat unlabelled "
-        "folder. Wins over --manifest.",
+        "folder. With --manifest or --embedding: where its images lie "
+        "now.",
     )
     manifest: str = setting("", "Manifest CSV with the columns path, label, split.")
     split_ratios: str = setting(

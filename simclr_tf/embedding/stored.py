@@ -91,12 +91,13 @@ class Stored:
         return units if int(units.max()) + 1 < len(units) else None
 
 
-def open_stored(folder: Path, flag: str = "embedding") -> Stored:
+def open_stored(folder: Path, flag: str = "embedding", image_dir: str = "") -> Stored:
     """Opens a finished embedding.
 
     Args:
         folder: That `simclr-embed` made.
         flag: That names it, for messages.
+        image_dir: Where its images lie now, if not where its manifest says.
 
     Raises:
         UserError: It is none, or its files do not belong together.
@@ -106,7 +107,7 @@ def open_stored(folder: Path, flag: str = "embedding") -> Stored:
     facts = read_object(folder / FACTS)
     columns = read_rows(folder / TABLE)
     kept = {n: c for n, c in columns.items() if n in (*KNOWN, *facts["expert_columns"])}
-    features, images = FeatureFile(folder / FEATURES), Manifest.load(folder / MANIFEST)
+    features, images = FeatureFile(folder / FEATURES), Manifest.load(folder / MANIFEST, image_dir)
     if not len(features) == len(images) == len(columns["path"]):
         raise UserError(
             f"--{flag}={folder}: {FEATURES} has {len(features)} rows, {TABLE} "

@@ -1,6 +1,5 @@
 """The columns that stand beside the features: what is known of every image, as CSV and Parquet."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_prep.csv_files import csv_line, read_written
 from data_prep.manifest import Manifest
 from data_prep.places import PLACE, place_columns
 from simclr_tf.evaluation.blockwise import Features
@@ -35,22 +35,14 @@ def known_columns(images: Manifest) -> dict[str, list[str]]:
 def write_rows(path: Path, columns: Columns) -> None:
     """Writes columns of equal length as CSV."""
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
+        file.write(csv_line(columns))
+        file.writelines(map(csv_line, zip(*columns.values(), strict=True)))
 
 
 def read_rows(path: Path) -> dict[str, list[str]]:
     """Reads the columns of a CSV, as texts."""
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.reader(file)
-        header = next(reader)
-        columns: dict[str, list[str]] = {name: [] for name in header}
-        lists = list(columns.values())
-        for row in reader:
-            for texts, text in zip(lists, row, strict=True):
-                texts.append(text)
-    return columns
+    header, rows = read_written(path)
+    return {name: [row[place] for row in rows] for place, name in enumerate(header)}
 
 
 def write_parquet(path: Path, columns: Columns, features: Features, dtype: np.dtype) -> None:

@@ -1,6 +1,6 @@
 """What is to be looked at: images with their features and what is known of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,6 +19,9 @@ class ExploreData:
         columns: name -> value of every image, such as label, split, clusters and an expert's
             columns; "" = not known.
         facts: name -> value, how this was made.
+        places: Columns that say where an image lies, as in a manifest: `path` where it is not the
+            name, `tile`, `page`, `reading`.
+        root: The folder that paths are relative to; empty = not known.
 
     Raises:
         ValueError: Lengths differ.
@@ -31,6 +34,8 @@ class ExploreData:
     features: np.ndarray
     columns: dict[str, list[str]]
     facts: dict[str, str]
+    places: dict[str, list[str]] = field(default_factory=dict)
+    root: str = ""
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -38,6 +43,7 @@ class ExploreData:
         if self.features.ndim != 2 or self.features.dtype != np.float32:
             raise ValueError("features must be float32 [n, d]")
         lengths = {"thumbnails": len(self.thumbnails), "features": len(self.features)}
+        lengths |= {f"place {name}": len(column) for name, column in self.places.items()}
         lengths |= {f"column {name}": len(column) for name, column in self.columns.items()}
         for what, length in lengths.items():
             if length != len(self.names):

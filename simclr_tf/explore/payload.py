@@ -30,6 +30,8 @@ def payload(
     """
     return {
         "names": data.names,
+        "places": data.places,
+        "root": data.root,
         "projections": [
             {"title": p.title, "note": p.note, "points": packed(p.points, "<f4")}
             for p in projections

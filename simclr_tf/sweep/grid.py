@@ -3,7 +3,6 @@
 A row holds the flags of one run that are its own, as text: `{"method": "byol", "seed": "1"}`.
 """
 
-import csv
 import hashlib
 import itertools
 import os
@@ -13,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_prep.csv_files import read_csv
 from data_prep.errors import UserError
+from data_prep.names import clean_name
 
 Row = dict[str, str]
 
@@ -77,7 +78,7 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
         raise UserError(f"--grid={path}: must end in .csv or .toml")
     try:
         rows = readers[path.suffix.lower()](path)
-    except (csv.Error, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"--grid={path}: cannot be read: {error}") from None
     if not rows:
         raise UserError(f"--grid={path}: holds no row; each row is a run")
@@ -85,19 +86,13 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
 
 
 def _read_csv(path: Path) -> list[Row]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = [line for line in csv.reader(file) if any(cell.strip() for cell in line)]
-    header = [name.strip().lstrip("-") for name in lines[0]] if lines else []
+    table = read_csv(path, (), source=f"--grid={path}")
+    header = [name.lstrip("-") for name in table.header]
     if "" in header or len(set(header)) < len(header):
         raise UserError(f"--grid={path}: every column needs a flag's name of its own as its title")
     rows = []
-    for number, line in enumerate(lines[1:], 2):
-        if len(line) != len(header):
-            raise UserError(
-                f"--grid={path}, row {number}: has {len(line)} cells, the first line {len(header)}"
-                "; put values that hold a comma into quotes"
-            )
-        cells = zip(header, map(str.strip, line), strict=True)
+    for line in table.rows:
+        cells = zip(header, map(clean_name, line), strict=True)
         rows.append({name: value for name, value in cells if value})
     return rows
 

@@ -1,7 +1,5 @@
 """From runs to settings: means over seeds, intervals, and which differences the numbers carry."""
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.csv_files import csv_text
 from data_prep.files import write_text
 from simclr_tf.evaluation.intervals import (
     Difference,
@@ -223,11 +222,7 @@ def _setting_row(one: SettingScores, flags: Sequence[str]) -> dict[str, Any]:
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(rows[0] if rows else [])
-    writer.writerows([_cell(value) for value in row.values()] for row in rows)
-    return text.getvalue()
+    return csv_text([rows[0] if rows else [], *(map(_cell, row.values()) for row in rows)])
 
 
 def _cell(value: Any) -> str:

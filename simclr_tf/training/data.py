@@ -8,6 +8,7 @@ from data_prep.declaration import Declaration, declaration_of
 from data_prep.declared import open_declared
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest
+from data_prep.names import clean_name
 from data_prep.set_limits import find_set_limits
 from data_prep.source import Source
 from data_prep.splits import labels_per_class, parse_ratios, stratified_split
@@ -196,7 +197,7 @@ def _taught_classes(teacher: str, names: tuple[str, ...]) -> tuple[str, ...]:
     taught = tuple(checkpoint.preprocessing.get("class_names", ()))
     if len(taught) != classes:
         taught = names if len(names) == classes else tuple(str(i) for i in range(classes))
-    unknown = set(names) - set(taught)
+    unknown = set(names) - {clean_name(name) for name in taught}
     if unknown:
         raise UserError(
             f"--teacher={teacher}: does not know the class {min(unknown)!r}; it knows "

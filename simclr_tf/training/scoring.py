@@ -1,13 +1,11 @@
 """The numbers of an evaluation, each with the name of its split."""
 
-import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from data_prep.files import write_text
+from data_prep.csv_files import write_csv
 from data_prep.manifest import Manifest
 from data_prep.places import place_columns
 from simclr_tf.evaluation.intervals import wilson_interval
@@ -137,13 +135,11 @@ def write_predictions(
         return
     probabilities = softmax(outputs.logits)
     places = place_columns(manifest) if manifest else {"path": list(map(str, outputs.index))}
-    with io.StringIO(newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([*places, "true", "predicted", *(f"score_{name}" for name in class_names)])
-        for i, index in enumerate(outputs.index):
-            row = index if manifest else i
-            true = class_names[outputs.label[i]] if outputs.label[i] >= 0 else ""
-            best = class_names[int(probabilities[i].argmax())]
-            where = (texts[row] for texts in places.values())
-            writer.writerow([*where, true, best, *(repr(float(p)) for p in probabilities[i])])
-        write_text(path, file.getvalue())
+    rows = [[*places, "true", "predicted", *(f"score_{name}" for name in class_names)]]
+    for i, index in enumerate(outputs.index):
+        row = index if manifest else i
+        true = class_names[outputs.label[i]] if outputs.label[i] >= 0 else ""
+        best = class_names[int(probabilities[i].argmax())]
+        where = (texts[row] for texts in places.values())
+        rows.append([*where, true, best, *(repr(float(p)) for p in probabilities[i])])
+    write_csv(path, rows)

@@ -1,5 +1,7 @@
 import csv
 import os
+import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -127,14 +129,16 @@ def test_columns_may_be_few_reordered_and_more(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,label\na.png,x\n", "needs a column 'path'"),
-        ("path;label\na.png;x\n", "comma-separated"),
+        ("picture,label\na.png,x\n", "needs a column 'path'"),
         ("", "needs a column 'path'"),
         ("path,label\n", "lists no images"),
         ("path,label\na.png,x\n,y\n", "line 3: the path is empty"),
-        ("path,split\na.png,train\nb.png,\n", "1 of 2 images have no split"),
-        ("path,split\na.png,train\n./a.png,test\n", "in two splits, train and test"),
-        ("path,label\na.png,x\na.png,y\n", "listed twice"),
+        ("path,split\na.png,train\nb.png,\n", "line 3: 1 of 2 images have no split"),
+        ("path,split\na.png,train\n./a.png,test\n", "line 3: .* in two splits, train and test"),
+        ("path,label,Label\na.png,x,y\n", "line 1: there are 2 columns 'label'"),
+        ("path\nC:\\set\\a.png\n", "line 2: C:.* Windows machine; give .* --image_dir=FOLDER"),
+        ("path\n\\\\server\\a.png\n", "line 2: .* Windows machine"),
+        ("path,label\na.png,x\na.png,y\n", "line 3: .* listed twice, first in line 2"),
     ],
 )
 def test_bad_manifests_are_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -181,3 +185,142 @@ def test_a_split_that_could_name_a_file_elsewhere_is_refused(tmp_path: Path, spl
     (tmp_path / "m.csv").write_text(f"path,split\na.png,{split}\n")
     with pytest.raises(UserError, match="cannot be part of a file's name"):
         Manifest.load(tmp_path / "m.csv")
+
+
+def images(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode())
+
+
+NAMES = ("b/1.png", "a/1.png", "a/2.png", "x.png", "depth/1.png")
+
+
+@pytest.fixture
+def moved(tmp_path: Path) -> Path:
+    """A manifest in the folder of a run, the images in another, both in `here`."""
+    images(tmp_path / "here" / "images", *NAMES)
+    manifest = example(str(tmp_path / "here" / "images"))
+    manifest.save(tmp_path / "here" / "runs" / "one" / "manifest.csv")
+    return tmp_path
+
+
+def test_manifest_records_its_root(moved: Path) -> None:
+    with open(moved / "here/runs/one/manifest.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["path"] for row in rows] == list(NAMES[:4])
+    assert rows[1]["target"] == "depth/1.png"
+    assert {row["root"] for row in rows} == {str(moved / "here" / "images")}
+    assert {row["relative_root"] for row in rows} == {"../../images"}
+
+
+def check_moved(csv_file: Path, folder: Path, image_dir: Path | str = "") -> None:
+    loaded = Manifest.load(csv_file, image_dir)
+    assert loaded.files() == [str(folder / name) for name in NAMES[:4]]
+    assert loaded.target_files()[1] == str(folder / "depth/1.png")
+    assert loaded.sha256() == example("/data/one").sha256()
+
+
+def test_moved_together(moved: Path) -> None:
+    (moved / "here").rename(moved / "there")
+    check_moved(moved / "there/runs/one/manifest.csv", moved / "there" / "images")
+
+
+def test_a_copy_of_both_reads_the_copied_images(moved: Path) -> None:
+    shutil.copytree(moved / "here", moved / "there")
+    check_moved(moved / "there/runs/one/manifest.csv", moved / "there" / "images")
+
+
+def test_moved_alone(moved: Path) -> None:
+    (moved / "archive").mkdir()
+    (moved / "here/runs/one").rename(moved / "archive" / "two")
+    check_moved(moved / "archive/two/manifest.csv", moved / "here" / "images")
+
+
+@pytest.mark.parametrize("given", ["elsewhere/set", "elsewhere"])
+def test_images_elsewhere_are_found_below_a_given_folder(moved: Path, given: str) -> None:
+    place = moved / "elsewhere" / "set" / ("" if given.endswith("set") else "images")
+    place.parent.mkdir(parents=True)
+    (moved / "here/images").rename(place)
+    (moved / "here/runs").rename(moved / "runs")
+    top = place if given.endswith("set") else place.parent
+    check_moved(moved / "runs/one/manifest.csv", place, top)
+
+
+def test_a_folder_without_the_images_is_refused(moved: Path) -> None:
+    with pytest.raises(UserError, match=f"--image_dir={moved}.*does not hold .*b/1.png"):
+        Manifest.load(moved / "here/runs/one/manifest.csv", moved / "here" / "runs")
+
+
+@pytest.mark.parametrize("base", ["/old/place", "C:\\old\\place"])
+def test_absolute_paths_of_before_are_found_below_a_given_folder(tmp_path: Path, base: str) -> None:
+    images(tmp_path / "new", *NAMES)
+    separator = "\\" if "\\" in base else "/"
+    path = [separator.join((base, *name.split("/"))) for name in NAMES]
+    splits = ("validation,,,", "train,g1,2," + path[4], "test,,,", "extra,,,")
+    labels = ("b", "a", "a", "")
+    lines = [f"{p},{c},{s}" for p, c, s in zip(path, labels, splits, strict=False)]
+    text = "path,label,split,group,case,target\n" + "\n".join(lines) + "\n"
+    (tmp_path / "m.csv").write_text(text)
+    check_moved(tmp_path / "m.csv", tmp_path / "new", tmp_path / "new")
+
+
+def test_images_gone_keep_the_recorded_place(moved: Path) -> None:
+    shutil.rmtree(moved / "here/images")
+    loaded = Manifest.load(moved / "here/runs/one/manifest.csv")
+    assert loaded.files()[0] == str(moved / "here/images/b/1.png")
+
+
+def test_two_manifests_put_into_one_keep_their_roots(tmp_path: Path) -> None:
+    images(tmp_path / "one", "a/1.png")
+    images(tmp_path / "two", "a/1.png")
+    parts = []
+    for name in ("one", "two"):
+        Manifest((Record("a/1.png", "a"),), str(tmp_path / name)).save(tmp_path / "m" / name)
+        parts.append((tmp_path / "m" / name).read_text().splitlines())
+    (tmp_path / "m/both.csv").write_text("\n".join([*parts[0], parts[1][1]]) + "\n")
+    files = Manifest.load(tmp_path / "m/both.csv").files()
+    assert files == [str(tmp_path / name / "a/1.png") for name in ("one", "two")]
+
+
+KOREAN = "석영"
+DECOMPOSED = unicodedata.normalize("NFD", KOREAN)
+
+
+def test_names_come_in_in_one_form_and_files_as_they_are_on_disk(tmp_path: Path) -> None:
+    images(tmp_path, f"{DECOMPOSED}/a.png", f"{KOREAN}/b.png")
+    text = (
+        f"path,label,group\n{KOREAN}\\a.png,{DECOMPOSED},\u00a0g\n{KOREAN}/b.png,{KOREAN}\u200b,g\n"
+    )
+    loaded = load(tmp_path, text)
+    assert loaded.class_names == (KOREAN,)
+    assert [record.group for record in loaded.records] == ["g", "g"]
+    assert [record.path for record in loaded.records] == [f"{DECOMPOSED}/a.png", f"{KOREAN}/b.png"]
+
+
+def test_one_file_in_two_forms_is_listed_twice(tmp_path: Path) -> None:
+    images(tmp_path, f"{DECOMPOSED}.png")
+    with pytest.raises(UserError, match=r"line 3: .* listed twice"):
+        load(tmp_path, f"path\n{DECOMPOSED}.png\n{KOREAN}.png\n")
+
+
+def test_labels_are_found_among_names_of_another_form() -> None:
+    manifest = Manifest((Record("a.png", KOREAN), Record("b.png", "b")))
+    assert manifest.label_indices(["b", DECOMPOSED]).tolist() == [1, 0]
+
+
+def test_the_hash_does_not_depend_on_the_form_of_file_names() -> None:
+    one, other = (Manifest((Record(f"{name}.png", "a"),), "/set") for name in (KOREAN, DECOMPOSED))
+    assert one.sha256() == other.sha256()
+
+
+def test_formulas_are_dead_in_the_file_and_come_back(tmp_path: Path) -> None:
+    label = '=HYPERLINK("http://x")'
+    images(tmp_path, f"{label.replace('/', '')}/-a.png", "@b.png")
+    names = (f"{label.replace('/', '')}/-a.png", "@b.png")
+    manifest = Manifest(tuple(Record(name, label) for name in names), str(tmp_path))
+    manifest.save(tmp_path / "m.csv")
+    with open(tmp_path / "m.csv", newline="") as stream:
+        cells = [cell for row in csv.reader(stream) for cell in row]
+    assert not [cell for cell in cells if cell[:1] in tuple("=+-@")]
+    assert Manifest.load(tmp_path / "m.csv") == manifest

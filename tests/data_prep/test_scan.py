@@ -1,5 +1,6 @@
 import logging
 import os
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from PIL import Image
 
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest, Record
-from data_prep.scan import check_images, image_facts, scan_folder
+from data_prep.scan import check_images, image_facts, list_with_left_out, scan_folder
 from tests.data_prep.image_files import pixels, write, write_class_folders, write_tiff
 
 
@@ -336,3 +337,103 @@ def test_ten_thousand_headers_take_seconds(tmp_path: Path) -> None:
     start = time.perf_counter()
     assert len(scan_folder(tmp_path)) == 10_000
     assert time.perf_counter() - start < 10
+
+
+KOREAN = "석영"
+DECOMPOSED = unicodedata.normalize("NFD", KOREAN)
+
+
+def test_folders_of_one_name_in_two_forms_are_one_class(tmp_path: Path) -> None:
+    for place, name in enumerate((KOREAN, DECOMPOSED, "Grünstein", "Gru\u0308nstein", " a", "a")):
+        write(tmp_path / name / f"{place}.png", pixels(place))
+    manifest = scan_folder(tmp_path)
+    assert manifest.class_names == ("Grünstein", "a", KOREAN)
+    assert [record.label for record in manifest.records] == (
+        ["Grünstein"] * 2 + ["a"] * 2 + [KOREAN] * 2
+    )
+    assert all(os.path.exists(file) for file in manifest.files())
+
+
+def test_splits_and_classes_match_whatever_their_form(tmp_path: Path) -> None:
+    write(tmp_path / "train" / KOREAN / "a.png", pixels(1))
+    write(tmp_path / "test\u200b" / DECOMPOSED / "b.png", pixels(2))
+    manifest = scan_folder(tmp_path)
+    assert manifest.splits == ("train", "test")
+    assert manifest.class_names == (KOREAN,)
+
+
+def test_look_alike_classes_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for place, name in enumerate(("Quartz", "quartz", "1", "1.0", "nan")):
+        write(tmp_path / name / "a.png", pixels(place))
+    assert len(scan_folder(tmp_path).class_names) == 5
+    assert "'Quartz' and 'quartz' look alike but are different" in caplog.text
+    assert "'1' and '1.0' look alike" in caplog.text
+    assert "'nan' stands for a missing value" in caplog.text
+
+
+RUBBISH = (
+    "@eaDir", "$RECYCLE.BIN", "System Volume Information", "__MACOSX", "lost+found", "#recycle",
+    ".AppleDouble", ".Trashes", "@Recycle",
+)  # fmt: skip
+
+
+def test_what_systems_leave_behind_makes_no_class(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_class_folders(tmp_path, {"a": 1, "b": 1})
+    for name in RUBBISH:
+        write(tmp_path / name / "SYNOPHOTO_THUMB.png", pixels(1))
+        write(tmp_path / "a" / name / "x.png", pixels(1))
+    for name in ("Thumbs.db", ".DS_Store", "desktop.ini", "._000.png", "a/Thumbs.db"):
+        (tmp_path / name).write_bytes(b"x")
+    manifest, left_out = list_with_left_out(tmp_path)
+    assert [record.path for record in manifest.records] == ["a/000.png", "b/000.png"]
+    assert len(left_out.rubbish) == 2 * len(RUBBISH) + 5
+    assert not left_out.others
+    with caplog.at_level(logging.INFO):
+        scan_folder(tmp_path)
+    assert not caplog.records
+
+
+def test_a_class_that_vanishes_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_class_folders(tmp_path / "train", {"a": 1, "b": 1})
+    (tmp_path / "train/c").mkdir()
+    (tmp_path / "train/c/x.jp2").write_bytes(b"x")
+    (tmp_path / "train/d").mkdir()
+    (tmp_path / "test").mkdir()
+    write(tmp_path / "train/a/.hidden.png", pixels(1))
+    with caplog.at_level(logging.WARNING):
+        scan_folder(tmp_path)
+    assert "the folder 'train/c' holds no image (only 1 .jp2) and makes no class" in caplog.text
+    assert "the folder 'train/d' holds no image (nothing)" in caplog.text
+    assert "the folder 'test' holds no image (nothing)" in caplog.text
+    assert "1 hidden images are left out (train/a/.hidden.png)" in caplog.text
+
+
+def test_images_that_have_moved_are_asked_for_by_flag(tmp_path: Path) -> None:
+    write_class_folders(tmp_path / "here", {"a": 2})
+    scan_folder(tmp_path / "here").save(tmp_path / "run" / "manifest.csv")
+    (tmp_path / "here").rename(tmp_path / "there")
+    with pytest.raises(UserError, match=r"here.: if they were moved, --image_dir=FOLDER"):
+        check_images(Manifest.load(tmp_path / "run" / "manifest.csv"))
+    moved = Manifest.load(tmp_path / "run" / "manifest.csv", tmp_path / "there")
+    assert len(check_images(moved)) == 2
+
+
+AWKWARD = (
+    "a[0]*?{b}",
+    'quo"te\'s', "new\nline", "com,ma;semi", "#1 50%", "-dash", "한글 😀", "=1+1", "~a",
+    "$HOME",
+    "<script>alert(1)</script>".replace("/", ""),
+)  # fmt: skip
+
+
+def test_awkward_names_are_scanned_saved_and_loaded(tmp_path: Path) -> None:
+    for place, name in enumerate(AWKWARD):
+        write(tmp_path / "images" / name / f"{name}.png", pixels(place))
+    manifest = scan_folder(tmp_path / "images")
+    assert manifest.class_names == tuple(sorted(AWKWARD))
+    manifest.save(tmp_path / "run" / "m.csv")
+    loaded = Manifest.load(tmp_path / "run" / "m.csv")
+    assert loaded == manifest
+    assert check_images(loaded) == manifest

@@ -1,5 +1,6 @@
 import errno
 import os
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,3 +165,29 @@ def test_files_outside_the_root_keep_their_name_alone(tmp_path: Path) -> None:
     assert [p.relative_to(tmp_path).as_posix() for p in (tmp_path / "out").rglob("*.png")] == [
         "out/x/a.png"
     ]
+
+
+def test_one_name_in_two_forms_does_not_overwrite(tmp_path: Path) -> None:
+    names = ("\u00e9.png", "e\u0301.png")
+    manifest = Manifest(tuple(Record(f"{i}/{name}", "a") for i, name in enumerate(names)))
+    places = tree_paths(manifest)
+    assert len({unicodedata.normalize("NFC", place) for place in places}) == 2
+
+
+def test_classes_that_a_disk_takes_for_one_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("1.png", "2.png"):
+        (tmp_path / name).write_bytes(name.encode())
+    records = (Record("1.png", "Quartz"), Record("2.png", "quartz"))
+    manifest = Manifest(records, str(tmp_path))
+    write_trees({"": manifest}, tmp_path / "apart", "copy")
+    assert scan_names(tmp_path / "apart") == ["Quartz/1.png", "quartz/2.png"]
+    monkeypatch.setattr(os.path, "samefile", lambda one, other: True)
+    with pytest.raises(UserError, match="takes the folders 'Quartz' and 'quartz' for one"):
+        write_trees({"": manifest}, tmp_path / "one", "copy")
+    assert not (tmp_path / "one").exists()
+
+
+def scan_names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))

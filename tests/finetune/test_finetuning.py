@@ -151,7 +151,7 @@ def test_the_scores_of_several_crops_are_the_mean_over_all_of_the_image(tmp_path
     classes = trained.class_names
     wanted = []
     for row in rows:
-        pixels = tf.constant(read_image(Path(row["path"]), 3))
+        pixels = tf.constant(read_image(images / row["path"], 3))
         assert pixels.shape[1] > pixels.shape[0]
         crops = evaluation_crops(pixels, trained.views, 2)
         batch = tf.image.convert_image_dtype(crops, tf.float32)

@@ -35,7 +35,7 @@ def write_fold(folder: Path, number: int, folds: int = 3, images: int = 60) -> P
         )
         for i in range(images)
     )
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     path = folder / f"fold_{number}.csv"
     Manifest(records).save(path)
     return path
@@ -86,6 +86,20 @@ def test_complete_runs_are_kept_and_the_others_trained(tmp_path: Path) -> None:
         read_folds(output)
     assert train_folds(plan, output, train) == 0
     assert trained == ["fold_1", "fold_2", "fold_2", "fold_3"]
+
+
+def test_folds_that_were_moved_go_on(tmp_path: Path) -> None:
+    output = folds(tmp_path / "here", "out", 1.0)
+    before = read_folds(output).values("accuracy")
+    (tmp_path / "here").rename(tmp_path / "there")
+    output = tmp_path / "there" / "out"
+    plan = FoldsPlan("finetune", ("--head_only",), manifests_of(tmp_path / "there" / "folds"))
+
+    def train(run: OneRun, folder: Path) -> int:
+        raise AssertionError("all runs are complete")
+
+    assert train_folds(plan, output, train) == 0
+    np.testing.assert_array_equal(read_folds(output).values("accuracy"), before)
 
 
 def test_other_flags_or_other_folds_do_not_go_on(tmp_path: Path) -> None:

@@ -54,6 +54,25 @@ def test_a_run_from_before_exif_was_applied_goes_on_as_it_began(
     assert run_dir.as_begun(config(overwrite=True)) == config(overwrite=True)
 
 
+def test_weights_that_were_moved_are_no_other_setting(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old, new, other = (tmp_path / name for name in ("old/r.ckpt", "new/r.ckpt", "new/s.ckpt"))
+    for file in (old, new, other):
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    run_dir = RunDir(tmp_path / "run")
+    run_dir.path.mkdir()
+    run_dir.write_settings(config(checkpoint=str(old)))
+    with pytest.raises(UserError, match="--checkpoint was"):
+        run_dir.prepare(config(checkpoint=str(new)))  # both are there
+    old.unlink()
+    with pytest.raises(UserError, match="--checkpoint was"):
+        run_dir.prepare(config(checkpoint=str(other)))
+    assert run_dir.prepare(config(checkpoint=str(new))) is True
+    assert "which is gone; taken to be" in caplog.text
+
+
 def test_settings_that_change_nothing_learnt_may_differ(tmp_path: Path) -> None:
     run_dir = RunDir(tmp_path)
     run_dir.write_settings(config(mode="train"))

@@ -1,6 +1,8 @@
 import logging
 from pathlib import Path
 
+import pytest
+
 from simclr_tf.run_warnings import (
     ALARM,
     RunWarning,
@@ -42,13 +44,6 @@ def test_a_run_that_goes_on_does_not_repeat_what_it_has_said(tmp_path: Path) -> 
     assert [(w.step, w.kind) for w in read_warnings(file)] == [(0, ""), (10, "rank"), (20, "rank")]
 
 
-def test_a_row_that_a_kill_has_cut_is_passed_over(tmp_path: Path) -> None:
-    file = tmp_path / "warnings.csv"
-    file.write_text("step,kind,message\n3,chance,nothing\n5,ra")
-    assert read_warnings(file) == [RunWarning(3, "chance", "nothing")]
-    assert read_warnings(tmp_path / "none.csv") == []
-
-
 def test_the_terminal_shows_the_step() -> None:
     assert str(RunWarning(7, "chance", "it is flat")) == "step 7: it is flat"
     assert str(RunWarning(0, "", "it is flat")) == "it is flat"
@@ -72,9 +67,13 @@ def test_a_run_without_warnings_leaves_no_file(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_damaged_file_is_a_warning_of_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content", [b"\0" * 40, b"", b"step,kind,message\n3,chance,nothing\n5,ra", b"step\n1\n"]
+)
+def test_a_damaged_file_is_a_warning_of_its_own(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "warnings.csv"
-    file.write_bytes(b"\0" * 40)
+    assert read_warnings(file) == []
+    file.write_bytes(content)
     (found,) = read_warnings(file)
     assert "is damaged" in found.message
 

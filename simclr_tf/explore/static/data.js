@@ -66,15 +66,23 @@ async function drawTile(canvas, index) {
   canvas.dataset.drawn = index;
 }
 
+// As data_prep/csv_files.py: a spreadsheet must not take a text for a formula.
+const FORMULA = /^'*[^\S\ufeff]*[\t\r\n=+\-@\uff1d\uff0b\uff0d\uff20]/;
+const NUMBER = /^[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|inf|nan)$/;
+
 function csvCell(text) {
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  const safe = FORMULA.test(text) && !NUMBER.test(text) ? `'${text}` : text;
+  return /[,;"\t\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
-/** Names and all columns of images. */
+/** Where images lie, and all columns: a manifest that every command takes. */
 function csvOf(indices) {
-  const rows = [["name", ...data.columns.map((column) => column.name)]];
+  const places = Object.entries({ path: data.names, ...data.places });
+  const root = data.root ? ["root"] : [];
+  const rows = [[...places.map(([name]) => name), ...data.columns.map((column) => column.name), ...root]];
   for (const index of indices) {
-    rows.push([data.names[index], ...data.columns.map((column) => valueOf(column, index))]);
+    const where = places.map(([, texts]) => texts[index]);
+    rows.push([...where, ...data.columns.map((column) => valueOf(column, index)), ...root.map(() => data.root)]);
   }
   return rows.map((row) => `${row.map(csvCell).join(",")}\n`).join("");
 }

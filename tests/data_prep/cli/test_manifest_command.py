@@ -65,7 +65,7 @@ def test_limits_are_found_in_the_training_split_or_left_to_the_run(tmp_path: Pat
         (["--raw_shape=5,5"], "both shape and dtype"),
         (["--page=first"], "page 'first': must be a number"),
         (["--tile=512"], "smaller than --tile=512"),
-        (["--manifest=m.csv"], "give either --image_dir"),
+        (["--manifest=m.csv"], "manifest not found"),
     ],
 )
 def test_wrong_flags_are_refused_in_one_line(

@@ -225,7 +225,7 @@ def test_a_budget_is_planned_by_timing_and_the_plan_is_kept(images: Path, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--image_dir=i", "--manifest=m"], "give either --image_dir=FOLDER or --manifest=FILE"),
+        ([], "give either --image_dir=FOLDER or --manifest=FILE"),
         (["--image_dir=i", "--strategies=simcrl"], "did you mean simclr"),
         (["--image_dir=i", "--label_fractions=0,1"], "give shares above 0 up to 1"),
         (["--image_dir=i", "--label_fractions=few"], "give numbers, such as 0.1,1"),

@@ -54,7 +54,7 @@ def test_unknown_and_ambiguous_names_are_named(stored: Stored, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (("title,phase", "two.png,x"), "needs a column path"),
+        (("title,phase", "two.png,x"), "needs a column .path."),
         (("path,split", "two.png,test"), "no column of labels"),
         (("path,phase", "two.png,x", "a/two.png,y"), "two labels in phase, x and y"),
     ],
@@ -64,7 +64,7 @@ def test_files_that_cannot_be_joined_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         join_labels(stored, write(tmp_path, *lines))
-    with pytest.raises(UserError, match="No such file"):
+    with pytest.raises(UserError, match="not found"):
         join_labels(stored, tmp_path / "missing.csv")
 
 

@@ -1,8 +1,6 @@
 """What a reader does with the explorer, in a real browser."""
 
-import csv
 import dataclasses
-import io
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +12,8 @@ from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 from matplotlib.path import Path as Polygon
 
+from data_prep.csv_files import csv_line, read_written
+from data_prep.manifest import Manifest
 from simclr_tf.explore.data import ExploreData
 from simclr_tf.explore.page import write_explore_page
 from tests.browser import Watched, opened
@@ -195,18 +195,53 @@ def saved(page: Any) -> list[list[str]]:
     with page.expect_download() as download:
         page.click("#download")
     assert download.value.suggested_filename == "selection.csv"
-    text = Path(download.value.path()).read_text(encoding="utf-8")
-    return list(csv.reader(io.StringIO(text)))
+    header, rows = read_written(download.value.path())
+    return [header, *rows]
 
 
 def table(data: ExploreData, rows: list[int]) -> list[list[str]]:
-    head = ["name", *data.columns]
+    head = ["path", *data.columns]
     return [head] + [[data.names[i], *(c[i] for c in data.columns.values())] for i in rows]
 
 
 def test_a_lasso_saves_exactly_what_is_in_it(page: Any, data: ExploreData) -> None:
     inside = draw_lasso(page)
     assert saved(page) == table(data, inside)
+
+
+def test_cells_are_written_as_in_python(page: Any) -> None:
+    texts = [
+        "a", "", "-0.5", "+1e-05", "inf", "=1+1", "'=1", "-x", "@a", "a=b", "\t=1", " =1",
+        "\uff1d1",
+        'say "x"', "a;b", "a,b", "two\nlines", "\rx", "'", "''=",
+    ]  # fmt: skip
+    written = page.evaluate("texts => texts.map((text) => `${csvCell(text)},x\\n`)", texts)
+    assert written == [csv_line([text, "x"]) for text in texts]
+
+
+def test_a_selection_is_a_manifest(browser: Any, tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    data = make_data(6)
+    data = dataclasses.replace(
+        data,
+        places={
+            "path": [f"{i % 2}.png" for i in range(6)],
+            "tile": [f"{i},0,8,8" for i in range(6)],
+        },
+        root=str(root),
+        columns={"label": ["=a"] * 6},
+    )
+    root.mkdir()
+    for name in "01":
+        (root / f"{name}.png").touch()
+    with opened(browser, write_explore_page(tmp_path / "page", data, ("pca",))) as seen:
+        seen.page.wait_for_selector("html[data-ready=yes]")
+        text = seen.page.evaluate("() => csvOf([1, 2])")
+    (tmp_path / "selection.csv").write_text(text)
+    manifest = Manifest.load(tmp_path / "selection.csv")
+    assert manifest.files() == [str(root / "1.png"), str(root / "0.png")]
+    assert [record.tile for record in manifest.records] == ["1,0,8,8", "2,0,8,8"]
+    assert manifest.class_names == ("=a",)
 
 
 def test_a_box_saves_what_is_in_it_and_the_filter_lets_through(

@@ -53,7 +53,7 @@ def test_a_toml_table_says_the_same_as_a_csv(tmp_path: Path) -> None:
         ([], "g.txt", "seed\n1\n", "must end in .csv or .toml"),
         ([], "g.csv", "seed\n", "holds no row"),
         ([], "g.csv", "seed,seed\n1,2\n", "a flag's name of its own"),
-        ([], "g.csv", "seed,method\n1\n", "row 2: has 1 cells, the first line 2"),
+        ([], "g.csv", "seed,method\n1\n", "line 2: has 1 cell, the first line 2"),
         ([], "g.toml", "[run]\nseed = 1\n", "give one [[run]] a row"),
         ([], "g.toml", "[[run]\n", "cannot be read"),
     ],
