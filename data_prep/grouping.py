@@ -13,6 +13,7 @@ from data_prep.csv_files import read_csv
 from data_prep.errors import UserError
 from data_prep.identity import Picture, array_text, image_name, image_of, page_text
 from data_prep.manifest import COLUMNS, Manifest, Record
+from data_prep.manifest_root import common_folder
 from data_prep.names import composed
 
 
@@ -165,15 +166,6 @@ def linked_pairs(manifest: Manifest) -> np.ndarray:
     )
 
 
-def common_folder(manifest: Manifest) -> str:
-    """The deepest folder that holds all images, absolute."""
-    return _common_folder(manifest.files())
-
-
-def _common_folder(files: Sequence[str]) -> str:
-    return os.path.commonpath({os.path.dirname(file) for file in files})
-
-
 def inner_paths(manifest: Manifest) -> list[str]:
     """The paths below the deepest folder that holds all images, written `/a/b.png`.
 
@@ -184,7 +176,7 @@ def inner_paths(manifest: Manifest) -> list[str]:
 
 def below_common_folder(files: Sequence[str]) -> list[str]:
     """The paths of files below the deepest folder that holds all of them, written `/a/b.png`."""
-    common = _common_folder(files)
+    common = common_folder(files)
     return ["/" + file[len(common) :].replace(os.sep, "/").lstrip("/") for file in files]
 
 

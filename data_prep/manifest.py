@@ -22,7 +22,13 @@ import numpy as np
 from data_prep.csv_files import PATH_COLUMNS, CsvTable, read_csv, write_csv
 from data_prep.errors import UserError
 from data_prep.identity import ALL_AS_CHANNELS, Image, Picture, image_name, image_of
-from data_prep.manifest_root import RELATIVE_ROOT, ROOT, placed_paths, root_to_record
+from data_prep.manifest_root import (
+    RELATIVE_ROOT,
+    ROOT,
+    common_folder,
+    placed_paths,
+    root_to_record,
+)
 from data_prep.names import clean_name, composed
 
 _LOGGER = logging.getLogger(__name__)
@@ -209,7 +215,7 @@ class Manifest:
         do not count: they are known or not.
         """
         files = self.files()
-        common = os.path.commonpath([os.path.dirname(file) for file in files]) if files else ""
+        common = common_folder(files)
         digest = hashlib.sha256()
         for record, file, target in zip(self.records, files, self.target_files(), strict=True):
             relative = file[len(common) :].replace(os.sep, "/").lstrip("/")

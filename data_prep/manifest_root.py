@@ -67,7 +67,7 @@ def root_to_record(
     root = os.path.abspath(root)
     inside = root.rstrip(os.sep) + os.sep
     if not all(file.startswith(inside) for file in files):
-        root = _common_folder(files)
+        root = common_folder(files)
     if not root or root == os.path.dirname(root):
         return RecordedRoot(list(files), list(targets), "", "")
 
@@ -77,7 +77,7 @@ def root_to_record(
         if file.startswith(inside):
             return file[len(inside) :].replace(os.sep, "/")
         # A target on the other side of the disk has nothing to do with the root.
-        if not file or _common_folder([file, os.path.join(root, "x")]) in ("", os.sep):
+        if not file or common_folder([file, os.path.join(root, "x")]) in ("", os.sep):
             return file
         return Path(os.path.relpath(file, root)).as_posix()
 
@@ -253,7 +253,7 @@ def _joined(root: str, path: str) -> str:
 
 def _ancestors(files: Sequence[str]) -> Iterator[str]:
     """The deepest folder that holds all files, and those above it."""
-    folder = _common_folder(files)
+    folder = common_folder(files)
     while folder:
         yield folder
         above = os.path.dirname(folder)
@@ -263,7 +263,8 @@ def _ancestors(files: Sequence[str]) -> Iterator[str]:
     yield ""
 
 
-def _common_folder(files: Sequence[str]) -> str:
+def common_folder(files: Sequence[str]) -> str:
+    """The deepest folder that holds all files; empty if none does, as on several drives."""
     try:
         return os.path.commonpath([os.path.dirname(file) for file in files]) if files else ""
     except ValueError:  # other drives, or absolute beside relative ones

@@ -18,6 +18,7 @@ import numpy as np
 from data_prep.errors import UserError
 from data_prep.files import write_bytes, write_text
 from data_prep.manifest import Manifest
+from data_prep.manifest_root import common_folder
 from data_prep.synthetic.sample import encode
 
 DEPTH, FLOAT = "depth", "float"
@@ -95,7 +96,7 @@ def output_names(manifest: Manifest) -> list[str]:
     outside = any(os.path.isabs(path) or ".." in Path(path).parts for path in paths)
     if outside:
         files = manifest.files()
-        base = os.path.commonpath([os.path.dirname(file) for file in files])
+        base = common_folder(files)
         paths = [os.path.relpath(file, base) for file in files]
     names = [PurePosixPath(Path(path).as_posix()).with_suffix("").as_posix() for path in paths]
     seen: dict[str, str] = {}

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from data_prep.errors import UserError
-from data_prep.grouping import common_folder, inner_paths
+from data_prep.grouping import inner_paths
 from data_prep.manifest import Manifest, Record
+from data_prep.manifest_root import common_folder
 from data_prep.places import PLACE, place_columns, short_names
 from data_prep.thumbnails import blank, thumbnail
 from data_prep.workers import in_parallel
@@ -106,7 +107,7 @@ def explore_data(
         columns={name: [texts[row] for row in rows] for name, texts in columns.items()},
         facts=_facts(stored),
         places=_places(stored, rows),
-        root=common_folder(stored.images),
+        root=common_folder(stored.images.files()),
     )
 
 
