@@ -93,7 +93,7 @@ def test_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match="could not be written: disk full"):
         Manifest((Record("other.png"),), str(tmp_path)).save(target)
     assert target.read_text() == before
     assert os.listdir(tmp_path) == ["m.csv"]

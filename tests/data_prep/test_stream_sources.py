@@ -126,6 +126,7 @@ def test_shards_hold_the_files_byte_for_byte(split_manifest: Manifest, tmp_path:
     assert {name: part.num_examples for name, part in facts.items()} == {"train": 20, "test": 6}
     files = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert files == [
+        ".complete.json",
         "dataset.json",
         "test-00000-of-00002.tfrecord",
         "test-00001-of-00002.tfrecord",
