@@ -248,6 +248,7 @@ def _prepare_folder(
 ) -> None:
     if folder.prepare(config):
         folder.refuse_other_images(data.train.identity, data.manifest)
+        folder.remove_halves()
     folder.write_settings(config)
     folder.write_manifest(data.manifest)
     folder.write_environment(

@@ -6,7 +6,8 @@ import os
 import platform
 import shutil
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -50,6 +51,12 @@ _OWN_FILES = (
     "saved_model", "best", "blocks.json", "preprocessing.json",
     "events.out.tfevents.*", "views.png", "stopped_early.json", WARNINGS_FILE, "start_scores.json",
 )  # fmt: skip
+
+# Of these an evaluation that goes on beside the training writes its own.
+_EVALUATED = ("result*.json", "predictions_*.csv")
+
+EVALUATION = "evaluation"
+"""Purpose of the claim of what may be done beside training."""
 
 RECORD = "preprocessing.json"
 
@@ -243,6 +250,30 @@ class RunDir:
     def _halves(self) -> list[Path]:
         """What a kill while the first files were written has left of them."""
         return [*self.path.glob(".config.json.*"), *self.path.glob(f".{CHECKSUMS}.*")]
+
+    def remove_halves(self, training: bool = True) -> None:
+        """Removes what processes that were killed while they wrote files have left of them.
+
+        Args:
+            training: Whether the folder is claimed for training, not for an evaluation.
+        """
+        if not training:
+            self._remove_halves_of(_EVALUATED)
+            return
+        own = (pattern for pattern in self.own_files if pattern not in _EVALUATED)
+        self._remove_halves_of((*own, CHECKSUMS))
+        if any(self._halves_of(_EVALUATED)):
+            with suppress(UserError), self.claim(EVALUATION):  # which may be at work
+                self._remove_halves_of(_EVALUATED)
+
+    def _remove_halves_of(self, patterns: Iterable[str]) -> None:
+        for half in self._halves_of(patterns):
+            half.unlink(missing_ok=True)
+
+    def _halves_of(self, patterns: Iterable[str]) -> Iterator[Path]:
+        """The temporary files of `data_prep.files.write_bytes`."""
+        for pattern in patterns:
+            yield from self.path.glob(f".{pattern}.????????")
 
     def _holds_run(self) -> bool:
         """Whether the settings of a run are there, in at least one of their two forms."""

@@ -187,6 +187,7 @@ def _validation(
 def _prepare_folder(folder: DepthDir, config: DepthConfig, data: DepthData, machine: str) -> None:
     if folder.prepare(config):
         folder.refuse_other_images(data.train.identity, data.manifest)
+        folder.remove_halves()
     folder.write_settings(config)
     folder.write_manifest(data.manifest)
     folder.write_environment({"data_identity": data.train.identity, "machine": machine})

@@ -17,7 +17,7 @@ from simclr_tf.methods.pretraining import Pretraining
 from simclr_tf.models.simclr import SimCLRModel
 from simclr_tf.models.staged import StagedBackbone
 from simclr_tf.optim.schedules import checkpoint_interval, run_steps
-from simclr_tf.run_dir import RunDir
+from simclr_tf.run_dir import EVALUATION, RunDir
 from simclr_tf.training.backbone import weighted_backbone
 from simclr_tf.training.build import TrainingParts, build_seeded, small_view_config, view_config
 from simclr_tf.training.data import RunData, open_data
@@ -130,12 +130,13 @@ def _opened(config: RunConfig, claim: ExitStack) -> Session:
     )
     if devices.is_chief:  # whatever can be refused has been by now
         trains = config.train.mode != "eval"
-        claim.enter_context(run_dir.claim("" if trains else "evaluation"))
+        claim.enter_context(run_dir.claim("" if trains else EVALUATION))
         # An evaluation may go on beside the training, whose files it leaves alone.
         kept = RunConfig.from_values({**config.values(), "overwrite": False})
         goes_on = run_dir.prepare(config if trains else kept)
         if goes_on:
             run_dir.refuse_other_images(data.identity, data.manifest)
+            run_dir.remove_halves(trains)
         if trains:
             facts = {"devices": devices.describe(), "precision": precision}
             _write_facts(run_dir, config, data, facts)
