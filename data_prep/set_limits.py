@@ -80,4 +80,5 @@ def _resolved(record: Record, found: dict[Intensity, Intensity]) -> Record:
         return record
     if rule not in found:
         raise UserError(f"{record.path}: no training image is read by its rule {rule}")
-    return replace(record, reading=str(replace(reading, intensity=found[rule])))
+    reading = replace(reading, intensity=found[rule], percentiles="")
+    return replace(record, reading=str(reading))
