@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -129,7 +130,9 @@ def training_images(trained: Trained, image_dir: str = "") -> Manifest:
 
 def _as_trained(manifest: Manifest, trained: Trained) -> Manifest:
     """The images read as they were in training, of which a manifest of before does not say all."""
-    old = {name: how for name, how in OF_BEFORE.items() if trained.reading.get(name) == how}
+    old: dict[str, Any] = {
+        name: how for name, how in OF_BEFORE.items() if trained.reading.get(name) == how
+    }
     if not old:
         return manifest
     return manifest.subset(
