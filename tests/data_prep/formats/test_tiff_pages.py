@@ -58,3 +58,22 @@ def test_the_chain_of_a_file_is_walked_once_until_it_changes(
     assert len(walks) == 2
     content = io.BytesIO(path.read_bytes())
     assert len(tiff_pages.check_pages(content)) == 5
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_each_page_is_found_without_those_before_it(
+    tmp_path: Path, big: bool, in_memory: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = np.random.default_rng(0).integers(0, 255, (6, 9, 8), dtype=np.uint8)
+    path = tmp_path / "s.tif"
+    with tifffile.TiffWriter(path, bigtiff=big) as file:
+        for page in stack:
+            file.write(page, photometric="minisblack", compression="zlib", metadata=None)
+    monkeypatch.delattr(tifffile.TiffPages, "__len__")  # goes over all pages
+    source = path.read_bytes() if in_memory else str(path)
+    for number, page in enumerate(stack):
+        read = read_image(source, None, f"page={number}")
+        np.testing.assert_array_equal(read[:, :, 0], page)
+    with pytest.raises(UserError, match="there is no page 6: the file holds 6"):
+        read_image(source, None, "page=6")
