@@ -7,7 +7,7 @@ from typing import Any, Literal
 from data_prep.errors import UserError
 from data_prep.intensity import parse_intensity
 from data_prep.manifest import Manifest, Record
-from data_prep.reading import STACK, Reading, parse_reading
+from data_prep.reading import OF_BEFORE, STACK, Reading, parse_reading
 
 ALL_PAGES = "all"
 
@@ -50,6 +50,11 @@ class Declaration:
         "image",
         "Where the rule finds its black and white point: in each image, or once in all training "
         "images.",
+    )
+    percentiles: Literal["exact", "sampled"] = _declared(
+        "exact",
+        "Percentiles of the rule: of all values, or of a sample of some hundred values of an image "
+        "as in version 0.1.0, whose networks and runs go on so.",
     )
     nan: Literal["refuse", "min", "zero", "median"] = _declared(
         "refuse", "What NaN and infinities become: the image's least or median value, or zero."
@@ -94,6 +99,7 @@ class Declaration:
             "exif": "" if self.exif == "apply" else self.exif,
             "extra": "" if self.extra_samples == "refuse" else self.extra_samples,
             "intensity": str(rule) if rule.active else "",
+            "percentiles": "" if self.percentiles == "exact" else self.percentiles,
         }
         if ";" in "".join(parts.values()):
             raise UserError("a semicolon cannot be part of what is declared of files")
@@ -110,9 +116,11 @@ class Declaration:
     def record(self) -> dict[str, Any]:
         """The form in which it travels with a network: what is not as by default, and always EXIF.
 
-        Networks of before do not say it, and have seen photographs as stored (`carried`).
+        Networks of before do not say it, and have seen photographs as stored (`carried`); nor do
+        they say where the percentiles of their intensity rule come from.
         """
-        return {**self.changes(), "exif": self.exif}
+        said = {**self.changes(), "exif": self.exif}
+        return {**said, "percentiles": self.percentiles} if _has_percentiles(said) else said
 
 
 _TILE_FIELDS = ("tile", "overlap", "tile_rest")
@@ -124,12 +132,26 @@ READING_FIELDS = tuple(
 """What every image that a network sees must have in common; how it was cut out is another thing."""
 
 
+def _has_percentiles(reading: Mapping[str, Any]) -> bool:
+    return parse_intensity(reading.get("intensity", "none")).seeks_percentiles
+
+
+def rule_completed(reading: Mapping[str, Any]) -> dict[str, Any]:
+    """What a network's record says of reading files, with the percentiles of its rule.
+
+    Networks that do not say where they come from were trained with a sample of the values.
+    """
+    if "percentiles" in reading or not _has_percentiles(reading):
+        return dict(reading)
+    return {**reading, "percentiles": OF_BEFORE["percentiles"]}
+
+
 def carried(reading: Mapping[str, Any]) -> dict[str, Any]:
     """What a network's record says of reading files, but for what only their owner can permit.
 
     Networks that do not say what became of the EXIF orientation were trained before it was applied.
     """
-    reading = {"exif": "ignore", **reading}
+    reading = {"exif": OF_BEFORE["exif"], **rule_completed(reading)}
     return {name: value for name, value in reading.items() if name not in _PERMISSIONS}
 
 
@@ -154,7 +176,7 @@ def declaration_of(manifest: Manifest) -> Declaration:
         UserError: The records are read by different intensity rules.
     """
     readings = readings_of(manifest) or {Reading()}
-    rules = sorted({str(Reading(nan=r.nan, intensity=r.intensity)) for r in readings})
+    rules = sorted({str(_rule_alone(reading)) for reading in readings})
     if len(rules) > 1:
         shown = " and ".join(rule or "none" for rule in rules[:2])
         raise UserError(
@@ -177,10 +199,15 @@ def declaration_of(manifest: Manifest) -> Declaration:
         raw_offset=common("offset"),
         intensity=str(common("intensity") or "none"),
         nan=common("nan") or "refuse",
+        percentiles=common("percentiles") or "exact",
         exif=common("exif") or "apply",
         extra_samples=common("extra") or "refuse",
         tile=_common_tile(manifest.records),
     )
+
+
+def _rule_alone(reading: Reading) -> Reading:
+    return Reading(nan=reading.nan, intensity=reading.intensity, percentiles=reading.percentiles)
 
 
 def _common_page(pages: set[int | str | None], axes: str) -> str:

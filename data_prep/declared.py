@@ -38,7 +38,8 @@ def open_declared(
     pages = page_choice(declaration.page, reading)
     declared = replace(reading, page=0 if pages == ALL_PAGES else pages)
     if not manifest:
-        found = scan_folder(image_dir, skip_unreadable=skip_unreadable, reading=str(declared))
+        own = str(merge(Reading(), declared))
+        found = scan_folder(image_dir, skip_unreadable=skip_unreadable, reading=own)
         if pages == ALL_PAGES:
             files = zip(found.records, found.files(), strict=True)
             found = found.subset(page for record, file in files for page in _pages(record, file))

@@ -1,8 +1,8 @@
 """Which image a record stands for: the file, the array and page in it, and the tile of the picture.
 
 A file may hold many images, so its path alone does not name one. Two records are the same image if
-`image_of` is the same for both; the declared reading beyond array and page (axes, intensity rule,
-NaN rule, EXIF) says how the image is seen, not which one it is.
+`image_of` is the same for both; the declared reading beyond array, page and the offset in a RAW
+file (axes, intensity rule, NaN rule, EXIF) says how the image is seen, not which one it is.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,8 @@ class Picture(NamedTuple):
 
     Attributes:
         file: The file, as the caller names it.
-        array: HDF5 data set, member of an NPZ or extension of a FITS; empty = the only or first.
+        array: HDF5 data set, member of an NPZ or extension of a FITS; empty = the only or first. Of
+            a RAW file where its pixels begin: `offset 512`; empty = at once.
         page: Page of a TIFF or position in a stack, from 0; `ALL_AS_CHANNELS`. A file whose page is
             not named is read from its first one.
     """
@@ -54,7 +55,7 @@ def image_of(file: str, reading: str = "", tile: str = "") -> Image:
     if not reading:
         return Image(file, tile=tile)
     declared = parse_reading(reading)
-    return Image(file, declared.array.strip("/"), _number(declared), tile)
+    return Image(file, declared.array.strip("/") or _offset(declared), _number(declared), tile)
 
 
 def shares_file(reading: str, tile: str = "") -> bool:
@@ -62,7 +63,7 @@ def shares_file(reading: str, tile: str = "") -> bool:
     if not reading:
         return bool(tile)
     declared = parse_reading(reading)
-    return bool(tile or declared.array or isinstance(declared.page, int))
+    return bool(tile or declared.array or isinstance(declared.page, int) or _offset(declared))
 
 
 def page_text(reading: str) -> str:
@@ -79,10 +80,16 @@ def array_text(reading: str) -> str:
 def image_name(path: str, reading: str = "", tile: str = "") -> str:
     """A name of an image for people, such as `a/stack.npy, page 3 [0,0,64,64]`."""
     array, page = array_text(reading), page_text(reading)
-    name = path + (f", array {array}" if array else "")
+    offset = _offset(parse_reading(reading)) if reading else ""
+    name = path + (f", array {array}" if array else "") + (f", {offset}" if offset else "")
     if page:
         name += ", all pages" if page == STACK else f", page {page}"
     return name + (f" [{tile}]" if tile else "")
+
+
+def _offset(declared: Reading) -> str:
+    """Where the pixels of a RAW file begin, if not at once."""
+    return f"offset {declared.offset}" if declared.shape and declared.offset else ""
 
 
 def _number(declared: Reading) -> int:

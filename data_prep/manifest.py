@@ -30,6 +30,7 @@ from data_prep.manifest_root import (
     root_to_record,
 )
 from data_prep.names import clean_name, composed
+from data_prep.reading import OF_BEFORE
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -365,8 +366,12 @@ def _check_records(manifest: Manifest, table: CsvTable) -> None:
 
 
 def _hashed(reading: str) -> str:
-    """A reading as it counts for the hash: that of sets from before EXIF was applied stays."""
-    return ";".join(part for part in reading.split(";") if part != "exif=ignore")
+    """A reading as it counts for the hash: that of sets of before stays.
+
+    They were read with EXIF ignored and percentiles sampled, and did not say so.
+    """
+    unsaid = {f"{name}={how}" for name, how in OF_BEFORE.items()}
+    return ";".join(part for part in reading.split(";") if part not in unsaid)
 
 
 def _some(names: Sequence[str], limit: int = 5) -> str:

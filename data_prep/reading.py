@@ -16,6 +16,8 @@ from data_prep.intensity import NAN_RULES, Intensity, parse_intensity
 
 STACK = "stack"
 FOLLOW = "follow"
+OF_BEFORE = {"exif": "ignore", "percentiles": "sampled"}
+"""How version 0.1.0 read files, and did not say so, where today's default is another."""
 _MOST_CHANNELS_HINT = "N (images of a stack), H (height), W (width), C (channels)"
 
 
@@ -39,6 +41,8 @@ class Reading:
         extra: Samples of a TIFF whose meaning it does not say: "drop", or "band" = channels; "" =
             refused.
         intensity: The intensity rule; None = none stated.
+        percentiles: Where its percentiles come from: "" = all values; "sampled" = some of them, as
+            in version 0.1.0.
     """
 
     page: int | str | None = None
@@ -52,6 +56,7 @@ class Reading:
     exif: str = ""
     extra: str = ""
     intensity: Intensity | None = None
+    percentiles: str = ""
 
     def __str__(self) -> str:
         """The one-line form; empty for a reading that declares nothing."""
@@ -66,7 +71,11 @@ class Reading:
     @property
     def active_intensity(self) -> Intensity | None:
         """The rule if it changes values."""
-        return self.intensity if self.intensity and self.intensity.active else None
+        if not self.intensity or not self.intensity.active:
+            return None
+        if self.percentiles and self.intensity.seeks_percentiles:
+            return replace(self.intensity, sampled=True)
+        return self.intensity
 
     @property
     def looks_at_whole_picture(self) -> bool:
@@ -100,6 +109,7 @@ def merge(own: Reading, declared: Reading) -> Reading:
     """Completes what a record says of itself by what is declared for all.
 
     A rule whose limits are still to be found takes them from the declared one if it is the same.
+    Where percentiles come from is left out where there are none to find.
 
     Raises:
         UserError: Both say something, and not the same.
@@ -119,7 +129,9 @@ def merge(own: Reading, declared: Reading) -> Reading:
                 f" {field.name}={theirs}; let them agree"
             )
         changes[field.name] = theirs
-    return replace(own, **changes)
+    merged = replace(own, **changes)
+    sought = merged.intensity is not None and merged.intensity.seeks_percentiles
+    return merged if sought or not merged.percentiles else replace(merged, percentiles="")
 
 
 def _page(text: str) -> int | str:
@@ -185,6 +197,12 @@ def _extra(text: str) -> str:
     return text
 
 
+def _percentiles(text: str) -> str:
+    if text not in ("exact", "sampled"):
+        raise UserError(f"percentiles {text!r}: must be exact or sampled")
+    return "" if text == "exact" else text
+
+
 _PARSERS: dict[str, Any] = {
     "page": _page,
     "axes": _axes,
@@ -197,4 +215,5 @@ _PARSERS: dict[str, Any] = {
     "exif": _exif,
     "extra": _extra,
     "intensity": parse_intensity,
+    "percentiles": _percentiles,
 }

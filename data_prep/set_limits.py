@@ -11,6 +11,7 @@ from data_prep.intensity import Intensity, LimitFinder, with_limits
 from data_prep.manifest import Manifest, Record
 from data_prep.readers import read_stored
 from data_prep.reading import Reading, parse_reading
+from data_prep.training_files import stored_bits
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -55,22 +56,38 @@ def find_set_limits(
     if not pictures:
         raise UserError("no training image to find the limits of the intensity rule from")
     finders: dict[Intensity, LimitFinder] = {}
-    types: set[str] = set()
+    depths: dict[int, str] = {}
     _LOGGER.info("finding black and white point over %d training pictures", len(pictures))
     for done, (picture, text) in enumerate(pictures.items(), 1):
         values = read_stored(picture.file, text)
-        types.add(values.dtype.name)
+        if values.dtype.kind == "u":
+            depths.setdefault(_bits(picture.file, text), picture.file)
         if rule := _open_rule(parse_reading(text)):
             finders.setdefault(rule, LimitFinder(rule, len(pictures))).add(values)
         progress(done, len(pictures))
-    if {"uint8", "uint16"} <= types:
-        raise UserError(
-            "images of 8 and of 16 bits have no common black and white point; give"
-            " --intensity_per=image, or bring them to one depth"
+    if len(depths) > 1:
+        shown = ", ".join(f"{depths[bits]} of {bits} bits" for bits in sorted(depths))
+        if 8 in depths:
+            raise UserError(
+                f"images of 8 bits and of more have no common black and white point ({shown});"
+                " give --intensity_per=image, or bring them to one depth"
+            )
+        _LOGGER.warning(
+            "the training images are of different depths (%s): a common black and white point is"
+            " right only if the same value means the same in all of them; else give"
+            " --intensity_per=image",
+            shown,
         )
     found = {rule: with_limits(rule, finder.limits()) for rule, finder in finders.items()}
     _LOGGER.info("intensity rule: %s", ", ".join(map(str, found.values())))
     return manifest.subset(_resolved(record, found) for record in manifest.records)
+
+
+def _bits(file: str, text: str) -> int:
+    """Bits a value of a file as it declares them, such as 12 of a type of 16."""
+    with open(file, "rb") as stream:
+        start = stream.read(64)
+    return stored_bits(file, start, parse_reading(text))
 
 
 def _resolved(record: Record, found: dict[Intensity, Intensity]) -> Record:
@@ -80,4 +97,5 @@ def _resolved(record: Record, found: dict[Intensity, Intensity]) -> Record:
         return record
     if rule not in found:
         raise UserError(f"{record.path}: no training image is read by its rule {rule}")
-    return replace(record, reading=str(replace(reading, intensity=found[rule])))
+    reading = replace(reading, intensity=found[rule], percentiles="")
+    return replace(record, reading=str(reading))

@@ -172,8 +172,13 @@ def _chosen_planes(file: Any, reading: Reading) -> list[Any]:
     if reading.page == STACK or (reading.page is None and "C" in reading.axes):
         return _all_planes(file)
     if isinstance(reading.page, int):
-        number = len(file.pages)
-        planes = file.pages if number > 1 else _all_planes(file)
+        places = check_pages(file.filehandle)
+        if len(places) > 1 and not (file.is_lsm or file.is_ndpi):
+            _check_page(reading.page, len(places))
+            # `file.pages` would go over all pages before it.
+            file.filehandle.seek(places[reading.page])
+            return [tifffile.TiffPage(file, index=reading.page)]
+        planes = file.pages if len(file.pages) > 1 else _all_planes(file)
         _check_page(reading.page, len(planes))
         return [planes[reading.page]]
     return _undeclared_planes(file)

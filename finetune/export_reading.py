@@ -14,8 +14,8 @@ from data_prep.augment.views import ViewConfig, evaluation_crops, evaluation_ima
 from data_prep.declaration import Declaration
 from data_prep.errors import UserError
 from data_prep.intensity import (
-    LEAST_VALUES,
-    MOST_VALUES,
+    SAMPLED_LEAST,
+    SAMPLED_VALUES,
     Intensity,
     apply_intensity,
     fill_not_finite,
@@ -172,7 +172,7 @@ def input_of(trained: Trained, takes: Input) -> GivenImage:
     channels = trained.files.channels
     given = channels[0] if len(channels) == 1 else wanted
     kind = tf.uint8 if bits == {8} else tf.uint16 if max(bits) <= 16 else tf.float32
-    inside = Reading(nan=reading.nan, intensity=reading.intensity)
+    inside = Reading(nan=reading.nan, intensity=reading.intensity, percentiles=reading.percentiles)
     return GivenImage(takes, kind, given, inside, wanted, False, declared)
 
 
@@ -247,17 +247,17 @@ def _limits(stored: tf.Tensor, rule: Intensity) -> tuple[tf.Tensor, tf.Tensor]:
         spread = rule.parameters[0] * tf.sqrt(tf.reduce_mean((values - mean) ** 2))
         differ = greatest > least
         return tf.where(differ, mean - spread, least), tf.where(differ, mean + spread, greatest)
-    shares = rule.parameters[-2:] if rule.rule != "minmax" else (0.0, 100.0)
-    if shares == (0.0, 100.0):
+    if rule.percentiles == (0.0, 100.0):
         return least, greatest
-    ranked = tf.cast(_sorted(_sample(flat)), tf.float64)
-    return _percentile(ranked, shares[0]), _percentile(ranked, shares[1])
+    counted = _sample(flat) if rule.sampled else flat
+    low, high = rule.percentiles
+    return _percentile(counted, low), _percentile(counted, high)
 
 
 def _sample(flat: tf.Tensor) -> tf.Tensor:
-    """The values that percentiles are taken of: at even distances, see `LimitFinder`."""
+    """The values that networks of version 0.1.0 take percentiles of: at even distances."""
     number = tf.size(flat)
-    most = tf.maximum(LEAST_VALUES, MOST_VALUES // number)  # as `find_limits` has it
+    most = tf.maximum(SAMPLED_LEAST, SAMPLED_VALUES // number)  # as `find_limits` has it
     count = tf.minimum(number, most)
     last = tf.cast(number - 1, tf.float64)
     step = last / tf.cast(tf.maximum(count - 1, 1), tf.float64)
@@ -272,12 +272,19 @@ def _sorted(flat: tf.Tensor) -> tf.Tensor:
     return -tf.math.top_k(-flat, k=tf.size(flat), sorted=True)[0]
 
 
-def _percentile(ranked: tf.Tensor, percent: float) -> tf.Tensor:
-    """`np.percentile` of sorted values, by linear interpolation."""
-    last = tf.size(ranked) - 1
+def _percentile(flat: tf.Tensor, percent: float) -> tf.Tensor:
+    """`np.percentile` of values [n], by linear interpolation; only the nearer end is sorted."""
+    last = tf.size(flat) - 1
     place = tf.cast(last, tf.float64) * (percent / 100)
     below = tf.cast(tf.floor(place), tf.int32)
-    ends = tf.gather(ranked, tf.stack([below, tf.minimum(below + 1, last)]))
+    above = tf.minimum(below + 1, last)
+    if percent < 50:
+        ranked = -tf.math.top_k(-flat, k=above + 1, sorted=True)[0]
+        ends = tf.gather(ranked, tf.stack([below, above]))
+    else:
+        ranked = tf.math.top_k(flat, k=last - below + 1, sorted=True)[0]
+        ends = tf.gather(ranked, tf.stack([last - below, last - above]))
+    ends = tf.cast(ends, tf.float64)
     return ends[0] + (ends[1] - ends[0]) * (place - tf.floor(place))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from data_prep.declaration import READING_FIELDS
+from data_prep.declaration import READING_FIELDS, rule_completed
 from data_prep.errors import UserError
 from finetune.classifier import Classifier
 from finetune.engine import train_classifier
@@ -67,7 +67,8 @@ def _adopt(
     """Image size, central crop and the reading of files as the encoder knows them."""
     record, values = checkpoint.preprocessing, config.values()
     known = {n: record[n] for n in _IMAGES if n in record}
-    known |= {n: v for n, v in record.get("reading", {}).items() if n in READING_FIELDS}
+    reading = rule_completed(record.get("reading", {}))
+    known |= {n: v for n, v in reading.items() if n in READING_FIELDS}
     adopted = {n: v for n, v in known.items() if n not in given and values[n] != v}
     if adopted:
         said = ", ".join(f"--{name}={value}" for name, value in adopted.items())

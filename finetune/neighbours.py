@@ -7,12 +7,13 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest, Record
-from data_prep.reading import parse_reading
+from data_prep.reading import OF_BEFORE, parse_reading
 from data_prep.scan import check_images
 from finetune.trained import Scorer, Trained
 from simclr_tf.evaluation.blockwise import nearest, unit_rows
@@ -128,12 +129,14 @@ def training_images(trained: Trained, image_dir: str = "") -> Manifest:
 
 
 def _as_trained(manifest: Manifest, trained: Trained) -> Manifest:
-    """The images read as they were in training: a manifest of before says nothing of EXIF."""
-    if trained.reading.get("exif") != "ignore":
+    """The images read as they were in training, of which a manifest of before does not say all."""
+    old: dict[str, Any] = {
+        name: how for name, how in OF_BEFORE.items() if trained.reading.get(name) == how
+    }
+    if not old:
         return manifest
     return manifest.subset(
-        replace(r, reading=str(replace(parse_reading(r.reading), exif="ignore")))
-        for r in manifest.records
+        replace(r, reading=str(replace(parse_reading(r.reading), **old))) for r in manifest.records
     )
 
 

@@ -19,6 +19,7 @@ from data_prep.claim import claimed, is_unused
 from data_prep.errors import UserError
 from data_prep.files import write_text
 from data_prep.manifest import Manifest
+from data_prep.reading import OF_BEFORE
 from simclr_tf.config import RunConfig
 from simclr_tf.run_warnings import WARNINGS_FILE
 from simclr_tf.settings import Config
@@ -183,29 +184,33 @@ class RunDir:
         """The settings with which a run of before goes on, where today's default is another.
 
         A run that has seen photographs as stored goes on so, be it that it says so, or that it
-        began before the EXIF orientation was applied and says nothing.
+        began before the EXIF orientation was applied and says nothing. The same holds for a run
+        whose intensity rule took its percentiles of a sample of the values.
 
         Args:
-            config: As given; with a setting `exif`.
+            config: As given; with the settings of `Declaration`.
         """
         values = config.values()
-        ignored = self._exif() == "ignore"
-        if not ignored or values["overwrite"] or values["exif"] == "ignore":
-            return config
-        log.info("--exif=ignore: the run in %s has seen images as they are stored", self.path)
-        return type(config).from_values({**values, "exif": "ignore"})
+        earlier = {} if values["overwrite"] else self._reading_of_before()
+        changes = {n: v for n, v in earlier.items() if OF_BEFORE[n] == v != values[n]}
+        if "exif" in changes:
+            log.info("--exif=ignore: the run in %s has seen images as they are stored", self.path)
+        if "percentiles" in changes and values["intensity"] != "none":
+            log.info("--percentiles=sampled: so the run in %s has found its limits", self.path)
+        return type(config).from_values({**values, **changes}) if changes else config
 
-    def _exif(self) -> str | None:
-        """What the run in the folder makes of the EXIF orientation; None = there is none."""
+    def _reading_of_before(self) -> dict[str, str]:
+        """The settings of `OF_BEFORE` of the run in the folder; empty = there is none."""
         try:
-            before = json.loads(self.config_file.read_text(encoding="utf-8"))
-            return str(before["reading"].get("exif", "ignore"))
+            before = json.loads(self.config_file.read_text(encoding="utf-8"))["reading"]
+            return {name: str(before.get(name, how)) for name, how in OF_BEFORE.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass  # damaged: the second copy is read, as in `_earlier_config`
         try:
-            return str(read_object(self.flat_settings_file).get("exif", "ignore"))
+            before = read_object(self.flat_settings_file)
+            return {name: str(before.get(name, how)) for name, how in OF_BEFORE.items()}
         except (UserError, OSError, TypeError):
-            return None  # whoever reads it as a whole complains
+            return {}  # whoever reads it as a whole complains
 
     def _is_manifest(self, manifest: Manifest) -> bool:
         fault = self.checksums.fault(self.manifest_file.name)
@@ -288,8 +293,9 @@ class RunDir:
         """The settings of the run that is there; of the second copy if the first is damaged."""
         try:
             found = self.config_type.from_json(read_checked(self.config_file))
-            exif = self._exif()  # not said by runs of before
-            return self.config_type.from_values({**found.values(), "exif": exif}) if exif else found
+            # Not all said by runs of before.
+            values = {**found.values(), **self._reading_of_before()}
+            return self.config_type.from_values(values)
         except FileNotFoundError:
             why = f"{self.config_file} is gone"
         except (UserError, ValueError, AttributeError, TypeError) as error:
@@ -297,7 +303,7 @@ class RunDir:
             if self.config_file.name not in why:
                 why = f"{self.config_file} cannot be read ({error})"
         try:
-            flat = {"exif": "ignore", **read_object(self.flat_settings_file)}
+            flat = {**OF_BEFORE, **read_object(self.flat_settings_file)}
             found = self.config_type.from_values(flat)
         except (UserError, OSError, TypeError):
             raise UserError(f"{why}; give another --{self.flag}") from None

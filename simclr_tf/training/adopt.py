@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from data_prep.augment.views import SMALL_IMAGE
-from data_prep.declaration import READING_FIELDS, carried
+from data_prep.declaration import READING_FIELDS, carried, rule_completed
 from simclr_tf.architectures import spelled
 from simclr_tf.checkpoints.expected import network_facts, refuse_contradictions
 from simclr_tf.checkpoints.load import open_checkpoint
@@ -56,7 +56,7 @@ def adopt_checkpoint(config: RunConfig, given: Collection[str]) -> RunConfig:
         # A student of another kind than its teacher.
         known = {name: value for name, value in known.items() if name not in _BACKBONE}
     known |= {n: checkpoint.preprocessing[n] for n in _IMAGES if n in checkpoint.preprocessing}
-    known |= checkpoint.preprocessing.get("reading", {})
+    known |= rule_completed(checkpoint.preprocessing.get("reading", {}))
     size = values["image_size"] if "image_size" in given else known.get("image_size", 0)
     if values["stem"] == "auto" and (size <= SMALL_IMAGE) == (known.get("stem") == "cifar"):
         known.pop("stem", None)  # as auto has it

@@ -1,12 +1,14 @@
 """From what a command declares to the records: pages, stacks, tiles, limits of a set."""
 
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from data_prep.declaration import Declaration, declaration_of
@@ -165,11 +167,47 @@ def test_limits_of_the_set_come_from_training_pictures_alone(tmp_path: Path) -> 
     assert find_set_limits(found, found.split("train")) == found
 
 
+def test_depths_within_a_type_are_named_where_limits_are_common(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = np.arange(64, dtype=np.uint16).reshape(8, 8)
+    tifffile.imwrite(
+        tmp_path / "twelve.tif", values, photometric="minisblack", bitspersample=12, metadata=None
+    )
+    tifffile.imwrite(tmp_path / "sixteen.tif", values, photometric="minisblack")
+    manifest = opened(tmp_path, intensity="minmax", intensity_per="set")
+    found = find_set_limits(manifest, manifest)
+    assert {r.reading for r in found.records} == {"intensity=minmax@0,63"}
+    assert re.search(
+        r"different depths .*twelve\.tif of 12 bits, .*sixteen\.tif of 16", caplog.text
+    )
+    caplog.clear()
+    find_set_limits(manifest, manifest.subset(manifest.records[:1]))
+    assert "depths" not in caplog.text
+
+
+def test_images_of_a_raw_file_at_other_places_are_others(tmp_path: Path) -> None:
+    whole = np.arange(64, dtype=np.uint8)
+    whole.tofile(tmp_path / "a.raw")
+    raw = "shape=4,8;dtype=uint8;offset=32", "shape=2,8;dtype=uint8;offset=48"
+    Manifest(tuple(Record("a.raw", reading=r) for r in raw)).save(tmp_path / "m.csv")
+    listed = Manifest.load(tmp_path / "m.csv")
+    assert [r.name for r in listed.records] == ["a.raw, offset 32", "a.raw, offset 48"]
+    for record, start in zip(listed.records, (32, 48), strict=True):
+        values = read_image(str(tmp_path / "a.raw"), None, record.reading)
+        np.testing.assert_array_equal(values.ravel(), whole[start:])
+    Manifest((listed.records[0],) * 2).save(tmp_path / "m.csv")
+    with pytest.raises(UserError, match=r"a\.raw, offset 32 is listed twice"):
+        Manifest.load(tmp_path / "m.csv")
+
+
 def test_limits_need_training_pictures_of_one_depth(tmp_path: Path) -> None:
     write(tmp_path / "a.png", pixels(1, channels=1))
     write(tmp_path / "b.png", pixels(1, channels=1).astype(np.uint16))
     manifest = opened(tmp_path, intensity="minmax", intensity_per="set")
-    with pytest.raises(UserError, match="8 and of 16 bits have no common black"):
+    with pytest.raises(
+        UserError, match=r"8 bits and of more have no common .*a\.png of 8 .*b\.png of 16"
+    ):
         find_set_limits(manifest, manifest)
     with pytest.raises(UserError, match="no training image"):
         find_set_limits(manifest, manifest.subset(()))

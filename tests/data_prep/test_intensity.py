@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import data_prep.intensity as intensity_module
 from data_prep.errors import UserError
 from data_prep.intensity import (
     RULES,
@@ -14,6 +15,7 @@ from data_prep.intensity import (
     parse_intensity,
     with_limits,
 )
+from data_prep.reading import Reading, merge, parse_reading
 
 SKY = np.random.default_rng(0).exponential(300.0, (20, 30, 1)) - 20
 
@@ -87,14 +89,69 @@ def test_limits_of_a_set_are_those_of_all_its_pixels(images: list[list[float]], 
         assert finder.limits() == expected
 
 
-def test_percentiles_of_many_large_images_come_from_an_even_sample() -> None:
-    rng = np.random.default_rng(0)
-    images = [rng.normal(mean, 1, (64, 64)) for mean in np.linspace(0, 10, 40)]
-    rule = parse_intensity("percentile:1,99", "set")
-    finder = LimitFinder(rule, 2**22 // 256)  # as if 16,384 were to come: 256 values of each
+STRIPES = np.add.outer(np.random.default_rng(2).gamma(2, 300, 512), 400 * (np.arange(512) % 2))
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.uint8, np.int16, np.uint16, np.uint32, np.float32, np.float64]
+)
+@pytest.mark.parametrize(
+    "rule", ["percentile:1,99", "percentile:0.1,97.5", "sqrt:30,60", "zscore:2"]
+)
+def test_limits_of_an_image_are_those_of_all_its_values(rule: str, dtype: type) -> None:
+    image = (
+        (STRIPES / 16).clip(0, 255).astype(dtype) if dtype == np.uint8 else STRIPES.astype(dtype)
+    )
+    intensity = parse_intensity(rule)
+    if intensity.rule == "zscore":
+        mean, spread = image.mean(dtype=np.float64), 2 * image.std(dtype=np.float64)
+        expected = [mean - spread, mean + spread]
+    else:
+        expected = np.percentile(image.astype(np.float64), intensity.parameters).tolist()
+    np.testing.assert_allclose(find_limits(image, intensity), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_networks_of_before_keep_the_sample_of_an_image(dtype: type) -> None:
+    image = STRIPES.astype(dtype)
+    sampled = Reading(intensity=parse_intensity("percentile:1,99"), percentiles="sampled")
+    rule = sampled.active_intensity
+    assert rule is not None
+    few = image.ravel()[np.linspace(0, image.size - 1, 256).astype(np.int64)]
+    np.testing.assert_array_equal(
+        find_limits(image, rule), np.percentile(few.astype(float), [1, 99])
+    )
+    share = abs(apply_intensity(image, rule) - scaled(image, "percentile:1,99")).max()
+    assert share > 0.02  # nothing that a network would not notice
+    known = with_limits(rule, (1.0, 2.0))
+    assert known == parse_intensity("percentile:1,99@1,2")
+
+
+@pytest.mark.parametrize(
+    "kinds", [["uint8"], ["uint16", "int16"], ["uint16", "float64"], ["float32"]]
+)
+def test_percentiles_of_a_set_are_exact_up_to_millions_of_values(kinds: list[str]) -> None:
+    images = [(STRIPES / 20 + 7 * n).clip(0, 255).astype(kinds[n % len(kinds)]) for n in range(12)]
+    finder = LimitFinder(parse_intensity("percentile:1,99", "set"), len(images))
     for image in images:
         finder.add(image)
-    np.testing.assert_allclose(finder.limits(), np.percentile(images, [1, 99]), atol=0.25)
+    everything = np.concatenate([image.astype(np.float64).ravel() for image in images])
+    np.testing.assert_allclose(finder.limits(), np.percentile(everything, [1, 99]), rtol=1e-12)
+
+
+def test_of_more_values_an_even_part_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intensity_module, "MOST_VALUES", 2**17)
+    rng = np.random.default_rng(0)
+    images = [STRIPES + rng.normal(mean, 1, STRIPES.shape) for mean in np.linspace(0, 1000, 8)]
+    images.append(np.full((3000, 400), 5e4))  # larger than the others, and counts accordingly
+    finder = LimitFinder(parse_intensity("percentile:1,60", "set"), len(images))
+    for image in images:
+        finder.add(image)
+    everything = np.concatenate([image.ravel() for image in images])
+    low, high = finder.limits()
+    for limit, percent in ((low, 1), (high, 60)):
+        found = 100 * (everything < limit).mean()
+        assert found == pytest.approx(percent, abs=6 * np.sqrt(percent * (100 - percent) / 2**16))
 
 
 def test_limits_of_a_set_must_be_known_before_use() -> None:
@@ -103,6 +160,16 @@ def test_limits_of_a_set_must_be_known_before_use() -> None:
         apply_intensity(SKY, rule)
     known = with_limits(rule, find_limits(SKY, rule))
     np.testing.assert_array_equal(apply_intensity(SKY, known), scaled(SKY, "sqrt"))
+
+
+def test_declared_percentiles_reach_the_rule_that_a_manifest_states() -> None:
+    old = parse_reading("exif=ignore;percentiles=sampled")
+    assert str(merge(Reading(), old)) == "exif=ignore"  # nothing is sampled
+    assert str(merge(parse_reading("intensity=minmax"), old)) == "exif=ignore;intensity=minmax"
+    ruled = merge(parse_reading("intensity=percentile(1,99)"), old)
+    assert str(ruled) == "exif=ignore;intensity=percentile(1,99);percentiles=sampled"
+    assert parse_reading(str(ruled)) == ruled
+    assert str(parse_reading("percentiles=exact")) == ""
 
 
 @given(

@@ -83,11 +83,29 @@ def test_exif_travels_always_and_networks_of_before_ignore_it() -> None:
     assert carried({"intensity": "minmax"}) == {"intensity": "minmax", "exif": "ignore"}
 
 
+def test_percentiles_travel_with_their_rule_and_those_of_before_are_sampled() -> None:
+    new = Declaration(intensity="percentile:1,99")
+    assert new.record()["percentiles"] == "exact"
+    assert Declaration(**carried(new.record())) == new
+    for rule in ("percentile(1,99)", "sqrt(0,99)", "arcsinh"):
+        assert carried({"intensity": rule, "exif": "apply"})["percentiles"] == "sampled"
+    old = Declaration(**carried({"intensity": "percentile(1,99)"}))
+    assert old.record()["percentiles"] == "sampled"
+    assert str(old.reading()) == "exif=ignore;intensity=percentile(1,99);percentiles=sampled"
+    for rule in ("sqrt", "zscore(3)", "percentile(1,99)@12,3071"):
+        assert "percentiles" not in carried({"intensity": rule})
+
+
 def test_a_manifest_of_before_has_the_hash_of_one_that_ignores_exif() -> None:
     record = Record("a.jpg", "x", "train")
     old = Manifest((record,))
     new = Manifest((Record("a.jpg", "x", "train", reading="exif=ignore"),))
     assert old.sha256() == new.sha256()
+    sampled = [
+        Manifest((Record("a.jpg", reading=f"intensity=percentile(1,99){end}"),))
+        for end in ("", ";percentiles=sampled")
+    ]
+    assert sampled[0].sha256() == sampled[1].sha256()
     ruled = [
         Manifest((Record("a.jpg", reading=f"{e}intensity=minmax"),)) for e in ("", "exif=ignore;")
     ]

@@ -203,19 +203,26 @@ RULES = (
 
 
 def given(
-    rule: str, dtype: tf.DType, channels: int = 1, nan: str = "", wanted: int = 1
+    rule: str,
+    dtype: tf.DType,
+    channels: int = 1,
+    nan: str = "",
+    wanted: int = 1,
+    percentiles: str = "",
 ) -> GivenImage:
-    reading = Reading(nan=nan, intensity=parse_intensity(rule))
+    reading = Reading(nan=nan, intensity=parse_intensity(rule), percentiles=percentiles)
     return GivenImage("image", dtype, channels, reading, wanted, False, Declaration())
 
 
+@pytest.mark.parametrize("percentiles", ["", "sampled"])
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize(("kind", "channels", "wanted"), [("uint16", 1, 3), ("float32", 3, 1)])
 def test_rules_in_the_graph_are_those_of_the_reader(
-    rule: str, kind: str, channels: int, wanted: int
+    rule: str, kind: str, channels: int, wanted: int, percentiles: str
 ) -> None:
     rng = np.random.default_rng(len(rule))
-    one = given(rule, tf.as_dtype(kind), channels, "min" if kind == "float32" else "", wanted)
+    nan = "min" if kind == "float32" else ""
+    one = given(rule, tf.as_dtype(kind), channels, nan, wanted, percentiles)
     for height, width in ((7, 13), (64, 51), (300, 301)):
         image = (rng.gamma(2, 4000, (height, width, channels))).clip(0, 65535).astype(kind)
         if kind == "float32":

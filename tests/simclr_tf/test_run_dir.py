@@ -55,6 +55,32 @@ def test_a_run_from_before_exif_was_applied_goes_on_as_it_began(
     assert run_dir.as_begun(config(overwrite=True)) == config(overwrite=True)
 
 
+@pytest.mark.parametrize("second_copy", [False, True])
+def test_a_run_of_before_goes_on_with_its_sampled_percentiles(
+    second_copy: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_dir, asked = RunDir(tmp_path), config(intensity="percentile:1,99")
+    assert run_dir.as_begun(asked).reading.percentiles == "exact"
+    run_dir.write_settings(asked)
+    assert run_dir.as_begun(asked) == asked
+    for file in (run_dir.config_file, run_dir.flat_settings_file):
+        old = json.loads(file.read_text())
+        (old if file == run_dir.flat_settings_file else old["reading"]).pop("percentiles")
+        file.write_text(json.dumps(old))
+    (tmp_path / "checksums.json").unlink()
+    if second_copy:
+        run_dir.config_file.write_text("{")
+    for _ in range(2):  # the second time the file says so
+        with caplog.at_level("INFO"):
+            going_on = run_dir.as_begun(asked)
+        assert "--percentiles=sampled: so the run in" in caplog.text
+        assert going_on == config(intensity="percentile:1,99", percentiles="sampled")
+        assert run_dir.prepare(going_on) is True
+        run_dir.write_settings(going_on)
+    again = config(intensity="percentile:1,99", overwrite=True)
+    assert run_dir.as_begun(again) == again
+
+
 def test_weights_that_were_moved_are_no_other_setting(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
