@@ -29,7 +29,11 @@ def thumbnail(
     Raises:
         UserError: The file cannot be read.
     """
-    pixels = read_image(file, reading=reading, tile=tile)
+    return small_jpeg(read_image(file, reading=reading, tile=tile), side)
+
+
+def small_jpeg(pixels: np.ndarray, side: int = _SIDE) -> bytes:
+    """The same of pixels [H, W, C], uint8 or float32."""
     image = Image.fromarray(_eight_bits(_grey_or_colour(pixels)))
     image.thumbnail((side, side), Image.Resampling.BOX)
     buffer = io.BytesIO()

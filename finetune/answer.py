@@ -1,11 +1,12 @@
 """What is said of one image that somebody hands over, with the training images most like it."""
 
 import base64
-import io
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -15,12 +16,11 @@ from data_prep.augment.views import evaluation_crops, evaluation_image
 from data_prep.declaration import Declaration
 from data_prep.errors import UserError
 from data_prep.formats.arrays import NO_LIMITS
-from data_prep.headers import parse_header
 from data_prep.identity import image_name
 from data_prep.limits import ReadLimits
-from data_prep.readers import read_image
 from data_prep.thumbnails import blank, thumbnail
-from data_prep.training_files import differences, of_one, stored_bits
+from data_prep.training_files import TrainingFiles, differences
+from data_prep.uploads import Upload, UploadOptions, read_upload
 from finetune.neighbours import Neighbours
 from finetune.trained import Trained
 from simclr_tf.evaluation.metrics import softmax
@@ -56,6 +56,7 @@ class Answer:
         rule: How the class was decided, if not by the highest score.
         neighbours: The nearest training images.
         remarks: What a user must know of the image beside those of the training.
+        picture: `data:` URI of a thumbnail of the image; empty unless asked for.
     """
 
     name: str
@@ -64,6 +65,21 @@ class Answer:
     rule: str
     neighbours: tuple[Shown, ...]
     remarks: tuple[str, ...] = ()
+    picture: str = ""
+
+
+class ReadUpload(Protocol):
+    """Reads the bytes of an image file: `uploads.read_upload`, or a process for it."""
+
+    def __call__(self, content: bytes, *, thumbnail: bool = False) -> Upload:
+        """Pixels, facts of the file, and a thumbnail if asked for."""
+        ...
+
+
+def upload_options(trained: Trained, limits: ReadLimits = NO_LIMITS) -> UploadOptions:
+    """How images are read for a classifier."""
+    reading = str(Declaration(**trained.reading).reading())
+    return UploadOptions(trained.views.channels, reading, limits)
 
 
 class Classify:
@@ -73,7 +89,7 @@ class Classify:
         trained: The classifier.
         neighbours: Its training images.
         top_k: Classes to name.
-        limits: Of the pictures.
+        read: Reads the bytes of an image; None = in this process, of any size.
     """
 
     def __init__(
@@ -81,54 +97,42 @@ class Classify:
         trained: Trained,
         neighbours: Neighbours,
         top_k: int = 10,
-        limits: ReadLimits = NO_LIMITS,
+        read: ReadUpload | None = None,
     ) -> None:
-        self._limits = limits
+        self._read = read or partial(read_upload, options=upload_options(trained))
         self._trained, self._neighbours, self._top_k = trained, neighbours, top_k
-        declaration = Declaration(**trained.reading)
-        self._declared = declaration.reading()
-        self._reading = str(self._declared)
+        self._rule = Declaration(**trained.reading).reading().active_intensity
         self._forward = tf.function(trained.forward, reduce_retracing=True)
         self._one_at_a_time = threading.Lock()
 
-    def picture(self, content: bytes) -> str:
-        """`data:` URI of a thumbnail of an image's bytes."""
-        with self._one_at_a_time:
-            self._check(content)
-            return _uri(thumbnail(content, reading=self._reading))
-
-    def __call__(self, name: str, content: bytes) -> Answer:
+    def __call__(self, name: str, content: bytes, *, pictured: bool = False) -> Answer:
         """The answer for the bytes of an image file.
+
+        Args:
+            name: Of the file.
+            content: Its bytes.
+            pictured: With a thumbnail of it.
 
         Raises:
             UserError: They are no image that the classifier can take.
         """
         with self._one_at_a_time:
-            self._check(content)
-            channels = self._trained.views.channels
-            pixels = read_image(content, channels, self._reading, limits=self._limits)
-            remarks = self._remarks(content)
-            outputs = self._forward(to_float(self._views(tf.constant(pixels))))
+            upload = self._read(content, thumbnail=pictured)
+            remarks = self._remarks(upload.facts)
+            outputs = self._forward(to_float(self._views(tf.constant(upload.pixels))))
             probabilities = softmax(_mean(outputs["logits"]))[0]
             answer = self._answer(name, probabilities, _mean(outputs["features"])[0])
-            return replace(answer, remarks=remarks)
+            picture = _uri(upload.thumbnail) if pictured else ""
+            return replace(answer, remarks=remarks, picture=picture)
 
-    def _remarks(self, content: bytes) -> tuple[str, ...]:
+    def _remarks(self, facts: TrainingFiles) -> tuple[str, ...]:
         """What the image has not in common with the training images."""
         trained = self._trained.files
         if not trained.bits:
             return ()
-        pixels = read_image(content, None, self._reading, limits=self._limits)
-        bits = stored_bits(io.BytesIO(content), content[:64], self._declared)
-        rule = self._declared.active_intensity
-        one = of_one(bits, pixels)
-        if bits in trained.bits:
-            one = replace(one, values=None)  # a single image may be dark
-        return tuple(differences(trained, one, rule))
-
-    def _check(self, content: bytes) -> None:
-        """Refuses an image that is too large, from its header."""
-        parse_header(io.BytesIO(content), self._declared, limits=self._limits)
+        if set(facts.bits) <= set(trained.bits):
+            facts = replace(facts, values=None)  # a single image may be dark
+        return tuple(differences(trained, facts, self._rule))
 
     def _views(self, pixels: tf.Tensor) -> tf.Tensor:
         views, crops = self._trained.views, self._trained.crops

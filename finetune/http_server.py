@@ -7,7 +7,7 @@ its end and dropped, so that the other side gets to see the answer.
 
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from waitress.channel import HTTPChannel
@@ -96,6 +96,7 @@ class HttpServer:
         port: Its port; 0 = any free one.
         max_body: Most bytes of a request's body.
         timeout: Seconds for a request to arrive, and for a client to take its answer.
+        on_close: Called when the server is closed.
 
     Attributes:
         port: The port that it listens on.
@@ -105,8 +106,15 @@ class HttpServer:
     """
 
     def __init__(
-        self, application: Application, host: str, port: int, max_body: int, timeout: float
+        self,
+        application: Application,
+        host: str,
+        port: int,
+        max_body: int,
+        timeout: float,
+        on_close: Callable[[], None] = lambda: None,
     ) -> None:
+        self._on_close = on_close
         self._sockets: dict[int, Any] = {}
         self._server: TcpWSGIServer = create_server(
             application,
@@ -141,6 +149,7 @@ class HttpServer:
 
     def close(self) -> None:
         """Frees the address."""
+        self._on_close()
         self._server.task_dispatcher.shutdown(timeout=5)
         for each in list(self._sockets.values()):
             each.close()

@@ -23,13 +23,15 @@ from werkzeug.exceptions import (
     BadRequest,
     HTTPException,
     RequestEntityTooLarge,
+    ServiceUnavailable,
     UnsupportedMediaType,
 )
 from werkzeug.wrappers import Request, Response
 
 from data_prep.errors import UserError
 from data_prep.limits import ReadLimits
-from finetune.answer import Answer, Classify
+from data_prep.reader_process import ReaderBudget, ReaderProcess, ReaderUnavailableError
+from finetune.answer import Answer, Classify, upload_options
 from finetune.http_server import HttpServer
 from finetune.neighbours import Neighbours
 from finetune.trained import Trained
@@ -111,12 +113,14 @@ class Service:
                 return _text("nothing is here; GET / for the page, POST /predict for JSON", 404)
             name, content = self._upload(request)
             try:
-                answer = self._classify(name, content)
+                answer = self._classify(name, content, pictured=not as_json)
             except UserError as error:
                 raise UnsupportedMediaType(f"{name}: {_plain(error)}") from None
+            except ReaderUnavailableError:
+                raise ServiceUnavailable("no image can be read now; try again later") from None
             if as_json:
                 return _json(_without_pictures(answer), 200)
-            return self._page(answer=answer, picture=self._classify.picture(content))
+            return self._page(answer=answer, picture=answer.picture)
         except HTTPException as error:
             said = " ".join(str(error.description).split())
             code = error.code or 400
@@ -170,17 +174,23 @@ class ServeLimits:
         max_megapixels: Of the picture in it.
         max_memory: Megabytes that decoding it may take.
         timeout: Seconds for a request to arrive as a whole.
+        read_seconds: For reading the picture.
     """
 
     max_megabytes: float = 32.0
     max_megapixels: float = 50.0
     max_memory: float = 2000.0
     timeout: float = 30.0
+    read_seconds: float = 20.0
 
     def reading(self) -> ReadLimits:
         """Limits of the pixels that are decoded, found in the file's header."""
         bytes_stored = int(self.max_memory * _MEBIBYTE / _COPIES)
         return ReadLimits(int(self.max_megapixels * 1e6), bytes_stored)
+
+    def budget(self) -> ReaderBudget:
+        """Of the process that reads images, for what the header does not tell."""
+        return ReaderBudget(self.read_seconds, int(self.max_memory * _MEBIBYTE))
 
 
 def make_service(
@@ -200,10 +210,13 @@ def make_service(
     """
     local = host in {"127.0.0.1", "localhost", "::1"}
     title = f"{trained.folder.name}: {len(trained.class_names)} classes"
-    classify = Classify(trained, neighbours, limits=limits.reading())
+    reader = ReaderProcess(upload_options(trained, limits.reading()), limits.budget())
+    classify = Classify(trained, neighbours, read=reader)
     hosts = _LOCAL_NAMES if local else ()
     service = Service(classify, title, limits.max_megabytes, hosts)
-    return HttpServer(service, host, port, service.max_body, limits.timeout)
+    server = HttpServer(service, host, port, service.max_body, limits.timeout, reader.close)
+    reader.start()
+    return server
 
 
 def _check_host(request: Request) -> None:
@@ -220,6 +233,7 @@ def _without_pictures(answer: Answer) -> dict[str, Any]:
     facts = asdict(answer)
     for neighbour in facts["neighbours"]:
         del neighbour["picture"]
+    del facts["picture"]
     return {**facts, "scores": dict(answer.scores)}
 
 

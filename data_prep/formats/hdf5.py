@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from data_prep.errors import UserError, damage_refused
+from data_prep.formats.hdf5_stream import START, CheckedStream
 from data_prep.formats.npy import choose
 from data_prep.formats.source import FileSource, file_size, opened
 from data_prep.limits import ReadLimits
 from data_prep.reading import FOLLOW, Reading
 
-START = b"\x89HDF\r\n\x1a\n"
 _MOST_LINKS = 64  # on the way to one data set; more go round in circles
 _ELSEWHERE = (
     "lie in another file, which is not opened; if all of its files are your own, say"
@@ -65,8 +65,13 @@ def open_array(source: FileSource, reading: Reading, limits: ReadLimits) -> Iter
         import h5py
     except ImportError:
         raise UserError("HDF5 needs h5py: pip install 'simclr-tf[science]'") from None
-    with damage_refused("HDF5 cannot be read"), h5py.File(source, "r") as file:
-        path = source if isinstance(source, str) and reading.links == FOLLOW else ""
+    path = source if isinstance(source, str) and reading.links == FOLLOW else ""
+    with (
+        damage_refused("HDF5 cannot be read"),
+        opened(source) as stream,
+        # Files that others belong to are found beside their name alone.
+        h5py.File(path or CheckedStream(stream), "r") as file,
+    ):
         dataset = _named(file, reading.array, follow=bool(path)) if reading.array else None
         if dataset is None:
             names = _arrays(file)
@@ -89,17 +94,33 @@ def open_array(source: FileSource, reading: Reading, limits: ReadLimits) -> Iter
 
 
 def _arrays(file: Any) -> list[str]:
-    """Names of the data sets of numbers with two axes or more, links left out."""
+    """Names of the data sets of numbers with two axes or more, links left out.
+
+    Unlike `visititems` of h5py it ends on any file: an object is looked at once, whatever number
+    of links the file says that it has.
+    """
     import h5py
 
     names: list[str] = []
-
-    def note(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and _is_array(item):
+    seen: set[int] = set()
+    waiting = _children("", file["/"].id)
+    while waiting:
+        name, group, key = waiting.pop()
+        link = group.links.get_info(key)
+        if link.type != h5py.h5l.TYPE_HARD or link.u in seen:
+            continue
+        seen.add(link.u)
+        found = h5py.h5o.open(group, key)
+        if isinstance(found, h5py.h5g.GroupID):
+            waiting += _children(f"{name}/", found)
+        elif isinstance(found, h5py.h5d.DatasetID) and _is_array(h5py.Dataset(found)):
             names.append(name)
-
-    file.visititems(note)
     return names
+
+
+def _children(path: str, group: Any) -> list[tuple[str, Any, bytes]]:
+    """Path, group and key of all links of a group, the last first."""
+    return [(path + key.decode("utf-8", "surrogateescape"), group, key) for key in group][::-1]
 
 
 def _is_array(dataset: Any) -> bool:

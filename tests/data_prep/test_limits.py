@@ -1,7 +1,14 @@
+import io
+from typing import BinaryIO
+
 import pytest
+from PIL import Image
 
 from data_prep.errors import UserError
+from data_prep.formats import jpeg
+from data_prep.headers import parse_header
 from data_prep.limits import ReadLimits
+from data_prep.readers import read_image
 
 
 def test_what_is_within_the_limits_passes() -> None:
@@ -20,3 +27,31 @@ def test_what_is_larger_is_refused_in_one_line(limits: ReadLimits, message: str)
     with pytest.raises(UserError, match=message) as caught:
         limits.check(3, 4, 3, 2)
     assert "\n" not in str(caught.value)
+
+
+def test_a_jpeg_without_its_end_is_not_decoded_before_its_size_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only decoding tells that such a file is cut off."""
+    stream = io.BytesIO()
+    Image.new("L", (300, 200)).save(stream, "JPEG")
+    content = stream.getvalue()[:-2]
+    decoded: list[int] = []
+    whole = jpeg.check_whole
+
+    def noted(stream: BinaryIO, size: int) -> None:
+        decoded.append(size)
+        whole(stream, size)
+
+    monkeypatch.setattr(jpeg, "check_whole", noted)
+    for limits in (ReadLimits(max_pixels=59_999), ReadLimits(max_bytes=59_999)):
+        for read in (
+            lambda limits=limits: parse_header(io.BytesIO(content), limits=limits),
+            lambda limits=limits: read_image(content, limits=limits),
+        ):
+            with pytest.raises(UserError, match="more than the 59999"):
+                read()
+    assert decoded == []
+    with pytest.raises(UserError, match="truncated"):
+        parse_header(io.BytesIO(content), limits=ReadLimits(max_pixels=60_000))
+    assert decoded == [len(content)]

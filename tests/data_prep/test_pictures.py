@@ -15,6 +15,7 @@ from PIL import Image
 from data_prep.decoding import decode_bytes
 from data_prep.errors import UserError
 from data_prep.headers import Decoder, parse_header, read_header
+from data_prep.limits import ReadLimits
 from data_prep.readers import read_image
 from data_prep.scan import scan_folder
 from tests.data_prep.image_files import pixels, write
@@ -214,12 +215,12 @@ def test_a_limit_of_pixels_counts_before_decoding(
     def decode(*_: Any, **__: Any) -> None:
         raise AssertionError
 
-    assert read_image(content, max_pixels=90_000).shape[:2] == (300, 300)
+    assert read_image(content, limits=ReadLimits(max_pixels=90_000)).shape[:2] == (300, 300)
     monkeypatch.setattr("data_prep.readers._stored", decode)
-    with pytest.raises(UserError, match="300 x 300 pixels are too many: 89999 are allowed"):
-        read_image(content, max_pixels=89_999)
-    with pytest.raises(UserError, match="too many"):
-        parse_header(io.BytesIO(content), max_pixels=89_999)
+    with pytest.raises(UserError, match="300 x 300 pixels, more than the 89999 that are read here"):
+        read_image(content, limits=ReadLimits(max_pixels=89_999))
+    with pytest.raises(UserError, match="more than the 89999"):
+        parse_header(io.BytesIO(content), limits=ReadLimits(max_pixels=89_999))
 
 
 @pytest.mark.parametrize("ending", ["png", "tif", "jpg"])

@@ -18,8 +18,9 @@ from PIL import Image
 
 from data_prep.declaration import Declaration
 from data_prep.manifest import Manifest
-from data_prep.readers import read_image
 from data_prep.scan import scan_folder
+from data_prep.uploads import Upload, read_upload
+from finetune.answer import Classify, upload_options
 from finetune.http_server import HttpServer
 from finetune.listed import list_images
 from finetune.neighbours import CACHE, open_neighbours
@@ -157,11 +158,7 @@ def bomb(rows: int, columns: int) -> bytes:
     return buffer.getvalue()
 
 
-def test_what_unpacks_to_more_than_is_decoded_here_is_refused_at_once(
-    server: HttpServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    taken: list[str] = []
-    monkeypatch.setattr("finetune.answer.read_image", lambda *a, **k: taken.append("decoded"))
+def test_what_unpacks_to_more_than_is_decoded_here_is_refused_at_once(server: HttpServer) -> None:
     picture = io.BytesIO()
     Image.new("1", (9_990, 9_990)).save(picture, "PNG")
     archive = bomb(9_990, 9_990)
@@ -172,7 +169,6 @@ def test_what_unpacks_to_more_than_is_decoded_here_is_refused_at_once(
         assert (status, time.monotonic() - began < 2) == (415, True)
         assert "9990" in text
         assert "--" not in text
-    assert taken == []
 
 
 def test_what_is_wrong_is_said_without_flags(server: HttpServer) -> None:
@@ -235,24 +231,44 @@ def test_headers_tell_no_version_and_bad_requests_get_a_page(server: HttpServer)
     assert ask(server, "/", method="BREW")[0] == 404
 
 
-def test_an_image_is_decoded_at_a_time(
-    run: Path, server: HttpServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_image_is_answered_at_a_time(run: Path, trained: Trained) -> None:
     now, most = [], []
 
-    def slow(*arguments: object, **options: object) -> np.ndarray:
+    def slow(content: bytes, *, thumbnail: bool = False) -> Upload:
         now.append(1)
         most.append(len(now))
         time.sleep(0.1)
         now.pop()
-        return read_image(*arguments, **options)  # type: ignore[arg-type]
+        return read_upload(content, upload_options(trained), thumbnail=thumbnail)
 
-    monkeypatch.setattr("finetune.answer.read_image", slow)
+    classify = Classify(trained, open_neighbours(trained), read=slow)
     content = first_image(run).read_bytes()
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda _: ask(server, "/predict", content)[0], range(4)))
-    assert answers == [200] * 4
+        list(pool.map(lambda _: classify("a.png", content), range(4)))
     assert most == [1] * 4
+
+
+def test_an_image_that_hangs_its_reader_is_refused_and_the_next_one_answered(
+    run: Path, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hanging_format.py").write_text(
+        "from data_prep.formats.arrays import register_format\n"
+        "register_format(['.hang'], b'HANG', lambda source, reading: max(iter(int, 1)))\n"
+    )
+    monkeypatch.setenv("SIMCLR_TF_EXTENSIONS", "hanging_format")
+    monkeypatch.syspath_prepend(tmp_path)
+    limits = ServeLimits(read_seconds=1.0)
+    server = make_service(trained, open_neighbours(trained), "127.0.0.1", 0, limits)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    whole = first_image(run).read_bytes()
+    for path in ("/predict", "/"):
+        status, _, text = ask(server, path, b"HANG".ljust(100))
+        assert (status, "a.png: takes more than 1 s to read" in text) == (415, True)
+        assert ask(server, path, whole)[0] == 200
+    server.shutdown()
+    thread.join()
+    server.close()
 
 
 def test_paths_lead_nowhere(server: HttpServer) -> None:

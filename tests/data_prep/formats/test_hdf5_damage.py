@@ -1,0 +1,107 @@
+"""Damaged HDF5 files on which the HDF5 library itself runs in circles.
+
+They are read in a process of their own: nothing could interrupt the library.
+"""
+
+import io
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep.headers import count_pages
+from data_prep.readers import read_image
+from tests.data_prep.formats.reader_process import Attempt, ReaderProcess
+
+h5py = pytest.importorskip("h5py")
+
+VALUES = np.random.default_rng(0).integers(0, 256, (24, 20), dtype=np.uint8)
+BLOCKS = (0, 512)
+
+
+def virtual(block: int = 0, libver: str | None = None) -> bytearray:
+    """A virtual data set; the names of its sources lie in a global heap."""
+    stream = io.BytesIO()
+    layout = h5py.VirtualLayout(VALUES.shape, VALUES.dtype)
+    layout[:] = h5py.VirtualSource("other.h5", "image", VALUES.shape)
+    with h5py.File(stream, "w", userblock_size=block, libver=libver) as file:
+        file.create_virtual_dataset("image", layout)
+    return bytearray(stream.getvalue())
+
+
+def plain(block: int = 0) -> bytearray:
+    """A data set, and a group that holds the one above it."""
+    stream = io.BytesIO()
+    with h5py.File(stream, "w", userblock_size=block) as file:
+        file["image"] = VALUES
+        file["group/back"] = file["/"]
+    return bytearray(stream.getvalue())
+
+
+@pytest.fixture(scope="module")
+def reader() -> Iterator[ReaderProcess]:
+    process = ReaderProcess()
+    yield process
+    process.close()
+
+
+def check_refused(reader: ReaderProcess, content: bytearray) -> None:
+    """In little time and memory, for limited and unlimited reading, with and without a name."""
+    for reading in ("", "array=image"):
+        for limited in (True, False):
+            outcome = reader.read(Attempt(bytes(content), reading, limited))
+            assert not outcome.fault, outcome.fault
+            assert outcome.refused
+            assert outcome.seconds < 1
+
+
+@pytest.mark.parametrize("libver", [None, "latest"])
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize(("index", "length"), [(0, 0), (1, 2**64 - 16), (1, 2**64 - 23)])
+def test_objects_of_a_global_heap_that_take_no_room(
+    reader: ReaderProcess, index: int, length: int, block: int, libver: str | None
+) -> None:
+    content = virtual(block, libver)
+    first = content.index(b"GCOL") + 16
+    content[first : first + 16] = struct.pack("<HHIQ", index, 0, 0, length)
+    check_refused(reader, content)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_free_blocks_of_a_local_heap_in_a_circle(reader: ReaderProcess, block: int) -> None:
+    content = plain(block)
+    heap = content.index(b"HEAP")
+    free, segment = struct.unpack_from("<QQ", content, heap + 16)
+    struct.pack_into("<Q", content, block + segment + free, free)
+    check_refused(reader, content)
+
+
+def test_a_group_within_itself(reader: ReaderProcess, tmp_path: Path) -> None:
+    """The number of links to it, by which the library would know, is wrong."""
+    content = plain()
+    (root,) = struct.unpack_from("<Q", content, 64)
+    assert struct.unpack_from("<I", content, root + 4) == (2,)
+    struct.pack_into("<I", content, root + 4, 1)
+    for data in (plain(), content):
+        outcome = reader.read(Attempt(bytes(data), "", limited=True))
+        assert (outcome.fault, outcome.refused) == ("", False)
+    np.testing.assert_array_equal(read_image(bytes(content))[..., 0], VALUES)
+
+
+def test_heaps_of_whole_files_are_no_damage(tmp_path: Path) -> None:
+    """Of every length, among them those that objects fill to the last byte."""
+    for number in range(0, 200, 3):
+        with h5py.File(tmp_path / "a.h5", "w", libver=("earliest", "latest")[number % 2]) as file:
+            words = ["x" * (number % 50 + 1)] * number + ["y" * 3000] * (number % 5)
+            file["words"] = np.array(words, h5py.string_dtype())
+            for each in range(number // 10):
+                file[f"group {each}/{'n' * each}"] = each
+                if each % 3 == 0:
+                    del file[f"group {each}"]
+            file["image"] = VALUES[np.newaxis]
+            file.attrs["text"] = words[:100]
+        file = str(tmp_path / "a.h5")
+        np.testing.assert_array_equal(read_image(file)[..., 0], VALUES)
+        assert count_pages(file, "axes=NHW") == 1
