@@ -69,7 +69,7 @@ def open_array(source: FileSource, reading: Reading, limits: ReadLimits) -> Iter
         path = source if isinstance(source, str) and reading.links == FOLLOW else ""
         dataset = _named(file, reading.array, follow=bool(path)) if reading.array else None
         if dataset is None:
-            names = _arrays(file)
+            names = _arrays(file) or _arrays_elsewhere(file, follow=bool(path))
             dataset = file[choose(reading.array.strip("/"), names, "HDF5")]
         if dataset.shape is None:
             raise UserError("HDF5 data set without values")
@@ -100,6 +100,27 @@ def _arrays(file: Any) -> list[str]:
 
     file.visititems(note)
     return names
+
+
+def _arrays_elsewhere(file: Any, *, follow: bool) -> list[str]:
+    """Names of links to arrays in other files.
+
+    Raises:
+        UserError: There are some, and they are not to be followed.
+    """
+    import h5py
+
+    names: list[str] = []
+
+    def note(name: str, link: Any) -> None:
+        if isinstance(link, h5py.ExternalLink):
+            names.append(name)
+
+    file.visititems_links(note)
+    if names and not follow:
+        raise UserError(f"HDF5 link {names[0]!r} to values that {_ELSEWHERE}")
+    found = [(name, file.get(name)) for name in names]
+    return [name for name, item in found if isinstance(item, h5py.Dataset) and _is_array(item)]
 
 
 def _is_array(dataset: Any) -> bool:
