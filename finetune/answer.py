@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from data_prep.augment.photometry import to_float
 from data_prep.augment.views import evaluation_crops, evaluation_image
-from data_prep.declaration import Declaration
+from data_prep.declaration import ALL_PAGES, Declaration
+from data_prep.declared import page_choice
 from data_prep.errors import UserError
 from data_prep.formats.arrays import NO_LIMITS
 from data_prep.headers import parse_header
@@ -86,7 +87,9 @@ class Classify:
         self._limits = limits
         self._trained, self._neighbours, self._top_k = trained, neighbours, top_k
         declaration = Declaration(**trained.reading)
-        self._declared = declaration.reading()
+        reading = declaration.reading()
+        page = page_choice(declaration.page, reading)
+        self._declared = replace(reading, page=None if page == ALL_PAGES else page)
         self._reading = str(self._declared)
         self._forward = tf.function(trained.forward, reduce_retracing=True)
         self._one_at_a_time = threading.Lock()
