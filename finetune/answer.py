@@ -13,7 +13,8 @@ import tensorflow as tf
 
 from data_prep.augment.photometry import to_float
 from data_prep.augment.views import evaluation_crops, evaluation_image
-from data_prep.declaration import Declaration
+from data_prep.declaration import ALL_PAGES, Declaration
+from data_prep.declared import page_choice
 from data_prep.errors import UserError
 from data_prep.formats.arrays import NO_LIMITS
 from data_prep.identity import image_name
@@ -78,8 +79,11 @@ class ReadUpload(Protocol):
 
 def upload_options(trained: Trained, limits: ReadLimits = NO_LIMITS) -> UploadOptions:
     """How images are read for a classifier."""
-    reading = str(Declaration(**trained.reading).reading())
-    return UploadOptions(trained.views.channels, reading, limits)
+    declaration = Declaration(**trained.reading)
+    reading = declaration.reading()
+    page = page_choice(declaration.page, reading)
+    reading = replace(reading, page=None if page == ALL_PAGES else page)
+    return UploadOptions(trained.views.channels, str(reading), limits)
 
 
 class Classify:

@@ -74,7 +74,7 @@ def open_array(source: FileSource, reading: Reading, limits: ReadLimits) -> Iter
     ):
         dataset = _named(file, reading.array, follow=bool(path)) if reading.array else None
         if dataset is None:
-            names = _arrays(file)
+            names = _arrays(file) or _arrays_elsewhere(file, follow=bool(path))
             dataset = file[choose(reading.array.strip("/"), names, "HDF5")]
         if dataset.shape is None:
             raise UserError("HDF5 data set without values")
@@ -94,18 +94,51 @@ def open_array(source: FileSource, reading: Reading, limits: ReadLimits) -> Iter
 
 
 def _arrays(file: Any) -> list[str]:
-    """Names of the data sets of numbers with two axes or more, links left out.
-
-    Unlike `visititems` of h5py it ends on any file: an object is looked at once, whatever number
-    of links the file says that it has.
-    """
+    """Names of the data sets of numbers with two axes or more, links left out."""
     import h5py
 
     names: list[str] = []
     seen: set[int] = set()
+    for name, group, key in _links(file):
+        link = group.links.get_info(key)
+        if link.type != h5py.h5l.TYPE_HARD or link.u in seen:
+            continue
+        seen.add(link.u)
+        found = h5py.h5o.open(group, key)
+        if isinstance(found, h5py.h5d.DatasetID) and _is_array(h5py.Dataset(found)):
+            names.append(name)
+    return names
+
+
+def _arrays_elsewhere(file: Any, *, follow: bool) -> list[str]:
+    """Names of links to arrays in other files.
+
+    Raises:
+        UserError: There are some, and they are not to be followed.
+    """
+    import h5py
+
+    links = ((name, group.links.get_info(key).type) for name, group, key in _links(file))
+    names = [name for name, kind in links if kind == h5py.h5l.TYPE_EXTERNAL]
+    if names and not follow:
+        raise UserError(f"HDF5 link {names[0]!r} to values that {_ELSEWHERE}")
+    found = [(name, file.get(name)) for name in names]
+    return [name for name, item in found if isinstance(item, h5py.Dataset) and _is_array(item)]
+
+
+def _links(file: Any) -> Iterator[tuple[str, Any, bytes]]:
+    """All links of a file: path, group and key.
+
+    Unlike `visititems` of h5py it ends on any file: a group is looked into once, whatever number
+    of links the file says that it has.
+    """
+    import h5py
+
+    seen: set[int] = set()
     waiting = _children("", file["/"].id)
     while waiting:
         name, group, key = waiting.pop()
+        yield name, group, key
         link = group.links.get_info(key)
         if link.type != h5py.h5l.TYPE_HARD or link.u in seen:
             continue
@@ -113,9 +146,6 @@ def _arrays(file: Any) -> list[str]:
         found = h5py.h5o.open(group, key)
         if isinstance(found, h5py.h5g.GroupID):
             waiting += _children(f"{name}/", found)
-        elif isinstance(found, h5py.h5d.DatasetID) and _is_array(h5py.Dataset(found)):
-            names.append(name)
-    return names
 
 
 def _children(path: str, group: Any) -> list[tuple[str, Any, bytes]]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from data_prep.declaration import Declaration
 from data_prep.manifest import Manifest, Record
-from data_prep.training_files import look_at
+from data_prep.training_files import TrainingFiles, look_at
 from finetune.answer import Classify
 from finetune.classifier import Classifier
 from finetune.export import ExportRequest, export
@@ -142,3 +142,20 @@ def test_an_8_bit_upload_to_a_network_of_16_bit_files_is_refused(tmp_path: Path)
     Image.fromarray((stored >> 4).astype(np.uint8)).save(buffer, "PNG")
     with pytest.raises(ValueError, match=r"of 16 bits, these are of 8 bits, and bright"):
         classify("other", buffer.getvalue())
+
+
+def test_an_upload_is_read_at_the_page_of_the_network(tmp_path: Path) -> None:
+    pages = np.random.default_rng(0).integers(0, 99, (3, 24, 24), np.uint8)
+    pages[2] += 100
+    file = tmp_path / "a.tif"
+    tifffile.imwrite(file, pages, photometric="minisblack", metadata=None)
+    record = preprocessing_record(
+        SIZE, 1, CLASSES, reading=Declaration(page="2").record(), files=TrainingFiles()
+    )
+    run = write_run(tmp_path / "run", CLASSES, size=SIZE, channels=1)
+    write_record(run, record)
+    trained = open_trained(str(run))
+    answer = Classify(trained, NO_NEIGHBOURS)("a", file.read_bytes())
+    images = Manifest((Record("a.tif", reading="page=2"),), str(tmp_path))
+    scores = dict(zip(CLASSES, Scorer(trained, 4).scores(images)[0], strict=True))
+    assert dict(answer.scores) == pytest.approx(scores, abs=1e-5)

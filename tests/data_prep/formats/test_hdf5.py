@@ -189,6 +189,15 @@ def test_links_beside_the_data_set_do_not_matter(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_everywhere(tmp_path / "a.h5")[..., 0], over_range(VALUES))
 
 
+def test_a_link_that_is_all_there_is_needs_no_name(tmp_path: Path, secret: Watched) -> None:
+    write_link(tmp_path)
+    with pytest.raises(UserError, match=r"link 'image' to values that lie in another file"):
+        read_everywhere(tmp_path / "a.h5")
+    assert secret.opened() == 0
+    image = read_image(tmp_path / "a.h5", reading="links=follow")
+    np.testing.assert_array_equal(image[..., 0], over_range(VALUES))
+
+
 def test_a_virtual_data_set_without_its_file_is_not_zeros(tmp_path: Path) -> None:
     write_virtual(tmp_path)
     with pytest.raises(UserError, match=r"secret\.h5', which is not there"):
