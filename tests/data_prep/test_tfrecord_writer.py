@@ -159,10 +159,11 @@ def test_two_writers_of_one_set_do_not_meet(manifest: Manifest, tmp_path: Path) 
 
 
 def test_a_finished_set_is_not_overwritten(manifest: Manifest, tmp_path: Path) -> None:
-    write_shards(manifest, tmp_path / "out", 2)
+    facts = write_shards(manifest, tmp_path / "out", 2)
     before = contents(tmp_path / "out")
+    assert write_shards(manifest, tmp_path / "out", 2) == facts, "it is complete"
     with pytest.raises(UserError, match="out is not empty"):
-        write_shards(manifest, tmp_path / "out", 2)
+        write_shards(manifest, tmp_path / "out", 1)
     assert contents(tmp_path / "out") == before
 
 

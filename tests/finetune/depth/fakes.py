@@ -30,7 +30,7 @@ class FakeModel:
 
     def __init__(self, case: str, offset: float, gain: float) -> None:
         self.case, self._offset, self._gain = case, offset, gain
-        self.facts = types.SimpleNamespace(reading={})
+        self.facts = types.SimpleNamespace(reading={}, training_files={})
         self.calls: list[int] = []
 
     def predict(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
