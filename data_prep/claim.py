@@ -5,7 +5,7 @@ holds it, even a killed one. Network file systems must offer such locks (NFS 4 d
 """
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import filelock
@@ -23,7 +23,8 @@ def claimed(folder: Path, busy: str, name: str = LOCK) -> Iterator[None]:
         folder: Is made if it is not there. A folder that this call has made and that is empty
             at the end is removed again.
         busy: What to say if another process is in the folder.
-        name: Of the locked file in it, which stays; each name is a lock of its own.
+        name: Of the locked file in it; each name is a lock of its own. The file stays, but for one
+            that this call has made when the block ends in a `UserError`.
 
     Raises:
         UserError: Another process holds the lock, or there is a file in the folder's place;
@@ -32,6 +33,7 @@ def claimed(folder: Path, busy: str, name: str = LOCK) -> Iterator[None]:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; give a folder")
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    new_lock = not (folder / name).exists()
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / name
     lock = filelock.FileLock(file, mode=0o644)
@@ -41,6 +43,11 @@ def claimed(folder: Path, busy: str, name: str = LOCK) -> Iterator[None]:
         raise UserError(busy) from None
     try:
         yield
+    except UserError:
+        if new_lock:  # a folder of somebody else's, which was refused, stays as it was
+            with suppress(OSError):  # Windows does not remove open files
+                file.unlink(missing_ok=True)
+        raise
     finally:
         if missing and is_unused(folder):
             file.unlink(missing_ok=True)
