@@ -11,7 +11,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -249,7 +249,9 @@ def read_folds(folder: str | Path) -> FoldsResult:
         raise UserError(f"{folder}: the runs have neither test nor validation images with labels")
     folds = []
     for name, results in stored.items():
-        scored = _absolute(results.splits[split], folders[name]).labelled()
+        absolute = _absolute(results.splits[split], folders[name])
+        places = dict(zip(results.splits[split].paths, absolute.paths, strict=True))
+        scored = absolute.labelled()
         train = results.results.splits.get("train")
         folds.append(
             FoldResult(
@@ -261,7 +263,7 @@ def read_folds(folder: str | Path) -> FoldsResult:
                 results.results.class_names,
                 read_alarms(folders[name] / WARNINGS_FILE),
                 tuple(map(str, latest(read_warnings(folders[name] / WARNINGS_FILE)))),
-                read_floors(folders[name]),
+                _floors(folders[name], places),
                 (read_verdict(folders[name]) or {}).get("metric", "accuracy"),
             )
         )
@@ -285,6 +287,15 @@ def _absolute(split: ScoredSplit, folder: Path) -> ScoredSplit:
         split.split, tuple(files), split.labels, split.scores, split.groups, split.tiles,
         split.readings,
     )  # fmt: skip
+
+
+def _floors(folder: Path, places: Mapping[str, str]) -> Floors | None:
+    """The floors of a run, with the paths that its scores have here."""
+    floors = read_floors(folder)
+    if floors is None:
+        return None
+    images = (image._replace(file=places.get(image.file, image.file)) for image in floors.images)
+    return replace(floors, images=tuple(images))
 
 
 def write_table(result: FoldsResult, path: Path) -> None:

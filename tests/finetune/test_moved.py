@@ -91,7 +91,10 @@ def test_run_goes_on_in_another_place(
         assert (there / "run" / "report.html").is_file()
         np.testing.assert_array_equal(read_results(there / "run").splits["test"].scores, before)
         page = (there / "run" / "report.html").read_text(encoding="utf-8")
-        assert str(here) not in page.split("<footer")[0].replace(str(there), "")
+        said, moved, rest = page.split("<footer")[0].partition(f"encoder was {here}")
+        assert moved, "what was taken to be the same is a warning of the run"
+        told = said + rest.partition(" now.")[2]
+        assert str(here) not in told.replace(str(there), "")
 
         predicted = tmp_path / "predicted.csv"
         arguments = (f"--model={there / 'run'}", f"--output={predicted}")

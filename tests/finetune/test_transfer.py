@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import json
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +212,8 @@ def test_a_first_stage_that_was_stopped_goes_on_as_if_it_had_not(
         for number in stops:
             stop = StopRequest()
             stop.signal = number
-            _first_stage(Transfer(config), stop)
+            with ExitStack() as claims:
+                _first_stage(Transfer(config), stop, claims)
         assert [path.name for path in output.iterdir()] == [FROZEN_STAGE]
         logs.append(rows(output / FROZEN_STAGE / "metrics.csv"))
     assert len(logs[0]) == len(logs[1]) == 6

@@ -166,7 +166,7 @@ def test_files_of_other_programs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds a Sequential, not an encoder"):
         load_encoder(tmp_path / "dense.keras")
     (tmp_path / "broken.keras").write_bytes(b"nothing")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="is damaged: File is not a zip file"):
         load_encoder(tmp_path / "broken.keras")
     with pytest.raises(UserError, match="no such file"):
         load_encoder(tmp_path / "absent.keras")
