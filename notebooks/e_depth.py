@@ -158,8 +158,9 @@ unit = metrics["unit"]
 measured = metrics["splits"]["test"]
 for name, numbers in [("all", measured["all"]), *measured["cases"].items()]:
     rmse = numbers["rmse"]
+    spread = "one image" if rmse["low"] is None else f"{rmse['low']:.2f} to {rmse['high']:.2f}"
     print(
-        f"{name:7} RMSE {rmse['value']:.2f} {unit} ({rmse['low']:.2f} to {rmse['high']:.2f}), "
+        f"{name:7} RMSE {rmse['value']:.2f} {unit} ({spread}), "
         f"best constant {numbers['constant_rmse']:.2f}, best single map {numbers['map_rmse']:.2f}, {numbers['images']} images"
     )
 routed = metrics["routing"]["accuracy"]
