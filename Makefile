@@ -7,10 +7,10 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
 	&& echo $$p && break; done)
 
-# A file's tests stay in one process, for they share what takes long to make. Many wait for processes
-# that they have started, so there is one worker more than cores (four count). Sorted by their number,
+# A file's tests stay in one process, for they share what takes long to make. A worker may grow to 17 GB
+# over thousands of tests, so there are no more of them than cores (four count). Sorted by their number,
 # the longest tests, which are few a file, would come last and alone.
-WORKERS ?= $(shell n=$$(nproc); echo $$(( (n < 4 ? n : 4) + 1 )))
+WORKERS ?= $(shell n=$$(nproc); echo $$(( n < 4 ? n : 4 )))
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo notebooks test test-all test-fast test-notebooks lint format wheel-check lock clean
