@@ -56,7 +56,8 @@ def _endpoints(
     # A closure keeps the Keras object out of the SavedModel, which holds only the variables.
     def forward(inputs: tf.Tensor, trainable: bool) -> dict[str, tf.Tensor]:
         values = [(v, tf.convert_to_tensor(copy)) for v, copy in pairs]
-        with keras.StatelessScope(state_mapping=values) as scope:
+        # Variables that others wait to initialize are none of this network's.
+        with keras.StatelessScope(state_mapping=values, initialize_variables=False) as scope:
             endpoints = model(inputs, training=trainable)
         for (v, copy), (_, before) in zip(pairs, values, strict=True):
             after = scope.get_current_value(v)

@@ -17,6 +17,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.backend.common import global_state
 
 from data_prep.errors import UserError
 
@@ -208,6 +209,23 @@ def dtype_policy(policy: keras.DTypePolicy | str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Networks built within have shapes, but no memory for their variables.
+
+    Keras notes such variables, and gives memory to all of them at the end of the next
+    `StatelessScope`, wherever that is: gigabytes in the middle of an export. They are taken from
+    its list.
+    """
+    key = "uninitialized_variables"
+    before = list(global_state.get_global_attribute(key, []))
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        global_state.set_global_attribute(key, before)
+
+
 @cache
 def grey_affine(name: str) -> tuple[float, float]:
     """Factor and offset that a network's preprocessing applies to grey in [0, 1], on average.
@@ -222,7 +240,7 @@ def grey_affine(name: str) -> tuple[float, float]:
     inner = None
     if "include_preprocessing" in inspect.signature(build).parameters:
         drawn = random.getstate()
-        with dtype_policy("float32"), keras.StatelessScope(initialize_variables=False):
+        with dtype_policy("float32"), shapes_only():
             inner = _leading(build(include_top=False, weights=None, input_shape=(None, None, 3)))
         random.setstate(drawn)  # weights that come later are drawn as if this had not been
 

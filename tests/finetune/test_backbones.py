@@ -8,6 +8,7 @@ from finetune import backbones
 from finetune.backbones import build_backbone, inputs_of, trunk_of, unfreeze_after
 from finetune.classifier import Classifier
 from finetune.standardize_input import StandardizeInput
+from simclr_tf.models.applications import shapes_only
 from tests.finetune.weights import weights_file
 
 SIZE = 32
@@ -74,7 +75,7 @@ def test_flattened_heads_have_as_many_parameters_as_the_published_ones(
     name: str, size: int, hidden: tuple[int, ...], total: int
 ) -> None:
     backbone = build_backbone(name, image_size=size, weights="none", pooling="flatten")
-    with keras.StatelessScope(initialize_variables=False):  # shapes without memory
+    with shapes_only():
         model = Classifier(backbone, 13, (size, size, 3), hidden, dropout=0.2)
         model.build()
     assert model.count_params() == total

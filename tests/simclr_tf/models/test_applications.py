@@ -13,6 +13,7 @@ from simclr_tf.models.applications import (
     grey_affine,
     pixel_affine,
     preprocess_function,
+    shapes_only,
 )
 
 SIZE = 32
@@ -92,3 +93,13 @@ def test_other_channels_than_three_get_a_network_of_as_many() -> None:
         trunk = build_trunk("mobilenetv3small", (SIZE, SIZE, channels))
         assert trunk.layers[1].kernel.shape[2] == channels
         assert not any(isinstance(layer, keras.layers.Rescaling) for layer in trunk.layers)
+
+
+def test_a_network_of_shapes_alone_is_never_given_memory() -> None:
+    layer = keras.layers.Dense(3)
+    with shapes_only():
+        layer.build((None, 5))
+    with keras.StatelessScope():  # at whose end Keras initializes what waits for it
+        pass
+    assert layer.count_params() == 18
+    assert layer.kernel._value is None

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from simclr_tf.architectures import ViTArchitecture
+from simclr_tf.models.applications import shapes_only
 from simclr_tf.models.transformer import Attention, TransformerBlock, position_embedding
 from simclr_tf.models.vit import ViT
 
@@ -94,7 +95,7 @@ def test_every_vector_of_a_block_is_excluded_from_decay_by_its_rank() -> None:
 )
 def test_vits_have_the_published_number_of_parameters(name: str, published: int) -> None:
     network = ViT(ViTArchitecture(name))
-    with keras.StatelessScope(initialize_variables=False):  # shapes without memory
+    with shapes_only():
         network.build()
     d, positions = network.architecture.width, 197
     # Those have learned positions, a class token and a normalisation at the end.
