@@ -7,9 +7,8 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
 	&& echo $$p && break; done)
 
-# A file's tests stay in one process, for they share what takes long to make. A worker may grow to 17 GB
-# over thousands of tests, so there are no more of them than cores (four count). Sorted by their number,
-# the longest tests, which are few a file, would come last and alone.
+# A file's tests stay in one process, for they share what takes long to make. A worker grows to 3 GB.
+# Sorted by their number, the longest tests, which are few a file, would come last and alone.
 WORKERS ?= $(shell n=$$(nproc); echo $$(( n < 4 ? n : 4 )))
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
@@ -17,7 +16,7 @@ PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-re
 
 help:
 	@echo "make demo       install, then the whole job on generated images (page: demo/index.html)"
-	@echo "make test       install, lint, type-check, test, build the wheel and try it elsewhere"
+	@echo "make test       install, lint, type-check, build the wheel and try it elsewhere, test"
 	@echo "make test-all   the tests of make test, and those that show the same once more"
 	@echo "make test-fast  the tests of a second or so each, in under three minutes"
 	@echo "make notebooks  write notebooks/*.ipynb anew from their sources, notebooks/*.py"
@@ -37,9 +36,8 @@ setup: $(VENV)/.installed
 demo: setup
 	$(BIN)/simclr-demo --output=demo --overwrite
 
-test: lint
+test: lint wheel-check
 	$(PYTEST) -m "not thorough"
-	$(MAKE) --no-print-directory wheel-check
 
 test-all: setup
 	$(PYTEST)

@@ -5,8 +5,8 @@ nothing, and hands both halves to `run_app`:
 
     def define(flag_values): ...
     def run(flag_values): ...
-    def main() -> int:
-        return run_app(run, define, name="simclr-thing", description="Does the thing.")
+    def main(argv: Sequence[str] | None = None) -> int:
+        return run_app(run, define, argv, name="simclr-thing", description="Does the thing.")
 
 TensorFlow is imported inside `run` (`data_prep.cli.quiet` does so quietly): `--help` must answer
 at once.

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -216,9 +217,9 @@ def _request(flag_values: flags.FlagValues) -> "SplitRequest":
     )
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `simclr-split`."""
-    return run_app(run, define, name=NAME, description=DESCRIPTION)
+    return run_app(run, define, argv, name=NAME, description=DESCRIPTION)
 
 
 if __name__ == "__main__":

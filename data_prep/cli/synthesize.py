@@ -142,9 +142,9 @@ def _numbers(name: str, texts: Sequence[str]) -> tuple[float, float]:
     return numbers[0], numbers[-1]
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `simclr-synthesize`."""
-    return run_app(run, define, name=NAME, description=DESCRIPTION)
+    return run_app(run, define, argv, name=NAME, description=DESCRIPTION)
 
 
 if __name__ == "__main__":

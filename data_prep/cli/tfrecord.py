@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
@@ -98,9 +99,9 @@ def _verify(folder: str) -> int:
     return EXIT_FAILED if problems else 0
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `simclr-tfrecord`."""
-    return run_app(run, define, name=NAME, description=DESCRIPTION)
+    return run_app(run, define, argv, name=NAME, description=DESCRIPTION)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`simclr-depth-train`: networks that make depth maps of SEM images."""
 
 import sys
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -35,9 +36,9 @@ def run(flag_values: flags.FlagValues) -> int:
     return train_all(config)
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `simclr-depth-train`."""
-    return run_app(run, define, name=NAME, description=DESCRIPTION)
+    return run_app(run, define, argv, name=NAME, description=DESCRIPTION)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`simclr-finetune`: a classifier on a pretrained encoder, measured on held-out images."""
 
 import sys
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -36,9 +37,9 @@ def run(flag_values: flags.FlagValues) -> int:
     return finetune(config, given, (NAME, *sys.argv[1:]))
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `simclr-finetune`."""
-    return run_app(run, define, name=NAME, description=DESCRIPTION)
+    return run_app(run, define, argv, name=NAME, description=DESCRIPTION)
 
 
 if __name__ == "__main__":

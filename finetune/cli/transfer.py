@@ -1,6 +1,7 @@
 """`simclr-transfer`: a new head on a network of keras.applications, measured on held-out images."""
 
 import sys
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -33,9 +34,9 @@ def run(flag_values: flags.FlagValues) -> int:
     return train_transfer(config, (NAME, *sys.argv[1:]))
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `simclr-transfer`."""
-    return run_app(run, define, name=NAME, description=DESCRIPTION)
+    return run_app(run, define, argv, name=NAME, description=DESCRIPTION)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`simclr-distill`: a small network learns from a fine-tuned one, on images without labels."""
 
 import sys
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -21,9 +22,9 @@ def define(flag_values: flags.FlagValues) -> None:
     config_flags.define(flag_values, {"train_mode": "distill"})
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `simclr-distill`."""
-    return run_app(run, define, name=NAME, description=DESCRIPTION)
+    return run_app(run, define, argv, name=NAME, description=DESCRIPTION)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`simclr-embed`: features of an image set on disk, and everything to be seen in them."""
 
 import sys
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -63,9 +64,9 @@ def _refuse(stated: set[str], names: tuple[str, ...], beside: str) -> None:
             raise UserError(f"--{name}: not with {beside}")
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `simclr-embed`."""
-    return run_app(run, define, name=NAME, description=DESCRIPTION)
+    return run_app(run, define, argv, name=NAME, description=DESCRIPTION)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`simclr-run`: SimCLRv2's run.py on one's own images: pretrain, fine-tune, evaluate."""
 
 import sys
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -82,9 +83,9 @@ def run(flag_values: flags.FlagValues) -> int:
     return execute(adopt_checkpoint(config, config_flags.given(flag_values)))
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `simclr-run`."""
-    return run_app(run, define, name=NAME, description=DESCRIPTION)
+    return run_app(run, define, argv, name=NAME, description=DESCRIPTION)
 
 
 if __name__ == "__main__":

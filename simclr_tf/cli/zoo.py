@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -37,9 +38,9 @@ def run(flag_values: flags.FlagValues) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `simclr-zoo`."""
-    return run_app(run, define, name=NAME, description=DESCRIPTION)
+    return run_app(run, define, argv, name=NAME, description=DESCRIPTION)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from finetune.settings import FinetuneConfig
 from simclr_tf.checkpoints.export import export_keras
 from simclr_tf.checkpoints.preprocessing import preprocessing_record
 from simclr_tf.models.simclr import SimCLREncoder
+from tests import tiny
 
 TINY: dict[str, Any] = {
     "train_batch_size": 8,
@@ -19,16 +20,21 @@ TINY: dict[str, Any] = {
     "learning_rate": 0.01,
     "precision": "float32",
     "bootstrap": 100,
+    "floors": False,
 }
 
 
-def write_encoder(path: Path, channels: int = 3, seed: int = 0) -> Path:
-    """An encoder with statistics that are not those of the first batch."""
+RESNET: dict[str, Any] = {"depth": 18, "width_multiplier": 0.0625, "cifar_stem": True}
+
+
+def write_encoder(path: Path, channels: int = 3, seed: int = 0, **architecture: Any) -> Path:
+    """An encoder for images of 32 pixels: of `tests.tiny`, or as `RESNET` says.
+
+    Other processes know a ResNet; `tests.tiny` is traced in a tenth of the time.
+    """
     keras.utils.set_random_seed(seed)
     encoder = SimCLREncoder(
-        18,
-        width_multiplier=0.0625,
-        cifar_stem=True,
+        **architecture or {"backbone": {"backbone": tiny.NAME}},
         image_channels=channels,
         proj_out_dim=16,
         preprocessing=preprocessing_record(32, channels),

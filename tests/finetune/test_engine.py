@@ -326,8 +326,8 @@ def test_chosen_blocks_train_and_the_others_do_not(
     assert run(encoder, images, output, **values) == 0
     own: Any = load_classifier(output / "model.keras").backbone
     before = load_encoder(encoder)
-    for number, stage in before.resnet.stages.items():
-        pairs = zip(stage.variables, own.encoder.resnet.stages[number].variables, strict=True)
+    for number, stage in before.backbone().stages.items():
+        pairs = zip(stage.variables, own.encoder.backbone().stages[number].variables, strict=True)
         same = all(np.array_equal(a, b) for a, b in pairs)
         assert same == (number != 4)
     layers = zip(

@@ -50,7 +50,7 @@ def test_a_report_begins_with_the_verdict_on_the_floors_and_holds_all_warnings(
     encoder = write_encoder(tmp_path / "encoder.keras")
     output = tmp_path / "run"
     with caplog.at_level(logging.INFO):
-        assert run(encoder, images, output, head_only=True) == 0
+        assert run(encoder, images, output, head_only=True, floors=True) == 0
     verdict = read_verdict(output)
     assert verdict is not None
     floors = {floor["name"]: floor for floor in verdict["floors"]}
@@ -114,7 +114,7 @@ def test_an_encoder_that_saw_the_test_images_is_said_first_on_every_page(
 
 def test_a_comparison_tells_both_sides(images: Path, tmp_path: Path) -> None:
     encoder = write_encoder(tmp_path / "encoder.keras")
-    values = {"head_only": True, "train_epochs": 1}
+    values = {"head_only": True, "train_epochs": 1, "floors": True}
     for name in ("a", "b"):
         assert run(encoder, images, tmp_path / name, seed=int(name == "b"), **values) == 0
     page = tmp_path / "compared"
