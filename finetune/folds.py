@@ -18,15 +18,16 @@ from typing import Any
 import numpy as np
 
 from data_prep.checksums import read_object
+from data_prep.claim import is_unused
 from data_prep.csv_files import write_csv
 from data_prep.errors import UserError
 from data_prep.files import file_sha256, write_text
 from data_prep.manifest import Manifest
 from finetune.floors import Floors, read_floors, read_verdict
 from finetune.paired import Judged, metric_values, spread
-from finetune.report.classification_page import REPORT_PAGE
 from finetune.report.result_files import REPORT, read_results
 from finetune.report.results import SplitResults
+from finetune.run_folder import ClassifierDir
 from finetune.scored import ScoredSplit
 from simclr_tf.evaluation.degenerate import mean_ends
 from simclr_tf.evaluation.floors import Verdict
@@ -186,7 +187,7 @@ def train_folds(plan: FoldsPlan, output: Path, train: Train) -> int:
     _keep_plan(plan, output)
     for number, run in enumerate(plan.runs, 1):
         folder = output / run.name
-        if (folder / REPORT_PAGE).is_file():
+        if ClassifierDir(folder).is_whole():
             log.info("%s is complete", run.name)
             continue
         log.info("%s, %d of %d", run.name, number, len(plan.runs))
@@ -202,7 +203,7 @@ def _keep_plan(plan: FoldsPlan, output: Path) -> None:
     text = json.dumps(facts, indent=2) + "\n"
     file = output / PLAN
     if not file.is_file():
-        if output.exists() and any(p.name != "folds" for p in output.iterdir()):
+        if output.exists() and not is_unused(output, [output / "folds"]):
             raise UserError(f"--output={output}: holds something else; give another folder")
         output.mkdir(parents=True, exist_ok=True)
         write_text(file, text)

@@ -51,6 +51,12 @@ class TransferDir(ClassifierDir):
         "feature_maps_*.png",
     )
 
+    handed_out: ClassVar[tuple[str, ...]] = (
+        *ClassifierDir.handed_out,
+        "grad_cam.png",
+        "feature_maps_*.png",
+    )
+
     asked: TransferConfig | None = None
 
     def suited(self, images: int) -> Self:

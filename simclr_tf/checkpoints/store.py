@@ -132,13 +132,17 @@ class CheckpointStore:
             self._delete(later)
 
     def prune(self) -> None:
-        """Deletes the oldest checkpoints beyond those to keep."""
+        """Deletes the oldest checkpoints beyond those to keep, and the rest of half deleted."""
         steps = self.steps()
-        if not self._is_chief or len(steps) <= self._keep:
+        if not self._is_chief:
             return
-        self._write_note(steps[-self._keep :])
-        for old in steps[: -self._keep]:
-            self._delete(old)
+        if len(steps) > self._keep:
+            self._write_note(steps[-self._keep :])
+            for old in steps[: -self._keep]:
+                self._delete(old)
+        for file in self.directory.glob("ckpt-*.data-*-of-*"):
+            if not file.with_suffix(".index").exists():
+                file.unlink()
 
     @contextmanager
     def _partial(self) -> Iterator[Path]:
