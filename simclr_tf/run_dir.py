@@ -261,7 +261,7 @@ class RunDir:
     def _reading_of_before(self) -> dict[str, str]:
         """The settings of `OF_BEFORE` of the run in the folder; empty = there is none."""
         try:
-            before = json.loads(self.config_file.read_text(encoding="utf-8"))["reading"]
+            before = read_object(self.config_file)["reading"]
             return {name: str(before.get(name, how)) for name, how in OF_BEFORE.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass  # damaged: the second copy is read, as in `_earlier_config`

@@ -165,7 +165,7 @@ def test_every_case_gets_a_network_of_its_own(images: Path, tmp_path: Path) -> N
     output = tmp_path / "cases"
     values = {"per_case": True, "train_epochs": 1}
     assert train_all(config(images, output, **values)) == 0
-    assert {p.name for p in output.iterdir()} == {"case_c1", "case_c2"}
+    assert {p.name for p in output.glob("[!.]*")} == {"case_c1", "case_c2"}
     models = load_depth_models(output)
     assert list(models) == ["c1", "c2"]
     for case, model in models.items():
@@ -194,7 +194,7 @@ def test_folds_validate_on_every_map_once_and_keep_test_apart(images: Path, tmp_
     assert sorted(held) == sorted({r.group for r in manifest.records if r.split != "test"})
     output = tmp_path / "folds"
     assert train_all(config(images, output, folds=2, train_epochs=1)) == 0
-    assert {p.name for p in output.iterdir()} == {"fold_1", "fold_2", "folds.csv"}
+    assert {p.name for p in output.glob("[!.]*")} == {"fold_1", "fold_2", "folds.csv"}
     with (output / "folds.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["run"], row["split"]) for row in rows] == [
