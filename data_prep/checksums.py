@@ -29,6 +29,9 @@ CHANGING = f"{LOCK}-checksums"
 AGAIN = "give the command that has written it again, which mends it"
 """What to do about a damaged file of a run that another command reads."""
 
+ANEW = "restore it, or begin anew in another folder"
+"""What to do about a damaged file that nothing can make again."""
+
 _PART = 1 << 20
 
 

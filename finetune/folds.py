@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.checksums import read_object
+from data_prep.checksums import AGAIN, ANEW, read_object
 from data_prep.claim import is_unused
 from data_prep.csv_files import write_csv
 from data_prep.errors import UserError
@@ -208,7 +208,7 @@ def _keep_plan(plan: FoldsPlan, output: Path) -> None:
         output.mkdir(parents=True, exist_ok=True)
         write_text(file, text)
         return
-    known, wanted = _without_places(read_object(file)), _without_places(json.loads(text))
+    known, wanted = _without_places(read_object(file, ANEW)), _without_places(json.loads(text))
     differing = [name for name in wanted if known.get(name) != wanted[name]]
     if differing:
         raise UserError(
@@ -232,7 +232,7 @@ def read_folds(folder: str | Path) -> FoldsResult:
     """
     folder = Path(folder)
     if (folder / PLAN).is_file():
-        names = [run["name"] for run in read_object(folder / PLAN)["runs"]]
+        names = [run["name"] for run in read_object(folder / PLAN, AGAIN)["runs"]]
         folders = {name: folder / name for name in names}
     elif (folder / REPORT).is_file():
         folders = {folder.name: folder}
@@ -324,7 +324,7 @@ def write_table(result: FoldsResult, path: Path) -> None:
 def note_warnings(result: FoldsResult, output: Path) -> None:
     """Adds what the runs warned of to `folds.json`."""
     file = output / PLAN
-    facts = json.loads(file.read_text(encoding="utf-8"))
+    facts = read_object(file, ANEW)
     facts["alarms"] = {fold.name: fold.alarms for fold in result.folds if fold.alarms}
     facts["warnings"] = {fold.name: fold.warnings for fold in result.folds if fold.warnings}
     write_text(file, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
