@@ -65,9 +65,13 @@ def finish(session: ClassifierSession, command: Sequence[str]) -> None:
         write_results(session.folder.path, results, splits, history(session), overwrite=True)
         verdict = _judge(session, results, splits)
         _say(session, results)
-        facts = replace(_facts(session, copy, command, step, hashes), floors=verdict)
-    write_report(session.folder.path, facts)
+        facts = _facts(session, copy, command, step, hashes)
+    # Before the page: where that is the run is complete, and nothing is said any more.
     _say_end(session, verdict)
+    said = verdict.verdict.sentence() if verdict else ""
+    warnings = tuple(text for text in facts.warnings if text != said)  # of a kill before the page
+    write_report(session.folder.path, replace(facts, floors=verdict, warnings=warnings))
+    log.info("the report: %s", session.folder.report_page)
 
 
 def _judge(
@@ -251,4 +255,3 @@ def _say_end(session: ClassifierSession, verdict: FloorVerdict | None) -> None:
     if verdict:
         say = log.info if verdict.verdict.above else log.warning
         say("%s", verdict.verdict.sentence())
-    log.info("the report: %s", session.folder.report_page)

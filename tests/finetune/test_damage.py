@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from finetune.folds import read_folds
 from finetune.report.result_files import read_results
 from finetune.run_folder import ClassifierDir
 from finetune.trained import open_trained
+from tests.damaging import Damage, do_damage, flipped, half, removed, zeroed
 from tests.finetune.runs import run, write_encoder
 from tests.images import make_split_folder
 from tests.killing import assert_same, left
@@ -27,39 +27,7 @@ STATE = ("config.json", "environment.json", "validation.csv", "blocks.json", "me
 READ = ("report.json", "predictions.csv", "history.csv", "config.json", "environment.json")
 
 
-def half(content: bytes) -> bytes:
-    return content[: len(content) // 2]
-
-
-def zeroed(content: bytes) -> bytes:
-    return bytes(len(content))
-
-
-def emptied(content: bytes) -> bytes:
-    return b""
-
-
-def flipped(content: bytes) -> bytes:
-    """A bit of a digit, so that text stays readable."""
-    digits = [i for i, byte in enumerate(content) if 48 <= byte <= 57]
-    place = digits[len(digits) // 2] if digits else len(content) // 2
-    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
-
-
-def removed(_content: bytes) -> bytes | None:
-    return None
-
-
-Damage = Callable[[bytes], bytes | None]
 DAMAGE = [flipped, *(pytest.param(d, marks=pytest.mark.thorough) for d in (half, zeroed, removed))]
-
-
-def do_damage(file: Path, damage: Damage) -> None:
-    content = damage(file.read_bytes())
-    if content is None:
-        file.unlink()
-    else:
-        file.write_bytes(content)
 
 
 @pytest.fixture(scope="module")
