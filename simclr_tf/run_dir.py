@@ -191,13 +191,11 @@ class RunDir:
 
         What is not is said. Folders of before have no checksums: nothing is checked in them.
         """
-        if not (self.path / self.last_file).exists():
-            return False
         names = self._sealed((self.last_file, *self.handed_out))
         faults = {name: fault for name in names if (fault := self.checksums.fault(name))}
         for name, fault in faults.items():
             log.warning("%s %s; what the run hands out is made anew", self.path / name, fault)
-        return not faults
+        return (self.path / self.last_file).exists() and not faults
 
     def claim(self, purpose: str = "") -> AbstractContextManager[None]:
         """Keeps other processes out of the folder for the length of a block.

@@ -109,7 +109,9 @@ def left(folder: Path) -> dict[str, Any]:
         elif file.name == WARNINGS_FILE:
             found[name] = sorted(map(str, read_warnings(file)))
         elif file.name.endswith(".csv"):
-            found[name] = [[_number(cell) for cell in row] for row in csv.reader(file.open())]
+            found[name] = [
+                [_number(cell) for cell in row] for row in csv.reader(file.read_text().splitlines())
+            ]
         elif file.name.endswith(".json") and file.name != CHECKSUMS:
             found[name] = json.loads(file.read_text().replace(str(folder), "FOLDER"))
         elif file.name.endswith(".html"):

@@ -155,11 +155,18 @@ class CheckpointStore:
         finally:
             shutil.rmtree(place, ignore_errors=True)
 
+    def mend_note(self) -> None:
+        """Writes TensorFlow's note of the checkpoints anew if it is gone or damaged."""
+        if self._is_chief and (steps := self.steps()):
+            self._write_note(steps)
+
     def _write_note(self, steps: list[int]) -> None:
         """TensorFlow's note of the checkpoints in the folder, by name, so that it may be moved."""
         lines = [f'model_checkpoint_path: "ckpt-{steps[-1]}"']
         lines += [f'all_model_checkpoint_paths: "ckpt-{step}"' for step in steps]
-        write_text(self.directory / NOTE, "\n".join(lines) + "\n")
+        note, text = self.directory / NOTE, "\n".join(lines) + "\n"
+        if not note.is_file() or note.read_bytes() != text.encode():
+            write_text(note, text)
 
     def _delete(self, step: int) -> None:
         """Deletes `ckpt-<step>`, its index first."""

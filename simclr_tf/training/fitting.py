@@ -108,6 +108,7 @@ def fit(fitting: Fitting, start: int, stop: StopRequest) -> int:
         if fitting.devices.is_chief:
             cb.mend_step_log(folder.metrics_file, start)
         fitting.store.prune()
+        fitting.store.mend_note()
         return start
     with naming_unreadable(fitting.train):
         keepers = fitting.keepers(start)

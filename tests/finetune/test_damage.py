@@ -24,7 +24,7 @@ HANDED_OUT = ("model.keras", "report.json", "predictions.csv", "history.csv", "r
               "calibration.csv", "precision_recall.csv", "floors.json", "views.png", "report.html",
               "saved_model/saved_model.pb", "saved_model/variables/variables.index")  # fmt: skip
 STATE = ("config.json", "environment.json", "validation.csv", "blocks.json", "metrics.csv")
-READ = ("report.json", "predictions.csv", "history.csv", "config.json", "environment.json")
+READ = ("report.json", "predictions.csv", "history.csv", "config.json")
 
 
 DAMAGE = [flipped, *(pytest.param(d, marks=pytest.mark.thorough) for d in (half, zeroed, removed))]
@@ -61,8 +61,7 @@ def test_what_a_run_has_handed_out_is_named_and_made_again(
         do_damage(copy / name, damage)
     assert run(encoder, images, copy, **VALUES) == 0
     for name in HANDED_OUT:
-        if name != "report.html" or damage is not removed:
-            assert f"{copy / name} " in caplog.text, name
+        assert f"{copy / name} " in caplog.text, name
     found, wanted = left(copy), left(whole)
     for kept in (found, wanted):
         del kept["warnings.csv"]  # which tells of the damage
@@ -98,7 +97,7 @@ def test_other_commands_refuse_damaged_files_by_name(copy: Path, name: str, dama
         with pytest.raises(UserError, match=name) as said:
             read(str(copy))
         assert len(str(said.value).splitlines()) == 1
-        assert "again" in str(said.value)
+        assert "again" in str(said.value) or damage is removed
 
 
 def test_a_run_of_before_has_no_checksums_and_is_read(

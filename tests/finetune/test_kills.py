@@ -89,8 +89,8 @@ def made(request: pytest.FixtureRequest, command: str, values: dict[str, Any]) -
     [
         ("finetuning", {}, 37),
         ("transfer", STAGES, 47),
-        ("depth", {}, 31),
-        pytest.param("depth", CYCLE, 29, marks=pytest.mark.thorough),
+        ("depth", {}, 11),
+        pytest.param("depth", CYCLE, 11, marks=pytest.mark.thorough),
         pytest.param("finetuning", {"head_only": True, "augment": "none"}, 41,
                      marks=pytest.mark.thorough),
     ],

@@ -51,8 +51,8 @@ def of_mode(images: Path, train_mode: str, mode: str, request: pytest.FixtureReq
     ("train_mode", "mode", "stride"),
     [
         ("pretrain", "train_then_eval", 31),
-        ("finetune", "train", 29),
-        pytest.param("distill", "train", 37, marks=pytest.mark.thorough),
+        ("finetune", "train", 13),
+        pytest.param("distill", "train", 13, marks=pytest.mark.thorough),
     ],
 )
 def test_a_run_that_dies_again_and_again(
