@@ -50,7 +50,7 @@ def of_mode(images: Path, train_mode: str, mode: str, request: pytest.FixtureReq
 @pytest.mark.parametrize(
     ("train_mode", "mode", "stride"),
     [
-        ("pretrain", "train_then_eval", 31),
+        ("pretrain", "train_then_eval", 41),
         ("finetune", "train", 13),
         pytest.param("distill", "train", 13, marks=pytest.mark.thorough),
     ],
