@@ -87,8 +87,8 @@ def made(request: pytest.FixtureRequest, command: str, values: dict[str, Any]) -
 @pytest.mark.parametrize(
     ("command", "values", "stride"),
     [
-        ("finetuning", {"floors": False}, 43),
-        ("transfer", STAGES, 61),
+        ("finetuning", {"floors": False}, 31),
+        ("transfer", STAGES, 47),
         ("depth", {}, 11),
         pytest.param("depth", CYCLE, 11, marks=pytest.mark.thorough),
         pytest.param("finetuning", {"head_only": True, "augment": "none"}, 41,

@@ -50,8 +50,8 @@ def of_mode(images: Path, train_mode: str, mode: str, request: pytest.FixtureReq
 @pytest.mark.parametrize(
     ("train_mode", "mode", "stride"),
     [
-        ("pretrain", "train_then_eval", 41),
-        ("finetune", "train", 13),
+        ("pretrain", "train_then_eval", 53),
+        ("finetune", "train", 17),
         pytest.param("distill", "train", 13, marks=pytest.mark.thorough),
     ],
 )
