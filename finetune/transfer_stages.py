@@ -114,6 +114,8 @@ def _train(
 ) -> int:
     began, output = time.perf_counter(), Path(config.run.output)
     config = of_the_run(config, output, output / FROZEN_STAGE)
+    for folder in (output, output / FROZEN_STAGE):
+        config = TransferDir(folder).as_begun(config)
     transfer = Transfer(config)
     with StopRequest().listening() as stop:
         first = _first_stage(transfer, stop, claims) if config.unfreeze.unfreeze_after else None

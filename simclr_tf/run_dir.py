@@ -193,9 +193,12 @@ class RunDir:
         """
         names = self._sealed((self.last_file, *self.handed_out))
         faults = {name: fault for name in names if (fault := self.checksums.fault(name))}
+        complete = (self.path / self.last_file).exists()
         for name, fault in faults.items():
-            log.warning("%s %s; what the run hands out is made anew", self.path / name, fault)
-        return (self.path / self.last_file).exists() and not faults
+            # A kill may have kept the last file from its place: nothing to warn of.
+            level = logging.WARNING if complete or name != self.last_file else logging.INFO
+            log.log(level, "%s %s; what is handed out is made anew", self.path / name, fault)
+        return complete and not faults
 
     def claim(self, purpose: str = "") -> AbstractContextManager[None]:
         """Keeps other processes out of the folder for the length of a block.
