@@ -339,6 +339,9 @@ class RunDir:
         """The temporary files of `data_prep.files.write_bytes`."""
         for pattern in patterns:
             yield from self.path.glob(f".{pattern}.????????")
+            for folder in self.path.glob(pattern):
+                if folder.is_dir():
+                    yield from folder.glob(".*.????????")
 
     def _holds_run(self) -> bool:
         """Whether the settings of a run are there, in at least one of their two forms."""
