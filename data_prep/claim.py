@@ -30,8 +30,9 @@ def claimed(folder: Path, busy: str, name: str = LOCK) -> Iterator[None]:
         UserError: Another process holds the lock, or there is a file in the folder's place;
             nothing has been changed then.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file; give a folder")
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise UserError(f"{place}: is a file; give a folder")
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     new_lock = not (folder / name).exists()
     folder.mkdir(parents=True, exist_ok=True)

@@ -104,5 +104,7 @@ def file_sha256(path: str | Path) -> str:
 
 def check_new_folder(folder: Path) -> None:
     """Raises UserError unless the folder is missing or empty."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file: give another --output")
+    if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty: give another --output, or remove it first")

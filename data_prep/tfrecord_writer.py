@@ -217,7 +217,10 @@ def _finished(folder: Path, jobs: list[_Job]) -> dict[str, Shard]:
     for job in jobs:
         note, file = _note(folder, job), folder / job.file
         if note.exists() and file.exists():
-            shard = Shard(**json.loads(note.read_text(encoding="utf-8")))
+            try:
+                shard = Shard(**json.loads(note.read_text(encoding="utf-8")))
+            except (ValueError, TypeError):
+                continue  # a damaged note: the shard is written again
             if file_sha256(file) == shard.sha256:
                 found[job.file] = shard
     for file in folder.iterdir():

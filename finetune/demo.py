@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.checksums import ANEW, read_object
 from data_prep.durations import format_seconds
 from data_prep.errors import UserError
 from data_prep.files import write_text
@@ -287,7 +288,7 @@ def prepare_output(output: Path, settings: DemoSettings) -> None:
     file = output / "settings.json"
     wanted = json.loads(json.dumps(asdict(settings)))
     if file.exists():
-        found = json.loads(file.read_text())
+        found = read_object(file, ANEW)
         if found != wanted:
             changed = [
                 f"{k} was {found.get(k)}, is {v}" for k, v in wanted.items() if found.get(k) != v

@@ -13,15 +13,12 @@ from typing import Literal
 
 import keras
 import tensorflow as tf
-from PIL import Image
 
 from data_prep.augment.sheet import tiled
 from data_prep.durations import format_seconds
-from data_prep.files import writing
 from finetune.epoch_scores import FeatureScorer, epoch_scores
-from finetune.finish import finish
+from finetune.finish import finish, write_views
 from finetune.head_start import start_head
-from finetune.image_steps import sample_views
 from finetune.labelled import VALIDATION
 from finetune.recipe import Recipe
 from finetune.session import ClassifierSession, open_session, part_hashes
@@ -186,12 +183,7 @@ def _keepers(session: ClassifierSession, start: int) -> Keepers:
     if session.devices.is_chief:
         step_log = cb.StepLog(folder.metrics_file, start)
         board = cb.TensorBoard(folder.path)
-        views = sample_views(
-            session.data.train, session.steps, session.config.machine.seed, train.train_batch_size
-        )
-        board.image("views", tiled(views), start)
-        with writing(folder.views_file):
-            Image.fromarray(tiled(views)).save(folder.views_file)
+        board.image("views", tiled(write_views(session)), start)
         watchers = [cb.Progress(session.plan.total_steps, train.train_batch_size, start), board]
         judges.append(cb.ValidationLog(folder.validation_file, start, ("train", "validation")))
     if session.validates and session.recipe.pretrained:

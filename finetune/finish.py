@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from data_prep.augment.sheet import tiled
 from data_prep.files import replacing_folder
 from data_prep.manifest import Manifest
 from data_prep.names import clean_name
@@ -58,15 +59,19 @@ def finish(session: ClassifierSession, command: Sequence[str]) -> None:
     }
     if not session.devices.is_chief:
         return
-    export_classifier(copy, session.folder.path)
-    results = _measure(session, splits)
-    write_results(session.folder.path, results, splits, history(session), overwrite=True)
-    verdict = _judge(session, results, splits)
-    _say(session, results)
-    write_report(
-        session.folder.path, replace(_facts(session, copy, command, step, hashes), floors=verdict)
-    )
+    with session.folder.handing_out():
+        export_classifier(copy, session.folder.path)
+        results = _measure(session, splits)
+        write_results(session.folder.path, results, splits, history(session), overwrite=True)
+        verdict = _judge(session, results, splits)
+        _say(session, results)
+        facts = _facts(session, copy, command, step, hashes)
+    # Before the page: where that is the run is complete, and nothing is said any more.
     _say_end(session, verdict)
+    said = verdict.verdict.sentence() if verdict else ""
+    warnings = tuple(text for text in facts.warnings if text != said)  # of a kill before the page
+    write_report(session.folder.path, replace(facts, floors=verdict, warnings=warnings))
+    log.info("the report: %s", session.folder.report_page)
 
 
 def _judge(
@@ -172,9 +177,7 @@ def _facts(
     note = "Training images as the network sees them: nothing augments."
     if session.steps.augments:
         note = "Training images as the network sees them, a row an epoch."
-    views = sample_views(
-        session.data.train, session.steps, config.machine.seed, config.train.train_batch_size
-    )
+    views = write_views(session)
     return RunFacts(
         title=session.recipe.title,
         model=(*session.recipe.about(session.model), chosen),
@@ -188,6 +191,16 @@ def _facts(
         warnings=tuple(map(str, latest(read_warnings(session.folder.warnings_file)))),
         sections=(_what_moved(session, hashes), *session.recipe.sections(session, copy)),
     )
+
+
+def write_views(session: ClassifierSession) -> np.ndarray:
+    """Draws `views.png`, and gives its views, uint8 or float32 [columns, rows, S, S, C]."""
+    config = session.config
+    views = sample_views(
+        session.data.train, session.steps, config.machine.seed, config.train.train_batch_size
+    )
+    session.folder.write_views(tiled(views))
+    return views
 
 
 def _what_moved(session: ClassifierSession, hashes: Mapping[str, str]) -> Section:
@@ -242,4 +255,3 @@ def _say_end(session: ClassifierSession, verdict: FloorVerdict | None) -> None:
     if verdict:
         say = log.info if verdict.verdict.above else log.warning
         say("%s", verdict.verdict.sentence())
-    log.info("the report: %s", session.folder.report_page)

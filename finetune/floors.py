@@ -7,6 +7,7 @@ methods said, and `simclr-folds` joins the floors of all runs.
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.checksums import AGAIN, read_object
+from data_prep.errors import UserError
 from data_prep.files import write_text
 from data_prep.identity import Image
 from finetune.classifier import Classifier
@@ -27,6 +30,8 @@ from simclr_tf.evaluation.floors import Verdict, judge
 from simclr_tf.evaluation.metrics import softmax
 from simclr_tf.sections import MachineSettings
 from simclr_tf.training.floors import Images, measure_floors
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,9 @@ def read_verdict(folder: Path) -> Mapping[str, Any] | None:
 
 def _facts(folder: Path) -> dict[str, Any]:
     try:
-        facts = json.loads((folder / FLOORS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_object(folder / FLOORS, AGAIN)
+    except OSError:
         return {}
-    return facts if isinstance(facts, dict) else {}
+    except UserError as error:
+        log.warning("%s; nothing tells whether the network is above simpler methods", error)
+        return {}

@@ -17,16 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.checksums import read_object
+from data_prep.checksums import AGAIN, ANEW, read_object
+from data_prep.claim import is_unused
 from data_prep.csv_files import write_csv
 from data_prep.errors import UserError
 from data_prep.files import file_sha256, write_text
 from data_prep.manifest import Manifest
 from finetune.floors import Floors, read_floors, read_verdict
 from finetune.paired import Judged, metric_values, spread
-from finetune.report.classification_page import REPORT_PAGE
 from finetune.report.result_files import REPORT, read_results
 from finetune.report.results import SplitResults
+from finetune.run_folder import ClassifierDir
 from finetune.scored import ScoredSplit
 from simclr_tf.evaluation.degenerate import mean_ends
 from simclr_tf.evaluation.floors import Verdict
@@ -186,7 +187,7 @@ def train_folds(plan: FoldsPlan, output: Path, train: Train) -> int:
     _keep_plan(plan, output)
     for number, run in enumerate(plan.runs, 1):
         folder = output / run.name
-        if (folder / REPORT_PAGE).is_file():
+        if ClassifierDir(folder).is_whole():
             log.info("%s is complete", run.name)
             continue
         log.info("%s, %d of %d", run.name, number, len(plan.runs))
@@ -202,12 +203,12 @@ def _keep_plan(plan: FoldsPlan, output: Path) -> None:
     text = json.dumps(facts, indent=2) + "\n"
     file = output / PLAN
     if not file.is_file():
-        if output.exists() and any(p.name != "folds" for p in output.iterdir()):
+        if output.exists() and not is_unused(output, [output / "folds"]):
             raise UserError(f"--output={output}: holds something else; give another folder")
         output.mkdir(parents=True, exist_ok=True)
         write_text(file, text)
         return
-    known, wanted = _without_places(read_object(file)), _without_places(json.loads(text))
+    known, wanted = _without_places(read_object(file, ANEW)), _without_places(json.loads(text))
     differing = [name for name in wanted if known.get(name) != wanted[name]]
     if differing:
         raise UserError(
@@ -231,7 +232,7 @@ def read_folds(folder: str | Path) -> FoldsResult:
     """
     folder = Path(folder)
     if (folder / PLAN).is_file():
-        names = [run["name"] for run in read_object(folder / PLAN)["runs"]]
+        names = [run["name"] for run in read_object(folder / PLAN, AGAIN)["runs"]]
         folders = {name: folder / name for name in names}
     elif (folder / REPORT).is_file():
         folders = {folder.name: folder}
@@ -323,7 +324,7 @@ def write_table(result: FoldsResult, path: Path) -> None:
 def note_warnings(result: FoldsResult, output: Path) -> None:
     """Adds what the runs warned of to `folds.json`."""
     file = output / PLAN
-    facts = json.loads(file.read_text(encoding="utf-8"))
+    facts = read_object(file, ANEW)
     facts["alarms"] = {fold.name: fold.alarms for fold in result.folds if fold.alarms}
     facts["warnings"] = {fold.name: fold.warnings for fold in result.folds if fold.warnings}
     write_text(file, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")

@@ -1,11 +1,13 @@
 """Settings of runs that versions before this one began: they go on as they were begun."""
 
-import json
 import logging
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from data_prep.checksums import read_object
+from data_prep.errors import UserError
 from simclr_tf.settings import Config
 
 log = logging.getLogger(__name__)
@@ -13,6 +15,7 @@ log = logging.getLogger(__name__)
 C = TypeVar("C", bound=Config)
 
 CONFIG_FILE = "config.json"
+FLAT_FILE = "flags.json"
 
 # What version 0.1 did before there were settings for it.
 _MISSING: dict[str, Any] = {"head_start": "random", "feature_scaling": False, "floors": False}
@@ -54,13 +57,9 @@ def of_the_run(config: C, *folders: Path) -> C:
         folders: Where the run may lie; the first that holds one counts.
     """
     values = config.values()
-    file = next((f / CONFIG_FILE for f in folders if (f / CONFIG_FILE).is_file()), None)
-    if file is None or values["overwrite"]:
+    stored = next((found for folder in folders if (found := _stored(folder))), None)
+    if stored is None or values["overwrite"]:
         return config
-    try:
-        stored = _flat(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, AttributeError):
-        return config  # what is wrong with it is said where it is read for good
     defaults = type(config)().values()
     former = "head_start" not in stored
     stored = with_former_settings(stored, values)
@@ -74,6 +73,18 @@ def of_the_run(config: C, *folders: Path) -> C:
         said = ", ".join(f"--{name}={value}" for name, value in taken.items())
         log.info("going on as the run was begun, by a version with other defaults: %s", said)
     return type(config).from_values({**values, **taken})
+
+
+def _stored(folder: Path) -> dict[str, Any] | None:
+    """The settings of the run in a folder, of the second copy if the first is damaged; or None.
+
+    What is wrong with them is said where they are read for good.
+    """
+    with suppress(OSError, UserError, AttributeError):
+        return _flat(read_object(folder / CONFIG_FILE))
+    with suppress(OSError, UserError):
+        return read_object(folder / FLAT_FILE)
+    return None
 
 
 def _flat(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -32,6 +32,8 @@ _OWN_FILES = (
     FLOORS_FILE, WARNINGS_FILE, REPORT_PAGE, *RESULT_FILES,
 )  # fmt: skip
 
+_HANDED_OUT = ("model.keras", "saved_model", "views.png", FLOORS_FILE, *RESULT_FILES)
+
 
 @dataclass(frozen=True)
 class ClassifierDir(RunDir):
@@ -41,6 +43,8 @@ class ClassifierDir(RunDir):
     flag: ClassVar[str] = "output"
     free_to_change: ClassVar[frozenset[str]] = _FREE_TO_CHANGE
     own_files: ClassVar[tuple[str, ...]] = _OWN_FILES
+    handed_out: ClassVar[tuple[str, ...]] = _HANDED_OUT
+    last_file: ClassVar[str] = REPORT_PAGE
 
     def suited(self, _images: int) -> Self:
         """The folder, knowing the settings chosen for a number of training images."""
@@ -58,7 +62,7 @@ class ClassifierDir(RunDir):
 
     def is_complete(self) -> bool:
         """Whether the run was trained and reported, and what it handed out can still be read."""
-        if not self.report_page.exists():
+        if not self.is_whole():
             return False
         try:
             check_keras_file(self.model_file)

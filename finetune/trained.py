@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_prep.augment.views import ViewConfig
-from data_prep.checksums import read_object
+from data_prep.checksums import AGAIN, read_object
 from data_prep.declaration import carried
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest
@@ -203,7 +203,7 @@ def _json(file: Path) -> dict[str, Any]:
         UserError: It is damaged: what it says is not replaced by a default.
     """
     try:
-        return read_object(file)
+        return read_object(file, AGAIN)
     except (FileNotFoundError, NotADirectoryError):
         return {}
 

@@ -51,6 +51,12 @@ class TransferDir(ClassifierDir):
         "feature_maps_*.png",
     )
 
+    handed_out: ClassVar[tuple[str, ...]] = (
+        *ClassifierDir.handed_out,
+        "grad_cam.png",
+        "feature_maps_*.png",
+    )
+
     asked: TransferConfig | None = None
 
     def suited(self, images: int) -> Self:
@@ -108,6 +114,8 @@ def _train(
 ) -> int:
     began, output = time.perf_counter(), Path(config.run.output)
     config = of_the_run(config, output, output / FROZEN_STAGE)
+    for folder in (output, output / FROZEN_STAGE):
+        config = TransferDir(folder).as_begun(config)
     transfer = Transfer(config)
     with StopRequest().listening() as stop:
         first = _first_stage(transfer, stop, claims) if config.unfreeze.unfreeze_after else None

@@ -7,17 +7,21 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
+
+from data_prep.checksums import CHANGING, Checksums, read_checked, read_object
 from data_prep.checksums import FILE as CHECKSUMS
-from data_prep.checksums import Checksums, read_checked, read_object
 from data_prep.claim import claimed, is_unused
 from data_prep.errors import UserError
-from data_prep.files import write_text
+from data_prep.files import write_bytes, write_text
+from data_prep.lossless import encode_lossless
 from data_prep.manifest import Manifest
 from data_prep.reading import OF_BEFORE
 from simclr_tf.config import RunConfig
@@ -72,6 +76,8 @@ class RunDir:
         flag: That names the folder.
         free_to_change: Settings that may change when a run goes on.
         own_files: Patterns of what a run writes, and what `--overwrite` may delete.
+        handed_out: Patterns of what the end of a run writes, files and folders, but the last.
+        last_file: What it writes last: where this is, the run is complete.
     """
 
     path: Path
@@ -79,6 +85,8 @@ class RunDir:
     flag: ClassVar[str] = "model_dir"
     free_to_change: ClassVar[frozenset[str]] = _FREE_TO_CHANGE
     own_files: ClassVar[tuple[str, ...]] = _OWN_FILES
+    handed_out: ClassVar[tuple[str, ...]] = ("saved_model",)
+    last_file: ClassVar[str] = "encoder.keras"
 
     @property
     def config_file(self) -> Path:
@@ -139,6 +147,58 @@ class RunDir:
     def checksums(self) -> Checksums:
         """The checksums of the files that the run's state lies in."""
         return Checksums(self.path)
+
+    @contextmanager
+    def sealing(self, *patterns: str) -> Iterator[None]:
+        """Notes the checksums of what the block writes, for `is_whole`.
+
+        Args:
+            patterns: Of files, and of folders with all that is in them; names in this folder.
+        """
+        self.checksums.forget(*self._sealed(patterns))
+        yield
+        found = (path for pattern in patterns for path in self.path.glob(pattern))
+        files = (file for path in found for file in (path.rglob("*") if path.is_dir() else [path]))
+        self.checksums.note_files(
+            [file.relative_to(self.path).as_posix() for file in files if file.is_file()]
+        )
+
+    def _sealed(self, patterns: Iterable[str]) -> list[str]:
+        """Files with a checksum that match one of the patterns, or lie in a folder that does."""
+        patterns = tuple(patterns)
+        return [name for name in self.checksums.names()
+                if any(fnmatch(name.split("/")[0], pattern) for pattern in patterns)]  # fmt: skip
+
+    @contextmanager
+    def handing_out(self) -> Iterator[None]:
+        """The block writes what a finished run hands out, but the last file.
+
+        What is there and damaged is removed before, so that nothing is made from it.
+        """
+        (self.path / self.last_file).unlink(missing_ok=True)
+        for name in self._sealed(self.handed_out):
+            if self.checksums.fault(name):
+                (self.path / name).unlink(missing_ok=True)
+        with self.sealing(self.last_file, *self.handed_out):
+            yield
+
+    def is_sealed(self) -> bool:
+        """Whether the checksums of what the run hands out are known: it was complete once."""
+        return self.last_file in self.checksums.names()
+
+    def is_whole(self) -> bool:
+        """Whether the last file is there, and all that was handed out is as it was written.
+
+        What is not is said. Folders of before have no checksums: nothing is checked in them.
+        """
+        names = self._sealed((self.last_file, *self.handed_out))
+        faults = {name: fault for name in names if (fault := self.checksums.fault(name))}
+        complete = (self.path / self.last_file).exists()
+        for name, fault in faults.items():
+            # A kill may have kept the last file from its place: nothing to warn of.
+            level = logging.WARNING if complete or name != self.last_file else logging.INFO
+            log.log(level, "%s %s; what is handed out is made anew", self.path / name, fault)
+        return complete and not faults
 
     def claim(self, purpose: str = "") -> AbstractContextManager[None]:
         """Keeps other processes out of the folder for the length of a block.
@@ -202,7 +262,7 @@ class RunDir:
     def _reading_of_before(self) -> dict[str, str]:
         """The settings of `OF_BEFORE` of the run in the folder; empty = there is none."""
         try:
-            before = json.loads(self.config_file.read_text(encoding="utf-8"))["reading"]
+            before = read_object(self.config_file)["reading"]
             return {name: str(before.get(name, how)) for name, how in OF_BEFORE.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass  # damaged: the second copy is read, as in `_earlier_config`
@@ -279,6 +339,9 @@ class RunDir:
         """The temporary files of `data_prep.files.write_bytes`."""
         for pattern in patterns:
             yield from self.path.glob(f".{pattern}.????????")
+            for folder in self.path.glob(pattern):
+                if folder.is_dir():
+                    yield from folder.glob(".*.????????")
 
     def _holds_run(self) -> bool:
         """Whether the settings of a run are there, in at least one of their two forms."""
@@ -327,7 +390,10 @@ class RunDir:
 
     def _delete_own_files(self) -> None:
         # First the settings: what a kill leaves of the others is then no run that goes on.
-        first, last = ("config.json", "flags.json"), ("*.csv.damaged", ".partial", CHECKSUMS)
+        first, last = (
+            ("config.json", "flags.json"),
+            ("*.csv.damaged", ".partial", CHECKSUMS, CHANGING),
+        )
         for pattern in (*first, *self.own_files, *last):
             for path in self.path.glob(pattern):
                 if path.is_dir():
@@ -409,6 +475,15 @@ class RunDir:
             log.warning("%s; scores are not held against those before training", error)
             return {}
 
+    def write_views(self, picture: np.ndarray) -> None:
+        """Writes `views.png`.
+
+        Args:
+            picture: uint8 [H, W, 3].
+        """
+        with self.sealing(self.views_file.name):
+            write_bytes(self.views_file, encode_lossless(picture))
+
     def write_early_stop(self, step: int) -> None:
         """Notes that early stopping ended the run."""
         self.checksums.write_text(self.early_stop_file.name, json.dumps({"step": step}) + "\n")
@@ -435,8 +510,8 @@ class RunDir:
         """Writes `result.json` and `result_<step>.json`, with the evaluation's name if given."""
         text = json.dumps(result, indent=2) + "\n"
         prefix = f"result_{name}" if name else "result"
-        write_text(self.path / f"{prefix}.json", text)
-        write_text(self.path / f"{prefix}_{step}.json", text)
+        self.checksums.write_text(f"{prefix}.json", text)
+        self.checksums.write_text(f"{prefix}_{step}.json", text)
 
     def delete_old_exports(self, keep: int) -> None:
         """Deletes all but the newest exported SavedModels; 0 keeps all."""

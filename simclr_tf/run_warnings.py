@@ -94,6 +94,10 @@ class RunWarnings(logging.Handler):
     def _add(self, warnings: Sequence[RunWarning]) -> None:
         alarms = {w.message for w in self.found if w.kind == ALARM}
         for warning in dict.fromkeys(warnings):
+            # A process that goes on says of the step where it does so what the one before has said.
+            if warning.step and warning.kind:
+                same = (warning.step, warning.kind)
+                self.found = [w for w in self.found if (w.step, w.kind) != same]
             if warning not in self.found and (warning.kind or warning.message not in alarms):
                 self.found.append(warning)
         self._write()

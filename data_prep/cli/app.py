@@ -17,9 +17,12 @@ import errno
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 
 from absl import flags
 
@@ -31,6 +34,7 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 _HELP_SPELLINGS = {
     f"{dashes}{name}"
@@ -39,7 +43,10 @@ _HELP_SPELLINGS = {
 }
 _OWN_PACKAGES = ("data_prep", "simclr_tf", "finetune")
 # Failures of the machine rather than of the program: the message says all there is to say.
-_ENVIRONMENT_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM}
+_ENVIRONMENT_ERRORS = {
+    errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE,
+    errno.ENOTDIR, errno.ENAMETOOLONG, errno.EFBIG,
+}  # fmt: skip
 
 
 @contextmanager
@@ -76,8 +83,8 @@ def run_app(
 
     Returns:
         0 = done; 1 = a `UserError` or a failure of disk or permission; 2 = wrong usage;
-        130 = interrupted. Messages are one line on stderr; other exceptions are bugs and
-        keep their traceback.
+        130 = interrupted; 143 = terminated. Messages are one line on stderr; other exceptions are
+        bugs and keep their traceback.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     flag_values = flags.FlagValues()
@@ -93,16 +100,44 @@ def run_app(
         return _complain(name, f"{error} (--help lists every flag)", EXIT_USAGE)
     set_up_logging()
     try:
-        return main(flag_values) or EXIT_OK
+        with _heeding_terminate():
+            return main(flag_values) or EXIT_OK
     except UserError as error:
         return _complain(name, str(error), EXIT_FAILED)
-    except KeyboardInterrupt:
-        return _complain(name, "interrupted", EXIT_INTERRUPTED)
+    except KeyboardInterrupt as error:
+        if isinstance(error, _TerminatedError):
+            said, code = "terminated", EXIT_TERMINATED
+        else:
+            said, code = "interrupted", EXIT_INTERRUPTED
+        return _complain(name, said, code)
     except OSError as error:
         if error.errno not in _ENVIRONMENT_ERRORS:
             raise
         where = f"{error.filename}: " if error.filename else ""
         return _complain(name, f"{where}{error.strerror}", EXIT_FAILED)
+
+
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does: what must be closed is closed."""
+
+
+@contextmanager
+def _heeding_terminate() -> Iterator[None]:
+    """Turns SIGTERM into an exception, unless the process ignores it or handles it otherwise."""
+    alone = threading.current_thread() is threading.main_thread()
+    if not alone or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise _TerminatedError
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def parse(flag_values: flags.FlagValues, arguments: Sequence[str], name: str = "") -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from data_prep.claim import claimed
 from data_prep.cli.app import parse, topic
 from data_prep.cli.handing_on import given_flags, run_handing_on
 from data_prep.cli.images import define_images
@@ -81,6 +82,15 @@ def run(flag_values: flags.FlagValues, arguments: Sequence[str] = ()) -> int:
     refused = _refused(arguments, (*_OWN, *(["seed"] if f.seeds else [])))
     if refused:
         raise UserError(f"after --: {refused} is set by simclr-folds itself; leave it out")
+    training, output = _Training(f.command, arguments), Path(f.output)
+    busy = f"--output={output}: another process is at work there; wait for it to end"
+    with claimed(output, busy):
+        return _train(f, arguments, training, output)
+
+
+def _train(
+    f: flags.FlagValues, arguments: Sequence[str], training: "_Training", output: Path
+) -> int:
     from finetune.folds import (
         PAGE,
         TABLE,
@@ -91,8 +101,6 @@ def run(flag_values: flags.FlagValues, arguments: Sequence[str] = ()) -> int:
         write_table,
     )
 
-    output = Path(f.output)
-    training = _Training(f.command, arguments)
     plan = FoldsPlan(f.command, tuple(arguments), _runs(f, output))
     import_tensorflow()
     code = train_folds(plan, output, training)

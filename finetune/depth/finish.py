@@ -37,16 +37,17 @@ def finish(session: DepthSession) -> None:
     if not session.devices.is_chief:
         return
     folder = session.folder
-    export_keras(generator, folder.path / GENERATOR)
-    if back is not None:
-        export_keras(back, folder.path / REVERSE)
-    _write_history(session)
     facts = _facts(session, step)
-    if not session.config.to_real:
-        results = _measure(session, DepthModel.of(facts, generator))
-        write_text(folder.result_file, json.dumps(results, indent=2) + "\n")
-        _say(results, facts.unit)
-    write_text(folder.depth_file, facts.to_json())
+    with folder.handing_out():
+        export_keras(generator, folder.path / GENERATOR)
+        if back is not None:
+            export_keras(back, folder.path / REVERSE)
+        _write_history(session)
+        if not session.config.to_real:
+            results = _measure(session, DepthModel.of(facts, generator))
+            write_text(folder.result_file, json.dumps(results, indent=2) + "\n")
+            _say(results, facts.unit)
+    folder.checksums.write_last(folder.last_file, facts.to_json())
 
 
 def _facts(session: DepthSession, step: int) -> DepthFacts:
@@ -77,9 +78,9 @@ def _float32_copy(session: DepthSession, network: keras.Model) -> keras.Model:
 def _write_history(session: DepthSession) -> None:
     """`history.csv`: mean training losses of every epoch, and what validation gave."""
     folder, interval = session.folder, session.plan.checkpoint_steps
-    steps = read_metrics(folder.metrics_file)
-    epochs = np.ceil(steps.pop("step") / interval).astype(np.int64)
-    last = int(epochs.max())
+    steps = read_metrics(folder.metrics_file) if folder.metrics_file.exists() else {}
+    epochs = np.ceil(steps.pop("step", np.zeros(0)) / interval).astype(np.int64)
+    last = -(-session.last_step() // interval)
     columns = {
         f"train/{name}": np.array([_mean(values[epochs == e]) for e in range(1, last + 1)])
         for name, values in steps.items()
@@ -91,7 +92,8 @@ def _write_history(session: DepthSession) -> None:
             columns[name] = np.full(last, np.nan)
             columns[name][rows] = values
     folder.history_file.unlink(missing_ok=True)
-    StepLog(folder.history_file, 0, exact=True, index="epoch").write(1, columns)
+    if columns:
+        StepLog(folder.history_file, 0, exact=True, index="epoch").write(1, columns)
 
 
 def _mean(values: np.ndarray) -> float:

@@ -38,6 +38,8 @@ class DepthDir(RunDir):
     flag: ClassVar[str] = "output"
     free_to_change: ClassVar[frozenset[str]] = _FREE_TO_CHANGE
     own_files: ClassVar[tuple[str, ...]] = _OWN_FILES
+    handed_out: ClassVar[tuple[str, ...]] = (GENERATOR, REVERSE, "history.csv", "result.json")
+    last_file: ClassVar[str] = DEPTH_FILE
 
     @property
     def samples(self) -> Path:
@@ -61,7 +63,7 @@ class DepthDir(RunDir):
 
     def is_complete(self) -> bool:
         """Whether the run was trained and measured, and what it handed out can still be read."""
-        if not self.depth_file.exists():
+        if not self.is_whole():
             return False
         try:
             check_keras_file(self.path / GENERATOR)

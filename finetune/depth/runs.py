@@ -7,12 +7,14 @@ OUTPUT/fold_<n>/              --folds, each with what it would be without; folds
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from data_prep.checksums import read_object
+from data_prep.claim import LOCK, claimed
 from data_prep.csv_files import write_csv
 from data_prep.errors import UserError
 from data_prep.folds import FoldPlan, fold_names, make_folds
@@ -22,7 +24,7 @@ from finetune.depth.folder import DepthDir
 from finetune.depth.pairs import case_of
 from finetune.depth.settings import DepthConfig
 from finetune.depth.train import train_depth
-from simclr_tf.distribution import connect
+from simclr_tf.distribution import Devices, connect
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +53,17 @@ def train_all(config: DepthConfig) -> int:
     manifest = open_manifest(config)
     runs = planned_runs(config, manifest)
     output = Path(config.run.output)
-    if len(runs) > 1:
-        _check_output(output)
+    with ExitStack() as claim:
+        if len(runs) > 1:
+            _check_output(output)
+            if devices.is_chief:
+                busy = "another process is at work there; wait for it to end"
+                claim.enter_context(claimed(output, f"--output={output}: {busy}"))
+        return _train_runs(config, runs, devices)
+
+
+def _train_runs(config: DepthConfig, runs: Sequence[Run], devices: Devices) -> int:
+    output = Path(config.run.output)
     for number, (one, images) in enumerate(runs, 1):
         if len(runs) > 1:
             log.info("%s, %d of %d", Path(one.run.output).relative_to(output), number, len(runs))
@@ -125,7 +136,7 @@ def _check_output(output: Path) -> None:
         return
     if not output.is_dir():
         raise UserError(f"--output={output}: is a file; give a folder")
-    known = ("case_", "fold_", FOLDS_TABLE)
+    known = ("case_", "fold_", FOLDS_TABLE, LOCK)
     others = sorted(p.name for p in output.iterdir() if not p.name.startswith(known))
     if others:
         raise UserError(

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from data_prep.checksums import AGAIN, read_object
 from data_prep.declaration import carried
 from data_prep.errors import UserError
 from finetune.depth import pretrained  # noqa: F401 (for Keras)
@@ -66,7 +67,7 @@ class DepthFacts:
         """
         file = Path(folder) / DEPTH_FILE
         try:
-            facts = json.loads(file.read_text(encoding="utf-8"))
+            facts = read_object(file, AGAIN)
             reading = carried(facts.get("reading", {}))
             size = tuple(facts["image_size"])
             return DepthFacts(**{**facts, "image_size": size, "reading": reading})
@@ -75,6 +76,8 @@ class DepthFacts:
                 f"{folder}: holds no {DEPTH_FILE}; give the --output of a complete "
                 "simclr-depth-train"
             ) from None
+        except UserError:
+            raise
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UserError(f"{file}: cannot be read: {error}") from None
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.checksums import Checksums
 from data_prep.leaks import LeakCheck, check_leaks
 from data_prep.manifest import Manifest
-from data_prep.page import Page, Picture, Section, Table, shell_command, write_page
+from data_prep.page import Page, Picture, Section, Table, render_page, shell_command
 from finetune.report.data_section import data_section
 from finetune.report.floor_section import FloorVerdict, floor_section
 from finetune.report.learning import learning_pictures
@@ -80,9 +81,9 @@ def write_report(folder: str | os.PathLike[str], run: RunFacts) -> Path:
     Raises:
         UserError: There are no results in the folder.
     """
-    path = Path(folder) / REPORT_PAGE
-    write_page(classification_page(read_results(folder), run), path)
-    return path
+    page = classification_page(read_results(folder), run)
+    Checksums(Path(folder)).write_last(REPORT_PAGE, render_page(page))
+    return Path(folder) / REPORT_PAGE
 
 
 def classification_page(stored: StoredResults, run: RunFacts) -> Page:

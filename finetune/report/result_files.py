@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.checksums import AGAIN, Checksums
 from data_prep.csv_files import read_rows, write_csv
 from data_prep.errors import UserError
 from data_prep.files import write_text
@@ -99,9 +100,10 @@ def read_results(folder: str | os.PathLike[str]) -> StoredResults:
     """Reads what `write_results` wrote.
 
     Raises:
-        UserError: There are no results in the folder.
+        UserError: There are no results in the folder, or they are damaged.
     """
     folder = Path(folder)
+    Checksums(folder).check(REPORT, PREDICTIONS, HISTORY, remedy=AGAIN)
     try:
         facts = json.loads((folder / REPORT).read_text(encoding="utf-8"))
         results = ClassificationResults.from_json(facts)
@@ -109,7 +111,7 @@ def read_results(folder: str | os.PathLike[str]) -> StoredResults:
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: not found; the folder holds no results") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{folder}: the result files cannot be read ({error!r})") from None
+        raise UserError(f"{folder}: the result files cannot be read ({error!r}); {AGAIN}") from None
     return StoredResults(results, splits, _read_history(folder / HISTORY))
 
 

@@ -1,15 +1,19 @@
 """What one fit gave on the sealed test images: a file of its own, so that a comparison goes on."""
 
 import json
+import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_prep.files import write_text
+from data_prep.checksums import Checksums, read_object
+from data_prep.errors import UserError
 from finetune.strategies.division import LabelSet
 from finetune.strategies.named import Row
+
+log = logging.getLogger(__name__)
 
 FOLDER = "cells"
 COSTS = "costs"
@@ -52,23 +56,35 @@ def save_cell(output: Path, row: Row, labels: LabelSet, cell: Cell) -> None:
     file = cell_file(output, row, labels)
     file.parent.mkdir(parents=True, exist_ok=True)
     facts = {**asdict(cell), "probabilities": cell.probabilities.tolist()}
-    write_text(file, json.dumps(facts) + "\n")
+    Checksums(file.parent).write_text(file.name, json.dumps(facts) + "\n")
 
 
 def load_cell(output: Path, row: Row, labels: LabelSet) -> Cell | None:
-    """Reads a cell; None if it has not been done."""
+    """Reads a cell; None if it has not been done, or is damaged, which is said."""
     file = cell_file(output, row, labels)
     if not file.is_file():
         return None
-    facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return Cell(**{**facts, "probabilities": np.array(facts["probabilities"], np.float64)})
+    facts = _read(file)
+    try:
+        return Cell(**{**facts, "probabilities": np.array(facts["probabilities"], np.float64)})
+    except (KeyError, TypeError):
+        return None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return read_object(file)
+    except UserError as error:
+        log.warning("%s; it counts as not done", error)
+        return {}
 
 
 def note_cost(output: Path, what: str, seconds: float, images: int) -> None:
     """Notes what shared work has cost: a pretraining, or features."""
     folder = output / COSTS
     folder.mkdir(exist_ok=True)
-    write_text(folder / f"{what}.json", json.dumps({"seconds": seconds, "images": images}) + "\n")
+    facts = {"seconds": seconds, "images": images}
+    Checksums(folder).write_text(f"{what}.json", json.dumps(facts) + "\n")
 
 
 def read_cost(output: Path, what: str) -> tuple[float, int]:
@@ -76,5 +92,5 @@ def read_cost(output: Path, what: str) -> tuple[float, int]:
     file = output / COSTS / f"{what}.json"
     if not file.is_file():
         return 0.0, 0
-    facts = json.loads(file.read_text(encoding="utf-8"))
-    return float(facts["seconds"]), int(facts["images"])
+    facts = _read(file)
+    return float(facts.get("seconds", 0.0)), int(facts.get("images", 0))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.checksums import ANEW, read_object
 from data_prep.errors import UserError
 from data_prep.folds import FoldPlan, make_folds
 from data_prep.fractions import label_fraction
@@ -195,7 +196,7 @@ def load_division(output: Path) -> Division:
     folder = output / FOLDER
     images = Manifest.load(folder / _IMAGES)
     position = {image: i for i, image in enumerate(images.images())}
-    facts = json.loads((folder / _NOTES).read_text(encoding="utf-8"))
+    facts = read_object(folder / _NOTES, ANEW)
     sets = []
     for fold, seed, fraction in facts["sets"]:
         own = Manifest.load(folder / _LABELS / f"{_name(fold, seed, fraction)}.csv")

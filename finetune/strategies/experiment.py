@@ -19,7 +19,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from data_prep.claim import LOCK
+from data_prep.checksums import ANEW, Checksums, read_object
+from data_prep.checksums import FILE as CHECKSUMS
+from data_prep.claim import is_unused
 from data_prep.durations import format_seconds
 from data_prep.errors import UserError
 from data_prep.files import write_text
@@ -52,7 +54,7 @@ log = logging.getLogger(__name__)
 SETTINGS, TIMES = "settings.json", "times.json"
 OWN_FILES = (
     SETTINGS, TIMES, FOLDER, "plan.json", "encoders", "features", "cells", "costs", "results.csv",
-    "summary.csv", "comparisons.csv", "costs.csv", "recommendation.txt", "report.html",
+    "summary.csv", "comparisons.csv", "costs.csv", "recommendation.txt", "report.html", CHECKSUMS,
 )  # fmt: skip
 
 OpenImages = Callable[[], Manifest]
@@ -98,7 +100,7 @@ class Experiment:
             division = divide_images(images, self.settings, self._progress)
             self.output.mkdir(parents=True, exist_ok=True)
             save_division(division, self.output)
-            write_text(self.output / SETTINGS, self._settings_text())
+            Checksums(self.output).write_text(SETTINGS, self._settings_text())
         self.division = load_division(self.output)
         self.channels = image_facts(self.division.images).channels
         self.sources = Sources(self.division, self.channels)
@@ -121,7 +123,7 @@ class Experiment:
     def _check_folder(self) -> bool:
         file, output = self.output / SETTINGS, self.output
         if file.is_file():
-            known, wanted = json.loads(file.read_text()), json.loads(self._settings_text())
+            known, wanted = read_object(file, ANEW), json.loads(self._settings_text())
             changed = [f"{n} was {known.get(n)}, is {v}" for n, v in wanted.items()
                        if known.get(n) != v and not is_moved(n, known.get(n), v)]  # fmt: skip
             if changed:
@@ -131,9 +133,7 @@ class Experiment:
                 )
             return True
         # What was killed before its settings were written may begin anew.
-        own = (output / FOLDER, output / LOCK)
-        foreign = output.is_dir() and any(path not in own for path in output.iterdir())
-        if foreign or (output.exists() and not output.is_dir()):
+        if output.exists() and not is_unused(output, [output / FOLDER]):
             raise UserError(f"--output={output}: is not empty; give another folder, or --overwrite")
         if (output / FOLDER).is_dir():
             shutil.rmtree(output / FOLDER)
@@ -174,10 +174,14 @@ class Experiment:
     def note_time(self) -> float:
         """Adds the time of this start of the command to that of earlier ones; the sum, seconds."""
         file = self.output / TIMES
-        before = json.loads(file.read_text())["seconds"] if file.is_file() else 0.0
+        try:
+            before = float(read_object(file)["seconds"]) if file.is_file() else 0.0
+        except (UserError, KeyError) as error:
+            log.warning("%s; the time of earlier starts is not known", error)
+            before = 0.0
         total: float = before + time.perf_counter() - self._began
         self._began = time.perf_counter()
-        write_text(file, json.dumps({"seconds": total}) + "\n")
+        Checksums(self.output).write_text(TIMES, json.dumps({"seconds": total}) + "\n")
         return total
 
     def report(self, command: Sequence[str]) -> tuple[Results, Advice]:

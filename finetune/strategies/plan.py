@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from data_prep.checksums import ANEW, Checksums, read_object
 from data_prep.durations import format_seconds
-from data_prep.files import write_text
 from data_prep.scan import image_facts
 from finetune.strategies.division import Division
 from finetune.strategies.named import Encoder, Row
@@ -68,7 +68,7 @@ class Plan:
 
     def save(self, output: Path) -> None:
         """Writes `plan.json`."""
-        write_text(output / FILE, json.dumps(asdict(self), indent=2) + "\n")
+        Checksums(output).write_text(FILE, json.dumps(asdict(self), indent=2) + "\n")
 
     @staticmethod
     def load(output: Path) -> "Plan | None":
@@ -76,7 +76,7 @@ class Plan:
         file = output / FILE
         if not file.is_file():
             return None
-        facts = json.loads(file.read_text(encoding="utf-8"))
+        facts = read_object(file, ANEW)
         for name in ("rows", "left_out", "said"):
             facts[name] = tuple(facts[name])
         return Plan(**{**facts, "sizes": Sizes(**facts["sizes"])})

@@ -9,7 +9,7 @@ from typing import Any
 
 from data_prep.augment.geometry import EVALUATION_CROP
 from data_prep.augment.views import SMALL_IMAGE, ViewConfig
-from data_prep.checksums import read_object
+from data_prep.checksums import AGAIN, read_object
 from data_prep.files import write_text
 from data_prep.training_files import TrainingFiles
 from simclr_tf.checkpoints.imagenet import class_names
@@ -89,7 +89,7 @@ def read_record(location: Location, network: Network) -> dict[str, Any]:
     for place in (folder, above, os.path.join(above, "assets.extra")):
         file = os.path.join(place, RECORD)
         with suppress(FileNotFoundError):
-            return read_object(Path(file))
+            return read_object(Path(file), AGAIN)
     architecture = network.architecture
     classes = class_names() if network.num_classes == _IMAGENET_CLASSES else ()
     size = SMALL_IMAGE if getattr(architecture, "cifar_stem", False) else 224

@@ -132,13 +132,17 @@ class CheckpointStore:
             self._delete(later)
 
     def prune(self) -> None:
-        """Deletes the oldest checkpoints beyond those to keep."""
+        """Deletes the oldest checkpoints beyond those to keep, and the rest of half deleted."""
         steps = self.steps()
-        if not self._is_chief or len(steps) <= self._keep:
+        if not self._is_chief:
             return
-        self._write_note(steps[-self._keep :])
-        for old in steps[: -self._keep]:
-            self._delete(old)
+        if len(steps) > self._keep:
+            self._write_note(steps[-self._keep :])
+            for old in steps[: -self._keep]:
+                self._delete(old)
+        for file in self.directory.glob("ckpt-*.data-*-of-*"):
+            if not file.with_suffix(".index").exists():
+                file.unlink()
 
     @contextmanager
     def _partial(self) -> Iterator[Path]:
@@ -151,11 +155,18 @@ class CheckpointStore:
         finally:
             shutil.rmtree(place, ignore_errors=True)
 
+    def mend_note(self) -> None:
+        """Writes TensorFlow's note of the checkpoints anew if it is gone or damaged."""
+        if self._is_chief and (steps := self.steps()):
+            self._write_note(steps)
+
     def _write_note(self, steps: list[int]) -> None:
         """TensorFlow's note of the checkpoints in the folder, by name, so that it may be moved."""
         lines = [f'model_checkpoint_path: "ckpt-{steps[-1]}"']
         lines += [f'all_model_checkpoint_paths: "ckpt-{step}"' for step in steps]
-        write_text(self.directory / NOTE, "\n".join(lines) + "\n")
+        note, text = self.directory / NOTE, "\n".join(lines) + "\n"
+        if not note.is_file() or note.read_bytes() != text.encode():
+            write_text(note, text)
 
     def _delete(self, step: int) -> None:
         """Deletes `ckpt-<step>`, its index first."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.checksums import read_object
+from data_prep.checksums import AGAIN, read_object
 from simclr_tf import distribution
 from simclr_tf.checkpoints.load import load_model
 from simclr_tf.config import RunConfig
@@ -95,7 +95,7 @@ def collect(runs: Sequence[PlannedRun], output: Path) -> list[RunScores]:
 
 def _scores(run: PlannedRun, output: Path, opened: dict[DataSettings, RunData]) -> RunScores:
     folder = run_folder(run, output)
-    result = read_object(folder.path / "result.json")
+    result = read_object(folder.path / "result.json", AGAIN)
     metrics = read_metrics(folder.metrics_file)
     loss = metrics[next(name for name in _LOSSES if name in metrics)]
     last = max(1, round(_LAST_SHARE * len(loss)))

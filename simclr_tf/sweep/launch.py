@@ -37,9 +37,12 @@ def log_file(run: PlannedRun, output: Path) -> Path:
 
 
 def is_finished(run: PlannedRun, output: Path) -> bool:
-    """Whether a run was trained, evaluated and exported; the export comes last."""
-    folder = run_folder(run, output)
-    return (folder.path / "result.json").is_file() and folder.encoder_file.is_file()
+    """Whether a run was trained, evaluated and exported (which comes last), and all is whole."""
+    folder, name = run_folder(run, output), "result.json"
+    if fault := folder.checksums.fault(name):
+        log.warning("%s %s; it is made anew", folder.path / name, fault)
+        return False
+    return (folder.path / name).is_file() and folder.is_whole()
 
 
 def run_arguments(run: PlannedRun, output: Path) -> list[str]:

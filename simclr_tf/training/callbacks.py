@@ -10,7 +10,7 @@ import io
 import logging
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,17 +93,26 @@ class StepLog(keras.callbacks.Callback):
         self._size, self._hash = 0, hashlib.sha256()
         self._fault = self._sums.fault(path.name) if start_step else ""
         self._rows = 0
-        if path.exists():
-            columns, rows = read_rows(path, start_step, index)
-            if start_step and (self._fault or not rows) and path.stat().st_size:
+        if path.exists() or self._fault:
+            columns, rows = read_rows(path, start_step, index) if path.exists() else ([], [])
+            unsound = self._fault or not rows
+            if start_step and unsound and path.exists() and path.stat().st_size:
                 shutil.copyfile(path, self._aside)
             self.rewrite(columns, rows)
+            self.seal()
             self._rows = len(rows)
 
     @property
     def _aside(self) -> Path:
         """Where a damaged log is kept."""
         return self._path.with_name(f"{self._path.name}.damaged")
+
+    def values(self, first_step: int, last_step: int) -> dict[str, np.ndarray]:
+        """The columns over some of the steps that have been written; empty without such rows."""
+        columns, rows = read_rows(self._path, last_step, self._index)
+        found = [[float(cell or "nan") for cell in row[1:]]
+                 for row in rows if int(row[0]) >= first_step]  # fmt: skip
+        return dict(zip(columns[1:], np.array(found).T, strict=True)) if found else {}
 
     def say_lost(self, expected: int) -> None:
         """Warns if rows of a run that goes on are damaged or gone: nothing brings them back.
@@ -175,6 +184,22 @@ class StepLog(keras.callbacks.Callback):
         self._sums.forget(self._path.name)
         self._path.replace(self._aside)
         self._columns, self._size, self._hash = [], 0, hashlib.sha256()
+
+
+def mend_step_log(path: Path, last_step: int) -> None:
+    """Keeps the sound rows of a damaged log of a run that is at its end, and says what is lost.
+
+    Args:
+        path: `metrics.csv`.
+        last_step: Where the run has ended.
+    """
+    sums = Checksums(path.parent)
+    if path.name in sums.names():
+        sound = not sums.fault(path.name)
+    else:
+        sound = path.exists() and len(read_rows(path, last_step)[1]) == last_step
+    if not sound:
+        StepLog(path, last_step).say_lost(last_step)
 
 
 def _csv(rows: Iterable[Iterable[str]]) -> bytes:
@@ -335,7 +360,7 @@ class BestCheckpoint(keras.callbacks.Callback):
         if self.remember(logs or {}):
             self._copy(self._step)
 
-    def settle(self, validations: Sequence[dict[str, Any]]) -> None:
+    def settle(self, validations: Sequence[dict[str, Any]], redone: Collection[int] = ()) -> None:
         """Remembers the validations of a run that goes on, and sees that the best is kept.
 
         Where the copy of the best is gone or damaged it is made again; where its original is gone
@@ -343,6 +368,8 @@ class BestCheckpoint(keras.callbacks.Callback):
 
         Args:
             validations: In their order, each with its `step`.
+            redone: Steps whose validation a kill has interrupted, so that their checkpoint may
+                not have been copied either.
         """
         self._forget()
         for logs in validations:
@@ -353,7 +380,8 @@ class BestCheckpoint(keras.callbacks.Callback):
         if self._is_sound(self._best, best):
             self._name(best)
         elif self._is_sound(self._directory, best):
-            log.warning("%s is not whole: ckpt-%d is copied there again", self._best, best)
+            if best not in redone:
+                log.warning("%s is not whole: ckpt-%d is copied there again", self._best, best)
             self._copy(best)
         else:
             self._take_what_is_left(best, validations)
@@ -407,17 +435,20 @@ class BestCheckpoint(keras.callbacks.Callback):
 
 
 def replay(
-    validations: Sequence[dict[str, Any]], judges: Iterable[keras.callbacks.Callback]
+    validations: Sequence[dict[str, Any]],
+    judges: Iterable[keras.callbacks.Callback],
+    redone: Collection[int] = (),
 ) -> None:
     """Tells best checkpoint and early stopping what earlier validations of a run gave.
 
     Args:
         validations: In their order, each with its `step`.
         judges: Callbacks of validations.
+        redone: See `BestCheckpoint.settle`.
     """
     for judge in judges:
         if isinstance(judge, BestCheckpoint):
-            judge.settle(validations)
+            judge.settle(validations, redone)
         elif not isinstance(judge, ValidationLog):
             for i, logs in enumerate(validations):
                 judge.on_epoch_end(i, dict(logs))

@@ -70,13 +70,14 @@ def evaluate(session: Session, step: int) -> dict[str, Any]:
     }
     if session.devices.is_chief:
         session.run_dir.write_result(result, step, config.run.eval_name)
-        manifest = session.data.manifest
-        scoring.write_predictions(
-            session.run_dir.path / f"predictions_{split}.csv",
-            held_out,
-            session.data.class_names,
-            manifest.split(split) if manifest else None,
-        )
+        manifest, name = session.data.manifest, f"predictions_{split}.csv"
+        with session.run_dir.sealing(name):
+            scoring.write_predictions(
+                session.run_dir.path / name,
+                held_out,
+                session.data.class_names,
+                manifest.split(split) if manifest else None,
+            )
     _say(result, split, len(session.data.class_names))
     if verdict:
         (log.info if verdict.above else log.warning)("%s", verdict.sentence())
@@ -157,10 +158,12 @@ def export(session: Session, step: int) -> None:
     copy = float32_copy(session.model)
     if not session.devices.is_chief:
         return
-    session.run_dir.saved_models.mkdir(exist_ok=True)
-    export_saved_model(copy, session.run_dir.saved_models / str(step))
-    session.run_dir.delete_old_exports(session.config.train.keep_hub_module_max)
-    export_keras(copy.encoder, session.run_dir.encoder_file)
+    folder = session.run_dir
+    with folder.sealing(folder.last_file, *folder.handed_out):
+        folder.saved_models.mkdir(exist_ok=True)
+        export_saved_model(copy, folder.saved_models / str(step))
+        folder.delete_old_exports(session.config.train.keep_hub_module_max)
+        export_keras(copy.encoder, folder.encoder_file)
 
 
 def evaluate_as_they_come(session: Session) -> None:

@@ -98,13 +98,17 @@ def fit(fitting: Fitting, start: int, stop: StopRequest) -> int:
     folder, plan, model = fitting.folder, fitting.plan, fitting.model
     if fitting.devices.num_workers > 1:
         check_start(fitting.devices, start, variables_hash(model.variables))
-    known, redone = _validations(fitting, start)
-    early = folder.early_stop()
-    if start >= (early or plan.total_steps) and not redone:
+    validations = _validations(fitting, start)
+    known = [validations.known[step] for step in sorted(validations.known)]
+    early, seen = folder.early_stop(), _is_seen(fitting, start, validations)
+    if start >= (early or plan.total_steps) and seen and not validations.made:
         log.info("training was complete at step %d%s", start, " (stopped early)" if early else "")
         if fitting.best:
             fitting.best.settle(known)
+        if fitting.devices.is_chief:
+            cb.mend_step_log(folder.metrics_file, start)
         fitting.store.prune()
+        fitting.store.mend_note()
         return start
     with naming_unreadable(fitting.train):
         keepers = fitting.keepers(start)
@@ -118,9 +122,9 @@ def fit(fitting: Fitting, start: int, stop: StopRequest) -> int:
     judging = keras.callbacks.CallbackList(judges, model=model)
     model.stop_training = False
     judging.on_train_begin()
-    cb.replay(known, judges)
+    cb.replay(known, judges, validations.interrupted)
     for judge in judges:
-        if redone and isinstance(judge, cb.ValidationLog):
+        if validations.made and isinstance(judge, cb.ValidationLog):
             judge.replace_all(known)
     loop = Loop(
         fitting.step(),
@@ -133,6 +137,8 @@ def fit(fitting: Fitting, start: int, stop: StopRequest) -> int:
         fitting.validate,
     )
     watching.on_train_begin()
+    if start:
+        loop.take_up(start, seen, validations.known.get(start, {}))
     with naming_unreadable(fitting.train):
         reached = loop.run(iter(fitting.batches(start)), start, stop)
     watching.on_train_end()
@@ -153,13 +159,40 @@ def naming_unreadable(source: Source) -> Iterator[None]:
         raise out_of_turn(error) or source.diagnose() or error from None
 
 
-def _validations(fitting: Fitting, start: int) -> tuple[list[Validation], bool]:
-    """The validations of a run that goes on, by rising step, and whether any had to be made again.
+@dataclass(frozen=True)
+class _Validations:
+    """The validations of a run that goes on.
+
+    Attributes:
+        known: All of them, by step.
+        made: Steps of those that had to be made again.
+        interrupted: Steps of those that a kill alone has interrupted; nothing was damaged.
+    """
+
+    known: dict[int, Validation] = field(default_factory=dict)
+    made: frozenset[int] = frozenset()
+    interrupted: frozenset[int] = frozenset()
+
+
+def _is_seen(fitting: Fitting, start: int, validations: _Validations) -> bool:
+    """Whether the callbacks were told of the interval that ends where a run goes on.
+
+    They are told before the validation is logged. Where none is due only the end of the run tells.
+    """
+    if not start or not fitting.plan.is_checkpoint(start):
+        return True
+    if fitting.due(start):
+        return start not in validations.made
+    return fitting.folder.is_sealed()
+
+
+def _validations(fitting: Fitting, start: int) -> _Validations:
+    """Reads the validations of a run that goes on, and makes up for those that are lost.
 
     All workers find the same, for nothing in the folder changes before they validate together.
     """
     if not start:
-        return [], False
+        return _Validations()
     file, plan = fitting.folder.validation_file, fitting.plan
     due = [s for s in range(1, start + 1) if plan.is_checkpoint(s) and fitting.due(s)]
     fault = fitting.folder.checksums.fault(file.name)
@@ -178,14 +211,14 @@ def _validations(fitting: Fitting, start: int) -> tuple[list[Validation], bool]:
     if set(again) - {start}:
         fitting.store.restore(start)
     if made and not any(len(scores) > 1 for scores in made.values()):
-        return [], False  # there are no labels to score by
+        return _Validations()  # there are no labels to score by
     if made and set(columns) - {"step"} - set(next(iter(made.values()))):
         known = {}  # the header is damaged: nothing tells what the numbers are
     lost = [step for step in suspected if step not in made]
     if fault or lost:
         _say_lost(f"{file} {fault or 'is not whole'}", made, lost, known)
-    known |= made
-    return [known[step] for step in sorted(known)], bool(made)
+    interrupted = frozenset({start} & set(made) if len(made) == 1 and not (fault or lost) else ())
+    return _Validations(known | made, frozenset(made), interrupted)
 
 
 def _as_logs(columns: list[str], row: list[str]) -> Validation:

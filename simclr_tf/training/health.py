@@ -122,6 +122,7 @@ class HealthWatch(keras.callbacks.Callback):
         signs: What the method itself takes for bad signs.
         start_scores: k-NN scores of the network before the first step, if they were measured, by
             the names that validations give them.
+        said: Steps of the last warnings of each kind, where a run goes on.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class HealthWatch(keras.callbacks.Callback):
         total_steps: int,
         signs: Sequence[Sign] = (),
         start_scores: Mapping[str, float] | None = None,
+        said: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         self._signs = signs
@@ -142,7 +144,7 @@ class HealthWatch(keras.callbacks.Callback):
         self._patience = min(max(_PATIENCE, total_steps // 10), total_steps)
         self._knn_patience = min(max(_PATIENCE, total_steps // 4), total_steps)
         self.messages: list[str] = []
-        self._said: dict[str, int] = {}
+        self._said = dict(said or {})
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Looks at the numbers of the interval that ends."""

@@ -105,6 +105,27 @@ class Loop:
         self._after_validation = after_validation
         self._interval: list[dict[str, np.ndarray]] = []
 
+    def take_up(self, step: int, seen: bool, scores: dict[str, Any]) -> None:
+        """Takes up the interval in which an earlier process has ended.
+
+        Args:
+            step: Steps already taken.
+            seen: Whether the callbacks were told of the interval that ends there, if one does;
+                they are told now if not.
+            scores: Of the network at this step, if any.
+        """
+        first = max(step - 1, 0) // self._plan.checkpoint_steps * self._plan.checkpoint_steps + 1
+        rows = self._step_log.values(first, step) if self._step_log else {}
+        if not self._plan.is_checkpoint(step):
+            self._interval = [rows] if rows else []
+        elif not seen:
+            logs = {"step": step, **(_means([rows]) if rows else {}), **scores}
+            self._callbacks.on_epoch_end(self._interval_number(step), logs)
+
+    def _interval_number(self, step: int) -> int:
+        """Of the interval that ends at a step, from 0."""
+        return -(-step // self._plan.checkpoint_steps) - 1
+
     def run(self, iterator: Any, start_step: int, stop: StopRequest) -> int:
         """Trains from a step to the end, or until asked to stop.
 
@@ -168,7 +189,7 @@ class Loop:
         self._interval = []
         scores = self._validate(step)
         logs.update(scores)
-        interval = -(-step // self._plan.checkpoint_steps) - 1
+        interval = self._interval_number(step)
         self._callbacks.on_epoch_end(interval, logs)
         if scores:
             self._after_validation.on_epoch_end(interval, logs)
@@ -179,4 +200,5 @@ class Loop:
 
 
 def _means(parts: list[dict[str, np.ndarray]]) -> dict[str, float]:
-    return {name: float(np.mean(np.concatenate([p[name] for p in parts]))) for name in parts[0]}
+    names = [name for name in parts[0] if all(name in part for part in parts)]
+    return {name: float(np.mean(np.concatenate([p[name] for p in parts]))) for name in names}

@@ -4,14 +4,13 @@ import logging
 
 import keras
 import numpy as np
-from PIL import Image
 
-from data_prep.files import writing
 from simclr_tf.checkpoints.export import export_keras
 from simclr_tf.checkpoints.load import Checkpoint, fill
 from simclr_tf.methods.base import extension_of
 from simclr_tf.models.copies import float32_copy
 from simclr_tf.models.fingerprint import moved, part_hashes
+from simclr_tf.run_warnings import read_warnings
 from simclr_tf.training import callbacks as cb
 from simclr_tf.training import health, scoring
 from simclr_tf.training.backbone import take_weights
@@ -54,11 +53,22 @@ def train(session: Session, stop: StopRequest) -> int:
     if stop.signal:
         return step
     _say_what_moved(session)
+    folder = session.run_dir
+    if session.devices.is_chief and folder.checksums.fault(folder.views_file.name):
+        _write_views(session)
     if session.config.train.mode == "train":  # otherwise the evaluation exports
         copy = float32_copy(session.model)
         if session.devices.is_chief:
-            export_keras(copy.encoder, session.run_dir.encoder_file)
+            with folder.sealing(folder.last_file):
+                export_keras(copy.encoder, folder.encoder_file)
     return step
+
+
+def _write_views(session: Session) -> np.ndarray:
+    """Draws `views.png`, and gives the picture."""
+    sheet = view_sheet(session.data.train, session.views, session.config)
+    session.run_dir.write_views(sheet)
+    return sheet
 
 
 def _fitting(session: Session, start_scores: dict[str, float]) -> Fitting:
@@ -122,13 +132,19 @@ def _say_plan(session: Session, start_step: int) -> None:
 def _restore(session: Session) -> int:
     """The newest sound checkpoint; without one --checkpoint, if given, or fresh weights."""
     run_dir, goes_on = session.run_dir, bool(session.store.steps())
-    if not goes_on or not run_dir.blocks():
+    fault = run_dir.checksums.fault(run_dir.start_scores_file.name) if goes_on else ""
+    no_blocks = not goes_on or not run_dir.blocks()
+    if no_blocks or fault:
         _begin(session)
         hashes = part_hashes(session.model)
-        if session.devices.is_chief:
+        if session.devices.is_chief and no_blocks:
             if goes_on:
                 log.warning("blocks.json is made anew from the network that the run began with")
             run_dir.write_blocks(hashes)
+    if fault:
+        log.warning("%s %s: it is measured anew on the network that the run began with",
+                    run_dir.start_scores_file, fault)  # fmt: skip
+        _start_scores(session, 0)
     step = session.store.restore_latest()
     if step is not None:
         log.info("going on from ckpt-%d in %s", step, run_dir.path)
@@ -171,14 +187,11 @@ def _keepers(session: Session, start: int, start_scores: dict[str, float]) -> Ke
     judges: list[keras.callbacks.Callback] = []
     step_log = None
     if session.config.train.health_watch:
-        watchers.append(_health(session, start_scores))
+        watchers.append(_health(session, start, start_scores))
     if session.devices.is_chief:
         step_log = cb.StepLog(run_dir.metrics_file, start)
         board = cb.TensorBoard(run_dir.path)
-        sheet = view_sheet(session.data.train, session.views, session.config)
-        board.image("views", sheet, start)
-        with writing(run_dir.views_file):
-            Image.fromarray(sheet).save(run_dir.views_file)
+        board.image("views", _write_views(session), start)
         batch_size = session.config.train.train_batch_size
         watchers += [cb.Progress(plan.total_steps, batch_size, start), board]
         judges.append(cb.ValidationLog(run_dir.validation_file, start))
@@ -237,7 +250,7 @@ def _neighbors(session: Session) -> Outputs:
     return session.evaluator.outputs(session.data.train, steps)
 
 
-def _health(session: Session, start_scores: dict[str, float]) -> health.HealthWatch:
+def _health(session: Session, start: int, start_scores: dict[str, float]) -> health.HealthWatch:
     config = session.config.train
     method = session.config.method
     simclr = config.train_mode == "pretrain" and method.method == "simclr"
@@ -249,7 +262,9 @@ def _health(session: Session, start_scores: dict[str, float]) -> health.HealthWa
         steps = -(-_FEW_IMAGES // config.eval_batch_size)
         return session.evaluator.outputs(session.data.train, steps).features
 
-    return health.HealthWatch(chance, features, session.plan.total_steps, signs, start_scores)
+    before = read_warnings(session.run_dir.warnings_file) if start else []
+    said = {warning.kind: warning.step for warning in before if 0 < warning.step <= start}
+    return health.HealthWatch(chance, features, session.plan.total_steps, signs, start_scores, said)
 
 
 class _Validation:

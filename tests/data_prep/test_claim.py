@@ -4,15 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from data_prep.checksums import Checksums, read_checked, read_object
+from data_prep.checksums import AGAIN, Checksums, read_checked, read_object
 from data_prep.claim import claimed
 from data_prep.content import files_digest
 from data_prep.errors import UserError
-from data_prep.files import write_bytes, writing
+from data_prep.files import write_bytes, write_text, writing
 
 ROOT = Path(__file__).parents[2]
 HOLD = (
@@ -50,6 +51,13 @@ def test_a_folder_that_stays_empty_is_removed_again(tmp_path: Path) -> None:
     assert (tmp_path / "deep" / "run" / "config.json").exists()
 
 
+def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for place in (tmp_path / "file", tmp_path / "file" / "deep" / "run"):
+        with pytest.raises(UserError, match="file: is a file; give a folder"), claimed(place, ""):
+            pass
+
+
 def test_what_is_not_as_it_was_written_is_found(tmp_path: Path) -> None:
     sums = Checksums(tmp_path)
     sums.write_text("a.json", '{"n": 1}\n')
@@ -66,6 +74,8 @@ def test_what_is_not_as_it_was_written_is_found(tmp_path: Path) -> None:
     (tmp_path / "a.json").unlink()
     with pytest.raises(UserError, match="it is gone"):
         read_checked(tmp_path / "a.json")
+    with pytest.raises(UserError, match="it is gone; give the command that has written it again"):
+        read_checked(tmp_path / "a.json", AGAIN)
     with pytest.raises(FileNotFoundError):
         read_checked(tmp_path / "b.json")
     (tmp_path / "b.json").write_text("[1]")
@@ -74,6 +84,41 @@ def test_what_is_not_as_it_was_written_is_found(tmp_path: Path) -> None:
     (tmp_path / "checksums.json").write_text("{")
     (tmp_path / "a.json").write_text("{}")
     assert read_object(tmp_path / "a.json") == {}, "without checksums nothing is checked"
+
+
+def test_a_last_file_is_known_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sums = Checksums(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("data_prep.checksums.write_text", _killed_at("done"))
+        with pytest.raises(KeyboardInterrupt):
+            sums.write_last("done", "all")
+    assert sums.fault("done") == "is gone"
+    sums.write_last("done", "all")
+    assert sums.fault("done") == ""
+
+
+def _killed_at(name: str) -> Callable[[Path, str], None]:
+    def write(path: Path, text: str) -> None:
+        if path.name == name:
+            raise KeyboardInterrupt
+        write_text(path, text)
+
+    return write
+
+
+def test_processes_change_checksums_one_after_the_other(tmp_path: Path) -> None:
+    """Of what a hundred notes of two processes say nothing is lost."""
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from data_prep.checksums import Checksums\n"
+        "for i in range(50): Checksums(Path(sys.argv[1])).note(sys.argv[2] + str(i), 0, '')\n"
+    )
+    both = [
+        subprocess.Popen([sys.executable, "-c", program, str(tmp_path), name], cwd=ROOT)
+        for name in ("a", "b")
+    ]
+    assert [process.wait() for process in both] == [0, 0]
+    assert len(Checksums(tmp_path).names()) == 100
 
 
 def test_a_full_disk_is_named_with_the_file(tmp_path: Path) -> None:

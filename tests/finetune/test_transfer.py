@@ -21,7 +21,7 @@ from finetune.generators import flow_from_split, predict_once
 from finetune.session import ClassifierSession, open_session
 from finetune.transfer import Transfer, generator_arguments
 from finetune.transfer_settings import PRESETS, TransferConfig, preset
-from finetune.transfer_stages import FROZEN_STAGE, _first_stage, train_transfer
+from finetune.transfer_stages import FROZEN_STAGE, TransferDir, _first_stage, train_transfer
 from simclr_tf.training.loop import StopRequest
 from tests.images import make_folder, make_split_folder
 
@@ -339,6 +339,22 @@ def test_files_of_others_are_refused_before_the_first_stage(
     with pytest.raises(UserError, match="is not empty and holds no run"):
         train_transfer(config)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_run_of_before_goes_on_reading_as_it_began(
+    images: Path, weights: Path, tmp_path: Path
+) -> None:
+    config = settings(images, weights, tmp_path, train_epochs=1, floors=False)
+    folder = TransferDir(tmp_path)
+    folder.write_settings(config.suited(24))
+    old = json.loads(folder.config_file.read_text())
+    del old["reading"]["exif"], old["reading"]["percentiles"]
+    folder.config_file.write_text(json.dumps(old))
+    for name in ("flags.json", "checksums.json"):  # runs of before have none
+        (tmp_path / name).unlink()
+    assert train_transfer(config) == 0
+    reading = json.loads(folder.config_file.read_text())["reading"]
+    assert (reading["exif"], reading["percentiles"]) == ("ignore", "sampled")
 
 
 def test_presets_are_the_published_runs() -> None:

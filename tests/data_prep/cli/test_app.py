@@ -1,6 +1,7 @@
 import errno
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -115,6 +116,21 @@ def test_required_and_validated_flags() -> None:
         parse(fv, ["--even=3"])
 
 
+def test_sigterm_ends_a_command_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    closed = []
+
+    def run(_: flags.FlagValues) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            closed.append("files")
+
+    assert run_app(run, define, [], name="simclr-x") == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "simclr-x: error: terminated\n"
+    assert closed
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
 @pytest.mark.parametrize(
     ("behaviour", "code", "said"),
     [
@@ -127,6 +143,7 @@ def test_required_and_validated_flags() -> None:
             "simclr-x: error: /x/y: Permission denied\n",
         ),
         (OSError(errno.ENOSPC, "No space left on device"), 1, "No space left on device"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/x/y"), 1, "/x/y: Not a directory"),
     ],
 )
 def test_exit_codes(

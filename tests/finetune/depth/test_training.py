@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from finetune.depth.pairs import DepthSet
 from finetune.depth.runs import depth_folds, train_all
 from finetune.depth.trained import DepthModel, Translator, load_depth_models
 from simclr_tf.training.callbacks import read_metrics
+from tests.damaging import Damage, do_damage, flipped, half, removed
 from tests.finetune.depth.sets import SIZE, config, make_real, make_set
+from tests.killing import assert_same, left
 
 pytestmark = pytest.mark.slow
 
@@ -161,11 +164,42 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
     np.testing.assert_array_equal(predicted(straight, "test")[0], predicted(output, "test")[0])
 
 
+@pytest.mark.parametrize(
+    "damage", [flipped, *(pytest.param(d, marks=pytest.mark.thorough) for d in (half, removed))]
+)
+def test_damaged_files_of_a_finished_run_are_named_and_made_again(
+    images: Path, whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Damage
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    values = {"train_epochs": 12, "learning_rate": 0.01, "sample_every": 5}
+    names = ["generator.keras", "history.csv", "result.json", "depth.json"]
+    for name in names:
+        do_damage(folder / name, damage)
+    with pytest.raises(UserError, match=r"depth\.json"):
+        load_depth_models(folder)
+    with caplog.at_level("INFO"):
+        assert train_all(config(images, folder, **values)) == 0
+    for name in names:
+        assert f"{folder / name} " in caplog.text, name
+    assert_same(
+        {k: v for k, v in left(folder).items() if "warnings" not in k},
+        {k: v for k, v in left(whole).items() if "warnings" not in k},
+        "made again",
+    )
+    do_damage(folder / "metrics.csv", damage)
+    (folder / "depth.json").unlink()
+    caplog.clear()
+    assert train_all(config(images, folder, **values)) == 0
+    assert f"{folder / 'metrics.csv'} " in caplog.text
+    assert (folder / "result.json").read_bytes() == (whole / "result.json").read_bytes()
+
+
 def test_every_case_gets_a_network_of_its_own(images: Path, tmp_path: Path) -> None:
     output = tmp_path / "cases"
     values = {"per_case": True, "train_epochs": 1}
     assert train_all(config(images, output, **values)) == 0
-    assert {p.name for p in output.iterdir()} == {"case_c1", "case_c2"}
+    assert {p.name for p in output.glob("[!.]*")} == {"case_c1", "case_c2"}
     models = load_depth_models(output)
     assert list(models) == ["c1", "c2"]
     for case, model in models.items():
@@ -194,7 +228,7 @@ def test_folds_validate_on_every_map_once_and_keep_test_apart(images: Path, tmp_
     assert sorted(held) == sorted({r.group for r in manifest.records if r.split != "test"})
     output = tmp_path / "folds"
     assert train_all(config(images, output, folds=2, train_epochs=1)) == 0
-    assert {p.name for p in output.iterdir()} == {"fold_1", "fold_2", "folds.csv"}
+    assert {p.name for p in output.glob("[!.]*")} == {"fold_1", "fold_2", "folds.csv"}
     with (output / "folds.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["run"], row["split"]) for row in rows] == [

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from simclr_tf.config import RunConfig
 from simclr_tf.run_dir import RunDir
 from simclr_tf.training.callbacks import read_metrics
 from simclr_tf.training.run import execute
+from tests.damaging import CHANGES, Damage, do_damage
 from tests.images import make_split_folder
 
 pytestmark = pytest.mark.slow
@@ -48,30 +48,13 @@ def whole(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def half(content: bytes) -> bytes:
-    return content[: len(content) // 2]
-
-
-def zeroed(content: bytes) -> bytes:
-    return bytes(len(content))
-
-
-def emptied(content: bytes) -> bytes:
-    return b""
-
-
-def flipped(content: bytes) -> bytes:
-    place = len(content) // 2
-    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
-
-
-@pytest.mark.parametrize("damage", [half, zeroed, emptied, flipped])
+@pytest.mark.parametrize("damage", CHANGES)
 def test_every_file_of_the_state_is_named_and_mended(
     images: Path,
     whole: Path,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
-    damage: Callable[[bytes], bytes],
+    damage: Damage,
 ) -> None:
     """One after the other, in the same folder: each time the run is as it was afterwards."""
     folder = tmp_path / "run"
@@ -81,7 +64,7 @@ def test_every_file_of_the_state_is_named_and_mended(
                  "encoder.keras", "manifest.csv", "preprocessing.json", "flags.json"):  # fmt: skip
         file = folder / name
         before = file.read_bytes()
-        file.write_bytes(damage(before))
+        do_damage(file, damage)
         caplog.clear()
         with caplog.at_level(logging.INFO):
             assert execute(config(images, folder)) == 0

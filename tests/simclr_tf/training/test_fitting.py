@@ -22,6 +22,7 @@ from simclr_tf.training import callbacks as cb
 from simclr_tf.training.fitting import Fitting, Keepers, fit
 from simclr_tf.training.health import DivergedError, check_outputs
 from simclr_tf.training.loop import LoopPlan, StopRequest
+from tests.damaging import CHANGES, Damage, do_damage, emptied, flipped, zeroed
 from tests.killing import WRITES, Killed
 
 # What validation gives after every second step; the best is neither the first nor the last.
@@ -60,7 +61,9 @@ class Training:
         if self._patience:
             stopping = keras.callbacks.EarlyStopping
             judges.append(stopping("validation/accuracy", patience=self._patience, mode="max"))
-        return Keepers(cb.StepLog(self.folder.metrics_file, start), [], judges)
+        return Keepers(
+            cb.StepLog(self.folder.metrics_file, start), [Told(self.folder.path)], judges
+        )
 
     def go(self, **changes: Any) -> int:
         start = self.store.restore_latest() or 0
@@ -83,6 +86,20 @@ class Training:
         return fit(Fitting(**{**values, **changes}), start, StopRequest())
 
 
+class Told(keras.callbacks.Callback):
+    """Writes down what a watcher is told at the end of every interval."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._file = folder / "told.txt"
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        assert logs is not None
+        score = logs["validation/accuracy"]
+        with self._file.open("a") as file:
+            file.write(f"{epoch} {logs['step']} {logs['total_loss']:.6g} {score}\n")
+
+
 def left(folder: Path) -> dict[str, Any]:
     """All that must not depend on interruptions."""
     best = checkpoint_steps(folder / "best")
@@ -95,6 +112,11 @@ def left(folder: Path) -> dict[str, Any]:
                          for s in best],
         "best files": sorted(p.name for p in (folder / "best").iterdir()),
         "checkpoints": checkpoint_steps(folder),
+        "data": sorted(p.name for p in folder.glob("ckpt-*.data*")),
+        "told": sorted(set((folder / "told.txt").read_text().splitlines())),
+        "sums": sorted(RunDir(folder).checksums.names()),
+        "unsound": [n for n in RunDir(folder).checksums.names()
+                    if RunDir(folder).checksums.fault(n)],
         "early": RunDir(folder).early_stop(),
     }  # fmt: skip
 
@@ -158,38 +180,14 @@ def test_early_stopping_survives_a_kill(tmp_path: Path) -> None:
         assert again.folder.early_stop() == 8
 
 
-def half(content: bytes) -> bytes:
-    return content[: len(content) // 2]
-
-
-def zeroed(content: bytes) -> bytes:
-    return bytes(len(content))
-
-
-def emptied(content: bytes) -> bytes:
-    return b""
-
-
-def flipped(content: bytes) -> bytes:
-    """A bit of a digit in the second half."""
-    place = next(i for i in range(len(content) * 2 // 3, len(content)) if 48 <= content[i] <= 57)
-    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
-
-
-DAMAGE = [half, zeroed, emptied, flipped]
-
-
-def damaged(whole: Path, folder: Path, name: str, damage: Callable[[bytes], bytes]) -> None:
+def damaged(whole: Path, folder: Path, name: str, damage: Damage) -> None:
     shutil.copytree(whole, folder)
-    file = folder / name
-    before = file.read_bytes()
-    file.write_bytes(damage(before))
-    assert file.read_bytes() != before
+    do_damage(folder / name, damage)
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("damage", CHANGES)
 def test_a_damaged_validation_log_is_named_and_made_again_from_checkpoints(
-    whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[bytes], bytes]
+    whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Damage
 ) -> None:
     folder = tmp_path / "run"
     damaged(whole, folder, "validation.csv", damage)
@@ -207,9 +205,9 @@ def test_a_damaged_validation_log_is_named_and_made_again_from_checkpoints(
     assert not RunDir(folder).checksums.fault("validation.csv")
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("damage", CHANGES)
 def test_a_damaged_step_log_is_named_and_kept_aside(
-    whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[bytes], bytes]
+    whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Damage
 ) -> None:
     folder = tmp_path / "run"
     damaged(whole, folder, "metrics.csv", damage)
@@ -252,11 +250,11 @@ def test_a_best_that_is_gone_or_damaged_is_copied_again_or_said(
             assert left(folder)["best"] == [12]
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("damage", CHANGES)
 @pytest.mark.parametrize("name", ["checkpoint", "ckpt-12.index", "ckpt-12.data-00000-of-00001"])
 def test_damaged_checkpoint_files_cost_nothing_but_time(
     whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str,
-    damage: Callable[[bytes], bytes],
+    damage: Damage,
 ) -> None:  # fmt: skip
     folder = tmp_path / "run"
     change = damage

@@ -1,21 +1,14 @@
-"""Whole runs of the commands that are killed again and again, at every kind of their writes."""
+"""Whole runs of `simclr-run` that are killed between their writes, and given again."""
 
-import json
-from collections.abc import Callable, Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from simclr_tf.checkpoints.reading import read_tensors
-from simclr_tf.checkpoints.store import checkpoint_steps
 from simclr_tf.config import RunConfig
-from simclr_tf.training.callbacks import read_metrics
 from simclr_tf.training.run import execute
 from tests.images import make_split_folder
-from tests.killing import WRITES, Killed
+from tests.killing import Run, check_every_write, check_series
 
 pytestmark = pytest.mark.slow
 
@@ -26,12 +19,17 @@ TINY: dict[str, Any] = {
     "memory_check": False,
 }  # fmt: skip
 
-Run = Callable[[Path], int]
-
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_split_folder(tmp_path_factory.mktemp("images"), train=4, held_out=3, size=16)
+
+
+@pytest.fixture(scope="module")
+def teacher(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("teacher") / "run"
+    assert simclr_run(images, mode="train", train_mode="finetune")(folder) == 0
+    return folder
 
 
 def simclr_run(images: Path, **values: Any) -> Run:
@@ -42,71 +40,37 @@ def simclr_run(images: Path, **values: Any) -> Run:
     return go
 
 
-def left(folder: Path) -> dict[str, Any]:
-    """All that must not depend on interruptions, by name; numbers as arrays."""
-    found: dict[str, Any] = {}
-    for log in folder.rglob("*.csv"):
-        name = str(log.relative_to(folder))
-        if log.name in ("metrics.csv", "validation.csv", "history.csv"):
-            found |= {f"{name}: {n}": v for n, v in read_metrics(log).items() if n != "seconds"}
-        elif log.name != "warnings.csv":
-            found[name] = log.read_text()
-    for place in {file.parent for file in folder.rglob("ckpt-*.index")}:
-        name = str(place.relative_to(folder))
-        found[name] = checkpoint_steps(place)
-        step = found[name][-1]
-        for key, value in read_tensors(str(place / f"ckpt-{step}")).items():
-            if value.dtype.kind == "f":
-                found[f"{name}: {key}"] = value
-    for name in ("result.json", "report.json", "blocks.json", "start_scores.json"):
-        if (folder / name).exists():
-            found[name] = json.loads((folder / name).read_text())
-    found["names"] = sorted(
-        p.name for p in folder.iterdir() if "tfevents" not in p.name and ".lock" not in p.name
-    )
-    return found
+def of_mode(images: Path, train_mode: str, mode: str, request: pytest.FixtureRequest) -> Run:
+    values = {"mode": mode, "train_mode": train_mode}
+    if train_mode == "distill":
+        values["teacher"] = str(request.getfixturevalue("teacher"))
+    return simclr_run(images, **values)
 
 
-def assert_same(found: Any, wanted: Any, what: str) -> None:
-    if isinstance(wanted, dict):
-        assert sorted(found) == sorted(wanted), what
-        for key in wanted:
-            assert_same(found[key], wanted[key], f"{what}: {key}")
-    elif isinstance(wanted, np.ndarray | float):
-        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5, err_msg=what)
-    else:
-        assert found == wanted, what
-
-
-def die_and_go_on(run: Run, folder: Path, lasts: Iterable[int]) -> int:
-    """Each process dies before its n-th write, the next goes on; returns how many died."""
-    for deaths, last in enumerate(lasts):
-        with WRITES.below(folder, last=last), suppress(Killed):
-            assert run(folder) == 0
-        if len(WRITES.seen) < last:
-            return deaths
-    raise AssertionError("the run never came to its end")
-
-
-def check(run: Run, tmp_path: Path, strides: Iterable[int] = (7,)) -> None:
-    """A run that dies again and again, each time some writes later, is as one that does not."""
-    assert run(tmp_path / "whole") == 0
-    wanted = left(tmp_path / "whole")
-    for stride in strides:
-        folder = tmp_path / f"killed {stride}"
-        assert die_and_go_on(run, folder, range(1, 10_000, stride)) > 5
-        assert_same(left(folder), wanted, f"a death every {stride} writes later")
-
-
-MODES = ["train", "train_then_eval"]
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_pretraining(images: Path, tmp_path: Path, mode: str) -> None:
-    check(simclr_run(images, mode=mode), tmp_path)
+@pytest.mark.parametrize(
+    ("train_mode", "mode", "stride"),
+    [
+        ("pretrain", "train_then_eval", 53),
+        ("finetune", "train", 17),
+        pytest.param("distill", "train", 13, marks=pytest.mark.thorough),
+    ],
+)
+def test_a_run_that_dies_again_and_again(
+    images: Path, tmp_path: Path, request: pytest.FixtureRequest,
+    train_mode: str, mode: str, stride: int,
+) -> None:  # fmt: skip
+    check_series(of_mode(images, train_mode, mode, request), tmp_path, stride, stride)
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("mode", MODES)
-def test_every_write_of_pretraining(images: Path, tmp_path: Path, mode: str) -> None:
-    check(simclr_run(images, mode=mode), tmp_path, (1, 2, 3, 5))
+@pytest.mark.parametrize("mode", ["train", "train_then_eval"])
+@pytest.mark.parametrize("train_mode", ["pretrain", "finetune", "distill"])
+def test_every_write(
+    images: Path, tmp_path: Path, request: pytest.FixtureRequest, train_mode: str, mode: str
+) -> None:
+    assert check_every_write(of_mode(images, train_mode, mode, request), tmp_path) > 100
+
+
+@pytest.mark.thorough
+def test_every_write_without_validation(images: Path, tmp_path: Path) -> None:
+    assert check_every_write(simclr_run(images, mode="train", validate_every=0), tmp_path) > 80
