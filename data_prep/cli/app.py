@@ -26,6 +26,7 @@ from absl import flags
 from data_prep.cli import help_text
 from data_prep.errors import UserError
 from data_prep.extensions import load_extensions
+from data_prep.files import full_disk
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -39,7 +40,7 @@ _HELP_SPELLINGS = {
 }
 _OWN_PACKAGES = ("data_prep", "simclr_tf", "finetune")
 # Failures of the machine rather than of the program: the message says all there is to say.
-_ENVIRONMENT_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM}
+_ENVIRONMENT_ERRORS = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @contextmanager
@@ -98,11 +99,13 @@ def run_app(
         return _complain(name, str(error), EXIT_FAILED)
     except KeyboardInterrupt:
         return _complain(name, "interrupted", EXIT_INTERRUPTED)
-    except OSError as error:
-        if error.errno not in _ENVIRONMENT_ERRORS:
+    except Exception as error:
+        said = full_disk(error)
+        if not said and isinstance(error, OSError) and error.errno in _ENVIRONMENT_ERRORS:
+            said = ": ".join(str(p) for p in (error.filename, error.strerror) if p)
+        if not said:
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        return _complain(name, f"{where}{error.strerror}", EXIT_FAILED)
+        return _complain(name, said, EXIT_FAILED)
 
 
 def parse(flag_values: flags.FlagValues, arguments: Sequence[str], name: str = "") -> None:
