@@ -173,16 +173,6 @@ def _move_into(draft: Path, folder: Path) -> None:
         entry.replace(folder / entry.name)
 
 
-def _move_into(draft: Path, folder: Path) -> None:
-    """Puts a folder's content in the place of another's; what only the other has stays."""
-    if not any(folder.iterdir()):
-        draft.replace(folder)
-        return
-    for entry in list(draft.iterdir()):
-        _remove(folder / entry.name)
-        entry.replace(folder / entry.name)
-
-
 def _remove_halves(path: Path) -> None:
     """Removes what a killed `write_bytes` has left of a file."""
     for entry in list(path.parent.iterdir()):

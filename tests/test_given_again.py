@@ -1,13 +1,19 @@
-"""Commands that are given again: the same words find the whole result, other words are refused."""
+"""Commands that are given again: the same words find the whole result, other words are refused.
+
+Where the disk was full the same words make it whole.
+"""
 
 import importlib
+import resource
+import shutil
 import sys
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.finetune.networks import write_run
 from tests.images import CLASSES, make_folder, make_split_folder
 
 _PROJECT = Path(__file__).resolve().parents[1]
@@ -24,7 +30,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def network(inputs: Path) -> Path:
-    return write_run(inputs / "network", CLASSES)
+    from tests.finetune.networks import write_run
+
+    shutil.copytree(write_run(inputs / "network", CLASSES), inputs / "same")
+    return inputs / "network"
 
 
 def give(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str) -> int:
@@ -50,7 +59,7 @@ QUICK = {
     "folds": ("simclr-split", _PLAIN, "--folds=2", "--output=out", _LOOKS),
     "few labels": ("simclr-label-fraction", _SPLIT, "--labels_per_class=1", "--output=out.csv"),
     "manifest": ("simclr-manifest", _PLAIN, "--output=out.csv"),
-    "check": ("simclr-check", _PLAIN, "--output=out", "--near_distance=-1"),
+    "check": ("simclr-check", _PLAIN, "--output=out"),
     "synthesize": ("simclr-synthesize", "--image_size=16", "--images_per_class=1", "--output=out",
                    "--sheet=sheet.png"),
     "augment": ("simclr-augment", _SPLIT, "--output=out"),
@@ -66,6 +75,8 @@ _TENSORFLOW = {
     "tf1": ("simclr-convert", "--checkpoint=../inputs/network", "--output=out", "--format=tf1"),
     "embed": ("simclr-embed", "--encoder=../inputs/network", _SPLIT, "--output=out",
               "--bootstrap=50"),
+    "embeddings": ("simclr-embed", "--compare=../inputs/network,../inputs/same", _SPLIT,
+                   "--output=out", "--bootstrap=50"),
 }  # fmt: skip
 _OTHER = {"simclr-predict": "--top_k=1", "simclr-export": "--input=prepared",
           "simclr-convert": "--part=model", "simclr-embed": "--normalize",
@@ -73,14 +84,13 @@ _OTHER = {"simclr-predict": "--top_k=1", "simclr-export": "--input=prepared",
           "simclr-stats": "--split=test", "simclr-tfrecord": "--num_shards=2"}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        *(pytest.param(words, id=name) for name, words in QUICK.items()),
-        *(pytest.param(words, id=name, marks=pytest.mark.slow) for name, words in
-          _TENSORFLOW.items()),
-    ],
-)  # fmt: skip
+_ALL = [
+    *(pytest.param(words, id=name) for name, words in QUICK.items()),
+    *(pytest.param(words, id=name, marks=pytest.mark.slow) for name, words in _TENSORFLOW.items()),
+]
+
+
+@pytest.mark.parametrize("words", _ALL)
 def test_a_command_given_again_is_complete_and_another_refused(
     words: tuple[str, ...],
     inputs: Path,
@@ -118,3 +128,43 @@ def test_a_command_given_again_is_complete_and_another_refused(
             assert give(monkeypatch, folder, *words) == 1
             file.write_bytes(picture)
     assert state(folder) == before
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """No file can grow beyond so many bytes, as if the disk were full then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+# The thumbnails that a check keeps elsewhere are larger than its page.
+@pytest.mark.parametrize("words", [known for known in _ALL if known.id != "check"])
+def test_a_disk_that_is_full_is_named_and_the_same_command_makes_it_whole(
+    words: tuple[str, ...],
+    inputs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
+) -> None:
+    if any("network" in word for word in words):
+        request.getfixturevalue("network")
+    (tmp_path / "inputs").symlink_to(inputs)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    with largest_file(90):  # room for the notes on what is going on
+        assert give(monkeypatch, folder, *words) == 1
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "error" in line)
+    assert "could not be written: File too large (" in line
+    assert "MiB are free" in line
+    assert str(folder) in line
+    visible = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+    assert not visible, "what is half written has no name yet"
+    assert give(monkeypatch, folder, *words) in (0, 3)
+    assert give(monkeypatch, folder, *words) in (0, 3)
+    said = capsys.readouterr()
+    assert "complete" in said.out + said.err

@@ -159,7 +159,8 @@ def _finished(target: Path, plan: Plan, config: EmbedConfig, images: Manifest) -
 def _asked(config: EmbedConfig) -> str:
     """Hash of all settings that decide what is in the folder, but for where things lie."""
     places = {"output", "overwrite", "worker", "num_workers", "image_dir", "manifest", "encoder"}
-    values = {name: value for name, value in config.values().items() if name not in places}
+    how = {*places, "memory_check"}
+    values = {name: value for name, value in config.values().items() if name not in how}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
