@@ -127,6 +127,9 @@ class Outputs:
                 lock.unlink(missing_ok=True)
 
     def _publish(self, drafts: Drafts) -> None:
+        for draft, path in zip(drafts.paths, self.paths, strict=True):
+            if not draft.is_dir() and path.is_dir() and _is_there(path):
+                raise UserError(f"{path} is a folder that holds something; {self.mend}")
         content = [_content(draft) for draft in drafts.paths]
         text = {"request": self.request, "content": content, "code": drafts.code}
         write_text(self._note, json.dumps(text) + "\n")
@@ -134,6 +137,8 @@ class Outputs:
             if draft.is_dir() and path.is_dir():
                 _move_into(draft, path)
             elif os.path.lexists(draft):
+                if path.is_dir():
+                    path.rmdir()  # an empty one, see below
                 draft.replace(path)
             else:
                 path.unlink(missing_ok=True)

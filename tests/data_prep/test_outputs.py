@@ -59,7 +59,8 @@ def test_another_request_is_refused_and_overwrites_when_told(tmp_path: Path) -> 
 
 
 def test_what_was_changed_or_is_of_somebody_else_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "pictures").mkdir()  # an empty folder is nothing
+    for name in ("pictures", "table.csv"):
+        (tmp_path / name).mkdir()  # an empty folder is nothing
     write(outputs(tmp_path))
     write_text(tmp_path / "table.csv", "2\n")
     with pytest.raises(UserError, match=r"table\.csv has been changed since"):
@@ -99,6 +100,14 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
     with full, outputs(tmp_path, overwrite=True).drafts() as drafts:
         fill(drafts)
     assert left(tmp_path) == WHOLE
+
+
+def test_a_folder_is_never_replaced_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").mkdir()
+    write_text(tmp_path / "table.csv" / "own.txt", "mine\n")
+    with pytest.raises(UserError, match=r"table\.csv is a folder that holds something; give"):
+        write(outputs(tmp_path, overwrite=True))
+    assert left(tmp_path) == {"table.csv/own.txt": "mine\n"}
 
 
 def test_stamps_see_names_and_sizes_of_what_is_not_hidden(tmp_path: Path) -> None:
