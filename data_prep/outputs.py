@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,9 @@ from data_prep.files import file_sha256, naming_full_disk, write_text
 from data_prep.partial import listing
 
 _LOGGER = logging.getLogger(__name__)
+
+# What commands write into folders of images and of runs, and nobody reads pixels or weights from.
+_WRITTEN = (".csv", ".html", ".json", ".log", ".md", ".onnx", ".txt")
 
 
 @dataclass
@@ -193,22 +196,27 @@ def _remove(path: Path) -> None:
             path.unlink()
 
 
-def stamps(paths: list[str]) -> str:
-    """Hash of the names, sizes and times of files, and of all files in folders but hidden ones.
+def stamps(paths: Sequence[str], outputs: Collection[Path] = ()) -> str:
+    """Hash of the names, sizes and times of files, and of those in folders that may be read there.
+
+    Hidden files in folders do not count, nor tables, pages and notes, which commands may have
+    written there meanwhile.
 
     Args:
         paths: Files, folders, or the common beginning of the names of files (`ckpt-100`).
+        outputs: Absolute paths that do not count: they may be written into one of the folders.
     """
     digest = hashlib.sha256()
+    own = {os.path.normpath(output) for output in outputs}
     for path in paths:
-        for file in _files(os.path.abspath(path)):
+        for file in _files(os.path.abspath(path), own):
             status = os.stat(file)
             text = f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n"
             digest.update(text.encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
-def _files(path: str) -> Iterator[str]:
+def _files(path: str, own: Collection[str]) -> Iterator[str]:
     if os.path.isfile(path):
         yield path
         return
@@ -219,8 +227,13 @@ def _files(path: str) -> Iterator[str]:
                 yield os.path.join(folder, name)
         return
     for place, folders, files in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and os.path.join(place, name) not in own
+        )
         for name in sorted(files):
             file = os.path.join(place, name)
-            if not name.startswith(".") and os.path.isfile(file):
+            counts = not name.startswith(".") and not name.lower().endswith(_WRITTEN)
+            if counts and file not in own and os.path.isfile(file):
                 yield file

@@ -36,11 +36,13 @@ def asked(
         for name in flag_values
         if not flag_values[name].using_default_value and name not in {*outputs, *_HOW}
     }
-    read = {name: _stamp(name, given[name], flag_values) for name in _READ if given.get(name)}
-    key = json.dumps([command, given, read], sort_keys=True, default=str)
     places = [flag_values[name].value for name in outputs]
     paths = [Path(place).expanduser().absolute() for place in places if place]
     paths += [Path(path).expanduser().absolute() for path in besides]
+    read = {
+        name: _stamp(name, given[name], flag_values, paths) for name in _READ if given.get(name)
+    }
+    key = json.dumps([command, given, read], sort_keys=True, default=str)
     may = "overwrite" in flag_values
     overwrite = may and bool(flag_values["overwrite"].value)
     mend = f"give another --{outputs[0]}, or {'--overwrite' if may else 'remove it first'}"
@@ -48,7 +50,9 @@ def asked(
     return Outputs(request, tuple(paths), mend, overwrite)
 
 
-def _stamp(name: str, value: str | list[str], flag_values: flags.FlagValues) -> str:
+def _stamp(
+    name: str, value: str | list[str], flag_values: flags.FlagValues, outputs: Sequence[Path]
+) -> str:
     paths = [value] if isinstance(value, str) else list(value)
     if name == "manifest":
         folder = flag_values["image_dir"].value if "image_dir" in flag_values else ""
@@ -57,4 +61,4 @@ def _stamp(name: str, value: str | list[str], flag_values: flags.FlagValues) -> 
         except (UserError, OSError):
             return ""  # the command itself says what is wrong with it
         paths = [*paths, *listed.files(), *filter(None, listed.target_files())]
-    return stamps(paths)
+    return stamps(paths, outputs)

@@ -117,4 +117,13 @@ def test_stamps_see_names_and_sizes_of_what_is_not_hidden(tmp_path: Path) -> Non
     write_text(tmp_path / ".lock", "another")
     write_text(tmp_path / "ckpt-10.index", "another")
     assert stamps([str(tmp_path / "ckpt-1")]) == checkpoint
-    assert stamps([str(tmp_path)]) != folder
+    changed = stamps([str(tmp_path)])
+    assert changed != folder
+    write_text(tmp_path / "table.csv", "1\n")
+    assert stamps([str(tmp_path)]) == changed
+    assert stamps([str(tmp_path / "table.csv")]) != stamps([])
+    write_text(tmp_path / "out.png", "1\n")
+    (tmp_path / "tree").mkdir()
+    write_text(tmp_path / "tree" / "a.png", "1\n")
+    assert stamps([str(tmp_path)]) != changed
+    assert stamps([str(tmp_path)], [tmp_path / "out.png", tmp_path / "tree"]) == changed
