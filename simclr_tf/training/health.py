@@ -92,12 +92,17 @@ def check_metrics(
     """
     for name, values in metrics.items():
         bad = np.flatnonzero(~np.isfinite(values))
-        if not bad.size and beginning and name.endswith("loss"):
-            bound = max(_LARGE_LOSS, _LARGE_RATIO * abs(beginning.get(name, np.inf)))
-            bad = np.flatnonzero(np.abs(values) > bound)
         if bad.size:
             step = first_step + int(bad[0])
-            raise diverged(f"{name} is {values[bad[0]]:g} at step {step}", last_checkpoint)
+            raise diverged(f"{name} is {values[bad[0]]} at step {step}", last_checkpoint)
+    for name, begun in (beginning or {}).items():
+        if not name.endswith("loss") or name not in metrics:
+            continue
+        large = np.flatnonzero(np.abs(metrics[name]) > max(_LARGE_LOSS, _LARGE_RATIO * abs(begun)))
+        if large.size:
+            value, step = metrics[name][large[0]], first_step + int(large[0])
+            how = "finite but out of all bounds"
+            raise diverged(f"{name} is {value:g} at step {step}, {how}", last_checkpoint)
 
 
 def diverged(what: str, last_checkpoint: str) -> DivergedError:

@@ -61,7 +61,7 @@ def test_nan_names_the_metric_the_step_and_what_is_kept() -> None:
 
 def test_a_loss_out_of_all_bounds_has_diverged_although_it_is_a_number() -> None:
     metrics = {"total_loss": np.array([2.0, 7e9]), "learning_rate": np.array([1e6, 1e6])}
-    with pytest.raises(DivergedError, match=r"total_loss is 7e\+09 at step 2: the run stops, no"):
+    with pytest.raises(DivergedError, match=r"total_loss is 7e\+09 at step 2, finite but out of "):
         check_metrics(metrics, 1, "", {"total_loss": 2.0, "learning_rate": 1.0})
     large = {"total_loss": np.array([5e6])}
     check_metrics(large, 1, "", {"total_loss": 1e6})  # a method whose losses are large
