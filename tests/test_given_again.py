@@ -74,7 +74,7 @@ _TENSORFLOW = {
     "keras": ("simclr-convert", "--checkpoint=../inputs/network", "--output=out.keras"),
     "tf1": ("simclr-convert", "--checkpoint=../inputs/network", "--output=out", "--format=tf1"),
     "embed": ("simclr-embed", "--encoder=../inputs/network", _SPLIT, "--output=out",
-              "--bootstrap=50"),
+              "--bootstrap=50", "--noexplore", "--nohdbscan", "--nokmeans"),
     "embeddings": ("simclr-embed", "--compare=../inputs/network,../inputs/same", _SPLIT,
                    "--output=out", "--bootstrap=50"),
 }  # fmt: skip
