@@ -46,3 +46,7 @@ def damage_refused(what: str) -> Iterator[None]:
         raise UserError(f"{what} (needs more memory than there is)") from None
     except Exception as error:
         raise UserError(f"{what} ({one_line(error)[:_LONGEST]})") from error
+
+
+class FullDiskError(UserError):
+    """A disk takes no more: with room on it the same work can go on where it was."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from data_prep.errors import UserError
+from data_prep.errors import FullDiskError, UserError
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -41,28 +41,65 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 _DISK_IS_FULL = ("No space left on device", "Disk quota exceeded", "File too large")
 
 
+def full_disk(error: BaseException, path: str | os.PathLike[str] = "") -> str:
+    """Says in one line that a disk is full, and how much is left; empty if that is not what failed.
+
+    Args:
+        error: What was raised, by whichever library.
+        path: What was being written; that which the error names, if it is not given.
+    """
+    text = str(error)
+    known = next((said for said in _DISK_IS_FULL if said in text), "")
+    if not known:
+        return ""
+    what = os.fspath(path or getattr(error, "filename", None) or "")
+    place = Path(what or ".").absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free / 2**20
+    return (
+        f"{what or 'a file'} could not be written: {known} ({free:,.1f} MiB are free"
+        f"{'' if what else ' here'}); make room and give the same command again"
+    )
+
+
 @contextmanager
-def writing(path: str | Path) -> Iterator[None]:
-    """Turns a failure to write a file inside the block into one line that names the file.
+def naming_full_disk(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns the failure to write to a full disk inside the block into one line.
 
     Args:
         path: What is being written.
 
     Raises:
-        UserError: The disk is full, the folder may not be written to, or the like.
+        FullDiskError: The disk is full.
     """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        text = str(error)
-        full = next((known for known in _DISK_IS_FULL if known in text), "")
-        if not full and not isinstance(error, OSError):
-            raise
-        why = full or getattr(error, "strerror", None) or text.splitlines()[0]
-        hint = "; make room and give the same command again" if full else ""
-        raise UserError(f"{path} could not be written: {why}{hint}") from None
+        if said := full_disk(error, path):
+            raise FullDiskError(said) from None
+        raise
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns a failure to write a file inside the block into one line that names the file.
+
+    Args:
+        path: What is being written.
+
+    Raises:
+        UserError: The folder may not be written to, or the like; a `FullDiskError` if the disk is
+            full.
+    """
+    try:
+        with naming_full_disk(path):
+            yield
+    except OSError as error:
+        why = error.strerror or str(error).splitlines()[0]
+        raise UserError(f"{os.fspath(path)} could not be written: {why}") from None
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from typing import BinaryIO
 
 import numpy as np
@@ -22,7 +22,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from data_prep.errors import UserError
-from data_prep.files import file_sha256
+from data_prep.files import file_sha256, naming_full_disk
 from data_prep.formats import jpeg
 from data_prep.formats.arrays import holds_array, read_array
 from data_prep.formats.picture import TURNED, turn_upright
@@ -196,7 +196,11 @@ def _looks_of_files(jobs: Sequence[tuple[str, str, str]]) -> list[tuple[np.ndarr
 
 def room_for_looks(number: int) -> Looks:
     """Looks to be filled in; their thumbnails lie in a temporary file, so memory stays flat."""
-    with TemporaryFile() as file:
+    size = number * SIDE * SIDE
+    with naming_full_disk(gettempdir()), TemporaryFile() as file:
+        if size and hasattr(os, "posix_fallocate"):
+            # Writing to a mapped page that the disk has no room for would kill the process.
+            os.posix_fallocate(file.fileno(), 0, size)
         thumbnails = np.memmap(file, np.uint8, "w+", shape=(number, SIDE, SIDE))
     return Looks(np.zeros(number, np.uint64), thumbnails)
 

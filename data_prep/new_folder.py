@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from data_prep.claim import claimed
-from data_prep.files import check_new_folder
+from data_prep.files import check_new_folder, naming_full_disk
 
 
 @contextmanager
@@ -31,9 +31,10 @@ def new_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
     with claimed(target.parent, busy, lock.name):
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
-            yield work
-            work.chmod(0o755)  # mkdtemp makes it private
-            work.replace(target)
+            with naming_full_disk(target):
+                yield work
+                work.chmod(0o755)  # mkdtemp makes it private
+                work.replace(target)
         finally:
             shutil.rmtree(work, ignore_errors=True)
             lock.unlink(missing_ok=True)

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from data_prep.errors import UserError
-from data_prep.files import check_new_folder, write_text
+from data_prep.errors import FullDiskError, UserError
+from data_prep.files import check_new_folder, naming_full_disk, write_text
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def partial_folder(target: Path, plan: str) -> Iterator[Path]:
 
     Raises:
         UserError: The target holds something, or another process is at it. A UserError from
-            inside the block removes what is there.
+            inside the block removes what is there, but for a `FullDiskError`.
     """
     target = target.expanduser().absolute()
     check_new_folder(target)
@@ -71,9 +71,12 @@ def partial_folder(target: Path, plan: str) -> Iterator[Path]:
             write_text(noted, plan)
         content.mkdir(exist_ok=True)
         try:
-            yield content
-            note_complete(content, plan)
-            content.replace(target)
+            with naming_full_disk(target):
+                yield content
+                note_complete(content, plan)
+                content.replace(target)
+        except FullDiskError:
+            raise
         except UserError:
             shutil.rmtree(work)
             raise
@@ -87,7 +90,7 @@ def note_complete(folder: Path, plan: str) -> None:
         folder: The whole content.
         plan: Hash of all that decides it.
     """
-    write_text(folder / COMPLETE, json.dumps({"plan": plan, "content": _listing(folder)}) + "\n")
+    write_text(folder / COMPLETE, json.dumps({"plan": plan, "content": listing(folder)}) + "\n")
 
 
 def may_be_complete(target: Path) -> bool:
@@ -111,14 +114,14 @@ def is_complete(target: Path, plan: str) -> bool:
         noted = json.loads((target / COMPLETE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    if noted != {"plan": plan, "content": _listing(target)}:
+    if noted != {"plan": plan, "content": listing(target)}:
         return False
     shutil.rmtree(target.with_name(f".{target.name}.partial"), ignore_errors=True)
     _LOGGER.info("%s is complete: the same command has written it before", target)
     return True
 
 
-def _listing(folder: Path) -> str:
+def listing(folder: Path) -> str:
     """Hash of the names and sizes of all files in a folder."""
     digest = hashlib.sha256()
     for place, folders, files in os.walk(folder):

@@ -50,7 +50,7 @@ def train_classifier(config: ClassifierConfig, recipe: Recipe, command: Sequence
     Raises:
         UserError: Something asked for is impossible; nothing has been overwritten then.
     """
-    with noting_warnings() as kept:
+    with noting_warnings() as kept, naming_lost_workers():
         return _train(config, recipe, command, kept)
 
 
@@ -60,7 +60,7 @@ def _train(
     began = time.perf_counter()
     session = open_session(config, recipe)
     keep_warnings(session, kept)
-    with session.claim, naming_lost_workers(session.devices):
+    with session.claim:
         with StopRequest().listening() as stop:
             step = fit(session, stop)
         if stop.signal:

@@ -20,6 +20,7 @@ from data_prep.augment.photometry import to_float
 from data_prep.errors import UserError
 from data_prep.files import write_text
 from data_prep.training_files import look_at
+from finetune.beside import facts_file
 from finetune.export_check import Checked, check, some_training_images
 from finetune.export_reading import GivenImage, Input, input_of, scored_views
 from finetune.export_views import evaluation_view
@@ -33,7 +34,6 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 INPUTS: tuple[Input, ...] = get_args(Input)
 TOLERANCE = 1e-5
 FILE_TOLERANCE = 1e-3  # rounding to 8 bits after resizing may turn the last bit of a pixel
-FACTS = "classifier.json"  # in the folder of a SavedModel
 
 _OPSET = 18
 _OUTPUTS = ("features", "logits", "probabilities")
@@ -98,7 +98,7 @@ def export(trained: Trained, output: Path, request: ExportRequest) -> Checked:
         checked = check(read(draft), trained, given, images)
         _refuse_other(checked, request)
         draft.rename(output)
-    write_text(facts_file(output), json.dumps(facts, indent=2) + "\n")
+    write_text(facts_file(output, folder=output.is_dir()), json.dumps(facts, indent=2) + "\n")
     return checked
 
 
@@ -121,11 +121,6 @@ def _rebuilt(trained: Trained, request: ExportRequest) -> keras.Model:
         return standard_model(trained.network, trained.views.image_size)
     except TypeError as error:
         raise UserError(f"--format={request.form}: {error}") from None
-
-
-def facts_file(output: Path) -> Path:
-    """Where the class names and the way to prepare images are said."""
-    return output / FACTS if output.is_dir() else output.with_name(f"{output.name}.json")
 
 
 def _facts(trained: Trained, request: ExportRequest, given: GivenImage) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from data_prep.csv_files import csv_line
 from data_prep.errors import UserError
 from data_prep.identity import array_text, page_text
 from data_prep.manifest import Manifest, Record
+from finetune.beside import unreadable_file
 from finetune.listed import Listed
 from finetune.report.threshold import Decision
 from finetune.trained import Scorer, Trained
@@ -57,11 +58,6 @@ class Predicted:
     images: int
     abstained: int
     unreadable: int
-
-
-def unreadable_file(output: Path) -> Path:
-    """Where the files that could not be read are listed."""
-    return output.with_name(f"{output.stem}.unreadable.csv")
 
 
 def predict_images(

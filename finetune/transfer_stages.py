@@ -105,7 +105,7 @@ def train_transfer(config: TransferConfig, command: Sequence[str] = ()) -> int:
     """
     if not config.run.output:
         raise UserError("--output is missing: say where the run is to be kept")
-    with noting_warnings() as kept, ExitStack() as claims:
+    with noting_warnings() as kept, naming_lost_workers(), ExitStack() as claims:
         return _train(config, command, kept, claims)
 
 
@@ -122,7 +122,6 @@ def _train(
         session = None if stop.signal else _last_stage(transfer, first)
         if session:
             claims.enter_context(session.claim)
-            claims.enter_context(naming_lost_workers(session.devices))
             keep_warnings(session, kept)
             fit(session, stop)
     if stop.signal or session is None:
@@ -151,7 +150,6 @@ def _first_stage(transfer: Transfer, stop: StopRequest, claims: ExitStack) -> Cl
     )
     session = open_session(own, transfer.recipe(folder=_folder(own)))
     claims.enter_context(session.claim)
-    claims.enter_context(naming_lost_workers(session.devices))
     say_size(session.model)
     fit(session, stop)
     if not stop.signal:

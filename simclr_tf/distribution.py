@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def connect(machine: MachineSettings) -> Devices:
     how = machine.distribute
     if how == "tpu" or machine.use_tpu:
         return _tpu(machine)
-    if how == "auto" and len(_tf_config_workers()) > 1:
+    if how == "auto" and sum(map(len, _cluster().values())) > 1:
         how = "multi_worker"
     if how in ("multi_worker", "slurm"):
         return _multi_worker(how)
@@ -121,32 +122,137 @@ def _cpu_names(count: int) -> list[str]:
     return [d.name for d in tf.config.list_logical_devices("CPU")][: max(count, 1)]
 
 
-def _tf_config_workers() -> list[str]:
+def _cluster() -> dict[str, list[str]]:
+    """Addresses of the processes that TF_CONFIG lists, by job; empty if it is not set.
+
+    Raises:
+        UserError: It is no description of a cluster and of this process's place in it.
+    """
+    text = os.environ.get("TF_CONFIG", "")
+    mend = "mend TF_CONFIG or unset it"
     try:
-        cluster = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {})
+        config = json.loads(text or "{}")
     except json.JSONDecodeError as error:
         raise UserError(f"TF_CONFIG is not valid JSON ({error}): mend or unset it") from None
-    return list(cluster.get("chief", [])) + list(cluster.get("worker", []))
+    cluster = config.get("cluster") if isinstance(config, dict) else None
+    if not text.strip() or config == {}:
+        return {}
+    if not isinstance(cluster, dict) or not cluster:
+        raise UserError(f'TF_CONFIG has no "cluster" with lists of addresses: {mend}')
+    for job, places in cluster.items():
+        if job not in _JOBS:
+            raise UserError(f"TF_CONFIG has a job {job!r}, and there are {_listed(_JOBS)}: {mend}")
+        if not isinstance(places, list) or not all(map(_is_address, places)):
+            raise UserError(f"TF_CONFIG: the {job}s must be a list of HOST:PORT: {mend}")
+    places = [place for own in cluster.values() for place in own]
+    twice = next((place for place in places if places.count(place) > 1), "")
+    if twice:
+        raise UserError(f"TF_CONFIG lists {twice} twice: {mend}")
+    task = config.get("task")
+    job, index = (task.get("type"), task.get("index")) if isinstance(task, dict) else (None, None)
+    number = int(str(index)) if str(index).isdecimal() else -1
+    if job not in cluster or not 0 <= number < len(cluster[job]):
+        raise UserError(
+            f'TF_CONFIG: the "task" {{"type": {json.dumps(job)}, "index": {json.dumps(index)}}} is '
+            f"none of the cluster's; each process needs one of its own: {mend}"
+        )
+    return cluster
+
+
+_JOBS = ("chief", "worker")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(names)
+
+
+def _is_address(place: object) -> bool:
+    host, _, port = place.rpartition(":") if isinstance(place, str) else ("", "", "")
+    return bool(host) and port.isdecimal() and 0 < int(port) < 65536
+
+
+_TOGETHER: dict[str, Devices] = {}  # workers find one another once in the life of a process
+
+
+def connected_workers() -> int:
+    """How many processes this one has been connected with to train together, itself included."""
+    return max((devices.num_workers for devices in _TOGETHER.values()), default=1)
+
+
+def refuse_cluster(command: str) -> None:
+    """Refuses to run as one of several processes.
+
+    Args:
+        command: What trains on one machine only.
+
+    Raises:
+        UserError: TF_CONFIG lists several processes.
+    """
+    if sum(map(len, _cluster().values())) > 1:
+        raise UserError(f"{command} trains on one machine: unset TF_CONFIG")
 
 
 def _multi_worker(how: str) -> Devices:
+    if how not in _TOGETHER:
+        _TOGETHER[how] = _joined(how)
+    return _TOGETHER[how]
+
+
+def _joined(how: str) -> Devices:
     if how == "slurm":
         resolver = _slurm_resolver()
     else:
-        if not _tf_config_workers():
+        if not _cluster():
             raise UserError(
                 "--distribute=multi_worker: set TF_CONFIG with the cluster's workers and this "
                 "process's task"
             )
         resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     spec = resolver.cluster_spec().as_dict()
     num_workers = len(spec.get("chief", [])) + len(spec.get("worker", []))
     worker = int(resolver.task_id or 0)
     if resolver.task_type == "worker" and spec.get("chief"):
         worker += len(spec["chief"])
+    places = [*spec.get("chief", []), *spec.get("worker", [])]
+    if num_workers > 1:
+        _bound_waiting(spec)
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    except (tf.errors.OpError, RuntimeError, OSError) as error:
+        log.debug("TensorFlow says: %s", error)
+        taken = "Could not start gRPC server" in str(error)
+        raise UserError(
+            f"worker {worker} of {num_workers} cannot listen on {places[worker]}: the port is "
+            "taken, or the address is not of this machine"
+            if taken
+            else f"the {num_workers} workers have not all found one another within "
+            f"{JOIN_SECONDS} seconds; see that all are started, and that each reaches worker 0 at "
+            f"{places[0]}, then start all of them again"
+        ) from None
     kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
     return Devices(strategy, worker, num_workers, kind)
+
+
+JOIN_SECONDS = 120
+"""How long workers wait for one another to start."""
+
+_HEARTBEAT_SECONDS = 10  # without a sign of life for so long a worker counts as dead
+
+
+def _bound_waiting(cluster: Mapping[str, Sequence[str]]) -> None:
+    """Bounds the time that workers wait for one another; TensorFlow's own bound is an hour."""
+    from tensorflow.python.eager import context
+
+    jobs = tf.compat.v1.ConfigProto().experimental.coordination_config.coordinated_job_list
+    for name in filter(cluster.__contains__, _JOBS):
+        jobs.add(name=name, num_tasks=len(cluster[name]))
+    context.context().configure_coordination_service(
+        service_type="standalone",
+        service_leader=f"/job:{jobs[0].name}/replica:0/task:0",
+        coordinated_jobs=list(jobs),
+        cluster_register_timeout_in_ms=JOIN_SECONDS * 1000,
+        heartbeat_timeout_in_ms=_HEARTBEAT_SECONDS * 1000,
+    )
 
 
 def _slurm_resolver() -> tf.distribute.cluster_resolver.ClusterResolver:

@@ -5,15 +5,17 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from data_prep.content import files_digest
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest
-from simclr_tf.distribution import Devices
+from simclr_tf.distribution import Devices, connected_workers
 from simclr_tf.settings import Config
 
 log = logging.getLogger(__name__)
@@ -60,8 +62,12 @@ def check_agreement(devices: Devices, facts: Mapping[str, Any], mend: str) -> No
 def check_settings(devices: Devices, config: Config) -> None:
     """Refuses to train if workers were started with different flags; all must call it."""
     own = {f"--{n}": value for n, value in config.values().items() if n not in _OWN}
-    names = _number(repr(sorted(own)))
-    check_agreement(devices, {"the version of simclr-tf": names}, "install the same on all of them")
+    versions = {
+        "the version of simclr-tf": f"{version('simclr-tf')} with {sorted(own)}",
+        "the version of TensorFlow": tf.__version__,
+        "the version of Keras": keras.__version__,
+    }
+    check_agreement(devices, versions, "install the same on all of them")
     check_agreement(devices, own, "start all workers with the same flags")
 
 
@@ -117,7 +123,7 @@ def _from_all(devices: Devices, numbers: list[int]) -> np.ndarray:
 
 
 @contextmanager
-def naming_lost_workers(devices: Devices) -> Iterator[None]:
+def naming_lost_workers() -> Iterator[None]:
     """Turns what TensorFlow says when another worker has died into one line.
 
     Raises:
@@ -126,12 +132,13 @@ def naming_lost_workers(devices: Devices) -> Iterator[None]:
     try:
         yield
     except _LOST as error:
-        if devices.num_workers == 1:
+        workers = connected_workers()
+        if workers == 1:
             raise
         log.debug("TensorFlow says: %s", error)
         # TensorFlow's threads wait for the other worker: they cannot end in order, and say so.
         sys.unraisablehook = lambda _: None
         raise UserError(
-            f"another of the {devices.num_workers} workers is gone or out of reach; start all of "
+            f"another of the {workers} workers is gone or out of reach; start all of "
             "them again with the same command: they go on from the last checkpoint"
         ) from None

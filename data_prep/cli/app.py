@@ -29,6 +29,7 @@ from absl import flags
 from data_prep.cli import help_text
 from data_prep.errors import UserError
 from data_prep.extensions import load_extensions
+from data_prep.files import full_disk
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -44,8 +45,8 @@ _HELP_SPELLINGS = {
 _OWN_PACKAGES = ("data_prep", "simclr_tf", "finetune")
 # Failures of the machine rather than of the program: the message says all there is to say.
 _ENVIRONMENT_ERRORS = {
-    errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE,
-    errno.ENOTDIR, errno.ENAMETOOLONG, errno.EFBIG,
+    errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOTDIR,
+    errno.ENAMETOOLONG,
 }  # fmt: skip
 
 
@@ -110,11 +111,13 @@ def run_app(
         else:
             said, code = "interrupted", EXIT_INTERRUPTED
         return _complain(name, said, code)
-    except OSError as error:
-        if error.errno not in _ENVIRONMENT_ERRORS:
+    except Exception as error:
+        said = full_disk(error)
+        if not said and isinstance(error, OSError) and error.errno in _ENVIRONMENT_ERRORS:
+            said = ": ".join(str(p) for p in (error.filename, error.strerror) if p)
+        if not said:
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        return _complain(name, f"{where}{error.strerror}", EXIT_FAILED)
+        return _complain(name, said, EXIT_FAILED)
 
 
 class _TerminatedError(KeyboardInterrupt):

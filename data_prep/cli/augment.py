@@ -19,6 +19,7 @@ from data_prep.augment.supervised_config import (
     SupervisedConfig,
 )
 from data_prep.cli.app import run_app, topic
+from data_prep.cli.asked import asked
 from data_prep.cli.images import define_images, open_images
 from data_prep.cli.progress import progress_lines
 from data_prep.cli.quiet import import_tensorflow
@@ -222,6 +223,9 @@ def _draw(flag_values: flags.FlagValues) -> None:
     from data_prep.augment.sheet import write_sheet
     from data_prep.files import check_new_png
 
+    outputs = asked(flag_values, NAME, ["preview"])
+    if outputs.code_if_complete() is not None:
+        return
     check_new_png(flag_values.preview, "preview")
     _check_recipe(flag_values)
     for name, value in PAPER_VIEWS.get(flag_values.recipe, {}).items():
@@ -231,7 +235,8 @@ def _draw(flag_values: flags.FlagValues) -> None:
             raise UserError(f"--{name}={flag_values[name].value}: must be 1 or more")
     images = open_images(flag_values)
     columns, rows = _rows(flag_values, images)
-    write_sheet(flag_values.preview, _title(flag_values), columns, rows)
+    with outputs.drafts() as drafts:
+        write_sheet(drafts.paths[0], _title(flag_values), columns, rows)
     logger.info("drew %s", flag_values.preview)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from data_prep.cli.app import run_app, topic
+from data_prep.cli.asked import asked
 from data_prep.cli.images import define_images, given_images
 from data_prep.cli.progress import progress_lines
 from data_prep.manifest import Manifest
@@ -61,11 +62,11 @@ def define(flag_values: flags.FlagValues) -> None:
 def run(flag_values: flags.FlagValues) -> int:
     """Checks the set that the flags name."""
     from data_prep.check.run import check
-    from data_prep.files import check_new_folder
 
     f = flag_values
-    if f.output:
-        check_new_folder(Path(f.output))
+    outputs = asked(f, NAME, ["output"]) if f.output else None
+    if outputs and (code := outputs.code_if_complete()) is not None:
+        return code
     manifest, left_out = _images(f)
     checked = check(
         manifest,
@@ -79,11 +80,14 @@ def run(flag_values: flags.FlagValues) -> int:
         print(finding.line())
     if not checked.findings:
         print("nothing found")
-    if f.output:
-        _write(Path(f.output), checked, f.image_dir or f.manifest, f.thumbnails)
-        logger.info("the page is %s", Path(f.output) / "report.html")
     failing = {"serious": ["serious"], "warning": ["serious", "warning"], "never": []}[f.fail_on]
-    return EXIT_FOUND if checked.worst() in failing else 0
+    code = EXIT_FOUND if checked.worst() in failing else 0
+    if outputs:
+        with outputs.drafts() as drafts:
+            drafts.code = code
+            _write(drafts.paths[0], checked, f.image_dir or f.manifest, f.thumbnails)
+        logger.info("the page is %s", Path(f.output) / "report.html")
+    return code
 
 
 def _images(flag_values: flags.FlagValues) -> "tuple[Manifest, LeftOut | None]":
@@ -97,12 +101,11 @@ def _images(flag_values: flags.FlagValues) -> "tuple[Manifest, LeftOut | None]":
 
 def _write(output: Path, checked: "Checked", what: str, thumbnails: int) -> None:
     from data_prep.check.page import check_page
-    from data_prep.new_folder import new_folder
     from data_prep.page import write_page
 
-    with new_folder(output) as partial:
-        (partial / "check.json").write_text(checked.to_json(), encoding="utf-8")
-        write_page(check_page(checked, f"Check of {what}", thumbnails), partial / "report.html")
+    output.mkdir()
+    (output / "check.json").write_text(checked.to_json(), encoding="utf-8")
+    write_page(check_page(checked, f"Check of {what}", thumbnails), output / "report.html")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,8 +8,8 @@ from typing import Any
 from absl import flags
 
 from data_prep.cli.app import run_app, topic
+from data_prep.cli.asked import asked
 from data_prep.cli.images import define_images, open_images
-from data_prep.cli.split import check_new
 from data_prep.errors import UserError
 from data_prep.manifest import canonical_split
 
@@ -55,14 +55,16 @@ def define(flag_values: flags.FlagValues) -> None:
         )
 
 
-def run(flag_values: flags.FlagValues) -> None:
+def run(flag_values: flags.FlagValues) -> int:
     """Writes the manifest that the flags ask for."""
     from data_prep.fractions import label_fraction
     from data_prep.grouping import with_group_column, with_groups_of
 
     if (flag_values.fraction is None) == (flag_values.labels_per_class is None):
         raise UserError("give either --fraction or --labels_per_class")
-    check_new("output", flag_values.output)
+    outputs = asked(flag_values, NAME, ["output"])
+    if (code := outputs.code_if_complete()) is not None:
+        return code
     images = grouped = open_images(flag_values)
     if flag_values.group_by:
         grouped = with_group_column(images, flag_values.group_by, flag_values.manifest or "")
@@ -77,8 +79,10 @@ def run(flag_values: flags.FlagValues) -> None:
     )
     drawn = with_groups_of(drawn, images)
     print(f"{drawn.table()}\n\nseed {flag_values.seed}")
-    drawn.save(flag_values.output)
+    with outputs.drafts() as drafts:
+        drawn.save(drafts.paths[0])
     logger.info("wrote %s", flag_values.output)
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,11 +9,11 @@ from typing import Any
 from absl import flags
 
 from data_prep.cli.app import run_app, topic
+from data_prep.cli.asked import asked
 from data_prep.cli.images import define_images, given_images
 from data_prep.cli.progress import progress_lines
 from data_prep.cli.reading_flags import define_reading, read_reading
 from data_prep.counting import counted
-from data_prep.errors import UserError
 from data_prep.pairing import PAIRING_HELP
 
 NAME = "simclr-manifest"
@@ -48,7 +48,7 @@ def define_pairs(flag_values: flags.FlagValues) -> None:
         flags.DEFINE_string("target_scale", "", PAIRING_HELP["target_scale"], **own)
 
 
-def run(flag_values: flags.FlagValues) -> None:
+def run(flag_values: flags.FlagValues) -> int:
     """Writes the manifest that the flags ask for."""
     from data_prep.declared import open_declared
     from data_prep.pairing import paired
@@ -56,8 +56,9 @@ def run(flag_values: flags.FlagValues) -> None:
 
     output = Path(flag_values.output)
     folder, listed = given_images(flag_values)
-    if output.exists():
-        raise UserError(f"--output={output}: is there already; give another, or remove it first")
+    outputs = asked(flag_values, NAME, ["output"])
+    if (code := outputs.code_if_complete()) is not None:
+        return code
     manifest = open_declared(
         folder,
         listed,
@@ -71,7 +72,8 @@ def run(flag_values: flags.FlagValues) -> None:
         manifest = find_set_limits(manifest, manifest.split("train"), progress_lines("pictures"))
     elif has_open_limits(manifest):
         logger.info("no split yet: black and white point will be found by the run that makes one")
-    manifest.save(output)
+    with outputs.drafts() as drafts:
+        manifest.save(drafts.paths[0])
     print(manifest.table())
     pictures = len(set(manifest.pictures()))
     logger.info(
@@ -80,6 +82,7 @@ def run(flag_values: flags.FlagValues) -> None:
         counted(len(manifest), "image"),
         counted(pictures, "picture"),
     )
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -31,5 +31,10 @@ def import_tensorflow() -> None:
 
 
 def _is_for_users(record: logging.LogRecord) -> bool:
-    """Commands that build network after network trace one graph for each, and mean to."""
-    return "triggered tf.function retracing" not in record.getMessage()
+    """Whether a warning of TensorFlow's is not about what commands do on purpose.
+
+    Those that build network after network trace one graph for each; workers that train together
+    ask one another between steps whether to stop.
+    """
+    said = record.getMessage()
+    return not any(known in said for known in ("tf.function retracing", "Strategy eagerly has"))

@@ -1,7 +1,6 @@
 """`simclr-split`: seeded, stratified splits and folds that tear nothing apart."""
 
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from data_prep.cli.app import run_app, topic
+from data_prep.cli.asked import asked
 from data_prep.cli.images import define_images, open_images
 from data_prep.cli.progress import progress_lines
 from data_prep.errors import UserError
@@ -120,7 +120,7 @@ def define_together(flag_values: flags.FlagValues) -> None:
         )
 
 
-def run(flag_values: flags.FlagValues) -> None:
+def run(flag_values: flags.FlagValues) -> int:
     """Makes the splits that the flags ask for."""
     from data_prep.divide import divide
     from data_prep.folds import fold_names, save_folds
@@ -130,8 +130,9 @@ def run(flag_values: flags.FlagValues) -> None:
     from data_prep.tree import write_trees
 
     request = _request(flag_values)
-    for flag in ("output", "tree"):
-        check_new(flag, getattr(flag_values, flag))
+    outputs = asked(flag_values, NAME, ["output", "tree"])
+    if (code := outputs.code_if_complete()) is not None:
+        return code
     images = open_images(flag_values)
     merge_classes(images, request.merges)  # says what is wrong before the long work
     manifest, kept = find_together(flag_values, images)
@@ -158,13 +159,16 @@ def run(flag_values: flags.FlagValues) -> None:
             pairs,
         )
     log_gaps(results[0])
-    if flag_values.tree:
-        write_trees(parts, flag_values.tree, flag_values.tree_mode, progress_lines("files"))
-    if request.folds:
-        save_folds(parts, flag_values.output)
-    else:
-        results[0].save(flag_values.output)
+    with outputs.drafts() as drafts:
+        if flag_values.tree:
+            progress = progress_lines("files")
+            write_trees(parts, drafts.paths[1], flag_values.tree_mode, progress)
+        if request.folds:
+            save_folds(parts, drafts.paths[0])
+        else:
+            results[0].save(drafts.paths[0])
     logger.info("wrote %s", flag_values.output)
+    return 0
 
 
 def find_together(flag_values: flags.FlagValues, images: Manifest) -> tuple[Manifest, "Kept"]:
@@ -180,12 +184,6 @@ def find_together(flag_values: flags.FlagValues, images: Manifest) -> tuple[Mani
         near_distance=flag_values.near_distance,
         progress=progress_lines,
     )
-
-
-def check_new(flag: str, path: str | None) -> None:
-    """Raises UserError if the output of a flag exists."""
-    if path and os.path.lexists(path):
-        raise UserError(f"--{flag}={path} is there already: give another name, or remove it")
 
 
 def _request(flag_values: flags.FlagValues) -> "SplitRequest":

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from data_prep.cli.app import run_app, topic
+from data_prep.cli.asked import asked
 from data_prep.cli.declared_images import define_declared_images, open_declared_images
 from data_prep.cli.progress import progress_lines
 from data_prep.cli.quiet import import_tensorflow
@@ -44,11 +44,12 @@ def define(flag_values: flags.FlagValues) -> None:
         flags.DEFINE_string("output", None, "Also write the numbers to this new JSON file.", **own)
 
 
-def run(flag_values: flags.FlagValues) -> None:
+def run(flag_values: flags.FlagValues) -> int:
     """Prints the numbers, and writes them if asked to."""
     output = flag_values.output
-    if output and os.path.exists(output):
-        raise UserError(f"--output={output} exists; give another name, or remove it first")
+    outputs = asked(flag_values, NAME, ["output"]) if output else None
+    if outputs and (code := outputs.code_if_complete()) is not None:
+        return code
     if output and not Path(output).absolute().parent.is_dir():
         raise UserError(f"--output={output}: there is no folder {Path(output).absolute().parent}")
     source, split = _open(flag_values)
@@ -68,9 +69,12 @@ def run(flag_values: flags.FlagValues) -> None:
     for name, plan in content["suggestions"].items():
         if plan["updates"] < FEW_UPDATES:
             logger.warning("%s makes only %d updates: too few images", name, plan["updates"])
-    if output:
-        write_text(output, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    if outputs:
+        with outputs.drafts() as drafts:
+            text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+            write_text(drafts.paths[0], text)
         logger.info("wrote %s", output)
+    return 0
 
 
 def _open(flag_values: flags.FlagValues) -> tuple["Source", str]:

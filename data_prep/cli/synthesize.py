@@ -9,6 +9,7 @@ from typing import Any
 from absl import flags
 
 from data_prep.cli.app import run_app, topic
+from data_prep.cli.asked import asked
 from data_prep.cli.progress import progress_lines
 from data_prep.errors import UserError
 from data_prep.synthetic.kinds import KINDS, Kind
@@ -73,7 +74,7 @@ def _define_setting(name: str, default: Any, meaning: Meaning, own: dict[str, An
         flags.DEFINE_float(name, default, meaning.text, **own)
 
 
-def run(flag_values: flags.FlagValues) -> None:
+def run(flag_values: flags.FlagValues) -> int:
     """Writes the set that the flags ask for."""
     from data_prep.files import check_new_png
     from data_prep.synthetic.sheet import write_sheet
@@ -81,20 +82,26 @@ def run(flag_values: flags.FlagValues) -> None:
 
     kind = KINDS[flag_values.kind]
     parameters = _parameters(kind, flag_values)
+    outputs = asked(flag_values, NAME, ["output", "sheet"])
+    if (code := outputs.code_if_complete()) is not None:
+        return code
     if flag_values.sheet:
         check_new_png(flag_values.sheet, "sheet")
     started = time.perf_counter()
-    manifest = write_set(
-        kind.name,
-        flag_values.output,
-        images_per_class=flag_values.images_per_class,
-        image_size=_size(flag_values.image_size),
-        seed=flag_values.seed,
-        parameters=parameters,
-        classes=flag_values.classes or None,
-        file_format=flag_values.format,
-        progress=progress_lines("samples"),
-    )
+    with outputs.drafts() as drafts:
+        manifest = write_set(
+            kind.name,
+            drafts.paths[0],
+            images_per_class=flag_values.images_per_class,
+            image_size=_size(flag_values.image_size),
+            seed=flag_values.seed,
+            parameters=parameters,
+            classes=flag_values.classes or None,
+            file_format=flag_values.format,
+            progress=progress_lines("samples"),
+        )
+        if flag_values.sheet:
+            write_sheet(drafts.paths[1], kind, manifest)
     seconds = time.perf_counter() - started
     logger.info(
         "wrote %d images of %d classes to %s in %.1f s",
@@ -104,8 +111,8 @@ def run(flag_values: flags.FlagValues) -> None:
         seconds,
     )
     if flag_values.sheet:
-        write_sheet(flag_values.sheet, kind, manifest)
         logger.info("drew %s", flag_values.sheet)
+    return 0
 
 
 def _parameters(kind: Kind, flag_values: flags.FlagValues) -> Parameters:

@@ -136,6 +136,9 @@ def run(flag_values: flags.FlagValues) -> int:
 def _compare(f: flags.FlagValues) -> int:
     began, settings = time.perf_counter(), _settings(f)
     import_tensorflow()
+    from simclr_tf.distribution import refuse_cluster
+
+    refuse_cluster(NAME)
     from finetune.strategies.chain import Stopped
     from finetune.strategies.experiment import OWN_FILES, SETTINGS, Experiment
     from finetune.strategies.page import PAGE, mean_table

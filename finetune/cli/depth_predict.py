@@ -90,11 +90,13 @@ def define(flag_values: flags.FlagValues) -> None:
 def run(flag_values: flags.FlagValues) -> None:
     """Predicts what the flags name."""
     from data_prep.files import check_new_folder
+    from data_prep.partial import may_be_complete
     from finetune.depth.background import parse_background
 
     f, output = flag_values, Path(flag_values.output)
     folder, listed = given_images(f)
-    check_new_folder(output)
+    if not may_be_complete(output):
+        check_new_folder(output)
     background = parse_background(f.surface_depth, f.surface_tolerance)
     import_tensorflow()
     from data_prep.declaration import Declaration, carried
@@ -127,6 +129,8 @@ def run(flag_values: flags.FlagValues) -> None:
     forced = "intensity" in given_reading(f)
     say_differences(pipeline.files, manifest, declaration, forced=forced)
     results = predict_folder(request, pipeline, manifest, means, progress_lines)
+    if results is None:
+        return
     if not results.empty:
         if results.splits:
             print(results.table())

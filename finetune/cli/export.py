@@ -9,8 +9,10 @@ from typing import Any
 from absl import flags
 
 from data_prep.cli.app import run_app, topic
+from data_prep.cli.asked import asked
 from data_prep.cli.quiet import import_tensorflow
 from data_prep.errors import UserError
+from finetune.beside import facts_file
 from finetune.cli.predict import define_model, given_model
 
 NAME = "simclr-export"
@@ -47,22 +49,26 @@ def define(flag_values: flags.FlagValues) -> None:
         )
 
 
-def run(flag_values: flags.FlagValues) -> None:
+def run(flag_values: flags.FlagValues) -> int:
     """Exports what the flags name."""
     f, output = flag_values, Path(flag_values.output)
     model = given_model(f)
-    if output.exists():
-        raise UserError(f"--output={output}: is there already; give another, or remove it")
     if f.format == "keras" and output.suffix != ".keras":
         raise UserError(f"--output={output}: must end in .keras")
+    facts = facts_file(output, folder=f.format == "saved_model")
+    beside = [] if f.format == "saved_model" else [facts]
+    outputs = asked(f, NAME, ["output"], beside)
+    if (code := outputs.code_if_complete()) is not None:
+        return code
     import_tensorflow()
-    from finetune.export import ExportRequest, export, facts_file
+    from finetune.export import ExportRequest, export
     from finetune.trained import open_trained
 
     takes: Any = f.input or ("prepared" if f.format == "keras" else "image")
     trained = open_trained(model, "float32")
-    checked = export(trained, output, ExportRequest(f.format, takes))
-    log.info("wrote %s and %s", output, facts_file(output))
+    with outputs.drafts() as drafts:
+        checked = export(trained, drafts.paths[0], ExportRequest(f.format, takes))
+    log.info("wrote %s and %s", output, facts)
     log.info("on noise, probabilities differ by at most %.0e from the network's", checked.on_noise)
     if checked.files:
         log.info(
@@ -72,6 +78,7 @@ def run(flag_values: flags.FlagValues) -> None:
             checked.on_files,
             checked.other_classes,
         )
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ from absl import flags
 
 from data_prep.claim import claimed
 from data_prep.cli.app import parse, topic
+from data_prep.cli.asked import asked
 from data_prep.cli.handing_on import given_flags, run_handing_on
 from data_prep.cli.images import define_images
 from data_prep.cli.progress import progress_lines
@@ -103,6 +104,9 @@ def _train(
 
     plan = FoldsPlan(f.command, tuple(arguments), _runs(f, output))
     import_tensorflow()
+    from simclr_tf.distribution import refuse_cluster
+
+    refuse_cluster(NAME)
     code = train_folds(plan, output, training)
     if code:
         return code
@@ -225,9 +229,9 @@ def _compare(f: flags.FlagValues) -> int:
 
     if len(f.compare) != 2:
         raise UserError(f"--compare={','.join(f.compare)}: give two folders, A,B")
-    output = Path(f.output) if f.output else None
-    if output and output.exists():
-        raise UserError(f"--output={output}: is there already; give another folder")
+    outputs = asked(f, NAME, ["output"]) if f.output else None
+    if outputs and (code := outputs.code_if_complete()) is not None:
+        return code
     import_tensorflow()
     found = compare(*(read_folds(folder) for folder in f.compare))
     names = _names(f.compare)
@@ -236,12 +240,12 @@ def _compare(f: flags.FlagValues) -> int:
     for name, own in zip(names, found.cautions, strict=True):
         for text in own:
             print(f"{name}: {text}")
-    if output:
-        from data_prep.new_folder import new_folder
-
-        with new_folder(output) as work:
-            write_compare_page(found, names, [NAME, *given_flags(f)], work / "compare.html")
-        log.info("wrote %s", output / "compare.html")
+    if outputs:
+        with outputs.drafts() as drafts:
+            drafts.paths[0].mkdir()
+            page = drafts.paths[0] / "compare.html"
+            write_compare_page(found, names, [NAME, *given_flags(f)], page)
+        log.info("wrote %s", outputs.paths[0] / "compare.html")
     return 0
 
 

@@ -9,12 +9,14 @@ from typing import Any
 from absl import flags
 
 from data_prep.cli.app import run_app, topic
+from data_prep.cli.asked import asked
 from data_prep.cli.images import define_images, given_images
 from data_prep.cli.progress import progress_lines
 from data_prep.cli.quiet import import_tensorflow
 from data_prep.cli.reading_flags import define_reading, given_reading
 from data_prep.counting import counted
 from data_prep.errors import UserError
+from finetune.beside import unreadable_file
 
 NAME = "simclr-predict"
 DESCRIPTION = """Classifies the images of a folder with the model of a run (simclr-finetune,
@@ -90,8 +92,9 @@ def run(flag_values: flags.FlagValues) -> int:
     """Predicts what the flags name."""
     f, output = flag_values, Path(flag_values.output)
     model = given_model(f)
-    if output.exists() and not f.overwrite:
-        raise UserError(f"--output={output}: is there already; give another, or --overwrite")
+    outputs = asked(f, NAME, ["output"], [unreadable_file(output)])
+    if (code := outputs.code_if_complete()) is not None:
+        return code
     image_dir, manifest = given_images(f)
     if image_dir and not Path(image_dir).is_dir():
         raise UserError(f"--image_dir={image_dir}: no such folder")
@@ -99,7 +102,7 @@ def run(flag_values: flags.FlagValues) -> int:
     from data_prep.declaration import Declaration, carried
     from data_prep.training_files import say_differences
     from finetune.listed import list_images
-    from finetune.predict import PredictSettings, predict_images, unreadable_file
+    from finetune.predict import PredictSettings, predict_images
     from finetune.trained import open_trained
 
     trained = open_trained(model, f.precision)
@@ -111,7 +114,9 @@ def run(flag_values: flags.FlagValues) -> int:
     forced = "intensity" in given_reading(f)
     say_differences(trained.files, listed.sample(), declaration, forced=forced)
     settings = PredictSettings(f.top_k, f.threshold, f.abstain, f.batch_size)
-    done = predict_images(trained, listed, output, settings, progress_lines("files"))
+    with outputs.drafts() as drafts:
+        done = predict_images(trained, listed, drafts.paths[0], settings, progress_lines("files"))
+        drafts.code = EXIT_INCOMPLETE if done.unreadable and not f.skip_unreadable else 0
     log.info("wrote %s: %s", output, counted(done.images, "image"))
     if done.abstained:
         log.info("%d of them without a class: no score reaches %g", done.abstained, f.abstain)
@@ -119,7 +124,7 @@ def run(flag_values: flags.FlagValues) -> int:
         return 0
     left_out = counted(done.unreadable, "file")
     log.warning("%s left out, listed in %s", left_out, unreadable_file(output))
-    return 0 if f.skip_unreadable else EXIT_INCOMPLETE
+    return drafts.code
 
 
 def main(argv: Sequence[str] | None = None) -> int:

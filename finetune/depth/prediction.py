@@ -11,7 +11,8 @@ import numpy as np
 
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest
-from data_prep.partial import partial_folder
+from data_prep.outputs import stamps
+from data_prep.partial import is_complete, partial_folder
 from finetune.depth.background import Background
 from finetune.depth.depth_page import DepthFacts, write_depth_page
 from finetune.depth.measuring import measure_depths
@@ -70,7 +71,7 @@ def predict_folder(
     manifest: Manifest,
     site_means: Mapping[str, float] | None = None,
     progress: Callable[[str], Progress] = lambda what: lambda done, total: None,
-) -> DepthResults:
+) -> DepthResults | None:
     """Writes depth maps and, where anything is known of the images, numbers and a page.
 
     The folder is there whole or not at all. What a stopped call has done is taken up by the next
@@ -84,14 +85,17 @@ def predict_folder(
         progress: Makes a progress callback, of what is counted.
 
     Returns:
-        The numbers; `empty` if nothing is known.
+        The numbers; `empty` if nothing is known; None if the same request was finished before.
 
     Raises:
         UserError: Images, models or settings that do not go together; an output that is there.
     """
     pipeline.check(manifest)
     images = DepthSet(manifest)
-    with partial_folder(request.output, _plan(request, manifest, site_means)) as folder:
+    plan = _plan(request, manifest, site_means)
+    if is_complete(request.output, plan):
+        return None
+    with partial_folder(request.output, plan) as folder:
         predict_depths(
             pipeline,
             manifest,
@@ -192,7 +196,7 @@ def histories(model: str) -> dict[str, dict[str, np.ndarray]]:
 
 
 def _plan(request: DepthRequest, manifest: Manifest, site_means: Mapping[str, float] | None) -> str:
-    """Hash of all that decides what is written, but for the bytes of the images."""
+    """Hash of all that decides what is written; of the images' files sizes and times count."""
     folders = [request.model, request.router, request.translator]
     settings = asdict(request) | {"output": "", "command": list(request.command)}
     settings["background"] = repr(request.background)
@@ -200,7 +204,7 @@ def _plan(request: DepthRequest, manifest: Manifest, site_means: Mapping[str, fl
         settings,
         [folder_state(folder) for folder in folders if folder],
         manifest.sha256(),
-        manifest.files(),
+        stamps([*manifest.files(), *filter(None, manifest.target_files())]),
         sorted((site_means or {}).items()),
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

@@ -48,8 +48,13 @@ def train_depth(config: DepthConfig, manifest: Manifest, devices: Devices) -> in
         UserError: Something asked for is impossible; nothing has been overwritten then.
     """
     began = time.perf_counter()
-    session = open_session(config, manifest, devices)
-    with session.claim, naming_lost_workers(session.devices):
+    with naming_lost_workers():
+        session = open_session(config, manifest, devices)
+        return _trained(session, began)
+
+
+def _trained(session: DepthSession, began: float) -> int:
+    with session.claim:
         with StopRequest().listening() as stop:
             step = fit(_fitting(session), _restore(session), stop)
         if stop.signal:
@@ -61,7 +66,7 @@ def train_depth(config: DepthConfig, manifest: Manifest, devices: Devices) -> in
             log.info("the run is complete: %s", session.folder.path)
             return 0
         finish(session)
-    log.info("done in %s: %s", format_seconds(time.perf_counter() - began), config.run.output)
+    log.info("done in %s: %s", format_seconds(time.perf_counter() - began), session.folder.path)
     return 0
 
 

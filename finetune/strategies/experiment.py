@@ -16,7 +16,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from data_prep.checksums import ANEW, Checksums, read_object
@@ -48,6 +48,7 @@ from finetune.strategies.results import Results, collect, write_tables
 from finetune.strategies.settings import CompareSettings
 from finetune.strategies.sources import Sources
 from simclr_tf.run_dir import is_moved
+from simclr_tf.training.health import DivergedError
 
 log = logging.getLogger(__name__)
 
@@ -168,8 +169,25 @@ class Experiment:
             self.output,
         )  # fmt: skip
         for encoder, rows in chains.items():
-            if not only or encoder.name in only:
+            if only and encoder.name not in only:
+                continue
+            try:
                 Chain(setup, encoder, rows).run()
+            except DivergedError as error:
+                if only:
+                    raise UserError(f"{encoder.name}: {error}") from None
+                self._leave_out(encoder.name, rows, str(error))
+
+    def _leave_out(self, name: str, rows: Sequence[Row], why: str) -> None:
+        """Takes a strategy that has diverged out of the plan, and says so there for the page."""
+        text = f"{name} was left out, for its training diverged: {why}."
+        log.warning("%s", text)
+        gone = {row.slug for row in rows}
+        kept = tuple(slug for slug in self.plan.rows if slug not in gone)
+        self.plan = replace(self.plan, rows=kept, left_out=(*self.plan.left_out, text))
+        if all(row.encoder.is_floor for row in self.rows):
+            raise UserError(f"nothing is left to compare: {text}")
+        self.plan.save(self.output)
 
     def note_time(self) -> float:
         """Adds the time of this start of the command to that of earlier ones; the sum, seconds."""

@@ -1,5 +1,8 @@
 """Writing a network in every layout that somebody reads."""
 
+import errno
+import os
+import shutil
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -53,6 +56,7 @@ def write_model(
     if layout == "keras":
         export_keras(keras_model, output)
     elif layout == "h5":
+        _check_room(output, sum(np.asarray(v).nbytes for v in keras_model.variables))
         keras_model.save_weights(output)
         write_record(output.parent, model.encoder.preprocessing)
     elif layout == "saved_model":
@@ -61,6 +65,12 @@ def write_model(
         output.mkdir(exist_ok=True)
         (_write_tf1 if layout == "tf1" else _write_tf2)(model, output, step)
         write_record(output, model.encoder.preprocessing)
+
+
+def _check_room(output: Path, size: int) -> None:
+    """Refuses what a disk has no room for: HDF5 says so over pages, and again when it is closed."""
+    if shutil.disk_usage(output.parent).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(output))
 
 
 def _write_tf1(model: SimCLRModel, folder: Path, step: int) -> None:

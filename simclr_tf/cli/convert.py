@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from data_prep.cli.app import run_app, topic
+from data_prep.cli.asked import asked
 from data_prep.cli.quiet import import_tensorflow
 from data_prep.errors import UserError
+from data_prep.files import write_text
 
 if TYPE_CHECKING:
     from simclr_tf.models.simclr import SimCLRModel
@@ -93,12 +95,14 @@ def define(flag_values: flags.FlagValues) -> None:
         flags.DEFINE_integer("num_of_classes", None, "Classes of the supervised head.", **own)
 
 
-def run(flag_values: flags.FlagValues) -> None:
+def run(flag_values: flags.FlagValues) -> int:
     """Converts what the flags name."""
     f = flag_values
     output = Path(f.output) if f.output else None
-    if output and output.exists() and not f.overwrite:
-        raise UserError(f"--output={output}: is there already; give another, or --overwrite")
+    report = Path(f.report or f"{f.output}.coverage.csv")
+    outputs = asked(f, NAME, ["output"], [report]) if output else None
+    if outputs and (code := outputs.code_if_complete()) is not None:
+        return code
     import_tensorflow()
     from simclr_tf.checkpoints.expected import refuse_contradictions
     from simclr_tf.checkpoints.load import convert, open_checkpoint
@@ -120,11 +124,12 @@ def run(flag_values: flags.FlagValues) -> None:
     if f.rescale:
         _rescale(model, f.rescale)
         print(f"after --rescale={f.rescale}:\n{check_inference(model, original).table()}")
-    if output:
-        write_model(model, output, layout, part=f.part, step=f.step)
-        report = Path(f.report or f"{output}.coverage.csv")
-        report.write_text(coverage.csv(), encoding="utf-8")
+    if outputs:
+        with outputs.drafts() as drafts:
+            write_model(model, drafts.paths[0], layout, part=f.part, step=f.step)
+            write_text(drafts.paths[1], coverage.csv())
         log.info("wrote %s (%s) and %s", output, layout, report)
+    return 0
 
 
 def _rescale(model: "SimCLRModel", wanted: str) -> None:

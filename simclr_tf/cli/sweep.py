@@ -96,6 +96,9 @@ def run(flag_values: flags.FlagValues, arguments: Sequence[str] = ()) -> int:
     given = [(*arguments, *row_arguments(row)) for row in rows]
     parsed = [_parsed(row, each, f) for row, each in zip(rows, given, strict=True)]
     import_tensorflow()
+    from simclr_tf.distribution import refuse_cluster
+
+    refuse_cluster(NAME)
     from simclr_tf.sweep.check import check_runs, shared_manifest
     from simclr_tf.sweep.plan import floors, plan_runs
 

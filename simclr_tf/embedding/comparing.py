@@ -1,5 +1,7 @@
 """Several embeddings of the same images side by side."""
 
+import hashlib
+import json
 import logging
 import os
 from collections.abc import Sequence, Set
@@ -13,6 +15,7 @@ from data_prep.files import check_new_folder
 from data_prep.grouping import inner_paths
 from data_prep.identity import Image
 from data_prep.new_folder import new_folder
+from data_prep.partial import is_complete, may_be_complete, note_complete
 from data_prep.places import short_names
 from simclr_tf.embedding.expert import Finder, find_all
 from simclr_tf.embedding.exploring import explore_data, shown_rows
@@ -50,14 +53,23 @@ def compare_embeddings(
     if len(names) < 2:
         raise UserError("--compare: give two folders or more, separated by commas")
     output = Path(config.storage.output).expanduser().absolute()
-    check_new_folder(output)
+    if not may_be_complete(output):
+        check_new_folder(output)
     folders = [_embedding_of(name, output, config, given, progress) for name in names]
     stored = [open_stored(folder, "compare") for folder in folders]
     titles = [os.path.basename(name.rstrip("/")) for name in names]
     if len(set(titles)) < len(titles):
         titles = list(names)
-    pinned, page = names_in(config.page.pinned), config.page
-    return str(write_page(stored, titles, output, pinned, page.explore_limit, config.measures.seed))
+    pinned, most, seed = (
+        names_in(config.page.pinned),
+        config.page.explore_limit,
+        config.measures.seed,
+    )
+    asked = [[str(one.folder), one.facts] for one in stored], titles, pinned, most, seed
+    plan = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    if is_complete(output, plan):
+        return f"{output} is complete"
+    return str(write_page(stored, titles, output, pinned, most, seed, plan=plan))
 
 
 def _embedding_of(
@@ -76,16 +88,15 @@ def _embedding_of(
             raise UserError(f"--compare={name}: has no {MANIFEST}; give --image_dir or --manifest")
         images = replace(images, manifest=str(listed))
     made = output.with_name(f"{output.name}_{folder.absolute().name}")
-    if not is_stored(made):
-        own = replace(
-            config,
-            images=images,
-            features=replace(config.features, encoder=name),
-            storage=replace(config.storage, output=str(made), worker=0, num_workers=1),
-            page=replace(config.page, explore=False),
-        )
-        log.info("embedding %s into %s", name, made)
-        embed(own, given, progress)
+    own = replace(
+        config,
+        images=images,
+        features=replace(config.features, encoder=name),
+        storage=replace(config.storage, output=str(made), worker=0, num_workers=1),
+        page=replace(config.page, explore=False),
+    )
+    log.info("embedding %s into %s", name, made)
+    embed(own, given, progress)
     return made
 
 
@@ -96,6 +107,8 @@ def write_page(
     pinned: Sequence[str],
     most: int,
     seed: int = 0,
+    *,
+    plan: str = "",
 ) -> Path:
     """Writes a page that shows embeddings side by side, with the same images in each.
 
@@ -106,6 +119,7 @@ def write_page(
         pinned: Names of images to follow through all; without any the page chooses.
         most: Images shown at most: a seeded sample of those that all embeddings have.
         seed: Of the sample.
+        plan: Hash of all that decides the folder, which it is known by afterwards; empty = none.
 
     Returns:
         The page.
@@ -140,6 +154,8 @@ def write_page(
         runs.append(explore_data(one, np.array([own[p] for p in shown]), derived, called, title))
     with new_folder(output) as folder:
         name = write_comparison(folder, runs, [short_names(first.images)[r] for r in chosen]).name
+        if plan:
+            note_complete(folder, plan)
     return output / name
 
 

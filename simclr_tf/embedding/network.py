@@ -23,6 +23,13 @@ from simclr_tf.models.simclr import SimCLRModel
 from simclr_tf.sections import MachineSettings
 from simclr_tf.training.evaluator import Evaluator
 from simclr_tf.training.imagewise import Imagewise
+from simclr_tf.training.memory import (
+    Load,
+    check_memory,
+    count_activations,
+    memory_here,
+    variable_bytes,
+)
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +91,11 @@ class Featuriser:
 
         devices = distribution.connect(MachineSettings(distribute="one_device"))
         views, batch_size = evaluation_views(network.record), settings.eval_batch_size
+        if settings.memory_check:
+            check_memory(
+                _load(network, batch_size, devices), memory_here(devices), ("eval_batch_size",),
+                "embedding",
+            )  # fmt: skip
         evaluator = Evaluator(forward, views, devices, batch_size, crops=settings.eval_crops)
         self._images = Imagewise(evaluator, views.channels, batch_size)
 
@@ -129,6 +141,17 @@ class Featuriser:
         if np.abs(rows).max(initial=0) > np.finfo(np.float16).max:
             raise UserError("--float16: features are too large for it; add --normalize")
         return rows.astype(np.float16)
+
+
+def _load(network: Network, batch_size: int, devices: distribution.Devices) -> Load:
+    """What a pass of images through the network holds in memory; nothing is trained."""
+    model, record = network.model, network.record
+    size, channels = record["image_size"], record["channels"]
+    activations = count_activations(lambda x: model(x, training=False), size, channels, ())
+    return Load(
+        activations, variable_bytes(model.variables), 0.0, size, channels, batch_size, views=1,
+        shared=devices.kind == "CPU",
+    )  # fmt: skip
 
 
 def _unreadable(images: Manifest, bad: dict[int, str]) -> str:

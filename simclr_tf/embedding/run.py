@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.checksums import read_object
+from data_prep.content import files_digest
 from data_prep.counting import counted
 from data_prep.declaration import Declaration, carried
 from data_prep.errors import UserError
@@ -68,7 +69,7 @@ def embed(config: EmbedConfig, given: Set[str] = frozenset(), progress: Progress
     network = open_network(config.features)
     images = _images(config, given, network)
     plan = _plan(config, network, images)
-    if _finished(target, plan, config):
+    if _finished(target, plan, config, images):
         return f"{target} is complete"
     with open_shards(target, plan, config.storage.worker) as shards:
         settings = config.storage
@@ -129,7 +130,7 @@ def _plan(config: EmbedConfig, network: Network, images: Manifest) -> Plan:
     return Plan(len(images), config.storage.shard_images, digest)
 
 
-def _finished(target: Path, plan: Plan, config: EmbedConfig) -> bool:
+def _finished(target: Path, plan: Plan, config: EmbedConfig, images: Manifest) -> bool:
     """Whether the same command has finished; refuses an output that is of something else."""
     if not target.exists() or not any(target.iterdir()):
         return False
@@ -138,6 +139,8 @@ def _finished(target: Path, plan: Plan, config: EmbedConfig) -> bool:
     facts = read_object(target / FACTS)
     same = facts.get("plan") == plan.key
     again = facts.get("asked") == _asked(config) and not config.storage.overwrite
+    if same and not config.storage.overwrite and facts.get("content"):
+        same = facts["content"] == files_digest(images.files())
     if same and (config.storage.num_workers > 1 or again):
         remove_shards(target)
         return True
@@ -156,7 +159,8 @@ def _finished(target: Path, plan: Plan, config: EmbedConfig) -> bool:
 def _asked(config: EmbedConfig) -> str:
     """Hash of all settings that decide what is in the folder, but for where things lie."""
     places = {"output", "overwrite", "worker", "num_workers", "image_dir", "manifest", "encoder"}
-    values = {name: value for name, value in config.values().items() if name not in places}
+    how = {*places, "memory_check"}
+    values = {name: value for name, value in config.values().items() if name not in how}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -172,7 +176,7 @@ def _join(
     with new_folder(place) as folder:
         kept = join_shards(shards, images, folder, target)
         features = FeatureFile(folder / FEATURES)
-        facts = _facts(config, network, kept, features, shards.plan)
+        facts = _facts(config, network, kept, features, shards.plan, images)
         stored = Stored(folder, features, kept, known_columns(kept), facts)
         if "npz" in names_in(config.storage.formats):
             write_archive(folder / ARCHIVE, stored)
@@ -183,7 +187,12 @@ def _join(
 
 
 def _facts(
-    config: EmbedConfig, network: Network, images: Manifest, features: FeatureFile, plan: Plan
+    config: EmbedConfig,
+    network: Network,
+    images: Manifest,
+    features: FeatureFile,
+    plan: Plan,
+    wanted: Manifest,
 ) -> dict[str, Any]:
     return {
         "encoder": {"source": config.features.encoder, "sha256": network.sha256},
@@ -198,6 +207,7 @@ def _facts(
         "unreadable": plan.images - len(images),
         "splits": {name: len(images.split(name)) for name in images.splits},
         "data_sha256": images.sha256(),
+        "content": files_digest(wanted.files()),
         "plan": plan.key,
         "asked": _asked(config),
         "expert_columns": [],

@@ -75,6 +75,9 @@ class FeatureSettings:
     ema: bool = setting(False, "Take the moving averages of a TF1 checkpoint.")
     precision: Literal["float32", "bfloat16"] = setting("float32", "Of the network's arithmetic.")
     eval_batch_size: int = setting(64, "Images of a pass.", low=1)
+    memory_check: bool = setting(
+        True, "Refuse what by an estimate cannot fit in the memory that there is."
+    )
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from simclr_tf.models.fingerprint import variables_hash
 from simclr_tf.run_dir import RunDir
 from simclr_tf.training import callbacks as cb
 from simclr_tf.training.data_service import out_of_turn
+from simclr_tf.training.health import DivergedError, check_scores, diverged
 from simclr_tf.training.inputs import Batches
 from simclr_tf.training.loop import Loop, LoopPlan, StopRequest, Validate
 from simclr_tf.training.step import TrainStep
@@ -207,7 +208,7 @@ def _validations(fitting: Fitting, start: int) -> _Validations:
     for step, place in sorted(again.items(), key=lambda item: item[0] != start):
         if step == start or fitting.store.restores(step, place):
             log.info("the validation of ckpt-%d is made up for", step)
-            made[step] = {"step": step, **fitting.validate(step)}
+            made[step] = {"step": step, **_validated(fitting, step, start)}
     if set(again) - {start}:
         fitting.store.restore(start)
     if made and not any(len(scores) > 1 for scores in made.values()):
@@ -219,6 +220,19 @@ def _validations(fitting: Fitting, start: int) -> _Validations:
         _say_lost(f"{file} {fault or 'is not whole'}", made, lost, known)
     interrupted = frozenset({start} & set(made) if len(made) == 1 and not (fault or lost) else ())
     return _Validations(known | made, frozenset(made), interrupted)
+
+
+def _validated(fitting: Fitting, step: int, start: int) -> dict[str, float]:
+    """The scores of the network at a step; the newest checkpoint is discarded if it has none."""
+    try:
+        scores = fitting.validate(step)
+        check_scores(scores)
+    except DivergedError as error:
+        if step == start:
+            fitting.store.discard(step)
+        left = [known for known in fitting.store.steps() if known != step]
+        raise diverged(f"{error} after step {step}", f"ckpt-{left[-1]}" if left else "") from None
+    return scores
 
 
 def _as_logs(columns: list[str], row: list[str]) -> Validation:

@@ -27,6 +27,8 @@ AT_CHANCE, COLLAPSED, NO_BETTER = "chance", "rank", "knn"
 _NEAR_CHANCE = 0.985
 _PATIENCE = 100  # steps
 _COLLAPSED_RANK = 2.0
+_LARGE_LOSS, _LARGE_RATIO = 1e6, 1e3
+_ERRORS = frozenset({"loss", "rmse", "mae"})
 
 
 class DivergedError(UserError):
@@ -68,22 +70,39 @@ def warnings_before_start(
     return found
 
 
-def check_finite(metrics: dict[str, np.ndarray], first_step: int, last_checkpoint: str) -> None:
-    """Stops a run whose numbers are no longer numbers.
+def check_metrics(
+    metrics: dict[str, np.ndarray],
+    first_step: int,
+    last_checkpoint: str,
+    beginning: Mapping[str, float] | None = None,
+) -> None:
+    """Stops a run whose numbers are no longer numbers, or whose loss is out of all bounds.
+
+    A loss may stay a number for long after the weights have grown beyond use.
 
     Args:
         metrics: Values per step.
         first_step: Step of the first value.
         last_checkpoint: What is still good.
+        beginning: The metrics of the first step, by name; a loss above a million and a thousand
+            times above its beginning has diverged.
 
     Raises:
-        DivergedError: Some value is NaN or infinite.
+        DivergedError: Some value is NaN, infinite or out of bounds.
     """
     for name, values in metrics.items():
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
             step = first_step + int(bad[0])
             raise diverged(f"{name} is {values[bad[0]]} at step {step}", last_checkpoint)
+    for name, begun in (beginning or {}).items():
+        if not name.endswith("loss") or name not in metrics:
+            continue
+        large = np.flatnonzero(np.abs(metrics[name]) > max(_LARGE_LOSS, _LARGE_RATIO * abs(begun)))
+        if large.size:
+            value, step = metrics[name][large[0]], first_step + int(large[0])
+            how = "finite but out of all bounds"
+            raise diverged(f"{name} is {value:g} at step {step}, {how}", last_checkpoint)
 
 
 def diverged(what: str, last_checkpoint: str) -> DivergedError:
@@ -97,6 +116,20 @@ def diverged(what: str, last_checkpoint: str) -> DivergedError:
         f"{what}: the run stops, {last_checkpoint or 'no checkpoint'} is kept; try a lower "
         "--learning_rate or --precision=float32"
     )
+
+
+def check_scores(scores: Mapping[str, Any]) -> None:
+    """Refuses a validation whose loss or error is no number; other scores may be undefined.
+
+    Args:
+        scores: By name, such as `validation/loss`.
+
+    Raises:
+        DivergedError: Such a number is NaN or infinite.
+    """
+    for name, value in scores.items():
+        if name.rpartition("/")[2] in _ERRORS and not math.isfinite(value):
+            raise DivergedError(f"{name} is {value:g}")
 
 
 def check_outputs(name: str, values: np.ndarray) -> None:

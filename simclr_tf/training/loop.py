@@ -15,7 +15,7 @@ import numpy as np
 from simclr_tf.checkpoints.store import CheckpointStore
 from simclr_tf.distribution import Devices
 from simclr_tf.training.callbacks import StepLog
-from simclr_tf.training.health import DivergedError, check_finite, diverged
+from simclr_tf.training.health import DivergedError, check_metrics, check_scores, diverged
 from simclr_tf.training.step import TrainStep
 
 log = logging.getLogger(__name__)
@@ -142,11 +142,14 @@ class Loop:
                 kept.
         """
         step, loops = start_step, 0
+        beginning: dict[str, float] = {}
         while step < self._plan.total_steps and not self._told_to_stop():
             began = time.perf_counter()
             count = self._plan.next_loop(step)
             metrics = self._step.run(iterator, count)
-            check_finite(metrics, step + 1, self._last_checkpoint())
+            if not beginning:
+                beginning = {name: float(values[0]) for name, values in metrics.items()}
+            check_metrics(metrics, step + 1, self._last_checkpoint(), beginning)
             metrics["seconds"] = np.full(count, (time.perf_counter() - began) / count)
             if self._step_log:
                 self._step_log.write(step + 1, metrics)
@@ -188,6 +191,7 @@ class Loop:
         logs = {"step": step, **_means(self._interval)}
         self._interval = []
         scores = self._validate(step)
+        check_scores(scores)
         logs.update(scores)
         interval = self._interval_number(step)
         self._callbacks.on_epoch_end(interval, logs)

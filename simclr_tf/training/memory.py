@@ -224,14 +224,17 @@ def _gpu_memory() -> float:
     return float(min(limits)) if limits else math.inf
 
 
-def check_memory(load: Load, available: float, flags: Iterable[str] = ()) -> None:
+def check_memory(
+    load: Load, available: float, flags: Iterable[str] = (), what: str = "training"
+) -> None:
     """Refuses what cannot fit in memory, and says what would.
 
     Args:
-        load: What training holds.
+        load: What the work holds.
         available: Bytes that there are.
-        flags: Names of the settings that may be advised: of `microbatch`, `train_batch_size` and
-            `image_size` those that the command has.
+        flags: Names of the settings that may be advised: of `microbatch`, `train_batch_size`,
+            `eval_batch_size` and `image_size` those that the command has.
+        what: Takes the memory.
 
     Raises:
         UserError: The estimate is far above what there is.
@@ -240,7 +243,7 @@ def check_memory(load: Load, available: float, flags: Iterable[str] = ()) -> Non
     if wanted <= available:
         return
     said = (
-        f"training is estimated to take {_gib(wanted)} of memory, and there are {_gib(available)}"
+        f"{what} is estimated to take {_gib(wanted)} of memory, and there are {_gib(available)}"
         f" ({load.batch} images a batch, {load.size} pixels)"
     )
     advice = _advice(load, _FITS * available, set(flags))
@@ -259,14 +262,15 @@ def _advice(load: Load, aim: float, flags: set[str]) -> str:
     choices = {
         "microbatch": (load.at(microbatch=m) for m in micro if m < rows),
         "train_batch_size": (load.at(batch=b) for b in batches),
+        "eval_batch_size": (load.at(batch=b) for b in batches),
         "image_size": (load.at(size=s) for s in sizes),
     }
-    values = {"microbatch": "microbatch", "train_batch_size": "batch", "image_size": "size"}
+    values = {"microbatch": "microbatch", "image_size": "size"}
     found = []
     for name, loads in choices.items():
         fitting = next((known for known in loads if known.bytes() <= aim), None)
         if name in flags and fitting is not None:
-            found.append(f"--{name}={getattr(fitting, values[name])}")
+            found.append(f"--{name}={getattr(fitting, values.get(name, 'batch'))}")
     if found:
         return " or ".join(found)
     for size in sizes:

@@ -27,11 +27,11 @@ def execute(config: RunConfig) -> int:
     Raises:
         UserError: Something asked for is impossible; nothing has been overwritten then.
     """
-    with noting_warnings() as warnings:
+    with noting_warnings() as warnings, naming_lost_workers():
         session = open_session(config)
         if session.devices.is_chief:
             warnings.keep_in(session.run_dir.warnings_file)
-        with session.claim, naming_lost_workers(session.devices):
+        with session.claim:
             return _execute(session)
 
 

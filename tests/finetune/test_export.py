@@ -22,8 +22,9 @@ from data_prep.readers import read_image
 from data_prep.reading import Reading
 from data_prep.training_files import TrainingFiles, look_at
 from finetune.backbones import build_backbone
+from finetune.beside import FACTS
 from finetune.classifier import Classifier
-from finetune.export import ExportRequest, Format, Input, export, facts_file
+from finetune.export import ExportRequest, Format, Input, export
 from finetune.export_reading import GivenImage
 from finetune.listed import list_images
 from finetune.predict import PredictSettings, predict_images
@@ -92,7 +93,7 @@ def test_files_of_any_size_have_the_scores_of_predict_outside_the_package(
     pixels = [read_image(row["path"], 3) for row in rows]
     assert {p.shape for p in pixels} == {(70, 70, 3), (31, 31, 3)}
     found = run_outside(form, tmp_path / "model", pixels, tmp_path)
-    facts = json.loads(facts_file(tmp_path / "model").read_text())
+    facts = json.loads((tmp_path / "model" / FACTS).read_text())
     expected = [[s[name] for name in facts["class_names"]] for s in scores]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
     assert np.ptp(expected, axis=0).min() > 1e-3  # images differ in their scores
@@ -291,7 +292,7 @@ def test_stored_values_have_the_scores_of_predict_outside_the_package(
     checked = export(trained, tmp_path / "model", ExportRequest(form))
     assert (checked.files, checked.other_classes) == (9, 0)
     assert checked.on_noise < 1e-5
-    facts = json.loads(facts_file(tmp_path / "model").read_text())
+    facts = json.loads((tmp_path / "model" / FACTS).read_text())
     assert facts["input"]["type"].startswith(f"uint{kind}")
     stored = [np.asarray(Image.open(file))[..., None].astype(f"uint{kind}") for file in files]
     found = run_outside(form, tmp_path / "model", stored, tmp_path)

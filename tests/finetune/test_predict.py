@@ -16,8 +16,9 @@ from data_prep.declaration import Declaration
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest, Record
 from finetune import predict
+from finetune.beside import unreadable_file
 from finetune.listed import list_images
-from finetune.predict import PredictSettings, predict_images, unreadable_file
+from finetune.predict import PredictSettings, predict_images
 from finetune.report.result_files import write_results
 from finetune.report.results import evaluate_classifier
 from finetune.scored import ScoredSplit

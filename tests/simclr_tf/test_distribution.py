@@ -1,5 +1,6 @@
 """Clusters that a batch system describes, with and without GPUs."""
 
+import json
 import stat
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import tensorflow as tf
 
 from data_prep.errors import UserError
 from simclr_tf import distribution
+from simclr_tf.sections import MachineSettings
 
 
 def slurm(monkeypatch: pytest.MonkeyPatch, rank: int = 1, tasks: str = "1(x2)") -> None:
@@ -81,3 +83,40 @@ def test_slurm_without_srun_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"SLURM_{name}", raising=False)
     with pytest.raises(UserError, match="start the command with srun"):
         distribution._slurm_resolver()
+
+
+TWO = {"worker": ["node0:2222", "node1:2222"]}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("{", "is not valid JSON"),
+        ("[]", 'has no "cluster"'),
+        ({"task": {"type": "worker", "index": 0}}, 'has no "cluster"'),
+        ({"cluster": {"worker": "node0:2222"}}, "must be a list of HOST:PORT"),
+        ({"cluster": {"worker": ["node0", "node1"]}}, "must be a list of HOST:PORT"),
+        ({"cluster": {"worker": ["node0:2222", "node1:99999"]}}, "must be a list of HOST:PORT"),
+        ({"cluster": {"worker": ["node0:2222"], "ps": ["node1:2222"]}}, "has a job 'ps'"),
+        ({"cluster": {"worker": ["a:1", "a:1"]}}, "lists a:1 twice"),
+        ({"cluster": TWO}, '"task"'),
+        ({"cluster": TWO, "task": {"type": "worker", "index": 2}}, '"index": 2} is none of'),
+        ({"cluster": TWO, "task": {"type": "chief", "index": 0}}, '"chief", "index": 0} is none'),
+    ],
+)
+def test_a_cluster_that_cannot_be_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, config: object, message: str
+) -> None:
+    monkeypatch.setenv("TF_CONFIG", config if isinstance(config, str) else json.dumps(config))
+    for how in ("auto", "multi_worker"):
+        with pytest.raises(UserError, match="TF_CONFIG") as caught:
+            distribution.connect(MachineSettings(distribute=how))
+        assert message in str(caught.value)
+        assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_cluster_of_one_is_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = {"cluster": {"worker": ["node0:2222"]}, "task": {"type": "worker", "index": "0"}}
+    for text in ("", "{}", json.dumps(one)):
+        monkeypatch.setenv("TF_CONFIG", text)
+        assert distribution.connect(MachineSettings()).num_workers == 1

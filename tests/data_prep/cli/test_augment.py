@@ -103,7 +103,7 @@ def test_every_recipe_can_be_drawn(listed: Path, tmp_path: Path, recipe: str) ->
     arguments = (f"--manifest={listed}", f"--recipe={recipe}", number, *SMALL)
     for name in ("a.png", "b.png"):
         assert run(*arguments, f"--preview={tmp_path}/{name}") == 0
-    assert sorted(os.listdir(tmp_path)) == ["a.png", "b.png"]
+    assert sorted(file.name for file in tmp_path.glob("[!.]*")) == ["a.png", "b.png"]
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     with Image.open(tmp_path / "a.png") as image:
         assert min(image.size) > 200

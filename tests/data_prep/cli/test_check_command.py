@@ -69,7 +69,7 @@ def test_it_refuses_an_output_that_holds_something(
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "precious").write_text("x")
     assert call(monkeypatch, f"--image_dir={folder}", f"--output={tmp_path / 'full'}") == 1
-    assert "is not empty" in capsys.readouterr().err
+    assert "full is there already; give another --output" in capsys.readouterr().err
     assert (tmp_path / "full" / "precious").read_text() == "x"
 
 

@@ -35,7 +35,7 @@ def test_tiles_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert captured.out.split()[-2:] == ["8", "8"]
     assert "8 images from 1 picture\n" in captured.err
     before = output.read_bytes()
-    assert command(*flags) == 1
+    assert command(*flags[:2], "--tile=5") == 1
     assert "is there already" in capsys.readouterr().err
     assert output.read_bytes() == before
 

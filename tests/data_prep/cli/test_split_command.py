@@ -218,6 +218,7 @@ def test_outputs_are_never_overwritten(
 ) -> None:
     (tmp_path / "m.csv").write_text("mine")
     (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "a.png").write_text("mine")
     base = (f"--image_dir={images}", RATIOS)
     assert run(*base, f"--output={tmp_path}/m.csv") == 1
     assert run(*base, f"--output={tmp_path}/n.csv", f"--tree={tmp_path}/tree") == 1

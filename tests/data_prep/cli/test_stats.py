@@ -73,7 +73,10 @@ def test_a_set_without_splits_is_measured_whole_with_a_warning(
         (["--image_dir={}", "--split=dev"], "--split=dev: the set has only train, test"),
         (["--image_dir={}", "--tfrecord_dir=x"], "give one of --image_dir"),
         (["--tfrecord_dir={}"], "no image shards in"),
-        (["--image_dir={}", "--output={}/train/a/0.png"], "exists; give another name"),
+        (
+            ["--image_dir={}", "--output={}/train/a/0.png"],
+            "is there already; give another --output",
+        ),
         (["--image_dir={}", "--output={}/no/such.json"], "there is no folder"),
         (["--image_dir={}", "--image_channels=5"], "3 channels, which cannot become 5"),
         ([], "give either --image_dir"),

@@ -27,6 +27,7 @@ def predicted(
     request = DepthRequest(str(model), folder / "out", resamples=50, command=("cmd", "--a b"))
     means = {record.group: 150.0 + i for i, record in enumerate(manifest.records)}
     results = predict_folder(request, open_pipeline(request), manifest, means)
+    assert results is not None
     return results, manifest, folder / "out" / "report.html"
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,9 +16,11 @@ import pytest
 from data_prep.cli.app import run_app
 from data_prep.manifest import Manifest
 from finetune.cli.compare import define, run
+from finetune.strategies.chain import Chain
 from finetune.strategies.division import load_division
 from simclr_tf.checkpoints.load import load_encoder
 from simclr_tf.models.naming import canonical_variables
+from simclr_tf.training.health import DivergedError
 from tests.chromium import look_at
 from tests.docs import readme_arguments
 from tests.finetune.runs import write_encoder
@@ -141,6 +144,29 @@ def test_the_same_command_has_nothing_to_do_and_another_is_refused(
     capsys.readouterr()
     assert compare(*command(images, finished), "--folds=3") == 1
     assert "folds was 2, is 3" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_strategy_that_diverges_is_left_out_with_a_word(
+    images: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    output = tmp_path / "out"
+    shutil.copytree(finished, output)
+    work = Chain.run
+
+    def run(self: Chain) -> None:
+        if self._encoder.name == "simclr":
+            raise DivergedError("total_loss is nan at step 2: the run stops, no checkpoint is kept")
+        work(self)
+
+    monkeypatch.setattr(Chain, "run", run)
+    assert compare(*command(images, output)) == 0
+    said = "simclr was left out, for its training diverged: total_loss is nan at step 2"
+    assert said in capsys.readouterr().err
+    assert said in (output / "report.html").read_text()
+    strategies = {row["strategy"] for row in lines(output / "results.csv")}
+    assert strategies == {"untrained", "scratch", "majority", "raw_pixels"}
 
 
 @pytest.mark.slow

@@ -116,6 +116,55 @@ def test_two_workers_get_the_losses_of_one_process(images: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
+def test_a_killed_worker_ends_the_other_in_one_line_and_both_go_on(
+    images: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    flags = ["--train_steps=4000", "--checkpoint_steps=4", f"--image_dir={images}"]
+
+    def both() -> list[subprocess.Popen[str]]:
+        cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
+        return [
+            start(
+                *TINY,
+                *flags,
+                f"--model_dir={run}",
+                TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}}),
+            )
+            for i in range(2)
+        ]
+
+    def wait_for(more: int) -> int:
+        """Waits for a checkpoint after so many steps more; the step of the newest."""
+        until = time.monotonic() + 200
+        while time.monotonic() < until:
+            steps = [int(file.stem.rpartition("-")[2]) for file in run.glob("ckpt-*.index")]
+            if steps and max(steps) > more:
+                return max(steps)
+            time.sleep(0.2)
+        raise AssertionError("no checkpoint came")
+
+    workers = both()
+    reached = wait_for(0)
+    workers[1].kill()
+    output = finish(workers[0], timeout=120)
+    finish(workers[1])
+    assert workers[0].returncode == 1, output
+    assert output.splitlines()[-1].startswith("simclr-run: error: another of the 2 workers is gone")
+    assert "start all of them again" in output
+    assert "Traceback" not in output
+    assert "significant overhead" not in output
+
+    workers = both()
+    wait_for(reached + 4)
+    for worker in workers:
+        worker.terminate()
+    outputs = [finish(worker) for worker in workers]
+    assert [worker.returncode for worker in workers] == [143, 143], "\n".join(outputs)[-3000:]
+    assert "going on from ckpt-" in outputs[0]
+
+
+@pytest.mark.slow
 def test_workers_that_were_started_with_other_flags_are_refused(
     images: Path, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from data_prep.scan import scan_folder
 from simclr_tf.checkpoints.export import export_keras
 from simclr_tf.checkpoints.load import load_encoder, load_model
 from simclr_tf.checkpoints.preprocessing import preprocessing_record
+from simclr_tf.embedding import network as network_module
 from simclr_tf.embedding import run
 from simclr_tf.embedding.network import Featuriser, open_network
 from simclr_tf.embedding.run import embed
@@ -119,6 +120,16 @@ def test_images_of_16_bits_do_not_change_those_beside_them(encoder: Path, folder
     found = featurise(encoder, mixed)
     np.testing.assert_array_equal(np.delete(found, 3, axis=0), alone)
     assert np.abs(found[3]).max() > 0
+
+
+def test_a_pass_that_cannot_fit_is_refused_before_the_first(
+    encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network_module, "memory_here", lambda devices: 2**29)
+    wanted = config(encoder=str(encoder), eval_batch_size=4096).features
+    with pytest.raises(UserError, match=r"embedding is estimated to take .* --nomemory_check"):
+        Featuriser(network(wanted), wanted)
+    Featuriser(network(wanted), replace(wanted, memory_check=False))
 
 
 def test_an_unknown_layer_is_refused_with_those_that_there_are(encoder: Path) -> None:

@@ -268,7 +268,7 @@ def test_damaged_checkpoint_files_cost_nothing_but_time(
         assert left(folder)[kept] == left(whole)[kept], kept
 
 
-@pytest.mark.parametrize("what", ["weights", "outputs"])
+@pytest.mark.parametrize("what", ["weights", "outputs", "scores", "scores after a kill"])
 def test_a_run_that_diverges_keeps_the_last_sound_checkpoint(tmp_path: Path, what: str) -> None:
     training = Training(tmp_path / "run", keep=1)
     step = training.run
@@ -280,11 +280,22 @@ def test_a_run_that_diverges_keeps_the_last_sound_checkpoint(tmp_path: Path, wha
         return metrics
 
     def validate(number: int) -> dict[str, float]:
-        if number == 6:
+        if number == 6 and what == "outputs":
             check_outputs("features", np.array([[1.0], [np.nan]]))
-        return {"validation/accuracy": SCORES[number]}
+        broken = number == 6 and what.startswith("scores")
+        return {"validation/accuracy": SCORES[number], "validation/loss": np.nan if broken else 1.0}
+
+    def die(number: int) -> dict[str, float]:
+        if number == 6:
+            raise Killed
+        return validate(number)
 
     training.run = broken  # type: ignore[method-assign]
+    if "kill" in what:
+        with pytest.raises(Killed):
+            training.go(validate=die)
+        assert checkpoint_steps(tmp_path / "run")[-1] == 6
+        training = Training(tmp_path / "run", keep=1)
     with pytest.raises(DivergedError, match=r"step 6.*ckpt-4 is kept; try a lower") as caught:
         training.go(validate=validate)
     assert len(str(caught.value).splitlines()) == 1

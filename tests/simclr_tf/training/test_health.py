@@ -8,7 +8,8 @@ from simclr_tf.methods.base import Sign
 from simclr_tf.training.health import (
     DivergedError,
     HealthWatch,
-    check_finite,
+    check_metrics,
+    check_scores,
     nt_xent_at_chance,
     warnings_before_start,
 )
@@ -54,8 +55,24 @@ def test_a_batch_larger_than_the_data_is_another_matter_in_finetuning() -> None:
 def test_nan_names_the_metric_the_step_and_what_is_kept() -> None:
     metrics = {"contrast_loss": np.array([1.0, math.nan, 2.0])}
     with pytest.raises(DivergedError, match=r"contrast_loss is nan at step 8.*ckpt-6 is kept"):
-        check_finite(metrics, 7, "ckpt-6")
-    check_finite({"contrast_loss": np.array([1.0])}, 1, "")
+        check_metrics(metrics, 7, "ckpt-6")
+    check_metrics({"contrast_loss": np.array([1.0])}, 1, "")
+
+
+def test_a_loss_out_of_all_bounds_has_diverged_although_it_is_a_number() -> None:
+    metrics = {"total_loss": np.array([2.0, 7e9]), "learning_rate": np.array([1e6, 1e6])}
+    with pytest.raises(DivergedError, match=r"total_loss is 7e\+09 at step 2, finite but out of "):
+        check_metrics(metrics, 1, "", {"total_loss": 2.0, "learning_rate": 1.0})
+    large = {"total_loss": np.array([5e6])}
+    check_metrics(large, 1, "", {"total_loss": 1e6})  # a method whose losses are large
+    check_metrics(large, 1, "")
+
+
+def test_an_error_that_is_no_number_ends_a_validation_and_an_undefined_score_does_not() -> None:
+    check_scores({"validation/loss": 0.5, "validation/roc_auc": math.nan, "step": 3})
+    for name in ("validation/loss", "validation/rmse"):
+        with pytest.raises(DivergedError, match=f"{name} is nan"):
+            check_scores({name: math.nan})
 
 
 def watch(features: np.ndarray) -> HealthWatch:

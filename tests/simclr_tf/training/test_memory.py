@@ -111,6 +111,16 @@ def test_a_micro_batch_is_advised_for_pretraining_alone() -> None:
         check_memory(replace(RESNET50, variables=90e9), 24 * GIB, FLAGS)
 
 
+def test_a_pass_of_fewer_images_is_advised_where_nothing_is_trained() -> None:
+    load = Load(Activations(0.0, 6e6, layers=53), 100e6, 0.0, 224, 3, 4096, views=1)
+    with pytest.raises(
+        UserError, match=r"embedding is estimated .*give --eval_batch_size=\d+;"
+    ) as e:
+        check_memory(load, 8 * GIB, ("eval_batch_size",), "embedding")
+    batch = int(re.findall(r"eval_batch_size=(\d+)", str(e.value))[0])
+    assert load.at(batch=batch).bytes() < 8 * GIB < load.at(batch=4 * batch).bytes()
+
+
 def test_there_is_some_memory_here() -> None:
     devices = Devices(tf.distribute.get_strategy(), 0, 1, "CPU")
     assert GIB / 4 < memory_here(devices) < 2**50
