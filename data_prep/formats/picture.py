@@ -1,10 +1,15 @@
 """What all readers of pictures (JPEG, PNG, TIFF, ...) share: how to decode, depth, orientation."""
 
+import logging
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
+
+# Odd tags and chunks are common and harmless; files that cannot be read raise.
+for _library in ("imagecodecs", "tifffile"):
+    logging.getLogger(_library).setLevel(logging.CRITICAL)
 
 
 class Decoder(IntEnum):
