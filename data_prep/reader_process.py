@@ -19,7 +19,7 @@ from data_prep.child_process import (
 )
 from data_prep.errors import UserError
 from data_prep.extensions import load_extensions
-from data_prep.formats.hdf5_trial import without_trials
+from data_prep.formats import hdf5_process
 from data_prep.limits import ReadLimits
 from data_prep.training_files import TrainingFiles
 from data_prep.uploads import Upload, UploadOptions, read_upload
@@ -170,7 +170,7 @@ def main() -> None:
     setup, _ = receive(source)
     options = UploadOptions(setup["channels"], setup["reading"], ReadLimits(**setup["limits"]))
     load_extensions()
-    without_trials()
+    hdf5_process.work_here()
     _bound_memory(setup["memory"])
     send(sink, {})
 

@@ -15,13 +15,11 @@ import numpy as np
 
 from data_prep.errors import UserError, damage_refused
 from data_prep.formats.hdf5_stream import START, CheckedStream
-from data_prep.formats.hdf5_trial import check_survives
 from data_prep.formats.npy import choose
 from data_prep.formats.source import FileSource, file_size, opened
 from data_prep.limits import ReadLimits
 from data_prep.reading import FOLLOW, Reading
 
-_FEW_BYTES = 2**26  # of values that are unpacked for a trial
 _MOST_LINKS = 64  # on the way to one data set; more go round in circles
 _ELSEWHERE = (
     "lie in another file, which is not opened; if all of its files are your own, say"
@@ -59,19 +57,6 @@ class _Stored:
             _check_written(self._dataset, index)
         return np.asarray(self._dataset[index])
 
-    def try_values(self) -> None:
-        """Goes over the list of chunks and unpacks all values, or the first chunk of many values.
-
-        That is what a damaged file could make the library crash on.
-        """
-        dataset, chunks = self._dataset, self._dataset.chunks
-        if chunks:
-            dataset.id.get_num_chunks()
-        if dataset.size * self.dtype.itemsize <= _FEW_BYTES:
-            _ = dataset[...]
-        elif chunks and math.prod(chunks) * self.dtype.itemsize <= _FEW_BYTES:
-            _ = dataset[tuple(map(slice, chunks))]
-
 
 @contextmanager
 def open_array(source: FileSource, reading: Reading, limits: ReadLimits) -> Iterator[_Stored]:
@@ -80,7 +65,6 @@ def open_array(source: FileSource, reading: Reading, limits: ReadLimits) -> Iter
         import h5py
     except ImportError:
         raise UserError("HDF5 needs h5py: pip install 'simclr-tf[science]'") from None
-    check_survives(source, reading)
     path = source if isinstance(source, str) and reading.links == FOLLOW else ""
     with (
         damage_refused("HDF5 cannot be read"),

@@ -2,6 +2,7 @@
 
 import logging
 import struct
+import warnings
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -10,6 +11,7 @@ import numpy as np
 # Odd tags and chunks are common and harmless; files that cannot be read raise.
 for _library in ("imagecodecs", "tifffile"):
     logging.getLogger(_library).setLevel(logging.CRITICAL)
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class Decoder(IntEnum):
