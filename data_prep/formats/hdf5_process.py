@@ -124,7 +124,7 @@ def open_array(source: FileSource, reading: Reading, limits: ReadLimits) -> Iter
         with hdf5.open_array(source, reading, limits) as array:
             yield array
         return
-    facts = {"reading": str(reading), "limits": asdict(limits)}
+    facts: dict[str, Any] = {"reading": str(reading), "limits": asdict(limits)}
     if isinstance(source, str):
         status = os.stat(source)
         facts |= {"path": os.path.abspath(source), "stamp": [status.st_mtime_ns, status.st_size]}
@@ -139,7 +139,8 @@ class _Kept:
     """The data set that was opened last, which the next question is often about."""
 
     def __init__(self) -> None:
-        self._opened, self._key, self._array = ExitStack(), "", None
+        self._opened, self._key = ExitStack(), ""
+        self._array: Any = None
 
     def open(self, facts: dict[str, Any], content: bytes) -> Any:
         """The data set of a file; only those of named files are kept open."""

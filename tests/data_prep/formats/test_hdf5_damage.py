@@ -6,6 +6,7 @@ They are read in a process of their own: nothing could interrupt the library.
 import io
 import struct
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,22 @@ def test_a_file_that_was_mended_is_tried_anew(tmp_path: Path) -> None:
         read_image(path)
     path.write_bytes(plain())
     np.testing.assert_array_equal(read_image(path)[..., 0], VALUES)
+
+
+def test_threads_share_the_process_and_a_file_written_anew_is_opened_anew(tmp_path: Path) -> None:
+    stack = np.random.default_rng(1).integers(0, 256, (12, 16, 16), dtype=np.uint8)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["image"] = stack
+
+    def is_right(page: int) -> bool:
+        image = read_image(tmp_path / "a.h5", None, f"axes=NHW;page={page}")
+        return bool((image[..., 0] == stack[page]).all())
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(is_right, [*range(12)] * 3))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["image"] = stack[::-1]
+    assert (read_image(tmp_path / "a.h5", None, "axes=NHW;page=0")[..., 0] == stack[-1]).all()
 
 
 def test_heaps_of_whole_files_are_no_damage(tmp_path: Path) -> None:
