@@ -220,6 +220,7 @@ def _stored(
     else:
         luma = channels == 1 and not reading.active_intensity
         stored = _read_picture(stream, header, luma)
+        _check_shape(stored.pixels, header, reading, luma)
     if _is_turned(header, reading):
         return Stored(turn_upright(stored.pixels, header.orientation), stored.depth)
     return stored
@@ -237,6 +238,16 @@ def _read_picture(stream: BinaryIO, header: Header, luma: bool) -> Stored:
     if webp.starts_webp(start):
         return _of_its_type(webp.read_pixels(stream))
     return _of_its_type(gif_bmp.read_pixels(stream, header.channels))
+
+
+def _check_shape(pixels: np.ndarray, header: Header, reading: Reading, luma: bool) -> None:
+    """Refuses a picture that a decoder takes for something else than its header says."""
+    size = (header.height, header.width)
+    if _is_turned(header, reading) and header.orientation >= 5:
+        size = size[::-1]
+    if pixels.shape[:2] != size or pixels.shape[2] not in (header.channels, 1 if luma else 0):
+        shown = " x ".join(map(str, pixels.shape))
+        raise UserError(f"damaged (pixels of shape {shown} are not what its header says)")
 
 
 def _of_its_type(pixels: np.ndarray) -> Stored:

@@ -12,7 +12,6 @@ CMYK become colour, alpha is dropped. Samples whose meaning the file does not sa
 taken as bands if so declared, and refused if not; but three grey samples or more are bands.
 """
 
-import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,9 +28,6 @@ from data_prep.formats.tiff_pages import check_pages
 from data_prep.intensity import needs_rule
 from data_prep.reading import STACK, Reading
 from data_prep.tiles import Box
-
-# Odd tags are common and harmless; files that cannot be read raise.
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 STARTS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from data_prep.errors import UserError, damage_refused
-from data_prep.formats import fits, hdf5, hdf5_stream, npy, raw
+from data_prep.formats import fits, hdf5, hdf5_process, hdf5_stream, npy, raw
 from data_prep.formats.source import BZIP2_START, GZIP_START, FileSource, opened
 from data_prep.intensity import needs_rule
 from data_prep.limits import ReadLimits
@@ -24,7 +24,7 @@ _SUFFIXES = [".npy", ".npz", *fits.SUFFIXES, ".h5", ".hdf5"]
 _BY_START: list[tuple[bytes, _OpenBounded]] = [
     (npy.START, npy.open_array),
     (npy.ARCHIVE_START, npy.open_archive),
-    (hdf5_stream.START, hdf5.open_array),
+    (hdf5_stream.START, hdf5_process.open_array),
     (fits.START, fits.open_array),
     (GZIP_START, fits.open_array),
     (BZIP2_START, fits.open_array),
@@ -109,7 +109,7 @@ def _opener(source: FileSource, reading: Reading) -> _OpenBounded:
     for magic, opener in _BY_START:
         if start.startswith(magic):
             return opener
-    return raw.open_array if reading.shape else hdf5.open_array
+    return raw.open_array if reading.shape else hdf5_process.open_array
 
 
 def check_range(kind: np.dtype, reading: Reading) -> None:

@@ -31,6 +31,9 @@ _SIGN_OFFSETS = {8: -128, 16: 2**15, 32: 2**31, 64: 2**63}
 _COMPRESSIONS = (
     "RICE_1", "RICE_ONE", "GZIP_1", "GZIP_2", "PLIO_1", "HCOMPRESS_1", "NOCOMPRESS",
 )  # fmt: skip
+_BLOCK, _CARD = 2880, 80
+_MOST_AXES = 999  # of the standard
+_SIZES = ("SIMPLE", "BITPIX", "NAXIS", "PCOUNT", "GCOUNT", "GROUPS", "TFIELDS")
 _MOST_EXPANSION = 1032  # of deflate
 _HEAP_ITEMS = {"B": 1, "I": 2, "J": 4, "E": 4, "D": 8, "K": 8}
 
@@ -115,6 +118,8 @@ def open_array(source: FileSource, reading: Reading, limits: ReadLimits) -> Iter
         file.seek(0)
         packed = unpacked(file, start, limits)
         stream = packed or file
+        _check_headers(stream, reading.array)
+        stream.seek(0)
         extensions = fits.open(stream, do_not_scale_image_data=True)
         number = _choose(extensions, reading.array)
         extension = extensions[number]
@@ -133,6 +138,51 @@ def open_array(source: FileSource, reading: Reading, limits: ReadLimits) -> Iter
             read_to_end(packed)
             if packed.tell() < end:
                 raise UserError("truncated")
+
+
+def _check_headers(stream: BinaryIO, wanted: str) -> None:
+    """Refuses headers on which astropy would run in circles, up to the extension that is meant.
+
+    It goes over as many axes as a header says, back in the file where a size is negative, and on
+    for ever in a packed file that does not claim to keep to the standard.
+    """
+    place = number = 0
+    while header := _header(stream, place):
+        axes = [header.get(f"NAXIS{axis}", 0) for axis in range(1, header.get("NAXIS", 0) + 1)]
+        is_groups = bool(axes) and axes[0] == 0 and "GROUPS" in header
+        values = math.prod(axes[1:] if is_groups else axes) if axes else 0
+        values = (values + header.get("PCOUNT", 0)) * header.get("GCOUNT", 1)
+        size = abs(header.get("BITPIX", 8)) // 8 * values
+        if min(axes, default=0) < 0 or size < 0:
+            raise UserError("FITS cannot be read (an axis of negative length)")
+        may_be_image = len(axes) >= 2 and not is_groups
+        if str(number) == wanted or (not wanted and may_be_image and "TFIELDS" not in header):
+            return
+        place += (header["length"] + size + _BLOCK - 1) // _BLOCK * _BLOCK
+        number += 1
+
+
+def _header(stream: BinaryIO, place: int) -> dict[str, int]:
+    """The sizes that a header says, its own `length` among them; empty at the end of the file."""
+    stream.seek(place)
+    found: dict[str, int] = {}
+    length = 0
+    while block := stream.read(_BLOCK):
+        length += len(block)
+        for start in range(0, len(block), _CARD):
+            name = block[start : start + 8].rstrip().decode("ascii", "replace")
+            if name == "END":
+                return {**found, "length": length}
+            if not name.startswith(_SIZES) or block[start + 8 : start + 9] != b"=":
+                continue
+            value = block[start + 9 : start + _CARD].partition(b"/")[0].strip()
+            try:
+                found.setdefault(name, 1 if value == b"T" else int(value))
+            except ValueError:
+                raise UserError(f"FITS cannot be read (damaged header: {name})") from None
+            if name == "NAXIS" and found[name] > _MOST_AXES:
+                raise UserError(f"FITS cannot be read ({found[name]} axes)")
+    return {}
 
 
 def _choose(extensions: Any, wanted: str) -> int:

@@ -1,10 +1,17 @@
 """What all readers of pictures (JPEG, PNG, TIFF, ...) share: how to decode, depth, orientation."""
 
+import logging
 import struct
+import warnings
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
+
+# Odd tags and chunks are common and harmless; files that cannot be read raise.
+for _library in ("imagecodecs", "tifffile"):
+    logging.getLogger(_library).setLevel(logging.CRITICAL)
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class Decoder(IntEnum):

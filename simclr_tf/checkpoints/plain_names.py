@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tempfile
+import weakref
 from pathlib import Path
 
 _PATTERN = re.compile(r"[*?\[\\]")
@@ -25,10 +26,10 @@ class PlainName:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._links: tempfile.TemporaryDirectory[str] | None = None
         if os.name != "nt" and _PATTERN.search(path):  # on Windows \\ parts folders
-            self._links = tempfile.TemporaryDirectory(prefix="simclr-")
-            self.path = os.path.join(self._links.name, "files")
+            links = tempfile.mkdtemp(prefix="simclr-")
+            weakref.finalize(self, shutil.rmtree, links, ignore_errors=True)
+            self.path = os.path.join(links, "files")
             self._link(Path(os.path.abspath(path)))
 
     def _link(self, given: Path) -> None:

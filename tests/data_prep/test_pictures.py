@@ -20,6 +20,8 @@ from data_prep.readers import read_image
 from data_prep.scan import scan_folder
 from tests.data_prep.image_files import pixels, write
 
+DECODE = Path(__file__).parent / "decode"
+
 
 def in_graph(content: bytes, channels: int) -> np.ndarray:
     header = parse_header(io.BytesIO(content))
@@ -68,6 +70,14 @@ def test_kinds_of_jpeg_that_nobody_reads_are_refused(
     for read in (lambda: parse_header(io.BytesIO(content)), lambda: read_image(bytes(content))):
         with pytest.raises(UserError, match=message):
             read()
+
+
+def test_a_jpeg_that_decoders_take_for_different_things_is_refused() -> None:
+    """Behind stray bytes Pillow finds no image, and another decoder plain values of CMYK."""
+    content = (DECODE / "jpg_cmyk_adobe.jpg").read_bytes()
+    assert read_image(content).shape[2] == 3
+    with pytest.raises(UserError, match="not what its header says"):
+        read_image(b"\xff" + 3 * b"\xd8" + content[2:])
 
 
 def test_a_jpeg_header_is_read_beyond_its_window_and_fill_bytes(tmp_path: Path) -> None:

@@ -131,6 +131,10 @@ class _Opened:
         name = arguments[0] if arguments else None
         if event == "open" and not isinstance(name, str | bytes):
             return  # a descriptor that is open already
+        if event == "subprocess.Popen" and "from data_prep.formats.hdf5_process" in str(
+            arguments[1]
+        ):
+            return  # the process that reads HDF5 files
         path = os.path.realpath(os.fsdecode(name)) if isinstance(name, str | bytes) else str(name)
         known = path == self.given or path.startswith(("/proc/", "/sys/", "/dev/null", "/etc/ld"))
         if not known and not any(path.startswith(library) for library in self._libraries):

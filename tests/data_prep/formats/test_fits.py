@@ -146,3 +146,27 @@ def test_tiles_that_do_not_make_the_image_are_refused(tmp_path: Path) -> None:
         (tmp_path / "b.fits").write_bytes(damaged)
         with pytest.raises(UserError, match="FITS c"):
             read_header(str(tmp_path / "b.fits"), "intensity=minmax")
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize(
+    ("card", "value", "said"),
+    [
+        ("NAXIS", "2147483647", "2147483647 axes"),
+        ("NAXIS1", "-32", "axis of negative length"),
+        ("NAXIS2", "]", "damaged header: NAXIS2"),
+        ("SIMPLE", "F", "damaged header: SIMPLE"),
+    ],
+)
+def test_headers_on_which_astropy_would_go_on_for_ever(
+    tmp_path: Path, card: str, value: str, said: str, pack: Any
+) -> None:
+    fits.PrimaryHDU(COUNTS).writeto(tmp_path / "a.fits")
+    content = (tmp_path / "a.fits").read_bytes()
+    place = content.index(f"{card:8}=".encode()) + 10
+    (tmp_path / "a.fits").write_bytes(
+        pack(content[:place] + value.rjust(20).encode() + content[place + 20 :])
+    )
+    for reading in ("", "array=0"):
+        with pytest.raises(UserError, match=said):
+            read_header(str(tmp_path / "a.fits"), reading)

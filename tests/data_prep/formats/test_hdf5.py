@@ -13,6 +13,7 @@ from data_prep.cli.app import run_app
 from data_prep.cli.manifest import define, run
 from data_prep.declaration import READING_FIELDS, Declaration, carried, declaration_of
 from data_prep.errors import UserError
+from data_prep.formats import hdf5_process
 from data_prep.headers import count_pages, read_header
 from data_prep.manifest import Manifest, Record
 from data_prep.readers import read_image, read_stored
@@ -53,6 +54,7 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     write_with_filter(tmp_path / "a.h5", 32099)
     with pytest.raises(UserError, match=r"packed by filter 32099 .*h5repack -f GZIP"):
         read_header(str(tmp_path / "a.h5"))
+    monkeypatch.setattr(hdf5_process.LIBRARY, "apart", False)
     monkeypatch.setitem(sys.modules, "hdf5plugin", None)
     message = r"packed by filter 32099 .*needs hdf5plugin: pip install 'simclr-tf\[science\]'"
     with pytest.raises(UserError, match=message):

@@ -1,4 +1,4 @@
-"""Damaged HDF5 files on which the HDF5 library itself runs in circles.
+"""Damaged HDF5 files on which the HDF5 library itself runs in circles, or crashes.
 
 They are read in a process of their own: nothing could interrupt the library.
 """
@@ -6,13 +6,16 @@ They are read in a process of their own: nothing could interrupt the library.
 import io
 import struct
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from data_prep.errors import UserError
 from data_prep.headers import count_pages
 from data_prep.readers import read_image
+from data_prep.scan import scan_folder
 from tests.data_prep.formats.reader_process import Attempt, ReaderProcess
 
 h5py = pytest.importorskip("h5py")
@@ -88,6 +91,56 @@ def test_a_group_within_itself(reader: ReaderProcess, tmp_path: Path) -> None:
         outcome = reader.read(Attempt(bytes(data), "", limited=True))
         assert (outcome.fault, outcome.refused) == ("", False)
     np.testing.assert_array_equal(read_image(bytes(content))[..., 0], VALUES)
+
+
+def crashing() -> bytes:
+    """A file with a link that is not in the index of its group; h5py frees memory twice."""
+    stream = io.BytesIO()
+    with h5py.File(stream, "w", libver="latest") as file:
+        for number in range(40):
+            file[f"g{number}"] = number
+        file["image"] = VALUES
+    before, name, after = stream.getvalue().rpartition(b"g31")
+    assert name
+    return before + b"h31" + after
+
+
+def test_a_file_on_which_the_library_crashes(reader: ReaderProcess, tmp_path: Path) -> None:
+    for limited in (True, False):
+        outcome = reader.read(Attempt(crashing(), "", limited))
+        assert (outcome.fault, outcome.refused) == ("", True)
+    assert not reader.read(Attempt(crashing(), "array=image", limited=False)).fault
+    for name, content in {"a": plain(), "b": crashing(), "c": plain()}.items():
+        (tmp_path / f"{name}.h5").write_bytes(content)
+    with pytest.raises(UserError, match=r"1 of 3 images .*b.h5 \(.*crashes the HDF5 library"):
+        scan_folder(tmp_path)
+    kept = scan_folder(tmp_path, skip_unreadable=True)
+    assert [record.path for record in kept.records] == ["a.h5", "c.h5"]
+
+
+def test_a_file_that_was_mended_is_tried_anew(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    path.write_bytes(crashing())
+    with pytest.raises(UserError, match="crashes the HDF5 library"):
+        read_image(path)
+    path.write_bytes(plain())
+    np.testing.assert_array_equal(read_image(path)[..., 0], VALUES)
+
+
+def test_threads_share_the_process_and_a_file_written_anew_is_opened_anew(tmp_path: Path) -> None:
+    stack = np.random.default_rng(1).integers(0, 256, (12, 16, 16), dtype=np.uint8)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["image"] = stack
+
+    def is_right(page: int) -> bool:
+        image = read_image(tmp_path / "a.h5", None, f"axes=NHW;page={page}")
+        return bool((image[..., 0] == stack[page]).all())
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(is_right, [*range(12)] * 3))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["image"] = stack[::-1]
+    assert (read_image(tmp_path / "a.h5", None, "axes=NHW;page=0")[..., 0] == stack[-1]).all()
 
 
 def test_heaps_of_whole_files_are_no_damage(tmp_path: Path) -> None:
