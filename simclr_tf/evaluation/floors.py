@@ -3,7 +3,7 @@
 A network that is not above them has learnt nothing that pays, whatever its numbers look like.
 
     majority            always the most frequent class of the training images
-    pixels              logistic regression on 16 x 16 grey pixels
+    raw_pixels          logistic regression on 16 x 16 pixels
     untrained features  logistic regression on the features of the same network with fresh weights
 """
 
@@ -21,9 +21,9 @@ from simclr_tf.evaluation.metrics import class_metrics, classification_metrics
 from simclr_tf.evaluation.sampled import SampledMean, sampled_difference
 
 PIXELS = 16
-"""Side of the grey pictures."""
+"""Side of the pictures that raw pixels are taken from."""
 
-MAJORITY, RAW_PIXELS, UNTRAINED = "majority", "pixels", "untrained features"
+MAJORITY, RAW_PIXELS, UNTRAINED = "majority", "raw_pixels", "untrained features"
 
 WORDS = {
     MAJORITY: "always saying the most frequent class",
@@ -41,16 +41,21 @@ _MANY_CLASSES = 50  # from which on one strength has to do: the fits take long
 _ONE_STRENGTH = (1e-2,)
 
 
-def majority(labels: np.ndarray, images: int, num_classes: int) -> dict[str, np.ndarray]:
-    """What the shares of the classes alone give for every image: `majority`, float64 [n, K].
+def majority(labels: np.ndarray, num_classes: int, images: int) -> np.ndarray:
+    """Class probabilities that the shares of the classes alone give for every image.
 
     Args:
         labels: Of the training images, int [m]; -1 = not known.
-        images: n.
         num_classes: K.
+        images: n.
+
+    Returns:
+        float64 [n, K], the same for every image. One is added to every count (Laplace's rule of
+        succession): a class that was not seen is rare, not impossible, and the log loss is finite.
     """
-    counts = np.bincount(labels[labels >= 0], minlength=num_classes)
-    return {MAJORITY: np.tile(counts / counts.sum(), (images, 1))}
+    counts = np.bincount(labels[labels >= 0], minlength=num_classes) + 1.0
+    shares: np.ndarray = np.tile(counts / counts.sum(), (images, 1))
+    return shares
 
 
 def probe_scores(
@@ -84,7 +89,7 @@ class Floor:
     """One floor beside the network, on the same images.
 
     Attributes:
-        name: `majority`, `pixels` or `untrained features`.
+        name: `majority`, `raw_pixels` or `untrained features`.
         metrics: Its metrics with intervals.
         difference: Of the network less the floor, in the metric of the verdict.
     """
