@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.counting import counted
 from simclr_tf.evaluation.bootstrap import bootstrap_metrics, metric_samples
 from simclr_tf.evaluation.degenerate import classifier_ends
 from simclr_tf.evaluation.intervals import RESAMPLES, Difference, Interval
@@ -24,16 +25,20 @@ PIXELS = 16
 """Side of the pictures that raw pixels are taken from."""
 
 MAJORITY, RAW_PIXELS, UNTRAINED = "majority", "raw_pixels", "untrained features"
+KNN_RAW_PIXELS, KNN_UNTRAINED = "k-NN of raw_pixels", "k-NN of untrained features"
 
 WORDS = {
     MAJORITY: "always saying the most frequent class",
     RAW_PIXELS: f"logistic regression on {PIXELS} x {PIXELS} pixels",
     UNTRAINED: "a linear probe on untrained features",
+    KNN_RAW_PIXELS: f"k-NN on {PIXELS} x {PIXELS} pixels",
+    KNN_UNTRAINED: "k-NN on untrained features",
 }
 
 METRIC_WORDS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
     "roc_auc": "ROC AUC",
 }
 
@@ -109,6 +114,7 @@ class Verdict:
         metric: By which.
         network: Its estimate on those images, with its interval.
         floors: All of them.
+        what: That stands for the network, such as `k-NN on the features`; empty = the network.
     """
 
     split: str
@@ -116,6 +122,7 @@ class Verdict:
     metric: str
     network: Interval
     floors: tuple[Floor, ...]
+    what: str = ""
 
     @property
     def above(self) -> bool:
@@ -129,20 +136,25 @@ class Verdict:
 
     def sentence(self) -> str:
         """The verdict in a sentence, with numbers."""
+        said = self._sentence()
+        return f"{self.what}: {said[0].lower()}{said[1:]}" if self.what else said
+
+    def _sentence(self) -> str:
         metric, floor = METRIC_WORDS[self.metric], self.nearest
+        images = counted(self.images, f"{self.split} image")
         gap = floor.difference
         points = f"{_points(gap.value)} points [{_points(gap.low)}, {_points(gap.high)}]"
         if not self.above:
             return (
                 f"Not above {WORDS[floor.name]} ({metric} {self.network.value:.2f} against "
-                f"{floor.metrics[self.metric].value:.2f} on {self.images} {self.split} images, "
+                f"{floor.metrics[self.metric].value:.2f} on {images}, "
                 f"difference {points})."
             )
         told = [f"{WORDS[f.name]} ({f.metrics[self.metric].value:.2f})" for f in self.floors]
         listed = f"{', '.join(told[:-1])} and {told[-1]}" if len(told) > 1 else told[0]
         return (
-            f"Above {listed}: {metric} {self.network.value:.2f} on {self.images} {self.split} "
-            f"images, {points} from the nearest."
+            f"Above {listed}: {metric} {self.network.value:.2f} on "
+            f"{images}, {points} from the nearest."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -151,6 +163,7 @@ class Verdict:
             "split": self.split,
             "images": self.images,
             "metric": self.metric,
+            **({"what": self.what} if self.what else {}),
             "above": self.above,
             "sentence": self.sentence(),
             "network": self.network.to_json(),
@@ -175,9 +188,10 @@ def judge(
     floors: Mapping[str, np.ndarray],
     *,
     metric: str = "accuracy",
-    groups: Sequence[str] | None = None,
+    groups: Sequence[str] | np.ndarray | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    what: str = "",
 ) -> Verdict:
     """Compares a network with its floors on the same bootstrap samples of the same images.
 
@@ -192,6 +206,7 @@ def judge(
         groups: [n], which images belong together; None = each for itself.
         resamples: Bootstrap samples.
         seed: Of the resampling.
+        what: See `Verdict`.
     """
     how: dict[str, Any] = {"groups": groups, "resamples": resamples, "seed": seed}
     network = _sampled(labels, scores, predicted, metric, how)
@@ -201,7 +216,7 @@ def judge(
         gap = sampled_difference(network, _sampled(labels, own, said, metric, how))
         metrics = bootstrap_metrics(labels, own, said, **how).overall
         found.append(Floor(name, metrics, gap))
-    return Verdict(split, len(labels), metric, network.interval(), tuple(found))
+    return Verdict(split, len(labels), metric, network.interval(), tuple(found), what)
 
 
 def _sampled(

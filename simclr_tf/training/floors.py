@@ -111,10 +111,10 @@ def measure_floors(
     few_rows = _some(train_rows, most, seed)
 
     def pixels(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"features": _some_features(flat_pixels(images), seed)}
+        return {"features": some_features(flat_pixels(images), seed)}
 
     def features(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"features": _some_features(tf.cast(untrained(images), tf.float32), seed)}
+        return {"features": some_features(tf.cast(untrained(images), tf.float32), seed)}
 
     scores: dict[str, np.ndarray] = {}
     labels = np.zeros(0, np.int64)
@@ -177,7 +177,7 @@ def raw_pixels(source: Source, devices: Devices, central_crop: float = 0.0) -> n
     return Evaluator(flat, small, devices, _AT_ONCE).outputs(source).features
 
 
-def _some_features(features: tf.Tensor, seed: int) -> tf.Tensor:
+def some_features(features: tf.Tensor, seed: int) -> tf.Tensor:
     """At most so many of the columns of features [b, D], drawn by a seed."""
     if features.shape[1] <= _MOST_FEATURES:
         return features
