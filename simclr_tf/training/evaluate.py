@@ -94,7 +94,7 @@ def evaluate(session: Session, step: int) -> dict[str, Any]:
     export(session, step)
     if session.devices.is_chief:
         page = session.run_dir.evaluation_page(config.run.eval_name)
-        write_run_page(session.run_dir, page, config, result, floors)
+        write_run_page(session.run_dir, page, config, result, len(session.data.class_names), floors)
         log.info("the report: %s", page)
     return result
 

@@ -1,5 +1,6 @@
 """The page of an evaluated run: what it reached, beside floors, and what it warned of."""
 
+import logging
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -10,6 +11,7 @@ import numpy as np
 
 from data_prep.counting import counted
 from data_prep.durations import format_seconds
+from data_prep.errors import UserError
 from data_prep.page import Page, Picture, Section, Table, shell_command, write_page
 from simclr_tf.config import RunConfig
 from simclr_tf.evaluation.drawing import NARROW, to_png
@@ -20,6 +22,8 @@ from simclr_tf.run_dir import RunDir
 from simclr_tf.run_warnings import ALARM, latest, read_warnings, sentence
 from simclr_tf.training.callbacks import read_metrics
 from simclr_tf.training.scoring import worth_saying
+
+log = logging.getLogger(__name__)
 
 _DPI = 200
 _TITLES = {"pretrain": "Pretraining", "finetune": "Fine-tuning", "distill": "Distillation"}
@@ -37,6 +41,7 @@ def write_run_page(
     path: Path,
     config: RunConfig,
     result: Mapping[str, Any],
+    classes: int,
     floors: FloorVerdict | None,
 ) -> None:
     """Writes `report.html` of an evaluation, whole or not at all.
@@ -46,14 +51,15 @@ def write_run_page(
         path: The page.
         config: The run's settings.
         result: What `result.json` holds.
+        classes: Number of classes; 0 without labels.
         floors: Whether the network is above simpler methods; None = `result` says why not.
     """
     verdict = floors.verdict.sentence() if floors else ""
     warned = latest(read_warnings(run_dir.warnings_file))
     alarms = [w.message for w in warned if w.kind == ALARM]
     said = {*alarms, verdict}
-    classes = len(run_dir.read_environment().get("class_names", ()))
-    learning = _learning(run_dir)
+    metrics = _metrics(run_dir)
+    learning = _learning(metrics)
     sections = (
         _scores(result, classes),
         *([floor_section(floors)] if floors else []),
@@ -82,7 +88,7 @@ def write_run_page(
             *(f"Warning of the run: {sentence(str(w))}" for w in warned if w.message not in said),
         ),
         sections,
-        _facts(run_dir),
+        _facts(metrics),
     )
     write_page(page, path)
 
@@ -107,8 +113,18 @@ def _scores(result: Mapping[str, Any], classes: int) -> Section:
     return Section("Scores", tables=(Table(("measure", f"on {split}"), tuple(rows), note=note),))
 
 
-def _learning(run_dir: RunDir) -> Section | None:
-    metrics = read_metrics(run_dir.metrics_file) if run_dir.metrics_file.exists() else {}
+def _metrics(run_dir: RunDir) -> dict[str, np.ndarray]:
+    """What every step has logged; nothing where it cannot be read, be it that it is written now."""
+    if not run_dir.metrics_file.exists():
+        return {}
+    try:
+        return read_metrics(run_dir.metrics_file)
+    except UserError as error:
+        log.info("the report has no learning curve: %s", error)
+        return {}
+
+
+def _learning(metrics: Mapping[str, np.ndarray]) -> Section | None:
     loss = metrics.get("total_loss")
     if loss is None or len(loss) < 2:
         return None
@@ -127,12 +143,11 @@ def _views(run_dir: RunDir) -> list[Section]:
     return [Section("Augmented views", pictures=(picture,))]
 
 
-def _facts(run_dir: RunDir) -> dict[str, str]:
+def _facts(metrics: Mapping[str, np.ndarray]) -> dict[str, str]:
     facts = {
         "Software": f"simclr-tf {version('simclr-tf')}, TensorFlow {version('tensorflow')}, "
         f"Keras {version('keras')}, Python {platform.python_version()}"
     }
-    if run_dir.metrics_file.exists():
-        seconds = float(np.nansum(read_metrics(run_dir.metrics_file).get("seconds", np.zeros(1))))
-        facts = {"Training": format_seconds(seconds), **facts}
+    if "seconds" in metrics:
+        facts = {"Training": format_seconds(float(np.nansum(metrics["seconds"]))), **facts}
     return facts
