@@ -45,7 +45,8 @@ def evaluate(session: Session, step: int) -> dict[str, Any]:
     split = config.data.eval_split
     source = session.data.evaluation(split)
     held_out = session.evaluator.outputs(source, config.train.eval_steps)
-    scores, told = scoring.score_logits(held_out, split), {}
+    scores = scoring.score_logits(held_out, split)
+    told: dict[str, np.ndarray] = {}
     if config.train.train_mode == "pretrain":
         seen = session.evaluator.outputs(session.data.train)
         told = scoring.tell_by_features(
