@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import tensorflow as tf
 
+from data_prep.counting import counted
 from data_prep.decoding import decode_file
 from data_prep.errors import UserError
 from data_prep.manifest import Manifest
@@ -176,7 +177,9 @@ class ManifestSource(Source):
         with self._lock, tf.init_scope(), tf.device("CPU:0"):
             if self._cache is None:
                 size = self._decoded_bytes / 2**20
-                _LOGGER.info("decoding %d images into memory, %.0f MiB", self.num_examples, size)
+                _LOGGER.info(
+                    "decoding %s into memory, %.0f MiB", counted(self.num_examples, "image"), size
+                )
                 images = tf.data.Dataset.from_tensor_slices(self._file_columns()).map(
                     tf.autograph.experimental.do_not_convert(self._decode),
                     num_parallel_calls=PARALLEL_CALLS,

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from data_prep.apportion import apportion_table
+from data_prep.counting import counted
 from data_prep.dealing import deal
 from data_prep.errors import UserError
 from data_prep.grouping import unit_numbers
@@ -56,7 +57,11 @@ def stratified_split(manifest: Manifest, ratios: Mapping[str, float], seed: int)
             chosen[order] = np.repeat(np.arange(len(names)), counts)
     sizes = np.bincount(chosen, minlength=len(names))
     if not sizes.all():
-        dealt = f"{num_units} groups" if num_units < len(manifest) else f"{len(manifest)} images"
+        dealt = (
+            counted(num_units, "group")
+            if num_units < len(manifest)
+            else counted(len(manifest), "image")
+        )
         raise UserError(
             f"{dealt} are too few for the split {names[int(np.argmin(sizes))]!r}"
             f" ({shares[int(np.argmin(sizes))]:.3g} of the images)"
@@ -114,7 +119,8 @@ def labels_per_class(manifest: Manifest, number: int, seed: int) -> Manifest:
     for label, indices in classes.items():
         if len(indices) < number:
             raise UserError(
-                f"class {label!r} has {len(indices)} images, fewer than the {number} asked for"
+                f"class {label!r} has {counted(len(indices), 'image')}, fewer than the"
+                f" {number} asked for"
             )
         chosen.update(generator(seed, "labels", label).permutation(indices)[:number].tolist())
     return manifest.subset(manifest.records[index] for index in sorted(chosen))

@@ -20,13 +20,13 @@ from finetune.floors import compute_floors, read_floors, write_floors
 from finetune.image_steps import sample_views
 from finetune.paired import Judged
 from finetune.report.classification_page import RunFacts, write_report
-from finetune.report.floor_section import FloorVerdict
 from finetune.report.measured_sections import main_split
 from finetune.report.result_files import write_results
 from finetune.report.results import ClassificationResults, evaluate_classifier
 from finetune.scored import ScoredSplit
 from finetune.session import HEAD, ClassifierSession, part_hashes, rate_factors
 from simclr_tf.checkpoints.export import export_keras
+from simclr_tf.evaluation.floor_section import FloorVerdict
 from simclr_tf.evaluation.metrics import softmax
 from simclr_tf.run_warnings import latest, read_warnings
 from simclr_tf.training.callbacks import read_metrics

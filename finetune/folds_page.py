@@ -4,14 +4,15 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_prep.counting import counted
 from data_prep.page import Page, Picture, Section, Table, shell_command, write_page
 from finetune.compare import Compared
 from finetune.folds import FoldsPlan, FoldsResult
 from finetune.folds_floors import alarms, folds_verdict, other_warnings
-from finetune.report.floor_section import FloorVerdict, floor_section
 from finetune.report.measured_sections import WORDS
 from simclr_tf.evaluation.drawing import to_png
 from simclr_tf.evaluation.figures import accuracy_bars
+from simclr_tf.evaluation.floor_section import FloorVerdict, floor_section
 from simclr_tf.evaluation.intervals import Difference, Interval
 
 METRICS = (
@@ -77,8 +78,8 @@ def headline(result: FoldsResult) -> str:
         interval = "" if math.isnan(mean.low) else f" ± {deviation:.3f} {ends}"
         words.append(f"{WORDS[name]} {mean.value:.3f}{interval}")
     return (
-        f"Mean ± standard deviation over {len(result.folds)} runs on {result.split}, in brackets"
-        f" the 95 % interval of the mean: {', '.join(words)}."
+        f"Mean ± standard deviation over {counted(len(result.folds), 'run')} on {result.split}, in"
+        f" brackets the 95 % interval of the mean: {', '.join(words)}."
     )
 
 
@@ -101,7 +102,7 @@ def write_folds_page(result: FoldsResult, plan: FoldsPlan, command: Sequence[str
     verdict = folds_verdict(result)
     trained = shell_command([f"simclr-{plan.command}", *plan.arguments])
     page = Page(
-        title=f"{len(result.folds)} runs of simclr-{plan.command}",
+        title=f"{counted(len(result.folds), 'run')} of simclr-{plan.command}",
         summary=(
             *alarms(result),
             *([verdict.sentence()] if verdict else []),

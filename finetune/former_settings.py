@@ -25,10 +25,12 @@ _CHANGED: dict[str, Any] = {
     "warmup_epochs": 0.0,
     "train_batch_size": 64,
     "train_epochs": 25,
+    "learning_rate": 0.001,
 }
 
 # Settings whose value here means "as suits the images": a run that goes on keeps what was chosen.
-_OPEN: dict[str, Any] = {"train_batch_size": 0, "train_epochs": 0, "warmup_epochs": -1.0}
+_OPEN: dict[str, Any] = {"train_batch_size": 0, "train_epochs": 0, "warmup_epochs": -1.0,
+                         "learning_rate": 0.0}  # fmt: skip
 
 
 def with_former_settings(values: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from data_prep.errors import UserError
 from data_prep.names import clean_name
 from finetune.classifier import Classifier
 from finetune.epoch_scores import FeatureScorer, ImageScorer
+from finetune.head_start import learning_rate
 from finetune.image_steps import ImageSteps, skipped
 from finetune.labelled import VALIDATION, LabelledData, open_labelled
 from finetune.method import Classification
@@ -145,6 +146,9 @@ def _opened(config: ClassifierConfig, recipe: Recipe, claim: ExitStack) -> Class
     try:
         with devices.strategy.scope():
             model = recipe.build(data.channels, len(data.class_names))
+            frozen = not model.backbone.trainable_variables
+            rate = learning_rate(config, recipe, model, frozen and not steps.augments)
+            config = replace(config, optimizer=replace(config.optimizer, learning_rate=rate))
             optimizer, decay = optimization(config, recipe, model, data.train.num_examples)
     finally:
         keras.config.set_dtype_policy("float32")

@@ -112,7 +112,12 @@ class OptimizationSettings:
     """Optimisation."""
 
     optimizer: Literal["adamw", "adam", "momentum", "lars"] = setting("adamw", "Optimizer.")
-    learning_rate: float = setting(0.001, "Learning rate, whatever the batch.", low=0)
+    learning_rate: float = setting(
+        0.0,
+        "Learning rate, whatever the batch; 0 = 0.001, or 0.00003 for a linear head that begins as "
+        "a logistic regression on features that nothing changes.",
+        low=0,
+    )
     schedule: Literal["cosine", "constant"] = setting(
         "cosine", "How the learning rate goes on after the warm-up: down to 0, or not at all."
     )

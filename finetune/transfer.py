@@ -24,7 +24,8 @@ from finetune.recipe import Recipe, plain_keys
 from finetune.standardize_input import StandardizeInput
 from finetune.transfer_settings import TransferConfig
 from simclr_tf.checkpoints.preprocessing import preprocessing_record
-from simclr_tf.models.applications import NONE, PreprocessInput
+from simclr_tf.models.applications import IMAGENET, NONE, PreprocessInput
+from simclr_tf.training.lineage import seen_by
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Transfer:
         """Builds the backbone once before anything is written: what is wrong with it comes first.
 
         Returns:
-            No remarks.
+            Which images to be scored the run has seen that a file of weights lies in.
 
         Raises:
             UserError: Network, weights or layers cannot be had.
@@ -81,7 +82,9 @@ class Transfer:
             self._weights = backbone.get_weights()
         if unfreeze.unfreeze_after:
             unfreeze_after(backbone, unfreeze.unfreeze_after)
-        return ()
+        if start.weights in (NONE, IMAGENET):
+            return ()
+        return seen_by(start.weights, data.manifest, data.train_split)
 
     def build(self, channels: int, classes: int) -> Classifier:
         """The classifier, its backbone frozen."""

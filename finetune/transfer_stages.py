@@ -189,14 +189,14 @@ def _last_stage(transfer: Transfer, first: ClassifierSession | None) -> Classifi
         start=start,
         new_head=False,
         folder=folder,
-        about=lambda model: (*transfer.about(model), _about_stages(config)),
+        about=lambda model: (*transfer.about(model), _about_stages(config, first)),
         sections=partial(_illustrate, first=first),
     )
     return open_session(own, recipe)
 
 
-def _about_stages(config: TransferConfig) -> str:
-    o, u = config.optimizer, config.unfreeze
+def _about_stages(config: TransferConfig, first: ClassifierSession) -> str:
+    o, u = first.config.optimizer, config.unfreeze
     norm = "trained too" if u.train_batch_norm else "kept its statistics"
     return (
         f"Two stages: the head alone at a rate of {o.learning_rate:g}; then, from its best epoch, "

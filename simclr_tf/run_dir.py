@@ -53,12 +53,12 @@ _PLACES = frozenset(
 _OWN_FILES = (
     "config.json", "flags.txt", "flags.json", "environment.json", "manifest.csv", "metrics.csv",
     "validation.csv", "result*.json", "predictions_*.csv", "encoder.keras", "checkpoint", "ckpt-*",
-    "saved_model", "best", "blocks.json", "preprocessing.json",
+    "report*.html", "saved_model", "best", "blocks.json", "preprocessing.json",
     "events.out.tfevents.*", "views.png", "stopped_early.json", WARNINGS_FILE, "start_scores.json",
 )  # fmt: skip
 
 # Of these an evaluation that goes on beside the training writes its own.
-_EVALUATED = ("result*.json", "predictions_*.csv")
+_EVALUATED = ("result*.json", "predictions_*.csv", "report*.html")
 
 EVALUATION = "evaluation"
 """Purpose of the claim of what may be done beside training."""
@@ -505,6 +505,10 @@ class RunDir:
         except (UserError, KeyError, ValueError) as error:
             log.warning("%s; whether the run stopped early is found out anew", error)
             return None
+
+    def evaluation_page(self, name: str = "") -> Path:
+        """`report.html` of the run, or of one of its evaluations by name."""
+        return self.path / (f"report_{name}.html" if name else "report.html")
 
     def write_result(self, result: dict[str, Any], step: int, name: str = "") -> None:
         """Writes `result.json` and `result_<step>.json`, with the evaluation's name if given."""

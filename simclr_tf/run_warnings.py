@@ -123,9 +123,9 @@ def noting_warnings() -> Iterator[RunWarnings]:
 
 
 def latest(warnings: Sequence[RunWarning]) -> tuple[RunWarning, ...]:
-    """The last warning of each kind, and all that have none, by step."""
+    """The last warning of each kind, all alarms and all that have no kind, by step."""
     last = {w.kind: i for i, w in enumerate(warnings)}
-    kept = (w for i, w in enumerate(warnings) if not w.kind or last[w.kind] == i)
+    kept = (w for i, w in enumerate(warnings) if w.kind in ("", ALARM) or last[w.kind] == i)
     return tuple(sorted(kept, key=lambda w: w.step))
 
 

@@ -297,8 +297,8 @@ class TrainSettings:
     )
     floors: bool = setting(
         True,
-        "--train_mode=finetune: also score what the most frequent class, raw pixels and untrained "
-        "features reach on the same images.",
+        "Put beside an evaluation what the most frequent class, raw pixels and untrained features "
+        "reach on the same images.",
     )
 
 

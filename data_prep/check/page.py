@@ -33,7 +33,7 @@ def check_page(checked: Checked, title: str, thumbnails: int = 12) -> Page:
     said = ", ".join(counted(n, _WORDS[s]) for s, n in numbers.items() if n) or "nothing"
     counts = checked.counts()
     summary = (
-        f"{counts['images']} images, {counts['readable']} of them readable, "
+        f"{counted(counts['images'], 'image')}, {counts['readable']} of them readable, "
         f"{counts['bytes'] / 1e6:.1f} MB. Found: {said}.",
     )
     sections = [_finding_section(findings), _count_section(checked)]

@@ -15,6 +15,7 @@ from data_prep.cli.asked import asked
 from data_prep.cli.declared_images import define_declared_images, open_declared_images
 from data_prep.cli.progress import progress_lines
 from data_prep.cli.quiet import import_tensorflow
+from data_prep.counting import counted
 from data_prep.errors import UserError
 
 if TYPE_CHECKING:
@@ -146,8 +147,8 @@ def _table(measured: "SetStatistics", content: dict[str, Any]) -> str:
     heights, widths = content["height"], content["width"]
     which = f"of split {content['split']}" if content["split"] else "(no splits)"
     lines = [
-        f"{content['images']} images {which}, {_span(heights)} x {_span(widths)} pixels, values in"
-        " [0, 1]",
+        f"{counted(content['images'], 'image')} {which}, {_span(heights)} x {_span(widths)} pixels,"
+        " values in [0, 1]",
         "",
         f"{'channel':<10}" + "".join(f"{name:>10}" for name in ("mean", "std", "min", "max"))
         + "".join(f"{p + ' %':>10}" for p in ("1", "50", "99")),

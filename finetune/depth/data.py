@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 
+from data_prep.counting import counted
 from data_prep.declaration import Declaration, declaration_of
 from data_prep.declared import open_declared
 from data_prep.errors import UserError
@@ -120,5 +121,5 @@ def _real_images(config: DepthConfig) -> Manifest:
         manifest = only_case(manifest, data.case)
     if data.train_split in manifest.splits:
         manifest = manifest.split(data.train_split)
-    log.info("%d images of the real microscope", len(manifest))
+    log.info("%s of the real microscope", counted(len(manifest), "image"))
     return manifest

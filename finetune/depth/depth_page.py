@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.counting import counted
 from data_prep.manifest import Manifest
 from data_prep.page import Page, Picture, Section, Table, shell_command, write_page
 from finetune.depth import figures
@@ -93,16 +94,14 @@ def summary(results: DepthResults, images: int) -> list[str]:
     if results.splits:
         split = next(iter(results.splits))
         m = results.splits[split][ALL]
+        told.append(_against_one_map(m, unit))
         told.append(
-            f"On {m.images} {f'{split} ' if split else ''}images: RMSE {m.rmse:.2f}{unit}, MAE"
+            f"On {counted(m.images, f'{split} image'.strip())}: RMSE {m.rmse:.2f}{unit}, MAE"
             f" {m.mae:.2f}{unit}, SSIM {m.ssim:.3f}; in brackets {m.rmse.level:.0%} intervals."
             f" The one depth that is best for all pixels has an RMSE of"
             f" {m.constant_rmse:.2f}{unit}, the one map that is best for all images"
             f" {m.map_rmse:.2f}{unit}."
         )
-        if m.rmse.value >= m.map_rmse:
-            told.append("The model is no better than one map for all images: it has learnt nothing"
-                        " of use.")  # fmt: skip
     if results.sites:
         s = results.sites
         told.append(
@@ -117,7 +116,17 @@ def summary(results: DepthResults, images: int) -> list[str]:
             f"{results.routing.accuracy:.3f} of {int(results.routing.confusion.sum())} images went"
             " to the generator of their own case."
         )
-    return told or [f"{images} images; nothing is known to measure them by."]
+    return told or [f"{counted(images, 'image')}; nothing is known to measure them by."]
+
+
+def _against_one_map(m: Measured, unit: str) -> str:
+    """Whether the model is better than the best that can be said without looking at an image."""
+    if m.rmse.value >= m.map_rmse:
+        return "The model is no better than one map for all images: it has learnt nothing of use."
+    against = f"RMSE {m.rmse.value:.2f} against {m.map_rmse:.2f}{unit}"
+    if m.rmse.high < m.map_rmse:
+        return f"Better than the one map that is best for all images ({against})."
+    return f"Not told apart from the one map that is best for all images ({against})."
 
 
 def _error_section(results: DepthResults) -> Section:

@@ -14,7 +14,6 @@ from data_prep.leaks import LeakCheck, check_leaks
 from data_prep.manifest import Manifest
 from data_prep.page import Page, Picture, Section, Table, render_page, shell_command
 from finetune.report.data_section import data_section
-from finetune.report.floor_section import FloorVerdict, floor_section
 from finetune.report.learning import learning_pictures
 from finetune.report.measured_sections import (
     class_section,
@@ -27,6 +26,7 @@ from finetune.report.mistakes import mistake_pictures
 from finetune.report.result_files import StoredResults, read_results
 from simclr_tf.evaluation.drawing import to_png
 from simclr_tf.evaluation.figures import view_sheet
+from simclr_tf.evaluation.floor_section import FloorVerdict, floor_section
 from simclr_tf.run_warnings import sentence
 
 REPORT_PAGE = "report.html"

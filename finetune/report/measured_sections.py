@@ -5,6 +5,7 @@ from collections import Counter
 
 import numpy as np
 
+from data_prep.counting import counted
 from data_prep.manifest import Manifest
 from data_prep.page import Picture, Section, Table
 from finetune.report.result_files import StoredResults
@@ -18,7 +19,7 @@ from simclr_tf.evaluation.classifier_figures import (
 )
 from simclr_tf.evaluation.curves import calibration_curve, precision_recall_curve, roc_curve
 from simclr_tf.evaluation.drawing import NARROW, to_png
-from simclr_tf.evaluation.intervals import Interval
+from simclr_tf.evaluation.intervals import Interval, interval_cell
 
 _DPI = 200
 _CSS_DPI = 96
@@ -59,7 +60,8 @@ def headline(stored: StoredResults, name: str, manifest: Manifest | None) -> lis
         for metric in ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc")
     ]
     sentences = [
-        f"On {split.images} {name} images of {sum(n > 0 for n in split.support)} classes: "
+        f"On {counted(split.images, f'{name} image')} of "
+        f"{counted(sum(n > 0 for n in split.support), 'class')}: "
         f"{', '.join(words)}; in brackets {results.level:.0%} intervals."
     ]
     guess = _most_frequent(stored, manifest)
@@ -86,7 +88,10 @@ def metric_section(results: ClassificationResults) -> Section:
         for metric in next(iter(splits.values())).metrics
     )
     table = Table(
-        ("metric", *(f"{name}\n{split.images} images" for name, split in splits.items())),
+        (
+            "metric",
+            *(f"{name}\n{counted(split.images, 'image')}" for name, split in splits.items()),
+        ),
         rows,
         f"Metrics with {results.level:.0%} intervals",
         note="Computed once over all images of a split, from their scores. One-vs-rest areas are "
@@ -173,15 +178,6 @@ def _most_frequent(stored: StoredResults, manifest: Manifest | None) -> str | No
 def _units(splits: dict[str, SplitResults]) -> str:
     grouped = [f"{split.units} in {name}" for name, split in splits.items() if split.grouped]
     return f"whole groups ({', '.join(grouped)})" if grouped else "the images of each class"
-
-
-def interval_cell(interval: Interval, spec: str = ".3f") -> str:
-    """An estimate above its interval, as a cell of a table; the format holds for each number."""
-    if math.isnan(interval.value):
-        return "–"
-    if math.isnan(interval.low):
-        return f"{interval.value:{spec}}"
-    return f"{interval.value:{spec}}\n[{interval.low:{spec}}, {interval.high:{spec}}]"
 
 
 def _narrow(interval: Interval) -> str:

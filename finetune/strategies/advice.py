@@ -23,16 +23,18 @@ class Advice:
         by_labels: One sentence an amount of labels.
         against: The recommended row against every other one.
         cautions: What a reader must know.
+        alarms: Why the numbers cannot be trusted: said before all else.
     """
 
     recommendation: str
     by_labels: tuple[str, ...] = ()
     against: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
+    alarms: tuple[str, ...] = ()
 
     def text(self) -> str:
         """All of it, a paragraph a line."""
-        parts = (self.recommendation, *self.by_labels, *self.against, *self.cautions)
+        parts = (*self.alarms, self.recommendation, *self.by_labels, *self.against, *self.cautions)
         return "\n".join(parts)
 
 

@@ -17,7 +17,6 @@ from data_prep.sources import ManifestSource
 from finetune.strategies.cells import Cell, load_cell, note_cost, read_cost, save_cell
 from finetune.strategies.distil import distil
 from finetune.strategies.division import Division, LabelSet
-from finetune.strategies.floors import majority, raw_pixels
 from finetune.strategies.named import MAJORITY, Encoder, Row
 from finetune.strategies.networks import Networks
 from finetune.strategies.planning import Sizes
@@ -26,10 +25,12 @@ from finetune.strategies.settings import CompareSettings
 from finetune.strategies.sources import Sources
 from simclr_tf.distribution import connect
 from simclr_tf.evaluation.embeddings import Embeddings
+from simclr_tf.evaluation.floors import majority
 from simclr_tf.evaluation.linear_probe import fit_linear_probe
 from simclr_tf.run_dir import RunDir
 from simclr_tf.sections import MachineSettings
 from simclr_tf.training.callbacks import read_metrics
+from simclr_tf.training.floors import raw_pixels
 from simclr_tf.training.run import execute
 
 log = logging.getLogger(__name__)

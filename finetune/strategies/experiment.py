@@ -47,8 +47,11 @@ from finetune.strategies.plan import (
 from finetune.strategies.results import Results, collect, write_tables
 from finetune.strategies.settings import CompareSettings
 from finetune.strategies.sources import Sources
+from simclr_tf.checkpoints.locate import locate
 from simclr_tf.run_dir import is_moved
+from simclr_tf.run_warnings import sentence
 from simclr_tf.training.health import DivergedError
+from simclr_tf.training.lineage import seen_by
 
 log = logging.getLogger(__name__)
 
@@ -189,6 +192,18 @@ class Experiment:
             raise UserError(f"nothing is left to compare: {text}")
         self.plan.save(self.output)
 
+    def _alarms(self) -> tuple[str, ...]:
+        """Which sealed images the networks were trained on that were given as files."""
+        networks = {row.encoder.network for row in self.rows}
+        given = []
+        if "imagenet_simclr" in networks:
+            given.append(locate(self.settings.imagenet_checkpoint).path)
+        if "imagenet_supervised" in networks and self.settings.imagenet_weights:
+            given.append(self.settings.imagenet_weights)
+        return tuple(
+            sentence(text) for path in given for text in seen_by(path, self.division.images)
+        )
+
     def note_time(self) -> float:
         """Adds the time of this start of the command to that of earlier ones; the sum, seconds."""
         file = self.output / TIMES
@@ -214,7 +229,7 @@ class Experiment:
             self.rows, self.division, self.output, self.settings.metric, self.settings.seed,
             self.settings.minutes,
         )  # fmt: skip
-        advice = advise(results)
+        advice = replace(advise(results), alarms=self._alarms())
         write_tables(results, self.rows, self.division, self.output)
         write_text(self.output / "recommendation.txt", advice.text() + "\n")
         seconds = self.note_time()

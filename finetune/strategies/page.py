@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from data_prep.counting import counted
 from data_prep.durations import format_seconds
 from data_prep.leaks import check_leaks
 from data_prep.page import Page, Picture, Section, Table, shell_command, write_page
@@ -46,7 +47,7 @@ def write_comparison(
     """
     page = Page(
         title="Which strategy for these images",
-        summary=(advice.recommendation, *advice.by_labels),
+        summary=(*advice.alarms, advice.recommendation, *advice.by_labels),
         sections=(
             *_warnings(results),
             _curves(results),
@@ -274,9 +275,10 @@ def _images(experiment: "Experiment") -> Section:
     shared = [f"{leak.shared} {leak.what}s" for leak in leaks if leak.shared]
     checked = ", ".join(f"{leak.checked} {leak.what}s" for leak in leaks if leak.checked)
     text = [
-        f"{len(division.images)} images of {len(division.class_names)} classes. {len(pool)} may be"
-        f" learnt from, {labelled} of them with labels; {len(division.test_rows)} are sealed for"
-        f" the test, which no pretraining, fit or choice has seen.",
+        f"{counted(len(division.images), 'image')} of {len(division.class_names)} classes."
+        f" {len(pool)} may be learnt from, {labelled} of them with labels;"
+        f" {len(division.test_rows)} are sealed for the test, which no pretraining, fit or"
+        " choice has seen.",
         f"Do not trust these numbers: both sides share {', '.join(shared)}."
         if shared
         else f"Both sides share nothing (looked at: {checked}).",

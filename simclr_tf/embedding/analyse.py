@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.counting import counted
 from data_prep.places import PLACE, shown_names
 from simclr_tf.embedding.exploring import write_exploration
+from simclr_tf.embedding.floors import FloorFeatures, floor_verdict
 from simclr_tf.embedding.measures import Labelled, Scored, measure
 from simclr_tf.embedding.settings import EmbedConfig, names_in
 from simclr_tf.embedding.stored import FACTS, PARQUET, TABLE, Stored, write_facts
@@ -17,6 +19,7 @@ from simclr_tf.embedding.structure import Structure, find_structure
 from simclr_tf.embedding.table import Columns, write_parquet, write_rows
 from simclr_tf.evaluation.agreement import cluster_agreement
 from simclr_tf.evaluation.blockwise import Progress
+from simclr_tf.evaluation.floors import Verdict
 from simclr_tf.evaluation.intervals import Interval
 from simclr_tf.evaluation.suggesting import suggest
 
@@ -68,10 +71,12 @@ def analyse(
     if config.labelling.suggest_labels:
         _write_suggestions(folder, stored, config)
     measures = {name: _measure(stored, found, name, config) for name in stored.label_columns}
+    verdicts = _verdicts(stored, measures, config)
     facts = {
         **stored.facts,
         **found.to_json(),
         "measures": {name: _as_json(*numbers) for name, numbers in measures.items()},
+        "floors": {name: verdict.to_json() for name, verdict in verdicts.items()},
         "remarks": found.remarks,
         "settings": kept_settings(config),
     }
@@ -79,10 +84,11 @@ def analyse(
         whole = replace(stored, facts=facts)
         remark = write_exploration(folder, whole, found.columns(), config.page, seed)
         facts["remarks"] = [*found.remarks, *remark]
-    for remark in facts["remarks"]:
+    for remark in (*facts.get("alarms", ()), *facts["remarks"]):
         log.warning("%s", remark)
     write_facts(folder, facts)
-    return measures_table(measures)
+    told = [f"{name}: {verdict.sentence()}" for name, verdict in verdicts.items()]
+    return "\n".join([measures_table(measures), *told])
 
 
 def kept_settings(config: EmbedConfig) -> dict[str, Any]:
@@ -166,7 +172,7 @@ def _write_suggestions(folder: Path, stored: Stored, config: EmbedConfig) -> Non
             EXPERT: [""] * len(rows),
         },
     )
-    log.info("%d images to label next: %s", len(rows), SUGGESTIONS)
+    log.info("%s to label next: %s", counted(len(rows), "image"), SUGGESTIONS)
 
 
 def _label_texts(stored: Stored) -> list[list[str]]:
@@ -206,6 +212,20 @@ def _measure(stored: Stored, found: Structure, column: str, config: EmbedConfig)
             )
             agreement[method] = Agreement(len(rows), numbers)
     return measure(stored.features, known, config.measures), agreement, known
+
+
+def _verdicts(
+    stored: Stored, measures: dict[str, Numbers], config: EmbedConfig
+) -> dict[str, Verdict]:
+    """Column of labels -> whether the features are above the floors, where there are floors."""
+    floors = FloorFeatures.load(stored.folder) if config.measures.floors else None
+    if floors is None:
+        return {}
+    found = {
+        name: floor_verdict(scored, known, floors, config.measures)
+        for name, (scored, _, known) in measures.items()
+    }
+    return {name: verdict for name, verdict in found.items() if verdict}
 
 
 def _as_json(

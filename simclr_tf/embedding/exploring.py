@@ -20,6 +20,7 @@ from simclr_tf.embedding.stored import Stored
 from simclr_tf.evaluation.blockwise import Picked
 from simclr_tf.explore.data import ExploreData
 from simclr_tf.explore.page import write_explore_page
+from simclr_tf.run_warnings import sentence
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +109,7 @@ def explore_data(
         facts=_facts(stored),
         places=_places(stored, rows),
         root=common_folder(stored.images.files()),
+        first=_first(stored.facts),
     )
 
 
@@ -140,6 +142,15 @@ def _thumbnails(jobs: Sequence[tuple[str, Record]], side: int) -> list[bytes | N
         except UserError:
             made.append(None)
     return made
+
+
+def _first(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the page begins with: alarms, and whether the features are above the floors."""
+    floors = facts.get("floors", {})
+    return (
+        *map(sentence, facts.get("alarms", ())),
+        *(f"{name}: {verdict['sentence']}" for name, verdict in floors.items()),
+    )
 
 
 def _title(stored: Stored) -> str:

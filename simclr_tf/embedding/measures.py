@@ -1,7 +1,7 @@
 """What features are worth where labels are known: k-NN and a linear probe, with intervals."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,8 @@ class Scored:
         images: Labelled images that were scored.
         metrics: By `METRICS`; intervals by bootstrap, of the accuracy by Wilson where images are
             independent of each other.
+        rows: Which images, int64 [m].
+        scores: Of each class, float64 [m, K].
     """
 
     method: str
@@ -75,6 +77,8 @@ class Scored:
     train_images: int
     images: int
     metrics: dict[str, Interval]
+    rows: np.ndarray = field(repr=False, compare=False)
+    scores: np.ndarray = field(repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """For `embedding.json`."""
@@ -160,7 +164,7 @@ def _score(
         metrics["accuracy"] = wilson_interval(right)
     elif right.all() or not right.any():  # no sample shows any spread then
         metrics["accuracy"] = wilson_interval(np.full(len(np.unique(groups)), right[0]))
-    return Scored(method, split, train_images, len(rows), metrics)
+    return Scored(method, split, train_images, len(rows), metrics, rows, scores)
 
 
 def _sample(rows: np.ndarray, seed: int) -> np.ndarray:

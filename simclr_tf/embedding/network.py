@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -14,6 +15,7 @@ from data_prep.manifest import Manifest
 from simclr_tf import distribution
 from simclr_tf.checkpoints.load import load_model
 from simclr_tf.checkpoints.preprocessing import evaluation_views
+from simclr_tf.embedding.floors import FloorFeatures
 from simclr_tf.embedding.settings import FeatureSettings
 from simclr_tf.embedding.shards import Shards
 from simclr_tf.evaluation.embeddings import l2_normalize
@@ -22,6 +24,7 @@ from simclr_tf.models.fingerprint import variables_hash
 from simclr_tf.models.simclr import SimCLRModel
 from simclr_tf.sections import MachineSettings
 from simclr_tf.training.evaluator import Evaluator
+from simclr_tf.training.floors import flat_pixels, some_features
 from simclr_tf.training.imagewise import Imagewise
 from simclr_tf.training.memory import (
     Load,
@@ -35,6 +38,7 @@ log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
+_MOST_OF_FLOORS = 4000  # images: more change little
 _CHUNK = 512  # images between two lines of progress
 
 
@@ -152,6 +156,41 @@ def _load(network: Network, batch_size: int, devices: distribution.Devices) -> L
         activations, variable_bytes(model.variables), 0.0, size, channels, batch_size, views=1,
         shared=devices.kind == "CPU",
     )  # fmt: skip
+
+
+def compute_floors(
+    network: Network, settings: FeatureSettings, images: Manifest, seed: int
+) -> FloorFeatures:
+    """Computes the features of the floors.
+
+    Args:
+        network: The encoder, whose architecture counts.
+        settings: How its images are passed through it.
+        images: All that were embedded, in order; all can be read.
+        seed: Of fresh weights and of the sample.
+    """
+    rows = np.arange(len(images))
+    if len(rows) > _MOST_OF_FLOORS:
+        drawn = np.random.default_rng(seed).choice(len(rows), _MOST_OF_FLOORS, replace=False)
+        rows = np.sort(drawn)
+    keras.utils.set_random_seed(seed)
+    fresh = SimCLRModel.from_config({**network.model.get_config(), "dtype": "float32"})
+    fresh.build((None, None, None, network.model.image_channels))
+    widths: list[int] = []
+
+    def both(batch: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
+        layer = tf.cast(fresh(batch, training=training)[settings.endpoint], tf.float32)
+        if len(layer.shape) == 4:
+            layer = tf.reduce_mean(layer, [1, 2])
+        parts = [some_features(flat_pixels(batch), seed), some_features(layer, seed)]
+        widths[:] = [int(parts[0].shape[1])]
+        return {settings.endpoint: tf.concat(parts, axis=1)}
+
+    plain = replace(settings, normalize=False, float16=False)
+    stand_in: Any = both
+    featuriser = Featuriser(replace(network, model=stand_in), plain)
+    found, _ = featuriser.features(images.subset(images.records[row] for row in rows))
+    return FloorFeatures(rows, found[:, : widths[0]], found[:, widths[0] :])
 
 
 def _unreadable(images: Manifest, bad: dict[int, str]) -> str:

@@ -16,10 +16,17 @@ from data_prep.files import check_new_folder
 from data_prep.manifest import Manifest
 from data_prep.new_folder import new_folder
 from data_prep.training_files import TrainingFiles, say_differences
+from simclr_tf.checkpoints.locate import locate
 from simclr_tf.embedding.analyse import ANALYSED, analyse
 from simclr_tf.embedding.expert import join_labels
 from simclr_tf.embedding.joining import join_shards, write_archive
-from simclr_tf.embedding.network import Featuriser, Network, fill_shards, open_network
+from simclr_tf.embedding.network import (
+    Featuriser,
+    Network,
+    compute_floors,
+    fill_shards,
+    open_network,
+)
 from simclr_tf.embedding.settings import EmbedConfig, names_in
 from simclr_tf.embedding.shards import (
     Plan,
@@ -42,6 +49,7 @@ from simclr_tf.embedding.table import known_columns
 from simclr_tf.evaluation.blockwise import Progress
 from simclr_tf.explore.page import PAGE
 from simclr_tf.training.data import read_manifest
+from simclr_tf.training.lineage import seen_by
 
 log = logging.getLogger(__name__)
 
@@ -180,6 +188,8 @@ def _join(
         stored = Stored(folder, features, kept, known_columns(kept), facts)
         if "npz" in names_in(config.storage.formats):
             write_archive(folder / ARCHIVE, stored)
+        if config.measures.floors and (stored.label_columns or config.labelling.join):
+            compute_floors(network, config.features, kept, config.measures.seed).save(folder)
         joined = None
         if config.labelling.join:
             joined = join_labels(stored, Path(config.labelling.join))
@@ -211,4 +221,5 @@ def _facts(
         "plan": plan.key,
         "asked": _asked(config),
         "expert_columns": [],
+        "alarms": list(seen_by(locate(config.features.encoder).path, images)),
     }

@@ -135,6 +135,11 @@ class MeasureSettings:
     knn_neighbors: int = setting(10, "k of the cosine k-NN evaluation.", low=1)
     linear_probe: bool = setting(True, "Also a linear probe, where there are splits.")
     bootstrap: int = setting(2000, "Samples behind the 95 % intervals.", low=0)
+    floors: bool = setting(
+        True,
+        "Put beside them what the most frequent class, raw pixels and untrained features reach on "
+        "the same images.",
+    )
     seed: int = setting(0, "Seed of clusters, intervals, suggestions and samples.", low=0)
 
 

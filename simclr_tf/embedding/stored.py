@@ -18,7 +18,7 @@ from simclr_tf.embedding.table import KNOWN, read_rows
 
 FEATURES, TABLE, FACTS, MANIFEST = "features.npy", "embedding.csv", "embedding.json", "manifest.csv"
 ARCHIVE, PARQUET, UNREADABLE = "embedding.npz", "embedding.parquet", "unreadable.csv"
-COMPUTED = (FEATURES, MANIFEST, ARCHIVE, UNREADABLE)
+COMPUTED = (FEATURES, MANIFEST, ARCHIVE, UNREADABLE, "floors.npz")
 
 _ROWS = 8192
 

@@ -3,7 +3,7 @@
 A network that is not above them has learnt nothing that pays, whatever its numbers look like.
 
     majority            always the most frequent class of the training images
-    pixels              logistic regression on 16 x 16 grey pixels
+    raw_pixels          logistic regression on 16 x 16 pixels
     untrained features  logistic regression on the features of the same network with fresh weights
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.counting import counted
 from simclr_tf.evaluation.bootstrap import bootstrap_metrics, metric_samples
 from simclr_tf.evaluation.degenerate import classifier_ends
 from simclr_tf.evaluation.intervals import RESAMPLES, Difference, Interval
@@ -21,19 +22,23 @@ from simclr_tf.evaluation.metrics import class_metrics, classification_metrics
 from simclr_tf.evaluation.sampled import SampledMean, sampled_difference
 
 PIXELS = 16
-"""Side of the grey pictures."""
+"""Side of the pictures that raw pixels are taken from."""
 
-MAJORITY, RAW_PIXELS, UNTRAINED = "majority", "pixels", "untrained features"
+MAJORITY, RAW_PIXELS, UNTRAINED = "majority", "raw_pixels", "untrained features"
+KNN_RAW_PIXELS, KNN_UNTRAINED = "k-NN of raw_pixels", "k-NN of untrained features"
 
 WORDS = {
     MAJORITY: "always saying the most frequent class",
     RAW_PIXELS: f"logistic regression on {PIXELS} x {PIXELS} pixels",
     UNTRAINED: "a linear probe on untrained features",
+    KNN_RAW_PIXELS: f"k-NN on {PIXELS} x {PIXELS} pixels",
+    KNN_UNTRAINED: "k-NN on untrained features",
 }
 
 METRIC_WORDS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
     "roc_auc": "ROC AUC",
 }
 
@@ -41,16 +46,21 @@ _MANY_CLASSES = 50  # from which on one strength has to do: the fits take long
 _ONE_STRENGTH = (1e-2,)
 
 
-def majority(labels: np.ndarray, images: int, num_classes: int) -> dict[str, np.ndarray]:
-    """What the shares of the classes alone give for every image: `majority`, float64 [n, K].
+def majority(labels: np.ndarray, num_classes: int, images: int) -> np.ndarray:
+    """Class probabilities that the shares of the classes alone give for every image.
 
     Args:
         labels: Of the training images, int [m]; -1 = not known.
-        images: n.
         num_classes: K.
+        images: n.
+
+    Returns:
+        float64 [n, K], the same for every image. One is added to every count (Laplace's rule of
+        succession): a class that was not seen is rare, not impossible, and the log loss is finite.
     """
-    counts = np.bincount(labels[labels >= 0], minlength=num_classes)
-    return {MAJORITY: np.tile(counts / counts.sum(), (images, 1))}
+    counts = np.bincount(labels[labels >= 0], minlength=num_classes) + 1.0
+    shares: np.ndarray = np.tile(counts / counts.sum(), (images, 1))
+    return shares
 
 
 def probe_scores(
@@ -84,7 +94,7 @@ class Floor:
     """One floor beside the network, on the same images.
 
     Attributes:
-        name: `majority`, `pixels` or `untrained features`.
+        name: `majority`, `raw_pixels` or `untrained features`.
         metrics: Its metrics with intervals.
         difference: Of the network less the floor, in the metric of the verdict.
     """
@@ -104,6 +114,7 @@ class Verdict:
         metric: By which.
         network: Its estimate on those images, with its interval.
         floors: All of them.
+        what: That stands for the network, such as `k-NN on the features`; empty = the network.
     """
 
     split: str
@@ -111,6 +122,7 @@ class Verdict:
     metric: str
     network: Interval
     floors: tuple[Floor, ...]
+    what: str = ""
 
     @property
     def above(self) -> bool:
@@ -124,20 +136,25 @@ class Verdict:
 
     def sentence(self) -> str:
         """The verdict in a sentence, with numbers."""
+        said = self._sentence()
+        return f"{self.what}: {said[0].lower()}{said[1:]}" if self.what else said
+
+    def _sentence(self) -> str:
         metric, floor = METRIC_WORDS[self.metric], self.nearest
+        images = counted(self.images, f"{self.split} image")
         gap = floor.difference
         points = f"{_points(gap.value)} points [{_points(gap.low)}, {_points(gap.high)}]"
         if not self.above:
             return (
                 f"Not above {WORDS[floor.name]} ({metric} {self.network.value:.2f} against "
-                f"{floor.metrics[self.metric].value:.2f} on {self.images} {self.split} images, "
+                f"{floor.metrics[self.metric].value:.2f} on {images}, "
                 f"difference {points})."
             )
         told = [f"{WORDS[f.name]} ({f.metrics[self.metric].value:.2f})" for f in self.floors]
         listed = f"{', '.join(told[:-1])} and {told[-1]}" if len(told) > 1 else told[0]
         return (
-            f"Above {listed}: {metric} {self.network.value:.2f} on {self.images} {self.split} "
-            f"images, {points} from the nearest."
+            f"Above {listed}: {metric} {self.network.value:.2f} on "
+            f"{images}, {points} from the nearest."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -146,6 +163,7 @@ class Verdict:
             "split": self.split,
             "images": self.images,
             "metric": self.metric,
+            **({"what": self.what} if self.what else {}),
             "above": self.above,
             "sentence": self.sentence(),
             "network": self.network.to_json(),
@@ -170,9 +188,10 @@ def judge(
     floors: Mapping[str, np.ndarray],
     *,
     metric: str = "accuracy",
-    groups: Sequence[str] | None = None,
+    groups: Sequence[str] | np.ndarray | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    what: str = "",
 ) -> Verdict:
     """Compares a network with its floors on the same bootstrap samples of the same images.
 
@@ -187,6 +206,7 @@ def judge(
         groups: [n], which images belong together; None = each for itself.
         resamples: Bootstrap samples.
         seed: Of the resampling.
+        what: See `Verdict`.
     """
     how: dict[str, Any] = {"groups": groups, "resamples": resamples, "seed": seed}
     network = _sampled(labels, scores, predicted, metric, how)
@@ -196,7 +216,7 @@ def judge(
         gap = sampled_difference(network, _sampled(labels, own, said, metric, how))
         metrics = bootstrap_metrics(labels, own, said, **how).overall
         found.append(Floor(name, metrics, gap))
-    return Verdict(split, len(labels), metric, network.interval(), tuple(found))
+    return Verdict(split, len(labels), metric, network.interval(), tuple(found), what)
 
 
 def _sampled(

@@ -61,6 +61,15 @@ class Difference(Interval):
     p_value: float = 1.0
 
 
+def interval_cell(interval: Interval, spec: str = ".3f") -> str:
+    """An estimate above its interval, as a cell of a table; the format holds for each number."""
+    if math.isnan(interval.value):
+        return "–"
+    if math.isnan(interval.low):
+        return f"{interval.value:{spec}}"
+    return f"{interval.value:{spec}}\n[{interval.low:{spec}}, {interval.high:{spec}}]"
+
+
 def wilson_interval(right: np.ndarray, level: float = 0.95) -> Interval:
     """Score interval of a proportion (Wilson 1927): it does not shrink to a point at 0 or 1.
 

@@ -22,6 +22,7 @@ class ExploreData:
         places: Columns that say where an image lies, as in a manifest: `path` where it is not the
             name, `tile`, `page`, `reading`.
         root: The folder that paths are relative to; empty = not known.
+        first: Sentences that the page begins with.
 
     Raises:
         ValueError: Lengths differ.
@@ -36,6 +37,7 @@ class ExploreData:
     facts: dict[str, str]
     places: dict[str, list[str]] = field(default_factory=dict)
     root: str = ""
+    first: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.names:

@@ -72,7 +72,7 @@ def write_explore_page(
         },
     }
     write_projector(folder / PROJECTOR, data, seed)
-    page = Page(data.title, (_summary(data), *remarks), facts=data.facts)
+    page = Page(data.title, (*data.first, _summary(data), *remarks), facts=data.facts)
     path = folder / PAGE
     write_text(path, _rendered(page, script_json(content), atlas))
     size = path.stat().st_size / 1e6

@@ -10,12 +10,14 @@ from typing import Literal
 
 import numpy as np
 
+from data_prep.counting import counted
 from data_prep.durations import format_seconds
 from data_prep.page import Page, Picture, Section, Table, shell_command, write_page
 from simclr_tf.evaluation import figures
 from simclr_tf.evaluation.embeddings import Embeddings, l2_normalize
 from simclr_tf.evaluation.intervals import Interval
 from simclr_tf.evaluation.sweep_figures import SettingPoint, embedding_panels, setting_points
+from simclr_tf.run_warnings import ALARM, sentence
 from simclr_tf.sweep.collect import RunScores
 from simclr_tf.sweep.plan import UNTRAINED_STEPS
 from simclr_tf.sweep.summary import SettingScores, difference, is_clear, sorted_settings
@@ -76,9 +78,11 @@ def findings(settings: Sequence[SettingScores], failed: Sequence[str]) -> tuple[
     run = settings[0].runs[0]
     number = sum(len(one.runs) for one in trained)
     texts = [
-        f"{_counted(len(trained), 'setting')}, {_counted(number, 'run')}, on the same"
+        *_alarms(settings),
+        *_verdict(settings),
+        f"{counted(len(trained), 'setting')}, {counted(number, 'run')}, on the same"
         f" {run.result['num_train_examples']} training images; all scored on the same"
-        f" {run.result['num_eval_examples']} images of the split {run.split}."
+        f" {run.result['num_eval_examples']} images of the split {run.split}.",
     ]
     if failed:
         texts.append(f"Not finished, and not below: {_listed(failed)}.")
@@ -90,6 +94,31 @@ def findings(settings: Sequence[SettingScores], failed: Sequence[str]) -> tuple[
     texts += _about_floor(scored)
     texts.append(_about_limits(scored, run.split))
     return tuple(texts)
+
+
+def _alarms(settings: Sequence[SettingScores]) -> list[str]:
+    """Why numbers cannot be trusted, with the runs that say so."""
+    runs = [run for one in settings for run in one.runs]
+    homes: dict[str, list[str]] = {}
+    for run in runs:
+        for warning in run.warnings:
+            if warning.kind == ALARM:
+                homes.setdefault(warning.message, []).append(run.run.name)
+    return [
+        sentence(text) if len(names) == len(runs) else f"{_listed(names)}: {sentence(text)}"
+        for text, names in homes.items()
+    ]
+
+
+def _verdict(settings: Sequence[SettingScores]) -> list[str]:
+    """Whether the best setting is above methods without a network; nothing without floors."""
+    trained = [one for one in settings if not one.untrained and one.knn is not None]
+    if not trained:
+        return []
+    best = sorted_settings(trained, "knn_accuracy")[0]
+    told = [run.result["floors"]["sentence"] for run in best.runs if run.result.get("floors")]
+    first = f" (run {best.runs[0].run.name})" if len(best.runs) > 1 else ""
+    return [f"Of {best.name}, the best by k-NN{first}: {told[0]}"] if told else []
 
 
 def _about_best(scored: Sequence[SettingScores]) -> str:
@@ -289,10 +318,6 @@ def _points(gain: Interval | None) -> str:
     if gain is None:
         return ""
     return f"{100 * gain.value:+.1f} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _listed(names: Sequence[str]) -> str:

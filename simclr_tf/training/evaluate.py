@@ -2,16 +2,18 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from data_prep.durations import format_seconds
 from data_prep.errors import UserError
 from simclr_tf import distribution
 from simclr_tf.checkpoints.export import export_keras, export_saved_model
-from simclr_tf.evaluation.floors import Verdict, judge
+from simclr_tf.evaluation.floor_section import FloorVerdict
+from simclr_tf.evaluation.floors import judge
 from simclr_tf.evaluation.metrics import softmax
 from simclr_tf.models.copies import float32_copy
 from simclr_tf.models.fingerprint import part_hashes
@@ -20,6 +22,7 @@ from simclr_tf.training import scoring
 from simclr_tf.training.build import build_model
 from simclr_tf.training.evaluator import Evaluator, Outputs, simclr_outputs
 from simclr_tf.training.floors import Images, measure_floors
+from simclr_tf.training.run_page import write_run_page
 from simclr_tf.training.session import Session
 
 log = logging.getLogger(__name__)
@@ -43,18 +46,24 @@ def evaluate(session: Session, step: int) -> dict[str, Any]:
     source = session.data.evaluation(split)
     held_out = session.evaluator.outputs(source, config.train.eval_steps)
     scores = scoring.score_logits(held_out, split)
+    told: dict[str, np.ndarray] = {}
     if config.train.train_mode == "pretrain":
         seen = session.evaluator.outputs(session.data.train)
-        scores |= scoring.score_features(
-            seen, held_out, split, config.train.knn_neighbors, config.train.linear_probe
+        told = scoring.tell_by_features(
+            seen,
+            held_out,
+            config.train.knn_neighbors,
+            config.train.linear_probe,
+            len(session.data.class_names) or None,
         )
+        scores |= scoring.feature_accuracies(told, held_out, split)
         # The floor: the same of the network before its first step, if it was measured.
         scores |= {
             name.replace("/", "/start_"): value
             for name, value in session.run_dir.read_start_scores().items()
             if name.startswith(f"{split}/")
         }
-    verdict = _judge(session, held_out, split)
+    floors, why_none = _floors(session, held_out, split, told)
     result = {
         "eval/regularization_loss": float(session.parts.weight_decay()),
         **_reference_keys(scores, split),
@@ -65,7 +74,7 @@ def evaluate(session: Session, step: int) -> dict[str, Any]:
         "num_train_examples": session.data.train.num_examples,
         "labels": "random" if config.data.labels == "random" else "given",
         **scores,
-        **({"floors": verdict.to_json()} if verdict else {}),
+        **({"floors": floors.verdict.to_json()} if floors else {"no_floors": why_none}),
         "blocks": _blocks(session),
     }
     if session.devices.is_chief:
@@ -79,35 +88,58 @@ def evaluate(session: Session, step: int) -> dict[str, Any]:
                 manifest.split(split) if manifest else None,
             )
     _say(result, split, len(session.data.class_names))
-    if verdict:
-        (log.info if verdict.above else log.warning)("%s", verdict.sentence())
+    if floors:
+        say = log.info if floors.verdict.above else log.warning
+        say("%s", floors.verdict.sentence())
+    elif config.train.floors:
+        log.info("%s", why_none)
     export(session, step)
+    if session.devices.is_chief:
+        page = session.run_dir.evaluation_page(config.run.eval_name)
+        write_run_page(session.run_dir, page, config, result, len(session.data.class_names), floors)
+        log.info("the report: %s", page)
     return result
 
 
-def _judge(session: Session, held_out: Outputs, split: str) -> Verdict | None:
-    """Whether the classifier is above simpler methods on the same images; None if not asked for.
+def _floors(
+    session: Session, held_out: Outputs, split: str, told: Mapping[str, np.ndarray]
+) -> tuple[FloorVerdict | None, str]:
+    """Whether the network is above simpler methods on the same images.
 
-    Runs of several workers, random labels and parts of a split (`--eval_steps`) have no floors.
+    Args:
+        session: The run.
+        held_out: Of the split.
+        split: That is scored.
+        told: What is said of its labelled images from the features; without any the logits count.
+
+    Returns:
+        The verdict, or why there is none.
     """
     config, data = session.config, session.data
     known = held_out.label >= 0
-    asked = config.train.floors and config.train.train_mode == "finetune"
-    sound = config.data.labels != "random" and not config.train.eval_steps
-    if not (asked and sound and session.devices.num_workers == 1 and known.any()):
-        return None
-    if held_out.logits is None or (data.manifest is None and len(known) > _MOST_WITHOUT_FILES):
-        return None
-    devices = distribution.connect(MachineSettings(distribute="one_device"))
-    keras.utils.set_random_seed(config.machine.seed)
-    untrained = build_model(config, data.channels, 0)
-    forward = simclr_outputs(untrained)
+    if not config.train.floors:
+        return None, "Floors were not asked for (--nofloors)."
+    if config.data.labels == "random":
+        return None, "Floors have no meaning for labels drawn at random (--labels=random)."
+    if config.train.eval_steps or session.devices.num_workers > 1:
+        return None, "Floors are left out with several workers and with --eval_steps."
+    if data.manifest is None and len(known) > _MOST_WITHOUT_FILES:
+        return None, f"Floors are left out beyond {_MOST_WITHOUT_FILES:,} images without files."
     train, scored = (
         Images(name, source, data.manifest.split(name) if data.manifest else None)
         for name, source in (
             (config.data.train_split, data.train), (split, data.evaluation(split)),
         )
     )  # fmt: skip
+    labelled = known.any() and len(data.class_names) > 1 and bool((train.labels() >= 0).any())
+    if not labelled or not (told or held_out.logits is not None):
+        return None, (
+            "Floors do not apply: accuracies need labelled images of two classes to learn from and "
+            f"labelled {split} images."
+        )
+    devices = distribution.connect(MachineSettings(distribute="one_device"))
+    keras.utils.set_random_seed(config.machine.seed)
+    forward = simclr_outputs(build_model(config, data.channels, 0))
     found = measure_floors(
         train,
         scored,
@@ -119,11 +151,18 @@ def _judge(session: Session, held_out: Outputs, split: str) -> Verdict | None:
         config.machine.seed,
     )
     rows = found.rows[held_out.label[found.rows] >= 0]
-    logits = held_out.logits[rows]
-    return judge(
-        split, held_out.label[rows], softmax(logits), logits.argmax(axis=1), found.scores,
-        seed=config.machine.seed,
+    if told:
+        method, scores = list(told.items())[-1]
+        what = {"knn": "k-NN", "linear_probe": "A linear probe"}[method] + " on the features"
+        scores = scores[np.cumsum(known)[rows] - 1]
+    else:
+        assert held_out.logits is not None
+        what, scores = "", softmax(held_out.logits[rows])
+    verdict = judge(
+        split, held_out.label[rows], scores, scores.argmax(axis=1), found.scores,
+        seed=config.machine.seed, what=what,
     )  # fmt: skip
+    return FloorVerdict(verdict, found.note), ""
 
 
 def _blocks(session: Session) -> dict[str, dict[str, Any]]:

@@ -8,11 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from data_prep.augment.geometry import central_box
+from data_prep.augment.photometry import to_float
 from data_prep.durations import format_seconds
 from data_prep.manifest import Manifest
 from data_prep.source import Source
 from data_prep.sources import ManifestSource
+from simclr_tf.distribution import Devices
 from simclr_tf.evaluation.floors import (
+    MAJORITY,
     PIXELS,
     RAW_PIXELS,
     UNTRAINED,
@@ -27,7 +31,7 @@ _MOST_IMAGES = 2000  # of training, and twice as many of those scored: more chan
 _LARGE = 160  # pixels along a side from which on the untrained network sees fewer
 _MOST_LARGE = 500
 _MOST_FEATURES = 1024
-_GREY = (0.299, 0.587, 0.114)
+_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -107,14 +111,10 @@ def measure_floors(
     few_rows = _some(train_rows, most, seed)
 
     def pixels(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"features": tf.reshape(grey(images), [-1, PIXELS * PIXELS])}
+        return {"features": some_features(flat_pixels(images), seed)}
 
     def features(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        found = tf.cast(untrained(images), tf.float32)
-        if found.shape[1] <= _MOST_FEATURES:
-            return {"features": found}
-        drawn = np.random.default_rng(seed).choice(found.shape[1], _MOST_FEATURES, replace=False)
-        return {"features": tf.gather(found, tf.constant(drawn), axis=1)}
+        return {"features": some_features(tf.cast(untrained(images), tf.float32), seed)}
 
     scores: dict[str, np.ndarray] = {}
     labels = np.zeros(0, np.int64)
@@ -126,7 +126,7 @@ def measure_floors(
         fitted = _labelled(run.outputs(train.part(fitted_on)))
         scored = _labelled(run.outputs(held_out.part(rows)))
         labels = scored.label
-        scores = scores or majority(fitted.label, len(labels), classes)
+        scores = scores or {MAJORITY: majority(fitted.label, classes, len(labels))}
         own = probe_scores(fitted.features, fitted.label, scored.features, classes, seed)
         scores |= {} if own is None else {name: own}
     log.info("floors computed in %s", format_seconds(time.perf_counter() - began))
@@ -143,14 +143,46 @@ def measure_floors(
     return FloorScores(scores, labels, rows, len(train_rows), note)
 
 
-def grey(images: tf.Tensor) -> tf.Tensor:
-    """Grey pictures [b, PIXELS, PIXELS, 1] of images [b, H, W, C] in [0, 1]."""
-    images = tf.cast(images, tf.float32)
-    if images.shape[-1] == len(_GREY):
-        single = tf.reduce_sum(images * tf.constant(_GREY), axis=-1, keepdims=True)
-    else:
-        single = tf.reduce_mean(images, axis=-1, keepdims=True)
-    return tf.image.resize(single, (PIXELS, PIXELS), method="area")
+def shrunk(images: tf.Tensor) -> tf.Tensor:
+    """Images [..., H, W, C] in [0, 1], squeezed to [..., PIXELS, PIXELS, C] by means over areas."""
+    return tf.image.resize(tf.cast(images, tf.float32), (PIXELS, PIXELS), method="area")
+
+
+def flat_pixels(images: tf.Tensor) -> tf.Tensor:
+    """The features [b, PIXELS * PIXELS * C] of the floor of raw pixels, of images [b, H, W, C]."""
+    return tf.reshape(shrunk(images), [-1, PIXELS * PIXELS * images.shape[-1]])
+
+
+def raw_pixels(source: Source, devices: Devices, central_crop: float = 0.0) -> np.ndarray:
+    """The features of the floor of raw pixels of whole images, whatever a network sees of them.
+
+    Args:
+        source: The images.
+        devices: What computes them.
+        central_crop: Central share of an image that is kept before anything else; 0 = all.
+
+    Returns:
+        Features float32 [n, PIXELS * PIXELS * C], in the order of the source.
+    """
+
+    def small(image: tf.Tensor) -> tf.Tensor:
+        if central_crop:
+            box = central_box(image, 1.0, central_crop)
+            image = tf.slice(image, [box.top, box.left, 0], [box.height, box.width, -1])
+        return tf.ensure_shape(shrunk(to_float(image)), [PIXELS, PIXELS, source.channels])
+
+    def flat(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"features": flat_pixels(images)}
+
+    return Evaluator(flat, small, devices, _AT_ONCE).outputs(source).features
+
+
+def some_features(features: tf.Tensor, seed: int) -> tf.Tensor:
+    """At most so many of the columns of features [b, D], drawn by a seed."""
+    if features.shape[1] <= _MOST_FEATURES:
+        return features
+    drawn = np.random.default_rng(seed).choice(features.shape[1], _MOST_FEATURES, replace=False)
+    return tf.gather(features, tf.constant(drawn), axis=1)
 
 
 def _labelled(outputs: Outputs) -> Outputs:

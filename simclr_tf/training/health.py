@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from data_prep.counting import counted
 from data_prep.errors import UserError
 from data_prep.suggestions import FEW_UPDATES
 from simclr_tf.evaluation.metrics import effective_rank
@@ -54,17 +55,17 @@ def warnings_before_start(
     Returns:
         One sentence a problem.
     """
-    found = []
+    found, images = [], counted(num_examples, "image")
     if steps < FEW_UPDATES:
         found.append(
-            f"only {steps} updates in all ({num_examples} images, batch {batch_size}): too few to "
+            f"only {counted(steps, 'update')} in all ({images}, batch {batch_size}): too few to "
             f"learn much; take a smaller batch or more epochs ({FEW_UPDATES} updates at least)"
         )
     if batch_size > num_examples:
         pretrain = train_mode == "pretrain"
         harm = "images meet themselves as negatives" if pretrain else "it repeats images"
         found.append(
-            f"the batch ({batch_size}) is larger than the data ({num_examples} images): {harm}; "
+            f"the batch ({batch_size}) is larger than the data ({images}): {harm}; "
             "take a smaller batch"
         )
     return found

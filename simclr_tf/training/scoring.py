@@ -9,7 +9,7 @@ from data_prep.csv_files import write_csv
 from data_prep.manifest import Manifest
 from data_prep.places import place_columns
 from simclr_tf.evaluation.intervals import wilson_interval
-from simclr_tf.evaluation.knn import knn_predict
+from simclr_tf.evaluation.knn import knn_scores
 from simclr_tf.evaluation.linear_probe import fit_linear_probe
 from simclr_tf.evaluation.metrics import softmax
 from simclr_tf.training.evaluator import Outputs
@@ -66,17 +66,48 @@ def score_features(
     Returns:
         The numbers; empty without labels on both sides.
     """
-    right = knn_right(train, held_out, k)
-    if right is None:
-        return {}
-    scores = _accuracy_with_interval(f"{split}/knn_accuracy", right)
-    if linear_probe:
-        fit, held = train.label >= 0, held_out.label >= 0
-        probe = fit_linear_probe(train.features[fit], train.label[fit])
-        predicted = probe.predict(held_out.features[held])
-        hits = predicted == held_out.label[held]
-        scores |= _accuracy_with_interval(f"{split}/linear_probe_accuracy", hits)
+    return feature_accuracies(tell_by_features(train, held_out, k, linear_probe), held_out, split)
+
+
+def feature_accuracies(
+    told: Mapping[str, np.ndarray], held_out: Outputs, split: str
+) -> dict[str, float]:
+    """The accuracies of what `tell_by_features` gives, with Wilson's intervals."""
+    label = held_out.label[held_out.label >= 0]
+    scores: dict[str, float] = {}
+    for method, own in told.items():
+        scores |= _accuracy_with_interval(f"{split}/{method}_accuracy", own.argmax(axis=1) == label)
     return scores
+
+
+def tell_by_features(
+    train: Outputs,
+    held_out: Outputs,
+    k: int,
+    linear_probe: bool,
+    num_classes: int | None = None,
+) -> dict[str, np.ndarray]:
+    """What k-NN (cosine) and, if asked, a linear probe say of images, from frozen features.
+
+    Args:
+        train: Outputs for the images to learn from.
+        held_out: Outputs for the images to score.
+        k: Neighbours; fewer if fewer images have a label.
+        linear_probe: Whether to fit the probe.
+        num_classes: Columns of the scores; the largest class + 1 if None.
+
+    Returns:
+        `knn` and `linear_probe` -> scores float64 [m, K], in the order of the held-out images with
+        a label; nothing without labels on both sides.
+    """
+    fit, held = train.label >= 0, held_out.label >= 0
+    if not held.any() or len(np.unique(train.label[fit])) < 2:
+        return {}
+    x, y, z = train.features[fit], train.label[fit], held_out.features[held]
+    told = {"knn": knn_scores(x, y, z, k=min(k, len(y)), num_classes=num_classes)}
+    if linear_probe:
+        told["linear_probe"] = fit_linear_probe(x, y, num_classes=num_classes).predict_proba(z)
+    return told
 
 
 def knn_right(train: Outputs, held_out: Outputs, k: int) -> np.ndarray | None:
@@ -91,13 +122,10 @@ def knn_right(train: Outputs, held_out: Outputs, k: int) -> np.ndarray | None:
         bool [m], in the order of the held-out images with a label; None without labels on both
         sides.
     """
-    fit, held = train.label >= 0, held_out.label >= 0
-    if not fit.any() or not held.any() or len(np.unique(train.label[fit])) < 2:
+    told = tell_by_features(train, held_out, k, linear_probe=False)
+    if not told:
         return None
-    known = train.label[fit]
-    features = train.features[fit], held_out.features[held]
-    predicted = knn_predict(features[0], known, features[1], k=min(k, len(known)))
-    right: np.ndarray = predicted == held_out.label[held]
+    right: np.ndarray = told["knn"].argmax(axis=1) == held_out.label[held_out.label >= 0]
     return right
 
 

@@ -5,6 +5,7 @@ import logging
 import keras
 import numpy as np
 
+from data_prep.counting import counted
 from simclr_tf.checkpoints.export import export_keras
 from simclr_tf.checkpoints.load import Checkpoint, fill
 from simclr_tf.methods.base import extension_of
@@ -119,9 +120,9 @@ def _say_plan(session: Session, start_step: int) -> None:
         for message in (*found, *extension_of(session.parts.method).warnings(images)):
             log.warning("%s", message)
     log.info(
-        "%s on %d images, batch %d, from step %d to %d, a checkpoint every %d",
+        "%s on %s, batch %d, from step %d to %d, a checkpoint every %d",
         mode,
-        images,
+        counted(images, "image"),
         batch_size,
         start_step,
         plan.total_steps,

@@ -17,6 +17,7 @@ from finetune.backbones import build_backbone, trunk_of
 from finetune.classifier import Classifier, load_classifier
 from finetune.former_settings import of_the_run
 from finetune.generators import flow_from_split
+from finetune.head_start import bounded
 from finetune.heads import ClassifierHead, FeatureScaling
 from finetune.settings import FinetuneConfig
 from finetune.transfer_settings import PRESETS, TransferConfig, preset
@@ -56,6 +57,28 @@ def test_a_head_that_starts_from_a_probe_says_what_it_says(scaled: bool) -> None
     found = keras.ops.softmax(head(x), axis=1)
     np.testing.assert_allclose(found, probe.predict_proba(x), atol=0.01)
     assert np.isfinite(np.asarray(head(x))).all()  # also of class 4, which no image has
+
+
+def test_features_that_hardly_vary_do_not_blow_up_the_start() -> None:
+    """A collapsed network: classes differ by a thousandth, training moves features by more."""
+    rng = np.random.default_rng(0)
+    y = np.arange(90) % 3
+    x = 5 + 5e-3 * (np.eye(3)[y] @ rng.normal(size=(3, 64)) + 0.1 * rng.normal(size=(90, 64)))
+    moved = x + 0.05 * rng.normal(size=x.shape)
+    probe = fit_linear_probe(x, y, num_classes=3)
+    losses = []
+    for start in (probe, bounded(probe, x)):
+        head = ClassifierHead(3)
+        head.build((None, 64))
+        head.start_from(start)
+        logits = np.asarray(head(moved.astype(np.float32)))
+        losses.append(float(keras.ops.mean(keras.losses.sparse_categorical_crossentropy(
+            y, logits, from_logits=True))))  # fmt: skip
+    assert losses[0] > 3 * np.log(3)
+    assert losses[1] < 1.05 * np.log(3)
+    clear = np.abs(rng.normal(3, 2, (90, 64)))
+    kept = fit_linear_probe(clear, y, num_classes=3)
+    np.testing.assert_array_equal(bounded(kept, clear).scale, kept.scale)
 
 
 def test_the_scaling_travels_with_the_network_and_old_networks_have_none(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from tests.simclr_tf.backbones import FLAGS, QUICK, SIZE, SMALL, encoder, images
 PRETRAIN = {
     "image_size": 32, "train_batch_size": 8, "eval_batch_size": 8, "train_steps": 4,
     "checkpoint_steps": 2, "warmup_epochs": 0.0, "optimizer": "adamw", "learning_rate": 0.03,
-    "precision": "float32", "health_watch": False, "mode": "train_then_eval",
+    "precision": "float32", "health_watch": False, "mode": "train_then_eval", "floors": False,
 }  # fmt: skip
 
 

@@ -54,7 +54,7 @@ def test_a_report_begins_with_the_verdict_on_the_floors_and_holds_all_warnings(
     verdict = read_verdict(output)
     assert verdict is not None
     floors = {floor["name"]: floor for floor in verdict["floors"]}
-    assert list(floors) == ["majority", "pixels", "untrained features"]
+    assert list(floors) == ["majority", "raw_pixels", "untrained features"]
     assert floors["majority"]["metrics"]["accuracy"]["value"] == pytest.approx(1 / 3)
     said = summary(output / "report.html")
     headline = said.index("On 18 test images")

@@ -13,6 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from data_prep.manifest import Manifest, Record
 from simclr_tf.embedding.again import reanalyse, stored_settings
 from simclr_tf.embedding.analyse import analyse
+from simclr_tf.embedding.floors import FloorFeatures
 from simclr_tf.embedding.stored import Stored, open_stored
 from simclr_tf.embedding.table import read_rows
 from simclr_tf.evaluation.intervals import wilson_interval
@@ -54,6 +55,26 @@ def test_knn_and_probe_learn_from_train_and_are_scored_on_the_rest(stored: Store
     probe.fit((x[train] - mean) / scale, y[train])
     expected = probe.score((x[~train] - mean) / scale, y[~train])
     assert score(facts, "linear_probe")["accuracy"]["value"] == pytest.approx(expected)
+
+
+def test_the_features_are_held_against_simpler_methods_on_the_same_images(tmp_path: Path) -> None:
+    """Floors that tell the classes as well as the features do are said to be no lower."""
+    images = Manifest(records(150), str(tmp_path))
+    stored = store(tmp_path / "out", blobs(150, noise=0.3), images)
+    noise = np.random.default_rng(1).normal(size=(150, 5)).astype(np.float32)
+    for pixels, above in ((stored.features[:], False), (noise, True)):
+        FloorFeatures(np.arange(150), pixels, noise).save(stored.folder)
+        facts = facts_of(stored, bootstrap=200)
+        verdict = facts["floors"]["label"]
+        probe = score(facts, "linear_probe")["accuracy"]["value"]
+        assert verdict["network"]["value"] == pytest.approx(probe)
+        assert (verdict["split"], verdict["images"]) == ("test", 30)
+        names = [floor["name"] for floor in verdict["floors"]]
+        assert names == ["majority", "raw_pixels", "untrained features"]
+        same = verdict["floors"][1]["difference"]
+        assert same["low"] < same["high"]
+        assert verdict["above"] is above
+        assert verdict["sentence"].startswith("A linear probe on the features: ")
 
 
 def test_leave_one_out_looks_at_all_other_images(stored: Stored) -> None:

@@ -24,8 +24,8 @@ def said(right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_the_majority_is_that_of_the_training_images() -> None:
-    scores = majority(np.array([2, 2, 0, -1, -1, -1]), 4, 3)[MAJORITY]
-    np.testing.assert_allclose(scores, np.tile([1 / 3, 0, 2 / 3], (4, 1)))
+    scores = majority(np.array([2, 2, 1, -1, -1, 2]), 4, 5)
+    np.testing.assert_allclose(scores, np.tile([1 / 8, 2 / 8, 4 / 8, 1 / 8], (5, 1)))
 
 
 def test_a_probe_is_a_standardized_logistic_regression() -> None:
@@ -87,7 +87,7 @@ def test_a_network_above_all_floors_is_said_to_be() -> None:
 
 def test_a_predictor_of_one_class_is_not_above_the_majority() -> None:
     scores = np.tile([0.3, 0.7], (200, 1))
-    floors = majority(LABELS, 200, 2)
+    floors = {MAJORITY: majority(LABELS, 2, 200)}
     verdict = judge("test", LABELS, scores, np.ones(200, np.int64), floors, resamples=100)
     assert not verdict.above
     assert verdict.network.low < 0.5 < verdict.network.high

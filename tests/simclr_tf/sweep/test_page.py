@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simclr_tf.run_warnings import RunWarning
+from simclr_tf.run_warnings import ALARM, RunWarning
 from simclr_tf.sweep.page import findings, write_sweep_page
 from simclr_tf.sweep.summary import by_setting
 from tests.chromium import look_at
@@ -71,6 +71,17 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
         rows = [line.split("\t") for line in seen["text"].splitlines()]
         shown = [row[0] for row in rows if len(row) > 5 and row[0].startswith(("method", "untr"))]
         assert shown[:4] == ["method=simclr", "method=barlow_twins", "untrained", "method=byol"]
+
+
+def test_alarms_and_floors_of_the_best_setting_come_first() -> None:
+    runs = [finished({"method": name}, share) for name, share in (("byol", 0.4), ("simclr", 0.9))]
+    for run in runs:
+        run.result["floors"] = {"sentence": f"Above what {run.run.name} says."}
+    alarm = RunWarning(0, ALARM, "3 of 60 validation images were training images of a run")
+    runs[0] = replace(runs[0], warnings=(alarm, RunWarning(3, "chance", "at chance")))
+    told = findings(by_setting(runs), [])
+    assert told[0] == f"{runs[0].run.name}: {alarm.message}."
+    assert told[1].endswith(f"the best by k-NN: Above what {runs[1].run.name} says.")
 
 
 def test_a_page_without_labels_can_be_written(tmp_path: Path) -> None:

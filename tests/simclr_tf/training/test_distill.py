@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 
 COMMON: dict[str, Any] = {
     "mode": "train_then_eval",
+    "floors": False,
     "train_batch_size": 8,
     "eval_batch_size": 8,
     "checkpoint_steps": 100,

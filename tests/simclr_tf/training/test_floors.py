@@ -6,21 +6,40 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from data_prep.cli.app import run_app
+from data_prep.scan import scan_folder
+from data_prep.sources import ManifestSource
 from simclr_tf.cli.run import define, run
-from simclr_tf.training.floors import grey
+from simclr_tf.distribution import connect
+from simclr_tf.sections import MachineSettings
+from simclr_tf.training.floors import flat_pixels, raw_pixels
 from tests.images import make_split_folder
 
 
-def test_grey_pictures_are_means_over_areas() -> None:
-    rng = np.random.default_rng(0)
-    images = rng.random((2, 32, 32, 3)).astype(np.float32)
-    single = images @ np.array([0.299, 0.587, 0.114], np.float32)
-    areas = single.reshape(2, 16, 2, 16, 2).mean(axis=(2, 4))
-    np.testing.assert_allclose(grey(tf.constant(images))[..., 0], areas, atol=1e-5)
-    bands = rng.random((1, 16, 16, 5)).astype(np.float32)
-    np.testing.assert_allclose(grey(tf.constant(bands))[..., 0], bands.mean(axis=-1), atol=1e-5)
+def test_raw_pixels_are_means_over_areas_of_all_channels() -> None:
+    images = np.random.default_rng(0).random((2, 32, 32, 3)).astype(np.float32)
+    areas = images.reshape(2, 16, 2, 16, 2, 3).mean(axis=(2, 4))
+    found = flat_pixels(tf.constant(images))
+    np.testing.assert_allclose(found, areas.reshape(2, -1), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("central", [0.0, 0.5])
+def test_raw_pixels_of_files_are_those_of_the_whole_image(tmp_path: Path, central: float) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 64, 96), dtype=np.uint8)
+    for i, image in enumerate(images):
+        (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "ab"[i % 2] / f"{i}.png")
+    manifest = scan_folder(str(tmp_path))
+    found = raw_pixels(ManifestSource(manifest), connect(MachineSettings()), central)
+    order = [int(Path(record.path).stem) for record in manifest.records]
+    for row, i in zip(found, order, strict=True):
+        kept = images[i, 16:48, 32:64] if central else images[i]
+        h, w = kept.shape[0] // 16, kept.shape[1] // 16
+        means = kept.reshape(16, h, 16, w).mean(axis=(1, 3)) / 255
+        np.testing.assert_allclose(row.reshape(16, 16), means, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -40,7 +59,7 @@ def test_an_evaluation_says_whether_the_classifier_is_above_simpler_methods(
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     floors = result["floors"]
     names = [floor["name"] for floor in floors["floors"]]
-    assert names == ["majority", "pixels", "untrained features"]
+    assert names == ["majority", "raw_pixels", "untrained features"]
     assert floors["network"]["value"] == pytest.approx(result["test/label_top_1_accuracy"])
     majority = floors["floors"][0]["metrics"]["accuracy"]
     assert majority["value"] == pytest.approx(1 / 3)

@@ -16,7 +16,7 @@ TINY: dict[str, Any] = {
     "image_size": 16, "resnet_depth": 18, "width_multiplier": 0.0625, "train_batch_size": 6,
     "eval_batch_size": 8, "train_steps": 6, "checkpoint_steps": 2, "warmup_epochs": 0.0,
     "learning_rate": 0.1, "precision": "float32", "validate_every": 1, "keep_checkpoint_max": 2,
-    "memory_check": False,
+    "memory_check": False, "floors": False,
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 
 TINY: dict[str, Any] = {
     "mode": "train_then_eval",
+    "floors": False,
     "image_size": 32,
     "resnet_depth": 18,
     "width_multiplier": 0.0625,

@@ -21,6 +21,7 @@ from simclr_tf.training.run import execute
 
 RUN: dict[str, Any] = {
     "mode": "train_then_eval",
+    "floors": False,
     "train_mode": "finetune",
     "resnet_depth": 18,
     "width_multiplier": 0.125,

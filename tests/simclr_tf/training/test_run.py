@@ -1,6 +1,7 @@
 """Whole runs on small images: what they leave, how they stop and go on, what they refuse."""
 
 import csv
+import html
 import json
 import logging
 import signal
@@ -37,6 +38,7 @@ TINY: dict[str, Any] = {
     "learning_rate": 1.0,
     "precision": "float32",
     "health_watch": False,
+    "floors": False,
 }
 
 
@@ -58,7 +60,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pretrained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     model_dir = tmp_path_factory.mktemp("runs") / "pretrain"
-    assert execute(config(images, model_dir, mode="train_then_eval")) == 0
+    assert execute(config(images, model_dir, mode="train_then_eval", floors=True)) == 0
     return model_dir
 
 
@@ -99,6 +101,38 @@ def test_a_run_leaves_everything_that_it_promises(pretrained: Path) -> None:
         assert 0 <= value <= 1
         low = result[f"validation/{name}_accuracy_low"]
         assert low <= value <= result[f"validation/{name}_accuracy_high"]
+
+
+def test_a_pretraining_says_first_whether_its_features_are_above_simpler_methods(
+    pretrained: Path,
+) -> None:
+    result = json.loads((pretrained / "result.json").read_text())
+    floors = result["floors"]
+    assert [floor["name"] for floor in floors["floors"]] == [
+        "majority", "raw_pixels", "untrained features",
+    ]  # fmt: skip
+    probe = result["validation/linear_probe_accuracy"]
+    assert floors["network"]["value"] == pytest.approx(probe)
+    assert floors["sentence"].startswith("A linear probe on the features: ")
+    for floor in floors["floors"]:
+        for interval in (*floor["metrics"].values(), floor["difference"]):
+            assert interval["low"] is None or interval["low"] < interval["high"]
+    page = (pretrained / "report.html").read_text()
+    summary = page[page.index("</h1>") :]
+    first = summary[summary.index("<p") :].split(">", 1)[1].split("</p>", 1)[0]
+    assert html.unescape(first.replace("<wbr>", "")).strip() == floors["sentence"]
+    for warning in read_warnings(pretrained / "warnings.csv"):
+        assert warning.message in html.unescape(page.replace("<wbr>", ""))
+    assert "accuracy of k-NN on the features" in page
+
+
+def test_an_evaluation_without_labels_says_that_floors_do_not_apply(tmp_path: Path) -> None:
+    bare = make_folder(tmp_path, 16, classes=("flat",)) / "flat"
+    values = {"mode": "train_then_eval", "floors": True, "train_steps": 2}
+    assert execute(config(bare, tmp_path / "run", **values)) == 0
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["no_floors"].startswith("Floors do not apply")
+    assert result["no_floors"] in html.unescape((tmp_path / "run" / "report.html").read_text())
 
 
 def test_the_floor_and_the_warnings_of_a_run_are_kept(

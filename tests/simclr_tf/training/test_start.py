@@ -22,6 +22,7 @@ from tests.simclr_tf.checkpoints.common import path_of
 TF1 = str(path_of("tf1_tiny_r18_w8_cifar_pretrain"))
 GIVEN: dict[str, Any] = {
     "mode": "train_then_eval",
+    "floors": False,
     "train_mode": "finetune",
     "train_batch_size": 8,
     "eval_batch_size": 8,

@@ -1,12 +1,11 @@
-"""The part of a report that puts floors under a network: what simpler methods reach."""
+"""The part of a page that puts floors under a network: what simpler methods reach."""
 
 from dataclasses import dataclass
 
+from data_prep.counting import counted
 from data_prep.page import Section, Table
-from finetune.report.measured_sections import WORDS as METRIC_WORDS
-from finetune.report.measured_sections import interval_cell
-from simclr_tf.evaluation.floors import WORDS, Verdict
-from simclr_tf.evaluation.intervals import Difference
+from simclr_tf.evaluation.floors import METRIC_WORDS, WORDS, Verdict
+from simclr_tf.evaluation.intervals import Difference, interval_cell
 
 _SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc")
 
@@ -40,7 +39,7 @@ def floor_section(found: FloorVerdict) -> Section:
     table = Table(
         ("method", *(METRIC_WORDS[name] for name in _SHOWN), f"the network's {metric}\nless this"),
         rows,
-        f"Simpler methods on the same {verdict.images} {verdict.split} images",
+        f"Simpler methods on the same {counted(verdict.images, f'{verdict.split} image')}",
         below,
         "Logistic regressions are standardized, their regularization chosen on a part of the "
         "training images. Differences: paired bootstrap over the same images; the network is above "
