@@ -37,6 +37,7 @@ from finetune.strategies.division import (
 )
 from finetune.strategies.named import Row
 from finetune.strategies.networks import Networks
+from finetune.strategies.page import write_comparison
 from finetune.strategies.plan import (
     Plan,
     available,
@@ -223,8 +224,6 @@ class Experiment:
         Args:
             command: Program and arguments that repeat the comparison.
         """
-        from finetune.strategies.page import write_comparison
-
         results = collect(
             self.rows, self.division, self.output, self.settings.metric, self.settings.seed,
             self.settings.minutes,
@@ -233,7 +232,9 @@ class Experiment:
         write_tables(results, self.rows, self.division, self.output)
         write_text(self.output / "recommendation.txt", advice.text() + "\n")
         seconds = self.note_time()
-        write_comparison(self, results, advice, command, seconds)
+        write_comparison(
+            self.output, self.settings, self.division, self.plan, results, advice, command, seconds
+        )
         if self.settings.minutes:
             log.info(
                 "took %s of %s", format_seconds(seconds), format_seconds(60 * self.settings.minutes)

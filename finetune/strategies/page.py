@@ -4,7 +4,7 @@ import math
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from data_prep.counting import counted
 from data_prep.durations import format_seconds
@@ -13,14 +13,13 @@ from data_prep.page import Page, Picture, Section, Table, shell_command, write_p
 from finetune.report.measured_sections import WORDS
 from finetune.strategies.advice import Advice, with_labels
 from finetune.strategies.curves import label_curves
+from finetune.strategies.division import Division
 from finetune.strategies.named import SCRATCH_FACTOR
 from finetune.strategies.plan import Plan
 from finetune.strategies.results import Pair, Results
+from finetune.strategies.settings import CompareSettings
 from simclr_tf.evaluation.drawing import to_png
 from simclr_tf.run_warnings import RunWarning
-
-if TYPE_CHECKING:
-    from finetune.strategies.experiment import Experiment
 
 PAGE = "report.html"
 
@@ -30,7 +29,10 @@ _METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "average_pre
 
 
 def write_comparison(
-    experiment: "Experiment",
+    output: Path,
+    settings: CompareSettings,
+    division: Division,
+    plan: Plan,
     results: Results,
     advice: Advice,
     command: Sequence[str],
@@ -39,7 +41,10 @@ def write_comparison(
     """Writes the page of a comparison.
 
     Args:
-        experiment: Done.
+        output: The folder of the comparison.
+        settings: How it was asked for.
+        division: Its images.
+        plan: Its sizes and steps.
         results: Its table.
         advice: What the table says.
         command: Program and arguments that repeat it.
@@ -55,8 +60,8 @@ def write_comparison(
             _against(advice),
             _pairs(results),
             _costs(results),
-            _done(experiment, seconds),
-            _images(experiment),
+            _done(settings, plan, seconds),
+            _images(settings, division),
             Section(
                 "To repeat it",
                 text=("The same command goes on where it was stopped.",),
@@ -69,7 +74,7 @@ def write_comparison(
             f" Keras {version('keras')}, Python {platform.python_version()}",
         },
     )
-    write_page(page, experiment.output / PAGE)
+    write_page(page, output / PAGE)
 
 
 FLOOR_NOTE = (
@@ -232,9 +237,8 @@ def _costs(results: Results) -> Section:
     return Section("What it cost", tables=(table,))
 
 
-def _done(experiment: "Experiment", seconds: float) -> Section:
-    sizes, plan = experiment.plan.sizes, experiment.plan
-    s = experiment.settings
+def _done(s: CompareSettings, plan: Plan, seconds: float) -> Section:
+    sizes = plan.sizes
     settings = (
         ("own network", f"ResNet-{s.resnet_depth}, width {sizes.width_multiplier:g}"),
         ("its images", f"{sizes.image_size} pixels"),
@@ -267,8 +271,7 @@ def _kept_to(plan: Plan, seconds: float, budget: float) -> str:
     return f"It took {format_seconds(seconds)}, {100 * share:.0f} % of the budget{why}."
 
 
-def _images(experiment: "Experiment") -> Section:
-    division, s = experiment.division, experiment.settings
+def _images(s: CompareSettings, division: Division) -> Section:
     pool = [r for r in division.images.records if r.split == "train"]
     labelled = sum(bool(r.label) for r in pool)
     leaks = check_leaks(division.images)
