@@ -34,19 +34,19 @@ import tensorflow as tf
 
 from data_prep.augment.photometry import to_float
 from data_prep.check.examine import examine
-from data_prep.declaration import declaration_of
-from data_prep.decoding import decode_file
 from data_prep.errors import UserError
-from data_prep.headers import read_header
-from data_prep.manifest import Manifest, Record
-from data_prep.readers import read_image
-from data_prep.survey import in_short
-from data_prep.training_files import TrainingFiles
-from finetune.export import ExportRequest, Format, export
-from finetune.export_reading import scored_views
-from finetune.http_server import HttpServer
-from finetune.neighbours import open_neighbours
-from finetune.serve import ServeLimits, make_service
+from data_prep.manifest.manifest import Manifest, Record
+from data_prep.manifest.read_options import declaration_of
+from data_prep.reading.headers import read_header
+from data_prep.reading.images import read_image
+from data_prep.reading.survey import in_short
+from data_prep.reading.training_files import TrainingFiles
+from data_prep.sources.decoding import decode_file
+from finetune.export.export import ExportRequest, Format, export
+from finetune.export.reading import scored_views
+from finetune.serve.http_server import HttpServer
+from finetune.serve.serve import ServeLimits, make_service
+from finetune.serve.similar import open_neighbours
 from finetune.trained import Scorer, Trained, open_trained
 from simclr_tf.checkpoints.preprocessing import preprocessing_record, write_record
 from simclr_tf.checkpoints.write import write_model

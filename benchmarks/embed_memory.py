@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.manifest import Manifest, Record
+from data_prep.manifest.manifest import Manifest, Record
 from simclr_tf.embedding.joining import join_shards, write_archive
 from simclr_tf.embedding.shards import Plan, open_shards
 from simclr_tf.embedding.stored import FEATURES, PARQUET, TABLE, FeatureFile, Stored

@@ -21,14 +21,14 @@ import tensorflow as tf
 from photographs import make_files
 from train_step import seconds
 
-from data_prep.scan import scan_folder
-from data_prep.sources import ManifestSource
-from simclr_tf.config import RunConfig
-from simclr_tf.distribution import connect
-from simclr_tf.sections import MachineSettings
+from data_prep.manifest.scan import scan_folder
+from data_prep.sources.manifest_source import ManifestSource
+from simclr_tf.config.run_config import RunConfig
+from simclr_tf.config.sections import MachineSettings
+from simclr_tf.training.batches import training_batches
 from simclr_tf.training.build import build_seeded, build_step, first_trained_stage, view_config
-from simclr_tf.training.frozen import feature_batches, frozen_features
-from simclr_tf.training.inputs import training_batches
+from simclr_tf.training.distribution import connect
+from simclr_tf.training.frozen_features import feature_batches, frozen_features
 
 SETTINGS = {
     "train_mode": "finetune",

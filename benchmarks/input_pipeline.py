@@ -33,10 +33,11 @@ import tensorflow as tf
 from photographs import HEIGHT, WIDTH, make_files
 
 from data_prep.augment.views import ViewConfig, device_views, example_seed, host_views
-from data_prep.scan import scan_folder
-from data_prep.source import PARALLEL_CALLS
-from data_prep.sources import ManifestSource, Source, TFRecordSource
-from data_prep.tfrecord_writer import write_shards
+from data_prep.manifest.scan import scan_folder
+from data_prep.sources.manifest_source import ManifestSource
+from data_prep.sources.source import PARALLEL_CALLS, Source
+from data_prep.sources.tfrecord_source import TFRecordSource
+from data_prep.sources.tfrecord_writer import write_shards
 
 AIMS = {"decoding alone": (None, None), "host part": (730, 0.28), "whole pipeline": (365, 0.14)}
 

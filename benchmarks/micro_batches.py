@@ -33,12 +33,12 @@ IMAGES = 128  # that the batch is drawn from, time and again
 
 def measure(folder: str, batch: int, microbatch: int, steps: int) -> dict[str, float]:
     """Peak memory in MiB, before the first step and in all; seconds of a step, by both clocks."""
-    from data_prep.scan import scan_folder
-    from data_prep.sources import ManifestSource
-    from simclr_tf.config import RunConfig
-    from simclr_tf.distribution import connect
+    from data_prep.manifest.scan import scan_folder
+    from data_prep.sources.manifest_source import ManifestSource
+    from simclr_tf.config.run_config import RunConfig
+    from simclr_tf.training.batches import PREFETCH_LARGE, training_batches
     from simclr_tf.training.build import build_seeded, build_step, view_config
-    from simclr_tf.training.inputs import PREFETCH_LARGE, training_batches
+    from simclr_tf.training.distribution import connect
 
     values = {**SETTINGS, "train_batch_size": batch, "microbatch": microbatch}
     config = RunConfig.from_values(values)

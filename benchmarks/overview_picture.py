@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from data_prep.augment.views import ViewConfig, evaluation_image
-from data_prep.manifest import Manifest
-from data_prep.readers import read_image
+from data_prep.manifest.manifest import Manifest
+from data_prep.reading.images import read_image
 from finetune.demo import FINETUNED, LONGER, SCRATCH, UNTRAINED
 from simclr_tf.checkpoints.load import load_encoder
 from simclr_tf.evaluation.drawing import COLOURS, GREY, bare_figure, to_png

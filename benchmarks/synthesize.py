@@ -23,7 +23,7 @@ from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from data_prep.manifest import Manifest
+from data_prep.manifest.manifest import Manifest
 from data_prep.synthetic.kinds import KINDS
 from data_prep.synthetic.write import write_set
 

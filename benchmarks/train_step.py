@@ -29,13 +29,13 @@ import numpy as np
 import tensorflow as tf
 from photographs import make_files
 
-from data_prep.scan import scan_folder
-from data_prep.sources import ManifestSource
-from simclr_tf.config import RunConfig
-from simclr_tf.distribution import choose_precision, connect
-from simclr_tf.sections import MachineSettings
+from data_prep.manifest.scan import scan_folder
+from data_prep.sources.manifest_source import ManifestSource
+from simclr_tf.config.run_config import RunConfig
+from simclr_tf.config.sections import MachineSettings
+from simclr_tf.training.batches import training_batches
 from simclr_tf.training.build import build_model, build_training, view_config
-from simclr_tf.training.inputs import training_batches
+from simclr_tf.training.distribution import choose_precision, connect
 from simclr_tf.training.step import TrainStep
 
 SETTINGS = {

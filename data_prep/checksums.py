@@ -18,7 +18,7 @@ import filelock
 
 from data_prep.claim import LOCK
 from data_prep.errors import UserError
-from data_prep.files import write_text
+from data_prep.storage import write_text
 
 log = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_prep.errors import UserError
-from data_prep.files import write_text
 from data_prep.names import clean_name
+from data_prep.storage import write_text
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from data_prep.claim import claimed
-from data_prep.files import check_new_folder, naming_full_disk
+from data_prep.storage import check_new_folder, naming_full_disk
 
 
 @contextmanager

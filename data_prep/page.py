@@ -13,7 +13,7 @@ from typing import Literal
 import jinja2
 from markupsafe import Markup, escape
 
-from data_prep.files import write_text
+from data_prep.storage import write_text
 
 _NUMERIC = re.compile(r"^[\s\d.,%+\-−–±×()\[\]e]*\d[\s\d.,%+\-−–±×()\[\]e]*$")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from data_prep.errors import FullDiskError, UserError
-from data_prep.files import check_new_folder, naming_full_disk, write_text
+from data_prep.storage import check_new_folder, naming_full_disk, write_text
 
 _LOGGER = logging.getLogger(__name__)
 

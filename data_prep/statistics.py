@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from data_prep.source import Source
+    from data_prep.sources.source import Source
 
 PERCENTILES = (0.1, 1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0, 99.9)
 _BLOCK = 2**20  # values looked at together
@@ -160,7 +160,7 @@ def measure(
     """
     import tensorflow as tf
 
-    from data_prep.source import PARALLEL_CALLS, Element
+    from data_prep.sources.source import PARALLEL_CALLS, Element
 
     def decoded(element: Element) -> tuple[tf.Tensor, tf.Tensor]:
         return element["label"], source.decode(element)

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from data_prep.augment.config import ViewConfig
-from data_prep.augment.supervised_config import SupervisedConfig
+from data_prep.augment.image_data_generator_config import SupervisedConfig
 from data_prep.errors import UserError
-from simclr_tf.sections import ViewSettings
-from simclr_tf.settings import setting
+from simclr_tf.config.sections import ViewSettings
+from simclr_tf.config.settings import setting
 
 _SHIFT = "--augment=generator: shift {} by up to this share (below 1) or so many pixels (from 1)."
 

@@ -168,7 +168,6 @@ def load_classifier(path: str | os.PathLike[str]) -> Classifier:
         ValueError: It holds another kind of model.
     """
     # Importing them makes the backbones' classes known to Keras.
-    from finetune import backbones, simclr_backbone, standardize_input  # noqa: F401
 
     model = open_keras_file(path)
     if not isinstance(model, Classifier):

@@ -22,14 +22,14 @@ import numpy as np
 from data_prep.checksums import ANEW, read_object
 from data_prep.durations import format_seconds
 from data_prep.errors import UserError
-from data_prep.files import write_text
-from data_prep.manifest import Manifest
-from data_prep.scan import scan_folder
-from data_prep.splits import labels_per_class, stratified_split
+from data_prep.manifest.manifest import Manifest
+from data_prep.manifest.scan import scan_folder
+from data_prep.manifest.splits import labels_per_class, stratified_split
+from data_prep.storage import write_text
 from data_prep.synthetic.lattice import LatticeParameters
 from data_prep.synthetic.write import write_lattice_set
 from finetune.few_labels import FewLabels, Scored, probe
-from simclr_tf.config import RunConfig
+from simclr_tf.config.run_config import RunConfig
 from simclr_tf.evaluation.intervals import (
     Difference,
     Interval,

@@ -6,9 +6,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from data_prep.durations import format_seconds
-from data_prep.manifest import Manifest
+from data_prep.manifest.manifest import Manifest
 from data_prep.page import Page, Picture, Section, Table, shell_command, write_page
-from data_prep.sources import ManifestSource
+from data_prep.sources.manifest_source import ManifestSource
 from finetune.demo import FINETUNED, LONGER, PROBE, SCRATCH, UNTRAINED, Demo, Results
 from simclr_tf.evaluation import figures
 from simclr_tf.training.build import view_config

@@ -7,12 +7,12 @@ import numpy as np
 import tensorflow as tf
 
 from finetune.classifier import Classifier
-from finetune.image_steps import ImageSteps
-from finetune.labelled import VALIDATION, LabelledData
-from simclr_tf.distribution import Devices
+from finetune.data import VALIDATION, LabelledData
+from finetune.inputs import ImageSteps
 from simclr_tf.evaluation import metrics
 from simclr_tf.evaluation.metrics import softmax
-from simclr_tf.training.frozen import FrozenFeatures
+from simclr_tf.training.distribution import Devices
+from simclr_tf.training.frozen_features import FrozenFeatures
 from simclr_tf.training.health import check_outputs
 
 _ROWS = 8192

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from data_prep.errors import UserError
-from finetune.backbones import inputs_of, layer_of, trunk_of
+from finetune.keras_backbones import inputs_of, layer_of, trunk_of
 from simclr_tf.evaluation.drawing import WIDTH, bare_figure, plain
 
 CHANNELS = 7

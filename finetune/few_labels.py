@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from data_prep.manifest import Manifest
-from data_prep.sources import ManifestSource
-from simclr_tf import distribution
+from data_prep.manifest.manifest import Manifest
+from data_prep.sources.manifest_source import ManifestSource
 from simclr_tf.checkpoints.load import load_weights
-from simclr_tf.config import RunConfig
+from simclr_tf.config.run_config import RunConfig
 from simclr_tf.evaluation.linear_probe import fit_linear_probe
 from simclr_tf.models.simclr import SimCLRModel
+from simclr_tf.training import distribution
+from simclr_tf.training.batches import training_batches
 from simclr_tf.training.build import TrainingParts, build_seeded, build_step, view_config
 from simclr_tf.training.evaluator import Evaluator, Outputs
-from simclr_tf.training.inputs import training_batches
 
 
 @dataclass(frozen=True)

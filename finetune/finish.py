@@ -8,28 +8,28 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from data_prep.augment.sheet import tiled
-from data_prep.files import replacing_folder
-from data_prep.manifest import Manifest
+from data_prep.augment.contact_sheet import tiled
+from data_prep.manifest.manifest import Manifest
 from data_prep.names import clean_name
 from data_prep.page import Section, Table
+from data_prep.storage import replacing_folder
 from finetune.classifier import Classifier
 from finetune.epoch_scores import ImageScorer, Scorer
 from finetune.fitting import take_best
 from finetune.floors import compute_floors, read_floors, write_floors
-from finetune.image_steps import sample_views
-from finetune.paired import Judged
-from finetune.report.classification_page import RunFacts, write_report
-from finetune.report.measured_sections import main_split
-from finetune.report.result_files import write_results
+from finetune.inputs import sample_views
+from finetune.report.files import write_results
+from finetune.report.page import RunFacts, write_report
 from finetune.report.results import ClassificationResults, evaluate_classifier
-from finetune.scored import ScoredSplit
+from finetune.report.scored_split import ScoredSplit
+from finetune.report.sections import main_split
 from finetune.session import HEAD, ClassifierSession, part_hashes, rate_factors
+from finetune.significance import Judged
 from simclr_tf.checkpoints.export import export_keras
 from simclr_tf.evaluation.floor_section import FloorVerdict
 from simclr_tf.evaluation.metrics import softmax
-from simclr_tf.run_warnings import latest, read_warnings
 from simclr_tf.training.callbacks import read_metrics
+from simclr_tf.training.run_warnings import latest, read_warnings
 
 log = logging.getLogger(__name__)
 

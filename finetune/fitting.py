@@ -4,9 +4,9 @@ import logging
 from pathlib import Path
 from typing import Protocol
 
-from simclr_tf.checkpoints.locate import locate
+from simclr_tf.checkpoints.find import locate
 from simclr_tf.checkpoints.store import CheckpointStore
-from simclr_tf.distribution import Devices
+from simclr_tf.training.distribution import Devices
 from simclr_tf.training.loop import LoopPlan
 
 log = logging.getLogger(__name__)

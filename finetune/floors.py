@@ -17,18 +17,18 @@ import numpy as np
 
 from data_prep.checksums import AGAIN, read_object
 from data_prep.errors import UserError
-from data_prep.files import write_text
-from data_prep.identity import Image
+from data_prep.manifest.identity import Image
+from data_prep.storage import write_text
 from finetune.classifier import Classifier
-from finetune.image_steps import ImageSteps
-from finetune.labelled import LabelledData
-from finetune.paired import Judged
-from finetune.report.result_files import FLOORS
-from finetune.scored import ScoredSplit
-from simclr_tf import distribution
+from finetune.data import LabelledData
+from finetune.inputs import ImageSteps
+from finetune.report.files import FLOORS
+from finetune.report.scored_split import ScoredSplit
+from finetune.significance import Judged
+from simclr_tf.config.sections import MachineSettings
 from simclr_tf.evaluation.floors import Verdict, judge
 from simclr_tf.evaluation.metrics import softmax
-from simclr_tf.sections import MachineSettings
+from simclr_tf.training import distribution
 from simclr_tf.training.floors import Images, measure_floors
 
 log = logging.getLogger(__name__)

@@ -21,18 +21,18 @@ from data_prep.checksums import AGAIN, ANEW, read_object
 from data_prep.claim import is_unused
 from data_prep.csv_files import write_csv
 from data_prep.errors import UserError
-from data_prep.files import file_sha256, write_text
-from data_prep.manifest import Manifest
+from data_prep.manifest.manifest import Manifest
+from data_prep.storage import file_sha256, write_text
 from finetune.floors import Floors, read_floors, read_verdict
-from finetune.paired import Judged, metric_values, spread
-from finetune.report.result_files import REPORT, read_results
+from finetune.report.files import REPORT, read_results
 from finetune.report.results import SplitResults
+from finetune.report.scored_split import ScoredSplit
 from finetune.run_folder import ClassifierDir
-from finetune.scored import ScoredSplit
+from finetune.significance import Judged, metric_values, spread
 from simclr_tf.evaluation.degenerate import mean_ends
 from simclr_tf.evaluation.floors import Verdict
 from simclr_tf.evaluation.intervals import Interval
-from simclr_tf.run_warnings import WARNINGS_FILE, latest, read_alarms, read_warnings
+from simclr_tf.training.run_warnings import WARNINGS_FILE, latest, read_alarms, read_warnings
 
 log = logging.getLogger(__name__)
 

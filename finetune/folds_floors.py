@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from finetune.folds import FoldResult, FoldsResult
-from finetune.paired import corrected_t_test
+from finetune.significance import corrected_t_test
 from simclr_tf.evaluation.degenerate import mean_ends
 from simclr_tf.evaluation.floors import Floor, Verdict
 from simclr_tf.evaluation.intervals import Difference, Interval
-from simclr_tf.run_warnings import sentence
+from simclr_tf.training.run_warnings import sentence
 
 
 def folds_verdict(result: FoldsResult) -> Verdict | None:

@@ -4,12 +4,12 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep.counting import counted
 from data_prep.page import Page, Picture, Section, Table, shell_command, write_page
-from finetune.compare import Compared
+from data_prep.phrases import counted
 from finetune.folds import FoldsPlan, FoldsResult
+from finetune.folds_compare import Compared
 from finetune.folds_floors import alarms, folds_verdict, other_warnings
-from finetune.report.measured_sections import WORDS
+from finetune.report.sections import WORDS
 from simclr_tf.evaluation.drawing import to_png
 from simclr_tf.evaluation.figures import accuracy_bars
 from simclr_tf.evaluation.floor_section import FloorVerdict, floor_section

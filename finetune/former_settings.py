@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from data_prep.checksums import read_object
 from data_prep.errors import UserError
-from simclr_tf.settings import Config
+from simclr_tf.config.settings import Config
 
 log = logging.getLogger(__name__)
 

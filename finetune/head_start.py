@@ -14,10 +14,10 @@ import numpy as np
 
 from data_prep.durations import format_seconds
 from finetune.classifier import Classifier
+from finetune.config import ClassifierConfig
 from finetune.recipe import Recipe
-from finetune.settings import ClassifierConfig
 from simclr_tf.evaluation.linear_probe import LinearProbe, fit_linear_probe
-from simclr_tf.training.frozen import FrozenFeatures
+from simclr_tf.training.frozen_features import FrozenFeatures
 
 if TYPE_CHECKING:
     from finetune.session import ClassifierSession

@@ -7,15 +7,15 @@ a bad file stops nothing and memory does not grow with the pixels.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from data_prep.declaration import ALL_PAGES, Declaration
-from data_prep.declared import completed, page_choice, with_tiles
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest, Record
-from data_prep.places import place_columns
-from data_prep.scan import list_folder
-from data_prep.set_limits import has_open_limits
-from data_prep.survey import survey
-from data_prep.tiles import cut
+from data_prep.manifest.intensity_limits import has_open_limits
+from data_prep.manifest.manifest import Manifest, Record
+from data_prep.manifest.open_images import completed, page_choice, with_tiles
+from data_prep.manifest.places import place_columns
+from data_prep.manifest.read_options import ALL_PAGES, Declaration
+from data_prep.manifest.scan import list_folder
+from data_prep.reading.survey import survey
+from data_prep.reading.tiles import cut
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from finetune.classifier import Classifier
-from finetune.settings import LossSettings
+from finetune.config import LossSettings
 from simclr_tf.losses.supervised import accuracy, classification_loss
 from simclr_tf.methods.base import StepOutputs
 

@@ -12,10 +12,10 @@ import tensorflow as tf
 
 from data_prep.csv_files import csv_line
 from data_prep.errors import UserError
-from data_prep.identity import array_text, page_text
-from data_prep.manifest import Manifest, Record
-from finetune.beside import unreadable_file
+from data_prep.manifest.identity import array_text, page_text
+from data_prep.manifest.manifest import Manifest, Record
 from finetune.listed import Listed
+from finetune.report.side_files import unreadable_file
 from finetune.report.threshold import Decision
 from finetune.trained import Scorer, Trained
 

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from data_prep.page import Section
 from finetune.classifier import Classifier
-from finetune.image_steps import ImageSteps
-from finetune.labelled import LabelledData
+from finetune.data import LabelledData
+from finetune.inputs import ImageSteps
 from finetune.run_folder import ClassifierDir
 
 if TYPE_CHECKING:

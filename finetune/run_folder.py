@@ -7,13 +7,13 @@ from typing import ClassVar, Self
 
 from data_prep.checksums import read_object
 from data_prep.errors import UserError
-from finetune.report.classification_page import REPORT_PAGE
-from finetune.report.result_files import FLOORS as FLOORS_FILE
-from finetune.report.result_files import REPORT, RESULT_FILES
-from finetune.settings import ClassifierConfig, FinetuneConfig
+from finetune.config import ClassifierConfig, FinetuneConfig
+from finetune.report.files import FLOORS as FLOORS_FILE
+from finetune.report.files import REPORT, RESULT_FILES
+from finetune.report.page import REPORT_PAGE
 from simclr_tf.checkpoints.keras_file import check_keras_file
-from simclr_tf.run_dir import RunDir
-from simclr_tf.run_warnings import WARNINGS_FILE
+from simclr_tf.training.run_dir import RunDir
+from simclr_tf.training.run_warnings import WARNINGS_FILE
 
 log = logging.getLogger(__name__)
 

@@ -10,15 +10,14 @@ import keras
 from data_prep.errors import UserError
 from data_prep.names import clean_name
 from finetune.classifier import Classifier
+from finetune.config import ClassifierConfig
+from finetune.data import VALIDATION, LabelledData, open_labelled
 from finetune.epoch_scores import FeatureScorer, ImageScorer
 from finetune.head_start import learning_rate
-from finetune.image_steps import ImageSteps, skipped
-from finetune.labelled import VALIDATION, LabelledData, open_labelled
+from finetune.inputs import ImageSteps, skipped
 from finetune.method import Classification
 from finetune.recipe import Recipe
 from finetune.run_folder import ClassifierDir
-from finetune.settings import ClassifierConfig
-from simclr_tf import distribution
 from simclr_tf.checkpoints.store import CheckpointStore
 from simclr_tf.losses.supervised import balanced_weights
 from simclr_tf.losses.weight_decay import WeightDecay, decayed_variables
@@ -31,7 +30,8 @@ from simclr_tf.optim.schedules import (
     steps_per_epoch,
     warmup_steps,
 )
-from simclr_tf.training.inputs import local_batch_size
+from simclr_tf.training import distribution
+from simclr_tf.training.batches import local_batch_size
 from simclr_tf.training.loop import LoopPlan
 from simclr_tf.training.memory import (
     Load,
@@ -41,7 +41,7 @@ from simclr_tf.training.memory import (
     variable_bytes,
 )
 from simclr_tf.training.step import TrainStep
-from simclr_tf.workers import check_images, check_settings
+from simclr_tf.training.workers import check_images, check_settings
 
 log = logging.getLogger(__name__)
 

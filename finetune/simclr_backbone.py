@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from finetune.classifier import Classifier
 from simclr_tf.checkpoints.store import model_keys
-from simclr_tf.models.freeze import freeze
 from simclr_tf.models.simclr import SimCLREncoder, SimCLRModel
+from simclr_tf.models.weights import freeze
 
 
 @keras.saving.register_keras_serializable(package="finetune")
@@ -58,7 +58,7 @@ class SimCLRBackbone(keras.Model):
         """Lets only some parts train; layers of the projection head that do not run never do.
 
         Args:
-            parts: see `simclr_tf.models.freeze.freeze`; None = all.
+            parts: see `simclr_tf.models.weights.freeze`; None = all.
         """
         model = SimCLRModel(self.encoder, None, self.ft_proj_selector)
         freeze(model, train_blocks=parts, unused_projection_head=False)

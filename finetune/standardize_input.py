@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from data_prep.augment.supervised import FeatureStatistics, SupervisedConfig, standardize
+from data_prep.augment.image_data_generator import FeatureStatistics, SupervisedConfig, standardize
 
 
 @keras.saving.register_keras_serializable(package="finetune")

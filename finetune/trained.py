@@ -10,23 +10,22 @@ import tensorflow as tf
 
 from data_prep.augment.views import ViewConfig
 from data_prep.checksums import AGAIN, read_object
-from data_prep.declaration import carried
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest
-from data_prep.training_files import TrainingFiles
-from finetune import backbones, simclr_backbone, standardize_input  # noqa: F401 (for Keras)
+from data_prep.manifest.manifest import Manifest
+from data_prep.manifest.read_options import carried
+from data_prep.reading.training_files import TrainingFiles
 from finetune.classifier import Classifier, load_classifier
-from finetune.report.result_files import REPORT
+from finetune.report.files import REPORT
 from finetune.report.results import ClassificationResults
 from finetune.report.threshold import Decision
-from simclr_tf import distribution
 from simclr_tf.checkpoints import imagenet
 from simclr_tf.checkpoints.load import load_model
 from simclr_tf.checkpoints.preprocessing import evaluation_views
+from simclr_tf.config.sections import MachineSettings
 from simclr_tf.evaluation.metrics import softmax
 from simclr_tf.models.copies import copy_in
 from simclr_tf.models.simclr import SimCLRModel
-from simclr_tf.sections import MachineSettings
+from simclr_tf.training import distribution
 from simclr_tf.training.evaluator import Evaluator, Forward, simclr_outputs
 from simclr_tf.training.imagewise import Imagewise
 

@@ -11,20 +11,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from data_prep.augment.image_data_generator import SupervisedConfig, feature_statistics
 from data_prep.augment.photometry import to_float
-from data_prep.augment.supervised import SupervisedConfig, feature_statistics
-from data_prep.source import Source
-from finetune.backbones import build_backbone, trunk_of, unfreeze_after
+from data_prep.sources.source import Source
 from finetune.classifier import Classifier
-from finetune.generators import augment_with_generator
-from finetune.image_steps import ImageSteps, image_steps
-from finetune.labelled import LabelledData
-from finetune.look_inside import check_layers, choose_images
+from finetune.data import LabelledData
+from finetune.explain import check_layers, choose_images
+from finetune.image_data_generator import augment_with_generator
+from finetune.inputs import ImageSteps, image_steps
+from finetune.keras_backbones import build_backbone, trunk_of, unfreeze_after
 from finetune.recipe import Recipe, plain_keys
 from finetune.standardize_input import StandardizeInput
-from finetune.transfer_settings import TransferConfig
+from finetune.transfer_config import TransferConfig
 from simclr_tf.checkpoints.preprocessing import preprocessing_record
-from simclr_tf.models.applications import IMAGENET, NONE, PreprocessInput
+from simclr_tf.models.keras_applications import IMAGENET, NONE, PreprocessInput
 from simclr_tf.training.lineage import seen_by
 
 log = logging.getLogger(__name__)

@@ -16,20 +16,20 @@ from data_prep.durations import format_seconds
 from data_prep.errors import UserError
 from data_prep.page import Section
 from finetune.classifier import Classifier
-from finetune.engine import fit, keep_warnings
+from finetune.config import ClassifierConfig
+from finetune.explain import choose_images, read_shown, write_pictures
 from finetune.finish import finish, history, take_best
 from finetune.former_settings import of_the_run
-from finetune.look_inside import choose_images, read_shown, write_pictures
 from finetune.report.learning import learning_pictures
 from finetune.run_folder import ClassifierDir
 from finetune.session import ClassifierSession, open_session
-from finetune.settings import ClassifierConfig
+from finetune.train import fit, keep_warnings
 from finetune.transfer import Transfer, say_size
-from finetune.transfer_settings import TransferConfig
-from simclr_tf.run_warnings import RunWarnings, noting_warnings
-from simclr_tf.settings import Config
+from finetune.transfer_config import TransferConfig
+from simclr_tf.config.settings import Config
 from simclr_tf.training.loop import StopRequest
-from simclr_tf.workers import naming_lost_workers
+from simclr_tf.training.run_warnings import RunWarnings, noting_warnings
+from simclr_tf.training.workers import naming_lost_workers
 
 log = logging.getLogger(__name__)
 

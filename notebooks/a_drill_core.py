@@ -81,8 +81,8 @@ from IPython.display import Image as ShownImage
 from IPython.display import display
 from PIL import Image
 
-from data_prep.manifest import Manifest
-from data_prep.thumbnails import thumbnail
+from data_prep.manifest.manifest import Manifest
+from data_prep.reading.thumbnails import thumbnail
 from simclr_tf.evaluation.classifier_figures import confusion_figure
 from simclr_tf.evaluation.intervals import bootstrap_interval, wilson_interval
 from simclr_tf.evaluation.metrics import confusion_matrix, weighted_f1
@@ -173,7 +173,7 @@ plt.show()
 # The linear head stands beside them; `simclr-finetune` scored its test images by itself, once.
 
 # %%
-from finetune.report.result_files import read_results
+from finetune.report.files import read_results
 
 
 def answers(file: str) -> tuple[np.ndarray, np.ndarray]:

@@ -78,8 +78,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
-from data_prep.manifest import Manifest
-from data_prep.thumbnails import thumbnail
+from data_prep.manifest.manifest import Manifest
+from data_prep.reading.thumbnails import thumbnail
 
 # %matplotlib inline
 
@@ -133,7 +133,7 @@ plt.show()
 # %%
 from IPython.display import display
 
-from finetune.report.result_files import read_results
+from finetune.report.files import read_results
 from simclr_tf.evaluation.classifier_figures import confusion_figure
 from simclr_tf.evaluation.metrics import balanced_accuracy, confusion_matrix
 
@@ -199,6 +199,6 @@ for file in sorted(Path("vgg16").rglob("*feature*.png"))[:2]:
 #   `--unfreeze_after=block4_pool --unfreeze_epochs=10 --unfreeze_learning_rate=1e-5`.
 # * **The published runs** are presets: `--preset=vgg16_generator`, `vgg16_tfdata`, `resnet50_tfdata`, `vgg16_block4` (400 or 600 pixels,
 #   flattened heads, Adam 1e-4, 15 epochs).
-# * **Where does it look?** `--grad_cam=6`. **Your own `Model.fit`?** `finetune.generators.flow_from_split` and `predict_once`.
+# * **Where does it look?** `--grad_cam=6`. **Your own `Model.fit`?** `finetune.image_data_generator.flow_from_split` and `predict_once`.
 # * **Folds:** `simclr-folds --command=transfer`. **Is SimCLR on my own images better?** `simclr-compare`, and notebook A.
 # * `docs/finetune.md` has all flags, `docs/data.md` crops, tiles and checks.

@@ -70,8 +70,8 @@ print(f"Everything is written below {Path.cwd()}")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from data_prep.manifest import Manifest
-from data_prep.readers import read_image, read_stored
+from data_prep.manifest.manifest import Manifest
+from data_prep.reading.images import read_image, read_stored
 
 # %matplotlib inline
 
@@ -162,7 +162,7 @@ plt.show()
 # %%
 from IPython.display import display
 
-from finetune.report.result_files import read_results
+from finetune.report.files import read_results
 from simclr_tf.evaluation.classifier_figures import roc_figure
 from simclr_tf.evaluation.curves import roc_curve
 from simclr_tf.evaluation.metrics import roc_auc, roc_auc_scores

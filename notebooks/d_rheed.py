@@ -70,8 +70,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
-from data_prep.manifest import Manifest
-from data_prep.readers import read_image, read_stored
+from data_prep.manifest.manifest import Manifest
+from data_prep.reading.images import read_image, read_stored
 
 # %matplotlib inline
 
@@ -173,7 +173,7 @@ print(os.environ["CHOSEN"])
 # %%
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
-from simclr_tf.evaluation.embeddings import l2_normalize
+from simclr_tf.evaluation.features import l2_normalize
 from simclr_tf.evaluation.figures import project_2d
 
 with open("embedding/embedding.csv", newline="") as file:

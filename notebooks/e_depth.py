@@ -63,8 +63,8 @@ import json
 import matplotlib.pyplot as plt
 import numpy as np
 
-from data_prep.manifest import Manifest
-from data_prep.readers import read_stored
+from data_prep.manifest.manifest import Manifest
+from data_prep.reading.images import read_stored
 
 # %matplotlib inline
 

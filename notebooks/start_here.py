@@ -83,8 +83,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
-from data_prep.manifest import Manifest
-from data_prep.thumbnails import thumbnail
+from data_prep.manifest.manifest import Manifest
+from data_prep.reading.thumbnails import thumbnail
 
 # %matplotlib inline
 
@@ -186,7 +186,7 @@ print(f"10-NN accuracy on the validation images: {facts['validation/knn_accuracy
 # simclr-finetune --encoder=pretrain $how --fresh_weights --output=from_scratch
 
 # %%
-from finetune.report.result_files import read_results
+from finetune.report.files import read_results
 from simclr_tf.evaluation.classifier_figures import confusion_figure
 from simclr_tf.evaluation.figures import accuracy_bars
 

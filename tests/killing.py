@@ -18,9 +18,9 @@ import numpy as np
 
 from data_prep.checksums import FILE as CHECKSUMS
 from data_prep.checksums import Checksums
-from simclr_tf.checkpoints.reading import read_tensors
-from simclr_tf.run_warnings import WARNINGS_FILE, read_warnings
+from simclr_tf.checkpoints.read import read_tensors
 from simclr_tf.training import callbacks as cb
+from simclr_tf.training.run_warnings import WARNINGS_FILE, read_warnings
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
 _EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink"}

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from simclr_tf import distribution
+from simclr_tf.training import distribution
 
 
 def mirrored(replicas: int) -> tf.distribute.MirroredStrategy:

@@ -13,18 +13,18 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from data_prep import workers
+from data_prep import parallel
 from data_prep.cli.app import run_app
 from data_prep.errors import UserError
 from data_prep.extensions import VARIABLE, load_extensions
-from data_prep.formats import arrays
-from data_prep.manifest import Manifest
-from data_prep.readers import read_image
-from simclr_tf import architectures
+from data_prep.manifest.manifest import Manifest
+from data_prep.reading.formats import arrays
+from data_prep.reading.images import read_image
 from simclr_tf.checkpoints.load import load_encoder
-from simclr_tf.config import RunConfig
-from simclr_tf.method_settings import ADDED_METHODS
+from simclr_tf.config.method_settings import ADDED_METHODS
+from simclr_tf.config.run_config import RunConfig
 from simclr_tf.methods import registry
+from simclr_tf.models import architectures
 from tests.docs import own_commands, run_command, shell_lines, text_of
 from tests.images import make_folder, picture
 
@@ -147,7 +147,7 @@ def test_files_of_the_new_format_go_through_the_pipeline(
     with Image.open(one) as image:
         np.testing.assert_array_equal(read_image(one)[..., 0], np.asarray(image))
     np.testing.assert_array_equal(read_image(one, tile="3,4,10,20"), read_image(one)[4:24, 3:13])
-    monkeypatch.setattr(workers, "_MANY", 1)  # so that other processes read the files, too
+    monkeypatch.setattr(parallel, "_MANY", 1)  # so that other processes read the files, too
     for name, arguments in commands("my_format"):
         tiny = TINY if name == "simclr-run" else []
         assert run_command(name, [*arguments, *tiny]) == 0

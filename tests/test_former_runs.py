@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from data_prep.csv_files import read_rows
-from data_prep.readers import read_image
+from data_prep.reading.images import read_image
 from simclr_tf.training.callbacks import read_metrics
 
 FORMER = Path(__file__).parent / "former"

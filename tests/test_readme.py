@@ -15,7 +15,7 @@ import yaml
 
 from data_prep.cli.app import parse
 from simclr_tf.cli import config_flags
-from simclr_tf.config import QUIRKS, RunConfig
+from simclr_tf.config.run_config import QUIRKS, RunConfig
 from simclr_tf.optim.schedules import checkpoint_interval, run_steps, train_steps
 from tests.docs import (
     COMMANDS,

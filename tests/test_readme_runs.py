@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 
 from data_prep.cli.app import parse
-from data_prep.manifest import Manifest
+from data_prep.manifest.manifest import Manifest
 from simclr_tf.checkpoints.load import load_encoder
-from simclr_tf.config import RunConfig
+from simclr_tf.config.run_config import RunConfig
 from tests.docs import (
     COMMANDS,
     ROOT,
@@ -42,7 +42,7 @@ IN_PYTHON = text_of("docs/checkpoints.md")
 
 ELSEWHERE = {
     "simclr-demo": "tests/finetune/test_demo.py",
-    "simclr-compare": "tests/finetune/strategies/test_compare.py",
+    "simclr-compare": "tests/finetune/compare/test_compare.py",
 }
 PER_CLASS, CLASSES = 10, 13
 IMAGES = PER_CLASS * CLASSES

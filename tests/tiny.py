@@ -10,10 +10,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from simclr_tf.architectures import DescribedArchitecture
-from simclr_tf.models.backbones import register_backbone
+from simclr_tf.models.architectures import DescribedArchitecture
+from simclr_tf.models.backbone import DescribedBackbone
 from simclr_tf.models.batch_norm import BatchNorm
-from simclr_tf.models.staged import DescribedBackbone
+from simclr_tf.models.registry import register_backbone
 
 NAME = "tiny"
 

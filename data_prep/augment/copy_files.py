@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from data_prep.formats.arrays import array_suffixes
-from data_prep.formats.raw import SUFFIXES as RAW_SUFFIXES
-from data_prep.lossless import encode_lossless
-from data_prep.reading import STACK, Reading, parse_reading
+from data_prep.reading.formats.arrays import array_suffixes
+from data_prep.reading.formats.raw import SUFFIXES as RAW_SUFFIXES
+from data_prep.reading.lossless import encode_lossless
+from data_prep.reading.spec import STACK, Reading, parse_reading
 
 
 def encode_like(pixels: np.ndarray, file: str, reading: str = "") -> tuple[str, bytes]:

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.augment.copy_files import encode_like, kept_reading
-from data_prep.augment.operations import apply_operation, check_operations, is_exact
+from data_prep.augment.copy_operations import apply_operation, check_operations, is_exact
 from data_prep.errors import UserError
-from data_prep.files import file_sha256
-from data_prep.manifest import Record
-from data_prep.readers import read_stored
-from data_prep.reading import parse_reading
-from data_prep.splits import generator
-from data_prep.tiles import parse_box
+from data_prep.manifest.manifest import Record
+from data_prep.manifest.splits import generator
+from data_prep.reading.images import read_stored
+from data_prep.reading.spec import parse_reading
+from data_prep.reading.tiles import parse_box
+from data_prep.storage import file_sha256
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from functools import cache
 
 import tensorflow as tf
 
-from data_prep.augment import ops
+from data_prep.augment import color
 from data_prep.augment.config import ViewConfig
 from data_prep.augment.draws import Draw
 
@@ -66,15 +66,15 @@ def all_at_once(views: tf.Tensor, draws: tf.Tensor, config: ViewConfig) -> tf.Te
                 flag = (column[Draw.JITTER] > 0) & tf.equal(column[slot], number)
                 images = chosen(flag, jitter(before, number, draws, config), images)
     if config.gray:
-        images = chosen(column[Draw.GRAY] > 0, ops.grayscale(images, axis=_PLANAR), images)
+        images = chosen(column[Draw.GRAY] > 0, color.grayscale(images, axis=_PLANAR), images)
     images = _clip(images)
     if config.blur_kernel_size:
-        blurred = ops.gaussian_blur(
+        blurred = color.gaussian_blur(
             images, column[Draw.SIGMA], config.blur_kernel_size, axis=_PLANAR
         )
         images = chosen(column[Draw.BLUR] > 0, _clip(blurred), images)
     if config.solarize:
-        images = chosen(column[Draw.SOLARIZE] > 0, ops.solarize(images), images)
+        images = chosen(column[Draw.SOLARIZE] > 0, color.solarize(images), images)
     return tf.transpose(images, [0, 2, 3, 1])
 
 
@@ -100,7 +100,7 @@ def _one(view: tf.Tensor, draws: tf.Tensor, config: ViewConfig) -> tf.Tensor:
         _, image = tf.while_loop(lambda slot, _: slot < steps, step, [0, image])
     if config.gray:
         image = tf.cond(
-            draws[Draw.GRAY] > 0, lambda: ops.grayscale(image, axis=_PLANAR), _same(image)
+            draws[Draw.GRAY] > 0, lambda: color.grayscale(image, axis=_PLANAR), _same(image)
         )
     image = _clip(image)
     if config.blur_kernel_size:
@@ -112,7 +112,7 @@ def _one(view: tf.Tensor, draws: tf.Tensor, config: ViewConfig) -> tf.Tensor:
             )
         image = _clip(image)
     if config.solarize:
-        image = tf.cond(draws[Draw.SOLARIZE] > 0, lambda: ops.solarize(image), _same(image))
+        image = tf.cond(draws[Draw.SOLARIZE] > 0, lambda: color.solarize(image), _same(image))
     return tf.transpose(image, [1, 2, 0])
 
 
@@ -126,15 +126,15 @@ def jitter(images: tf.Tensor, number: int, draws: tf.Tensor, config: ViewConfig)
         config: The recipe; saturation and hue leave images that are not RGB alone.
     """
     if number == 0:
-        change = ops.brightness_v2 if config.jitter_impl == "simclrv2" else ops.brightness_v1
+        change = color.brightness_v2 if config.jitter_impl == "simclrv2" else color.brightness_v1
         return _clip(change(images, draws[..., Draw.BRIGHTNESS]))
     if number == 1:
-        return _clip(ops.contrast(images, draws[..., Draw.CONTRAST], axis=_PLANAR))
+        return _clip(color.contrast(images, draws[..., Draw.CONTRAST], axis=_PLANAR))
     if config.channels != 3:
         return images
     if number == 2:
-        return _clip(ops.saturation(images, draws[..., Draw.SATURATION], axis=_PLANAR))
-    return _clip(ops.hue(images, draws[..., Draw.HUE], axis=_PLANAR))
+        return _clip(color.saturation(images, draws[..., Draw.SATURATION], axis=_PLANAR))
+    return _clip(color.hue(images, draws[..., Draw.HUE], axis=_PLANAR))
 
 
 def _branch(
@@ -146,7 +146,9 @@ def _branch(
 def _blur_branch(
     image: tf.Tensor, axis: int, draws: tf.Tensor, config: ViewConfig
 ) -> Callable[[], tf.Tensor]:
-    return lambda: ops.gaussian_blur_along(image, draws[Draw.SIGMA], config.blur_kernel_size, axis)
+    return lambda: color.gaussian_blur_along(
+        image, draws[Draw.SIGMA], config.blur_kernel_size, axis
+    )
 
 
 def _same(image: tf.Tensor) -> Callable[[], tf.Tensor]:

@@ -10,16 +10,16 @@ from itertools import chain, zip_longest
 import numpy as np
 import tensorflow as tf
 
+from data_prep.augment.contact_sheet import SheetRow
 from data_prep.augment.copy_files import encode_like, kept_reading
 from data_prep.augment.copying import CopyPlan, copy_pixels, part_name, part_of
 from data_prep.augment.draws import small_crop_seed
-from data_prep.augment.sheet import SheetRow
-from data_prep.augment.supervised import SupervisedConfig, resized, supervised_image
+from data_prep.augment.image_data_generator import SupervisedConfig, resized, supervised_image
 from data_prep.augment.views import ViewConfig, device_views, example_seed, host_views
 from data_prep.errors import UserError
-from data_prep.grouping import inner_paths
-from data_prep.manifest import Manifest, Record
-from data_prep.readers import read_image, read_stored
+from data_prep.manifest.groups import inner_paths
+from data_prep.manifest.manifest import Manifest, Record
+from data_prep.reading.images import read_image, read_stored
 
 ORIGINAL = "image"
 

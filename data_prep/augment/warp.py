@@ -12,7 +12,7 @@ import math
 
 import tensorflow as tf
 
-from data_prep.augment.supervised_config import FillMode
+from data_prep.augment.image_data_generator_config import FillMode
 
 _SLACK = 1e-3  # pixels; so that a turn by 90 degrees does not lose its edge to rounding
 

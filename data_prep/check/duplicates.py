@@ -7,12 +7,12 @@ import numpy as np
 
 from data_prep.check.examine import Examination
 from data_prep.check.findings import Finding, Severity
-from data_prep.counting import counted
-from data_prep.grouping import equal_pairs
-from data_prep.identity import shares_file
-from data_prep.leaks import check_leaks
-from data_prep.likeness import Looks, near_pairs
-from data_prep.manifest import Manifest
+from data_prep.manifest.groups import equal_pairs
+from data_prep.manifest.identity import shares_file
+from data_prep.manifest.leaks import check_leaks
+from data_prep.manifest.manifest import Manifest
+from data_prep.manifest.near_duplicates import Looks, near_pairs
+from data_prep.phrases import counted
 
 _SHOWN = 10
 _ACROSS_CLASSES = {

@@ -8,11 +8,9 @@ import numpy as np
 from PIL import Image
 
 from data_prep.errors import UserError
-from data_prep.files import file_sha256
-from data_prep.formats.hdf5 import after_user_block
-from data_prep.headers import read_header
-from data_prep.identity import shares_file
-from data_prep.likeness import (
+from data_prep.manifest.identity import shares_file
+from data_prep.manifest.manifest import Manifest
+from data_prep.manifest.near_duplicates import (
     DRAFT_SIDE,
     Looks,
     grey_thumbnail,
@@ -24,9 +22,11 @@ from data_prep.likeness import (
     room_for_looks,
     shrink,
 )
-from data_prep.manifest import Manifest
-from data_prep.readers import read_image
-from data_prep.workers import in_parallel
+from data_prep.parallel import in_parallel
+from data_prep.reading.formats.hdf5 import after_user_block
+from data_prep.reading.headers import read_header
+from data_prep.reading.images import read_image
+from data_prep.storage import file_sha256
 
 Progress = Callable[[int, int], None]
 

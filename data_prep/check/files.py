@@ -7,9 +7,9 @@ import numpy as np
 
 from data_prep.check.examine import Examination, FileFacts
 from data_prep.check.findings import Finding
-from data_prep.counting import counted
-from data_prep.declaration import where_declared
-from data_prep.reading import parse_reading
+from data_prep.manifest.read_options import where_declared
+from data_prep.phrases import counted
+from data_prep.reading.spec import parse_reading
 
 _SHOWN = 10
 _FRAMED = 0.9  # share of the picture inside its margins, below which they are worth cutting

@@ -17,8 +17,8 @@ from sklearn.tree import DecisionTreeClassifier
 from data_prep.check.examine import Examination
 from data_prep.check.findings import Finding, Severity
 from data_prep.check.independence import independence_p_value
-from data_prep.counting import counted
-from data_prep.identity import shares_file
+from data_prep.manifest.identity import shares_file
+from data_prep.phrases import counted
 
 _FEW = 10
 _UNEVEN = 3.0

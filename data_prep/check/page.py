@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from data_prep.check.check import Checked
 from data_prep.check.findings import Finding
-from data_prep.check.run import Checked
-from data_prep.counting import counted
 from data_prep.errors import UserError
-from data_prep.identity import image_name
+from data_prep.manifest.identity import image_name
 from data_prep.page import Page, Picture, Section, Table
-from data_prep.thumbnails import blank, thumbnail
+from data_prep.phrases import counted
+from data_prep.reading.thumbnails import blank, thumbnail
 
 _THUMBNAIL = 144
 _MANY_SIZES = 12

@@ -8,7 +8,7 @@ nothing, and hands both halves to `run_app`:
     def main(argv: Sequence[str] | None = None) -> int:
         return run_app(run, define, argv, name="simclr-thing", description="Does the thing.")
 
-TensorFlow is imported inside `run` (`data_prep.cli.quiet` does so quietly): `--help` must answer
+TensorFlow is imported inside `run` (`data_prep.cli.runtime` does so quietly): `--help` must answer
 at once.
 """
 
@@ -29,7 +29,7 @@ from absl import flags
 from data_prep.cli import help_text
 from data_prep.errors import UserError
 from data_prep.extensions import load_extensions
-from data_prep.files import full_disk
+from data_prep.storage import full_disk
 
 EXIT_OK = 0
 EXIT_FAILED = 1

@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from data_prep.augment.config import JITTER_IMPLS, parse_shares
-from data_prep.augment.operations import EXACT, RANDOM, STRONGER, STRONGER_LIST
-from data_prep.augment.recipes import PAPER_VIEWS
-from data_prep.augment.supervised_config import (
+from data_prep.augment.copy_operations import EXACT, RANDOM, STRONGER, STRONGER_LIST
+from data_prep.augment.image_data_generator_config import (
     FILL_MODES,
     GENERATOR_RECIPE,
     TURN_RECIPE,
     SupervisedConfig,
 )
+from data_prep.augment.recipes import PAPER_VIEWS
 from data_prep.cli.app import run_app, topic
-from data_prep.cli.asked import asked
-from data_prep.cli.images import define_images, open_images
+from data_prep.cli.image_flags import define_images, open_images
 from data_prep.cli.progress import progress_lines
-from data_prep.cli.quiet import import_tensorflow
+from data_prep.cli.request import asked
+from data_prep.cli.runtime import import_tensorflow
 from data_prep.errors import UserError
 
 if TYPE_CHECKING:
+    from data_prep.augment.contact_sheet import SheetRow
     from data_prep.augment.copying import CopyPlan
-    from data_prep.augment.sheet import SheetRow
     from data_prep.augment.views import ViewConfig
-    from data_prep.manifest import Manifest
+    from data_prep.manifest.manifest import Manifest
 
 NAME = "simclr-augment"
 _STRONGER = ", ".join(f"{name} {probability:g}" for name, probability in STRONGER_LIST)
@@ -182,7 +182,7 @@ def run(flag_values: flags.FlagValues) -> None:
 
 
 def _write(flag_values: flags.FlagValues) -> None:
-    from data_prep.augment.folder import write_copies
+    from data_prep.augment.copies import write_copies
 
     if flag_values.workers < 0:
         raise UserError(f"--workers={flag_values.workers}: must be 0 or more")
@@ -220,8 +220,8 @@ def _plan(flag_values: flags.FlagValues) -> "CopyPlan":
 
 
 def _draw(flag_values: flags.FlagValues) -> None:
-    from data_prep.augment.sheet import write_sheet
-    from data_prep.files import check_new_png
+    from data_prep.augment.contact_sheet import write_sheet
+    from data_prep.storage import check_new_png
 
     outputs = asked(flag_values, NAME, ["preview"])
     if outputs.code_if_complete() is not None:
@@ -263,7 +263,7 @@ def _rows(flag_values: flags.FlagValues, images: "Manifest") -> "tuple[list[str]
     import_tensorflow()
     from data_prep.augment import preview
     from data_prep.augment.copying import CopyPlan
-    from data_prep.scan import image_facts
+    from data_prep.manifest.scan import image_facts
 
     number, seed = flag_values.preview_images, flag_values.seed
     if flag_values.recipe == STRONGER:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from data_prep.cli.app import run_app, topic
-from data_prep.cli.asked import asked
-from data_prep.cli.images import define_images, given_images
+from data_prep.cli.image_flags import define_images, given_images
 from data_prep.cli.progress import progress_lines
-from data_prep.manifest import Manifest
+from data_prep.cli.request import asked
+from data_prep.manifest.manifest import Manifest
 
 if TYPE_CHECKING:
-    from data_prep.check.run import Checked
-    from data_prep.left_out import LeftOut
+    from data_prep.check.check import Checked
+    from data_prep.manifest.left_out import LeftOut
 
 NAME = "simclr-check"
 EXIT_FOUND = 3
@@ -61,7 +61,7 @@ def define(flag_values: flags.FlagValues) -> None:
 
 def run(flag_values: flags.FlagValues) -> int:
     """Checks the set that the flags name."""
-    from data_prep.check.run import check
+    from data_prep.check.check import check
 
     f = flag_values
     outputs = asked(f, NAME, ["output"]) if f.output else None
@@ -91,7 +91,7 @@ def run(flag_values: flags.FlagValues) -> int:
 
 
 def _images(flag_values: flags.FlagValues) -> "tuple[Manifest, LeftOut | None]":
-    from data_prep.scan import list_with_left_out
+    from data_prep.manifest.scan import list_with_left_out
 
     folder, listed = given_images(flag_values)
     if listed:

@@ -2,10 +2,10 @@
 
 from absl import flags
 
-from data_prep.cli.images import define_images, given_images
+from data_prep.cli.image_flags import define_images, given_images
 from data_prep.cli.progress import progress_lines
 from data_prep.cli.reading_flags import define_reading, read_reading
-from data_prep.manifest import Manifest
+from data_prep.manifest.manifest import Manifest
 
 
 def define_declared_images(flag_values: flags.FlagValues) -> None:
@@ -23,8 +23,8 @@ def open_declared_images(flag_values: flags.FlagValues, training_split: str = "t
     Raises:
         UserError: Neither or both of the flags, images that cannot be used or read as declared.
     """
-    from data_prep.declared import open_declared
-    from data_prep.set_limits import find_set_limits
+    from data_prep.manifest.intensity_limits import find_set_limits
+    from data_prep.manifest.open_images import open_declared
 
     folder, listed = given_images(flag_values)
     skip = flag_values.skip_unreadable

@@ -8,10 +8,10 @@ from typing import Any
 from absl import flags
 
 from data_prep.cli.app import run_app, topic
-from data_prep.cli.asked import asked
-from data_prep.cli.images import define_images, open_images
+from data_prep.cli.image_flags import define_images, open_images
+from data_prep.cli.request import asked
 from data_prep.errors import UserError
-from data_prep.manifest import canonical_split
+from data_prep.manifest.manifest import canonical_split
 
 NAME = "simclr-label-fraction"
 DESCRIPTION = """Writes a manifest in which only some training images have a label, for learning
@@ -57,8 +57,8 @@ def define(flag_values: flags.FlagValues) -> None:
 
 def run(flag_values: flags.FlagValues) -> int:
     """Writes the manifest that the flags ask for."""
-    from data_prep.fractions import label_fraction
-    from data_prep.grouping import with_group_column, with_groups_of
+    from data_prep.manifest.groups import with_group_column, with_groups_of
+    from data_prep.manifest.label_subsets import label_fraction
 
     if (flag_values.fraction is None) == (flag_values.labels_per_class is None):
         raise UserError("give either --fraction or --labels_per_class")

@@ -6,7 +6,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from absl import flags
 
 from data_prep.cli.app import topic
-from data_prep.declaration import Declaration
+from data_prep.manifest.read_options import Declaration
 
 TOPIC = "Reading of files"
 

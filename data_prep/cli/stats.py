@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from data_prep.cli.app import run_app, topic
-from data_prep.cli.asked import asked
 from data_prep.cli.declared_images import define_declared_images, open_declared_images
 from data_prep.cli.progress import progress_lines
-from data_prep.cli.quiet import import_tensorflow
-from data_prep.counting import counted
+from data_prep.cli.request import asked
+from data_prep.cli.runtime import import_tensorflow
 from data_prep.errors import UserError
+from data_prep.phrases import counted
 
 if TYPE_CHECKING:
-    from data_prep.source import Source
+    from data_prep.sources.source import Source
     from data_prep.statistics import SetStatistics
 
 NAME = "simclr-stats"
@@ -54,8 +54,8 @@ def run(flag_values: flags.FlagValues) -> int:
     if output and not Path(output).absolute().parent.is_dir():
         raise UserError(f"--output={output}: there is no folder {Path(output).absolute().parent}")
     source, split = _open(flag_values)
-    from data_prep.files import write_text
     from data_prep.statistics import measure
+    from data_prep.storage import write_text
     from data_prep.suggestions import FEW_UPDATES
 
     measured = measure(source, progress_lines("images"))
@@ -84,7 +84,7 @@ def _open(flag_values: flags.FlagValues) -> tuple["Source", str]:
     if shards:
         if flag_values.image_dir or flag_values.manifest:
             raise UserError("give one of --image_dir, --manifest and --tfrecord_dir")
-        from data_prep.tfrecord import ALL, read_facts
+        from data_prep.sources.tfrecord import ALL, read_facts
 
         _, facts = read_facts(shards)
         splits = tuple(name for name in facts if name != ALL)
@@ -102,7 +102,8 @@ def _open(flag_values: flags.FlagValues) -> tuple["Source", str]:
     elif split != "train":
         logger.warning("these are numbers of the %s images: use none of them in training", split)
     import_tensorflow()
-    from data_prep.sources import ManifestSource, TFRecordSource
+    from data_prep.sources.manifest_source import ManifestSource
+    from data_prep.sources.tfrecord_source import TFRecordSource
 
     channels = flag_values.image_channels
     if shards:

@@ -9,8 +9,8 @@ from typing import Any
 from absl import flags
 
 from data_prep.cli.app import run_app, topic
-from data_prep.cli.asked import asked
 from data_prep.cli.progress import progress_lines
+from data_prep.cli.request import asked
 from data_prep.errors import UserError
 from data_prep.synthetic.kinds import KINDS, Kind
 from data_prep.synthetic.parameters import Meaning, Parameters
@@ -76,8 +76,8 @@ def _define_setting(name: str, default: Any, meaning: Meaning, own: dict[str, An
 
 def run(flag_values: flags.FlagValues) -> int:
     """Writes the set that the flags ask for."""
-    from data_prep.files import check_new_png
-    from data_prep.synthetic.sheet import write_sheet
+    from data_prep.storage import check_new_png
+    from data_prep.synthetic.contact_sheet import write_sheet
     from data_prep.synthetic.write import write_set
 
     kind = KINDS[flag_values.kind]

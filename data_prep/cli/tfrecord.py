@@ -11,9 +11,9 @@ from absl import flags
 from data_prep.cli.app import EXIT_FAILED, run_app, topic
 from data_prep.cli.declared_images import define_declared_images, open_declared_images
 from data_prep.cli.progress import progress_lines
-from data_prep.cli.quiet import import_tensorflow
-from data_prep.counting import counted
+from data_prep.cli.runtime import import_tensorflow
 from data_prep.errors import UserError
+from data_prep.phrases import counted
 
 NAME = "simclr-tfrecord"
 DESCRIPTION = """Writes an image set as TFRecord shards: few large files instead of many small ones,
@@ -23,7 +23,7 @@ reads them.
 The files go in byte for byte, with labels, splits, groups and paths. Interrupted, even killed, the
 same command goes on where it was. --verify=FOLDER reads shards again and names the damaged ones."""
 
-logger = logging.getLogger("data_prep.tfrecord")
+logger = logging.getLogger("data_prep.sources.tfrecord")
 
 
 def define(flag_values: flags.FlagValues) -> None:
@@ -62,7 +62,7 @@ def run(flag_values: flags.FlagValues) -> int:
         raise UserError(f"--workers={flag_values.workers}: must be 0 or more")
     manifest = open_declared_images(flag_values)
     import_tensorflow()
-    from data_prep.tfrecord_writer import write_shards
+    from data_prep.sources.tfrecord_writer import write_shards
 
     started = time.perf_counter()
     facts = write_shards(
@@ -87,7 +87,7 @@ def run(flag_values: flags.FlagValues) -> int:
 
 
 def _verify(folder: str) -> int:
-    from data_prep.tfrecord import damaged_shards, read_facts
+    from data_prep.sources.tfrecord import damaged_shards, read_facts
 
     _, splits = read_facts(folder)
     shards = tuple(shard for part in splits.values() for shard in part.shards)

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from data_prep.synthetic.filters import random_field, smooth
+from data_prep.synthetic.noise import random_field, smooth
 
 
 def layers(

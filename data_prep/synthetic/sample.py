@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data_prep.manifest import Record
+from data_prep.manifest.manifest import Record
 from data_prep.synthetic.parameters import Parameters
 
 MANIFEST_NAME = "manifest.csv"

@@ -26,9 +26,9 @@ from typing import Annotated
 import numpy as np
 
 from data_prep.errors import UserError
-from data_prep.manifest import Record
+from data_prep.manifest.manifest import Record
 from data_prep.synthetic.draws import between, image_generator
-from data_prep.synthetic.filters import random_field, smooth
+from data_prep.synthetic.noise import random_field, smooth
 from data_prep.synthetic.parameters import Meaning, Parameters, Range
 from data_prep.synthetic.sample import (
     ENDINGS,

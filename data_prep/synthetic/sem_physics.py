@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_prep.synthetic.filters import smooth
+from data_prep.synthetic.noise import smooth
 
 _DIRECTIONS = 16
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_prep.csv_files import write_csv
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest, Record
+from data_prep.manifest.manifest import Manifest, Record
 from data_prep.new_folder import new_folder
 from data_prep.synthetic.kinds import Kind, find_kind
 from data_prep.synthetic.lattice import LatticeParameters

@@ -12,13 +12,13 @@ from absl import flags
 
 from data_prep.claim import claimed
 from data_prep.cli.app import run_app, topic
-from data_prep.cli.images import define_images, open_images
+from data_prep.cli.image_flags import define_images, open_images
 from data_prep.cli.progress import progress_lines
-from data_prep.cli.quiet import import_tensorflow
+from data_prep.cli.runtime import import_tensorflow
 from data_prep.errors import UserError
 
 if TYPE_CHECKING:
-    from finetune.strategies.settings import CompareSettings
+    from finetune.compare.settings import CompareSettings
 
 NAME = "simclr-compare"
 DESCRIPTION = """Compares ways to a classifier on one's own images, with few labels and with many:
@@ -34,7 +34,7 @@ the images), imagenet_simclr+METHOD (the checkpoint, some blocks frozen, trained
 ...+distill. NAME:probe and NAME:full ask for one of the two heads. Strategies whose weights are
 not there are left out, and a line says so. The same command goes on where it was stopped."""
 
-log = logging.getLogger("finetune.compare")
+log = logging.getLogger("finetune.folds_compare")
 
 
 def define(flag_values: flags.FlagValues) -> None:
@@ -136,14 +136,14 @@ def run(flag_values: flags.FlagValues) -> int:
 def _compare(f: flags.FlagValues) -> int:
     began, settings = time.perf_counter(), _settings(f)
     import_tensorflow()
-    from simclr_tf.distribution import refuse_cluster
+    from simclr_tf.training.distribution import refuse_cluster
 
     refuse_cluster(NAME)
-    from finetune.strategies.chain import Stopped
-    from finetune.strategies.experiment import OWN_FILES, SETTINGS, Experiment
-    from finetune.strategies.page import PAGE, mean_table
-    from finetune.strategies.plan import by_encoder
-    from finetune.strategies.together import Together
+    from finetune.compare.chain import Stopped
+    from finetune.compare.page import PAGE, mean_table
+    from finetune.compare.plan import by_encoder
+    from finetune.compare.run import OWN_FILES, SETTINGS, Experiment
+    from finetune.compare.together import Together
 
     output = Path(f.output)
     if f.overwrite and (output / SETTINGS).exists() and not f.only:
@@ -180,7 +180,7 @@ def _compare(f: flags.FlagValues) -> int:
 def _settings(f: flags.FlagValues) -> "CompareSettings":
     from dataclasses import fields
 
-    from finetune.strategies.settings import CompareSettings
+    from finetune.compare.settings import CompareSettings
 
     values = {
         field.name: f[field.name].value

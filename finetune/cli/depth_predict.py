@@ -9,10 +9,10 @@ from typing import Any
 from absl import flags
 
 from data_prep.cli.app import run_app, topic
-from data_prep.cli.images import define_images, given_images
+from data_prep.cli.image_flags import define_images, given_images
 from data_prep.cli.progress import progress_lines
-from data_prep.cli.quiet import import_tensorflow
 from data_prep.cli.reading_flags import define_reading, given_reading
+from data_prep.cli.runtime import import_tensorflow
 
 NAME = "simclr-depth-predict"
 DESCRIPTION = """Predicts the depth map of every image with a model of simclr-depth-train. Of
@@ -89,8 +89,8 @@ def define(flag_values: flags.FlagValues) -> None:
 
 def run(flag_values: flags.FlagValues) -> None:
     """Predicts what the flags name."""
-    from data_prep.files import check_new_folder
     from data_prep.partial import may_be_complete
+    from data_prep.storage import check_new_folder
     from finetune.depth.background import parse_background
 
     f, output = flag_values, Path(flag_values.output)
@@ -99,11 +99,11 @@ def run(flag_values: flags.FlagValues) -> None:
         check_new_folder(output)
     background = parse_background(f.surface_depth, f.surface_tolerance)
     import_tensorflow()
-    from data_prep.declaration import Declaration, carried
-    from data_prep.declared import open_declared
-    from data_prep.training_files import say_differences
-    from finetune.depth.depth_page import summary
-    from finetune.depth.prediction import DepthRequest, open_pipeline, predict_folder
+    from data_prep.manifest.open_images import open_declared
+    from data_prep.manifest.read_options import Declaration, carried
+    from data_prep.reading.training_files import say_differences
+    from finetune.depth.page import summary
+    from finetune.depth.predict import DepthRequest, open_pipeline, predict_folder
     from finetune.depth.sites import read_site_means
 
     request = DepthRequest(

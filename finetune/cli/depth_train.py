@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from data_prep.cli.app import run_app
-from data_prep.cli.quiet import import_tensorflow
+from data_prep.cli.runtime import import_tensorflow
 from finetune.depth.settings import DepthConfig
 from simclr_tf.cli import config_flags
 

@@ -9,11 +9,11 @@ from typing import Any
 from absl import flags
 
 from data_prep.cli.app import run_app, topic
-from data_prep.cli.asked import asked
-from data_prep.cli.quiet import import_tensorflow
+from data_prep.cli.request import asked
+from data_prep.cli.runtime import import_tensorflow
 from data_prep.errors import UserError
-from finetune.beside import facts_file
 from finetune.cli.predict import define_model, given_model
+from finetune.report.side_files import facts_file
 
 NAME = "simclr-export"
 DESCRIPTION = """Writes the classifier of a run, or any SimCLR checkpoint with a supervised head, as
@@ -23,7 +23,7 @@ and run, on training images from their files if they are still there, and kept o
 simclr-predict says. OUTPUT.json (in a SavedModel
 classifier.json) names the classes and how images are prepared."""
 
-log = logging.getLogger("finetune.export")
+log = logging.getLogger("finetune.export.export")
 
 
 def define(flag_values: flags.FlagValues) -> None:
@@ -61,7 +61,7 @@ def run(flag_values: flags.FlagValues) -> int:
     if (code := outputs.code_if_complete()) is not None:
         return code
     import_tensorflow()
-    from finetune.export import ExportRequest, export
+    from finetune.export.export import ExportRequest, export
     from finetune.trained import open_trained
 
     takes: Any = f.input or ("prepared" if f.format == "keras" else "image")

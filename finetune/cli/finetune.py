@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from absl import flags
 
 from data_prep.cli.app import run_app
-from data_prep.cli.quiet import import_tensorflow
-from finetune.settings import FinetuneConfig
+from data_prep.cli.runtime import import_tensorflow
+from finetune.config import FinetuneConfig
 from simclr_tf.cli import config_flags
 
 NAME = "simclr-finetune"
@@ -32,7 +32,7 @@ def run(flag_values: flags.FlagValues) -> int:
     config = config_flags.read_as(FinetuneConfig, flag_values, values)
     given = config_flags.given(flag_values, FinetuneConfig) | set(values)
     import_tensorflow()
-    from finetune.finetuning import finetune
+    from finetune.finetune import finetune
 
     return finetune(config, given, (NAME, *sys.argv[1:]))
 

@@ -10,11 +10,11 @@ from absl import flags
 
 from data_prep.claim import claimed
 from data_prep.cli.app import parse, topic
-from data_prep.cli.asked import asked
 from data_prep.cli.handing_on import given_flags, run_handing_on
-from data_prep.cli.images import define_images
+from data_prep.cli.image_flags import define_images
 from data_prep.cli.progress import progress_lines
-from data_prep.cli.quiet import import_tensorflow
+from data_prep.cli.request import asked
+from data_prep.cli.runtime import import_tensorflow
 from data_prep.errors import UserError
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _train(
 
     plan = FoldsPlan(f.command, tuple(arguments), _runs(f, output))
     import_tensorflow()
-    from simclr_tf.distribution import refuse_cluster
+    from simclr_tf.training.distribution import refuse_cluster
 
     refuse_cluster(NAME)
     code = train_folds(plan, output, training)
@@ -165,9 +165,9 @@ class _Training:
 
 
 def _finetune(values: flags.FlagValues, command: Sequence[str]) -> int:
-    from finetune.finetuning import finetune
+    from finetune.config import FinetuneConfig
+    from finetune.finetune import finetune
     from finetune.presets import preset
-    from finetune.settings import FinetuneConfig
     from simclr_tf.cli import config_flags
 
     named = preset(values.preset)
@@ -176,7 +176,7 @@ def _finetune(values: flags.FlagValues, command: Sequence[str]) -> int:
 
 
 def _transfer(values: flags.FlagValues, command: Sequence[str]) -> int:
-    from finetune.transfer_settings import TransferConfig, preset
+    from finetune.transfer_config import TransferConfig, preset
     from finetune.transfer_stages import train_transfer
     from simclr_tf.cli import config_flags
 
@@ -204,9 +204,9 @@ def _runs(f: flags.FlagValues, output: Path) -> "tuple[OneRun, ...]":
 
 def _make_folds(f: flags.FlagValues, folder: Path) -> Path:
     """Makes the folds, unless an earlier start of the same command has."""
-    from data_prep.cli.images import open_images
-    from data_prep.folds import FoldPlan, fold_names, make_folds, save_folds
-    from data_prep.together import keep_together
+    from data_prep.cli.image_flags import open_images
+    from data_prep.manifest.folds import FoldPlan, fold_names, make_folds, save_folds
+    from data_prep.manifest.together import keep_together
 
     if folder.is_dir():
         return folder
@@ -223,8 +223,8 @@ def _make_folds(f: flags.FlagValues, folder: Path) -> Path:
 
 
 def _compare(f: flags.FlagValues) -> int:
-    from finetune.compare import compare
     from finetune.folds import read_folds
+    from finetune.folds_compare import compare
     from finetune.folds_page import compare_table, write_compare_page
 
     if len(f.compare) != 2:

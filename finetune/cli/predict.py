@@ -9,14 +9,14 @@ from typing import Any
 from absl import flags
 
 from data_prep.cli.app import run_app, topic
-from data_prep.cli.asked import asked
-from data_prep.cli.images import define_images, given_images
+from data_prep.cli.image_flags import define_images, given_images
 from data_prep.cli.progress import progress_lines
-from data_prep.cli.quiet import import_tensorflow
 from data_prep.cli.reading_flags import define_reading, given_reading
-from data_prep.counting import counted
+from data_prep.cli.request import asked
+from data_prep.cli.runtime import import_tensorflow
 from data_prep.errors import UserError
-from finetune.beside import unreadable_file
+from data_prep.phrases import counted
+from finetune.report.side_files import unreadable_file
 
 NAME = "simclr-predict"
 DESCRIPTION = """Classifies the images of a folder with the model of a run (simclr-finetune,
@@ -99,8 +99,8 @@ def run(flag_values: flags.FlagValues) -> int:
     if image_dir and not Path(image_dir).is_dir():
         raise UserError(f"--image_dir={image_dir}: no such folder")
     import_tensorflow()
-    from data_prep.declaration import Declaration, carried
-    from data_prep.training_files import say_differences
+    from data_prep.manifest.read_options import Declaration, carried
+    from data_prep.reading.training_files import say_differences
     from finetune.listed import list_images
     from finetune.predict import PredictSettings, predict_images
     from finetune.trained import open_trained

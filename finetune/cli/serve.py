@@ -9,7 +9,7 @@ from absl import flags
 
 from data_prep.cli.app import run_app, topic
 from data_prep.cli.progress import progress_lines
-from data_prep.cli.quiet import import_tensorflow
+from data_prep.cli.runtime import import_tensorflow
 from finetune.cli.predict import define_model, given_model
 
 NAME = "simclr-serve"
@@ -19,7 +19,7 @@ http://127.0.0.1:PORT/predict` gives the same as JSON. Uploads stay in memory. T
 accounts: whoever can reach the address can use it, so it is 127.0.0.1 unless --host says
 otherwise."""
 
-log = logging.getLogger("finetune.serve")
+log = logging.getLogger("finetune.serve.serve")
 
 
 def define(flag_values: flags.FlagValues) -> None:
@@ -52,8 +52,8 @@ def run(flag_values: flags.FlagValues) -> None:
     f = flag_values
     model = given_model(f)
     import_tensorflow()
-    from finetune.neighbours import open_neighbours
-    from finetune.serve import ServeLimits, make_service
+    from finetune.serve.serve import ServeLimits, make_service
+    from finetune.serve.similar import open_neighbours
     from finetune.trained import open_trained
 
     trained = open_trained(model)

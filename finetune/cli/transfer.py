@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from absl import flags
 
 from data_prep.cli.app import run_app
-from data_prep.cli.quiet import import_tensorflow
-from finetune.transfer_settings import TransferConfig, preset
+from data_prep.cli.runtime import import_tensorflow
+from finetune.transfer_config import TransferConfig, preset
 from simclr_tf.cli import config_flags
 
 NAME = "simclr-transfer"

@@ -13,8 +13,8 @@ from finetune.depth.pretrained import encoder_unet, grey_encoder
 from finetune.depth.regression import DepthRegression
 from finetune.depth.schedules import constant_then_linear
 from finetune.depth.settings import AUTOENCODER, CYCLEGAN, DepthConfig
-from simclr_tf import distribution
 from simclr_tf.losses.weight_decay import WeightDecay
+from simclr_tf.training import distribution
 from simclr_tf.training.step import TrainStep
 
 _BETA_1 = 0.5  # of a GAN's Adam (Zhu et al. 2017)

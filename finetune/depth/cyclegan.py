@@ -21,10 +21,10 @@ from finetune.depth.losses import (
     wgan_generator,
 )
 from finetune.depth.settings import WGAN_GP, CycleSettings
-from simclr_tf.distribution import Devices
 from simclr_tf.losses.weight_decay import WeightDecay
 from simclr_tf.methods.base import Extension, StepOutputs
-from simclr_tf.training.inputs import Batch
+from simclr_tf.training.batches import Batch
+from simclr_tf.training.distribution import Devices
 from simclr_tf.training.step import TrainStep
 
 Scalars = dict[str, tf.Tensor]

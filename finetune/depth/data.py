@@ -3,13 +3,13 @@
 import logging
 from dataclasses import dataclass
 
-from data_prep.counting import counted
-from data_prep.declaration import Declaration, declaration_of
-from data_prep.declared import open_declared
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest
-from data_prep.pairing import paired
-from data_prep.training_files import TrainingFiles, look_at
+from data_prep.manifest.manifest import Manifest
+from data_prep.manifest.open_images import open_declared
+from data_prep.manifest.pairing import paired
+from data_prep.manifest.read_options import Declaration, declaration_of
+from data_prep.phrases import counted
+from data_prep.reading.training_files import TrainingFiles, look_at
 from finetune.depth.pairs import (
     DepthSet,
     check_targets,

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from data_prep.files import write_text
-from data_prep.manifest import Record
+from data_prep.manifest.manifest import Record
+from data_prep.storage import write_text
 from finetune.depth.build import build_generator
 from finetune.depth.pairs import DepthSet
 from finetune.depth.session import DepthSession

@@ -10,7 +10,7 @@ from data_prep.errors import UserError
 from finetune.depth.settings import DepthConfig
 from finetune.depth.trained import DEPTH_FILE, GENERATOR, REVERSE
 from simclr_tf.checkpoints.keras_file import check_keras_file
-from simclr_tf.run_dir import RunDir
+from simclr_tf.training.run_dir import RunDir
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from simclr_tf.losses.gathering import gather_rows
+from simclr_tf.losses.replicas import gather_rows
 from simclr_tf.methods.base import assign_all
 
 

@@ -12,13 +12,13 @@ from functools import partial
 import numpy as np
 
 from data_prep.errors import UserError
-from data_prep.leaks import check_leaks
-from data_prep.manifest import Manifest, Record
-from data_prep.pairing import scale_of
-from data_prep.readers import read_image, read_stored
-from data_prep.reading import Reading, parse_reading
-from data_prep.tiles import check_inside, parse_box
-from data_prep.workers import in_parallel
+from data_prep.manifest.leaks import check_leaks
+from data_prep.manifest.manifest import Manifest, Record
+from data_prep.manifest.pairing import scale_of
+from data_prep.parallel import in_parallel
+from data_prep.reading.images import read_image, read_stored
+from data_prep.reading.spec import Reading, parse_reading
+from data_prep.reading.tiles import check_inside, parse_box
 
 _SHOWN = 3
 

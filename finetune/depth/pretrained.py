@@ -65,7 +65,7 @@ def grey_encoder(path: str) -> SimCLREncoder:
     """A SimCLR encoder for images of one channel, with the weights of any checkpoint.
 
     Args:
-        path: See `simclr_tf.checkpoints.locate`.
+        path: See `simclr_tf.checkpoints.find`.
 
     Raises:
         UserError: There is no such checkpoint, it is damaged, or of another network.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.files import write_text
+from data_prep.storage import write_text
 from finetune.depth.metrics import ImageErrors, Measured
 from finetune.depth.router import Routing
 from finetune.depth.sites import SiteErrors

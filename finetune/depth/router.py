@@ -9,7 +9,7 @@ import tensorflow as tf
 from data_prep.augment.views import evaluation_crops, evaluation_image
 from data_prep.errors import UserError
 from data_prep.names import match_name
-from data_prep.readers import with_channels
+from data_prep.reading.images import with_channels
 from finetune.trained import Trained
 from simclr_tf.evaluation.intervals import Interval, wilson_interval
 from simclr_tf.evaluation.metrics import confusion_matrix, softmax

@@ -17,14 +17,14 @@ from data_prep.checksums import read_object
 from data_prep.claim import LOCK, claimed
 from data_prep.csv_files import write_csv
 from data_prep.errors import UserError
-from data_prep.folds import FoldPlan, fold_names, make_folds
-from data_prep.manifest import Manifest
+from data_prep.manifest.folds import FoldPlan, fold_names, make_folds
+from data_prep.manifest.manifest import Manifest
 from finetune.depth.data import TEST, VALIDATION, open_manifest
 from finetune.depth.folder import DepthDir
 from finetune.depth.pairs import case_of
 from finetune.depth.settings import DepthConfig
 from finetune.depth.train import train_depth
-from simclr_tf.distribution import Devices, connect
+from simclr_tf.training.distribution import Devices, connect
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 from PIL import Image
 
-from data_prep.augment.sheet import SheetRow, write_sheet
-from data_prep.manifest import Record
+from data_prep.augment.contact_sheet import SheetRow, write_sheet
+from data_prep.manifest.manifest import Record
 from finetune.depth.pairs import DepthSet, case_of
 from simclr_tf.training.callbacks import TensorBoard
 

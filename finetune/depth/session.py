@@ -9,17 +9,17 @@ from pathlib import Path
 import keras
 
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest
+from data_prep.manifest.manifest import Manifest
 from finetune.depth.build import Training, build_training, images_per_step
 from finetune.depth.data import VALIDATION, DepthData, open_data
 from finetune.depth.folder import DepthDir
 from finetune.depth.settings import DepthConfig
 from finetune.depth.sources import grey_source
 from finetune.depth.validation import DepthValidation, MapMaker
-from simclr_tf import distribution
 from simclr_tf.checkpoints.store import CheckpointStore
 from simclr_tf.optim.schedules import steps_per_epoch
-from simclr_tf.training.inputs import local_batch_size
+from simclr_tf.training import distribution
+from simclr_tf.training.batches import local_batch_size
 from simclr_tf.training.loop import LoopPlan
 from simclr_tf.training.memory import (
     Load,
@@ -28,7 +28,7 @@ from simclr_tf.training.memory import (
     memory_here,
     variable_bytes,
 )
-from simclr_tf.workers import check_images, check_settings
+from simclr_tf.training.workers import check_images, check_settings
 
 log = logging.getLogger(__name__)
 

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from data_prep.declaration import Declaration
 from data_prep.errors import UserError
-from data_prep.pairing import PAIRING_HELP, scale_of
-from finetune.settings import GivenImages, OutputSettings
-from simclr_tf.sections import MachineSettings
-from simclr_tf.settings import Config, setting
+from data_prep.manifest.pairing import PAIRING_HELP, scale_of
+from data_prep.manifest.read_options import Declaration
+from finetune.config import GivenImages, OutputSettings
+from simclr_tf.config.sections import MachineSettings
+from simclr_tf.config.settings import Config, setting
 
 DEPTH, REAL = "depth", "real"
 AUTOENCODER, UNET, CYCLEGAN = "autoencoder", "unet", "cyclegan"

@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from data_prep.augment.photometry import to_float
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest
-from data_prep.order import shuffled_index
-from data_prep.source import Element, Source
-from data_prep.sources import ManifestSource
+from data_prep.manifest.manifest import Manifest
+from data_prep.sources.manifest_source import ManifestSource
+from data_prep.sources.order import shuffled_index
+from data_prep.sources.source import Element, Source
 
 Cache = Literal["auto", "true", "false"]
 

@@ -14,19 +14,19 @@ import numpy as np
 import tensorflow as tf
 
 from data_prep.durations import format_seconds
-from data_prep.manifest import Manifest
+from data_prep.manifest.manifest import Manifest
 from finetune.depth.data import TEST, VALIDATION
 from finetune.depth.finish import finish
 from finetune.depth.samples import Maker, SampleSheets
 from finetune.depth.session import DepthSession, open_session
 from finetune.depth.settings import DepthConfig, RegressionSettings
-from simclr_tf.distribution import Devices
 from simclr_tf.training import callbacks as cb
 from simclr_tf.training import health
-from simclr_tf.training.fitting import Fitting, Keepers, fit
-from simclr_tf.training.inputs import Batch, Batches, MakeExample, training_batches
+from simclr_tf.training.batches import Batch, Batches, MakeExample, training_batches
+from simclr_tf.training.distribution import Devices
+from simclr_tf.training.fit import Fitting, Keepers, fit
 from simclr_tf.training.loop import StopRequest
-from simclr_tf.workers import naming_lost_workers
+from simclr_tf.training.workers import naming_lost_workers
 
 log = logging.getLogger(__name__)
 

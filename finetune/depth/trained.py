@@ -16,8 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 from data_prep.checksums import AGAIN, read_object
-from data_prep.declaration import carried
 from data_prep.errors import UserError
+from data_prep.manifest.read_options import carried
 from finetune.depth import pretrained  # noqa: F401 (for Keras)
 from finetune.depth.settings import DEPTH, REAL
 from simclr_tf.checkpoints.keras_file import open_keras_file
@@ -40,7 +40,7 @@ class DepthFacts:
         image_size: Height and width of images and maps.
         reading: Fields of `Declaration`: how files become images.
         epoch: Whose weights these are.
-        training_files: What the training files are like, see `data_prep.training_files`.
+        training_files: What the training files are like, see `data_prep.reading.training_files`.
     """
 
     kind: str

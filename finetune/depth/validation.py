@@ -6,11 +6,11 @@ import numpy as np
 import tensorflow as tf
 
 from data_prep.augment.photometry import to_float
-from data_prep.manifest import Record
-from data_prep.sources import ManifestSource
+from data_prep.manifest.manifest import Record
+from data_prep.sources.manifest_source import ManifestSource
 from finetune.depth.pairs import DepthSet, case_of
 from finetune.depth.trained import in_units
-from simclr_tf.distribution import Devices
+from simclr_tf.training.distribution import Devices
 from simclr_tf.training.evaluator import Evaluator
 
 _ROWS = 4096  # images whose targets are in memory at a time

@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from data_prep.leaks import LeakCheck
-from data_prep.manifest import Manifest
+from data_prep.manifest.leaks import LeakCheck
+from data_prep.manifest.manifest import Manifest
 from data_prep.page import Section, Table
-from finetune.report.result_files import StoredResults
+from finetune.report.files import StoredResults
 
 _LEAK_WORDS = {
     "picture": "the same picture (file, array and page)",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from data_prep.manifest import canonical_split
+from data_prep.manifest.manifest import canonical_split
 from data_prep.page import Picture
 from simclr_tf.evaluation.drawing import NARROW, Curve, to_png
 from simclr_tf.evaluation.figures import loss_curves

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_prep.errors import UserError
-from data_prep.identity import image_name
-from data_prep.manifest import Manifest
+from data_prep.manifest.identity import image_name
+from data_prep.manifest.manifest import Manifest
 from data_prep.page import Picture
-from data_prep.thumbnails import blank, thumbnail
+from data_prep.reading.thumbnails import blank, thumbnail
+from finetune.report.scored_split import UNKNOWN, ScoredSplit
 from finetune.report.threshold import Decision
-from finetune.scored import UNKNOWN, ScoredSplit
 
 
 def most_confident_mistakes(split: ScoredSplit, decision: Decision, number: int) -> np.ndarray:

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.manifest import SPLITS
+from data_prep.manifest.manifest import SPLITS
+from finetune.report.scored_split import ScoredSplit
 from finetune.report.threshold import CRITERIA, Criterion, Decision, choose_threshold
-from finetune.scored import ScoredSplit
 from simclr_tf.evaluation.bootstrap import bootstrap_metrics
 from simclr_tf.evaluation.intervals import RESAMPLES, Interval, wilson_interval
 from simclr_tf.evaluation.metrics import confusion_matrix

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from simclr_tf.architectures import FEATURE_DIM
+from simclr_tf.models.architectures import FEATURE_DIM
 from simclr_tf.models.resnet import ResNet
 from simclr_tf.models.simclr import SimCLREncoder, SimCLRModel
 

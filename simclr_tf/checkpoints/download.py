@@ -24,7 +24,7 @@ from urllib.parse import quote, urlencode
 
 from data_prep.durations import format_seconds
 from data_prep.errors import UserError
-from data_prep.files import write_text
+from data_prep.storage import write_text
 
 log = logging.getLogger(__name__)
 

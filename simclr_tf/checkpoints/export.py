@@ -6,11 +6,11 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from data_prep.files import replacing_folder, writing
+from data_prep.storage import replacing_folder, writing
 from simclr_tf.checkpoints.description import NETWORK, describe
 from simclr_tf.checkpoints.preprocessing import write_record
-from simclr_tf.models.naming import canonical_variables, tf2_variables
 from simclr_tf.models.simclr import SimCLRModel
+from simclr_tf.models.variable_names import canonical_variables, tf2_variables
 
 
 class _Callable(tf.__internal__.tracking.AutoTrackable):

@@ -9,15 +9,15 @@ import keras
 import numpy as np
 
 from data_prep.errors import UserError
+from simclr_tf.checkpoints.adapt import StemAdapt, adapt_channels, adaptable
 from simclr_tf.checkpoints.coverage import Coverage, Row
+from simclr_tf.checkpoints.find import Location, locate
+from simclr_tf.checkpoints.identify import Network, architecture_name, recognise
 from simclr_tf.checkpoints.keras_file import open_keras_file
-from simclr_tf.checkpoints.locate import Location, locate
 from simclr_tf.checkpoints.preprocessing import read_record
-from simclr_tf.checkpoints.reading import StoredWeights, open_weights
-from simclr_tf.checkpoints.recognise import Network, architecture_name, recognise
-from simclr_tf.checkpoints.stem import StemAdapt, adapt_channels, adaptable
-from simclr_tf.models.naming import canonical_variables
+from simclr_tf.checkpoints.read import StoredWeights, open_weights
 from simclr_tf.models.simclr import SimCLREncoder, SimCLRModel
+from simclr_tf.models.variable_names import canonical_variables
 
 _STEMS = ("base_model/conv2d/kernel", "base_model/stem/")  # of ResNets, of other backbones
 _HEADS = {"head_contrastive/": "projection head", "head_supervised/": "supervised head"}

@@ -10,12 +10,12 @@ from typing import Any
 from data_prep.augment.geometry import EVALUATION_CROP
 from data_prep.augment.views import SMALL_IMAGE, ViewConfig
 from data_prep.checksums import AGAIN, read_object
-from data_prep.files import write_text
-from data_prep.training_files import TrainingFiles
+from data_prep.reading.training_files import TrainingFiles
+from data_prep.storage import write_text
+from simclr_tf.checkpoints.find import Location
+from simclr_tf.checkpoints.identify import Network
 from simclr_tf.checkpoints.imagenet import class_names
-from simclr_tf.checkpoints.locate import Location
-from simclr_tf.checkpoints.recognise import Network
-from simclr_tf.run_dir import RECORD
+from simclr_tf.training.run_dir import RECORD
 
 _IMAGENET_CLASSES = 1000
 
@@ -36,8 +36,8 @@ def preprocessing_record(
         channels: Of the images.
         classes: Names of the supervised head's classes.
         central_crop: Central share that is kept before anything else; 0 = all.
-        reading: How files become images, see `data_prep.declaration.Declaration.record`: such as
-            the intensity rule with its limits.
+        reading: How files become images, such as the intensity rule with its limits; see
+            `data_prep.manifest.read_options.Declaration.record`.
         whole_image: All of an image is squeezed into the square.
         files: The files that were trained on; None = not known.
 

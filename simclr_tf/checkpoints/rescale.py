@@ -11,8 +11,8 @@ import numpy as np
 
 from data_prep.errors import UserError
 from simclr_tf.models.heads import DENSE_STDDEV
-from simclr_tf.models.naming import normalised_kernels
 from simclr_tf.models.simclr import SimCLRModel
+from simclr_tf.models.variable_names import normalised_kernels
 
 
 def rescale(model: SimCLRModel, norms: Mapping[str, float] | float) -> dict[str, float]:

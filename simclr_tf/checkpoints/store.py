@@ -18,11 +18,11 @@ import keras
 import tensorflow as tf
 
 from data_prep.errors import UserError
-from data_prep.files import write_text, writing
+from data_prep.storage import write_text, writing
 from simclr_tf.checkpoints.description import NETWORK_KEY, describe
-from simclr_tf.checkpoints.locate import NOTE
-from simclr_tf.checkpoints.reading import SUFFIX, read_tensors
-from simclr_tf.models.naming import tf2_checkpoint_keys
+from simclr_tf.checkpoints.find import NOTE
+from simclr_tf.checkpoints.read import SUFFIX, read_tensors
+from simclr_tf.models.variable_names import tf2_checkpoint_keys
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from simclr_tf.checkpoints.description import NETWORK, describe
 from simclr_tf.checkpoints.export import export_keras, export_saved_model
 from simclr_tf.checkpoints.preprocessing import write_record
 from simclr_tf.checkpoints.store import model_keys, nested_checkpoint
-from simclr_tf.models.naming import canonical_variables
 from simclr_tf.models.simclr import SimCLRModel
+from simclr_tf.models.variable_names import canonical_variables
 
 Format = Literal["keras", "saved_model", "tf1", "tf2", "h5"]
 Part = Literal["encoder", "model"]

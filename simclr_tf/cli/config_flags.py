@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 from absl import flags
 
 from data_prep.cli.app import topic
-from simclr_tf.config import RunConfig
-from simclr_tf.settings import Config
+from simclr_tf.config.run_config import RunConfig
+from simclr_tf.config.settings import Config
 
 C = TypeVar("C", bound=Config)
 

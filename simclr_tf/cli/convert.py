@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from data_prep.cli.app import run_app, topic
-from data_prep.cli.asked import asked
-from data_prep.cli.quiet import import_tensorflow
+from data_prep.cli.request import asked
+from data_prep.cli.runtime import import_tensorflow
 from data_prep.errors import UserError
-from data_prep.files import write_text
+from data_prep.storage import write_text
 
 if TYPE_CHECKING:
     from simclr_tf.models.simclr import SimCLRModel
@@ -104,10 +104,10 @@ def run(flag_values: flags.FlagValues) -> int:
     if outputs and (code := outputs.code_if_complete()) is not None:
         return code
     import_tensorflow()
-    from simclr_tf.checkpoints.expected import refuse_contradictions
     from simclr_tf.checkpoints.load import convert, open_checkpoint
     from simclr_tf.checkpoints.verify import check_inference
     from simclr_tf.checkpoints.write import format_of, write_model
+    from simclr_tf.training.expected import refuse_contradictions
 
     layout = f.format if f.format != "auto" or not output else format_of(f.output)
     checkpoint = open_checkpoint(f.checkpoint, ema=f.ema)

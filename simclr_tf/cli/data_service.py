@@ -10,7 +10,7 @@ from typing import Any
 from absl import flags
 
 from data_prep.cli.app import run_app, topic
-from data_prep.cli.quiet import import_tensorflow
+from data_prep.cli.runtime import import_tensorflow
 from data_prep.errors import UserError
 
 NAME = "simclr-data-service"

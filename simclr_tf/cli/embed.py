@@ -7,7 +7,7 @@ from absl import flags
 
 from data_prep.cli.app import run_app
 from data_prep.cli.progress import progress_lines
-from data_prep.cli.quiet import import_tensorflow
+from data_prep.cli.runtime import import_tensorflow
 from data_prep.errors import UserError
 from simclr_tf.cli import config_flags
 from simclr_tf.embedding.settings import EmbedConfig
@@ -52,9 +52,9 @@ def run(flag_values: flags.FlagValues) -> None:
         raise UserError("give either --image_dir=FOLDER or --manifest=FILE")
     import_tensorflow()
     if f.compare:
-        from simclr_tf.embedding.comparing import compare_embeddings as work
+        from simclr_tf.embedding.compare import compare_embeddings as work
     else:
-        from simclr_tf.embedding.run import embed as work
+        from simclr_tf.embedding.compute import embed as work
     print(work(config, stated, images))
 
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from absl import flags
 
 from data_prep.cli.app import run_app, topic
-from data_prep.cli.quiet import import_tensorflow
+from data_prep.cli.runtime import import_tensorflow
 from data_prep.errors import UserError
 from simclr_tf.cli import config_flags
-from simclr_tf.config import RunConfig
-from simclr_tf.presets import PRESETS
+from simclr_tf.config.presets import PRESETS
+from simclr_tf.config.run_config import RunConfig
 
 NAME = "simclr-run"
 DESCRIPTION = """Pretrains a SimCLRv2 network on images without labels, or fine-tunes one with
@@ -77,7 +77,7 @@ def run(flag_values: flags.FlagValues) -> int:
     if not config.run.model_dir:
         raise UserError("--model_dir is missing: say where the run is to be kept")
     import_tensorflow()
-    from simclr_tf.training.adopt import adopt_checkpoint
+    from simclr_tf.training.from_checkpoint import adopt_checkpoint
     from simclr_tf.training.run import execute
 
     return execute(adopt_checkpoint(config, config_flags.given(flag_values)))

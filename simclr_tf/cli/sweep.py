@@ -11,17 +11,17 @@ from absl import flags
 
 from data_prep.cli.app import EXIT_FAILED, parse, topic
 from data_prep.cli.handing_on import given_flags, run_handing_on
-from data_prep.cli.images import define_images, given_images
-from data_prep.cli.quiet import import_tensorflow
-from data_prep.declaration import READING_FIELDS
+from data_prep.cli.image_flags import define_images, given_images
+from data_prep.cli.runtime import import_tensorflow
 from data_prep.errors import UserError
+from data_prep.manifest.read_options import READING_FIELDS
 from simclr_tf.cli import run as run_command
-from simclr_tf.config import RunConfig
+from simclr_tf.config.run_config import RunConfig
 from simclr_tf.sweep.columns import SORT_BY
 from simclr_tf.sweep.grid import Row, grid_rows, row_arguments
 
 if TYPE_CHECKING:
-    from data_prep.manifest import Manifest
+    from data_prep.manifest.manifest import Manifest
     from simclr_tf.sweep.plan import PlannedRun
 
 NAME = "simclr-sweep"
@@ -96,7 +96,7 @@ def run(flag_values: flags.FlagValues, arguments: Sequence[str] = ()) -> int:
     given = [(*arguments, *row_arguments(row)) for row in rows]
     parsed = [_parsed(row, each, f) for row, each in zip(rows, given, strict=True)]
     import_tensorflow()
-    from simclr_tf.distribution import refuse_cluster
+    from simclr_tf.training.distribution import refuse_cluster
 
     refuse_cluster(NAME)
     from simclr_tf.sweep.check import check_runs, shared_manifest
@@ -131,7 +131,7 @@ def _parsed(row: Row, arguments: Sequence[str], f: flags.FlagValues) -> tuple[Ru
 
 
 def _adopted(config: RunConfig, given: set[str]) -> RunConfig:
-    from simclr_tf.training.adopt import adopt_checkpoint
+    from simclr_tf.training.from_checkpoint import adopt_checkpoint
 
     return adopt_checkpoint(config, given)
 

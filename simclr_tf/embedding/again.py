@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.new_folder import new_folder
-from simclr_tf.embedding.analyse import ANALYSED, analyse
+from simclr_tf.embedding.analyze import ANALYSED, analyse
 from simclr_tf.embedding.expert import join_labels
 from simclr_tf.embedding.settings import EmbedConfig
 from simclr_tf.embedding.stored import open_stored, publish

@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 
 from data_prep.csv_files import PATH_COLUMNS, CsvTable, read_csv
 from data_prep.errors import UserError
-from data_prep.manifest_root import RELATIVE_ROOT, ROOT
+from data_prep.manifest.places import shown_names
+from data_prep.manifest.root import RELATIVE_ROOT, ROOT
 from data_prep.names import clean_name, name_problems
-from data_prep.places import shown_names
 from simclr_tf.embedding.stored import Stored
 from simclr_tf.embedding.table import KNOWN
 

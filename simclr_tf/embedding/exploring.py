@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 
 from data_prep.errors import UserError
-from data_prep.grouping import inner_paths
-from data_prep.manifest import Manifest, Record
-from data_prep.manifest_root import common_folder
-from data_prep.places import PLACE, place_columns, short_names
-from data_prep.thumbnails import blank, thumbnail
-from data_prep.workers import in_parallel
+from data_prep.manifest.groups import inner_paths
+from data_prep.manifest.manifest import Manifest, Record
+from data_prep.manifest.places import PLACE, place_columns, short_names
+from data_prep.manifest.root import common_folder
+from data_prep.parallel import in_parallel
+from data_prep.reading.thumbnails import blank, thumbnail
 from simclr_tf.embedding.settings import PageSettings, names_in
 from simclr_tf.embedding.stored import Stored
 from simclr_tf.evaluation.blockwise import Picked
 from simclr_tf.explore.data import ExploreData
 from simclr_tf.explore.page import write_explore_page
-from simclr_tf.run_warnings import sentence
+from simclr_tf.training.run_warnings import sentence
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest
-from data_prep.places import place_columns
+from data_prep.manifest.manifest import Manifest
+from data_prep.manifest.places import place_columns
 from simclr_tf.embedding.shards import Shards
 from simclr_tf.embedding.stored import FEATURES, MANIFEST, UNREADABLE, Stored
 from simclr_tf.embedding.table import write_rows

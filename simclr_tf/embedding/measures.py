@@ -10,7 +10,7 @@ from sklearn.model_selection import GroupKFold
 from simclr_tf.embedding.settings import MeasureSettings
 from simclr_tf.evaluation.blockwise import Features
 from simclr_tf.evaluation.bootstrap import bootstrap_metrics
-from simclr_tf.evaluation.embeddings import UNLABELLED
+from simclr_tf.evaluation.features import UNLABELLED
 from simclr_tf.evaluation.intervals import Interval, wilson_interval
 from simclr_tf.evaluation.knn import knn_scores
 from simclr_tf.evaluation.linear_probe import fit_linear_probe

@@ -10,19 +10,19 @@ import numpy as np
 import tensorflow as tf
 
 from data_prep.errors import UserError
-from data_prep.identity import image_name
-from data_prep.manifest import Manifest
-from simclr_tf import distribution
+from data_prep.manifest.identity import image_name
+from data_prep.manifest.manifest import Manifest
 from simclr_tf.checkpoints.load import load_model
 from simclr_tf.checkpoints.preprocessing import evaluation_views
+from simclr_tf.config.sections import MachineSettings
 from simclr_tf.embedding.floors import FloorFeatures
 from simclr_tf.embedding.settings import FeatureSettings
 from simclr_tf.embedding.shards import Shards
-from simclr_tf.evaluation.embeddings import l2_normalize
+from simclr_tf.evaluation.features import l2_normalize
 from simclr_tf.models.copies import copy_in
 from simclr_tf.models.fingerprint import variables_hash
 from simclr_tf.models.simclr import SimCLRModel
-from simclr_tf.sections import MachineSettings
+from simclr_tf.training import distribution
 from simclr_tf.training.evaluator import Evaluator
 from simclr_tf.training.floors import flat_pixels, some_features
 from simclr_tf.training.imagewise import Imagewise

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from data_prep.declaration import Declaration
 from data_prep.errors import UserError
-from simclr_tf.sections import DataSettings
-from simclr_tf.settings import Config, setting
+from data_prep.manifest.read_options import Declaration
+from simclr_tf.config.sections import DataSettings
+from simclr_tf.config.settings import Config, setting
 
 FORMATS = ("npz", "parquet")
 PROJECTIONS = ("pca", "tsne", "umap", "random")

@@ -11,9 +11,9 @@ import numpy as np
 
 from data_prep.checksums import read_object
 from data_prep.errors import UserError
-from data_prep.files import write_text
-from data_prep.grouping import unit_numbers
-from data_prep.manifest import Manifest
+from data_prep.manifest.groups import unit_numbers
+from data_prep.manifest.manifest import Manifest
+from data_prep.storage import write_text
 from simclr_tf.embedding.table import KNOWN, read_rows
 
 FEATURES, TABLE, FACTS, MANIFEST = "features.npy", "embedding.csv", "embedding.json", "manifest.csv"

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.csv_files import csv_line, read_written
-from data_prep.manifest import Manifest
-from data_prep.places import PLACE, place_columns
+from data_prep.manifest.manifest import Manifest
+from data_prep.manifest.places import PLACE, place_columns
 from simclr_tf.evaluation.blockwise import Features
 
 Column = Sequence[str] | np.ndarray

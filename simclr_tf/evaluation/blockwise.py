@@ -6,8 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
-from simclr_tf.evaluation.embeddings import l2_normalize
-from simclr_tf.evaluation.nearest import closest
+from simclr_tf.evaluation.features import l2_normalize
+from simclr_tf.evaluation.neighbors import closest
 
 Progress = Callable[[int, int], None]
 

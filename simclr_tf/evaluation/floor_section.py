@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from data_prep.counting import counted
 from data_prep.page import Section, Table
+from data_prep.phrases import counted
 from simclr_tf.evaluation.floors import METRIC_WORDS, WORDS, Verdict
 from simclr_tf.evaluation.intervals import Difference, interval_cell
 

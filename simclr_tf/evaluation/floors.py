@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.counting import counted
+from data_prep.phrases import counted
 from simclr_tf.evaluation.bootstrap import bootstrap_metrics, metric_samples
 from simclr_tf.evaluation.degenerate import classifier_ends
 from simclr_tf.evaluation.intervals import RESAMPLES, Difference, Interval

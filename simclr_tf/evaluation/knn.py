@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from simclr_tf.evaluation.nearest import Metric, closest
+from simclr_tf.evaluation.neighbors import Metric, closest
 
 _CHUNK_ELEMENTS = 1 << 25  # similarities held at a time: 128 MiB of float32
 _TEMPERATURE = 0.07

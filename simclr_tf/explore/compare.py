@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.errors import UserError
-from data_prep.files import write_text
 from data_prep.page import Page, Picture, Section, Table, page_environment
+from data_prep.storage import write_text
 from simclr_tf.evaluation.drawing import NARROW, point_style, single_axes, to_png
-from simclr_tf.evaluation.nearest import nearest_neighbours
+from simclr_tf.evaluation.neighbors import nearest_neighbours
 from simclr_tf.explore.data import ExploreData
 from simclr_tf.explore.page import NEAREST, static_templates
 from simclr_tf.explore.pins import check_pinned, common_images, diverse_images

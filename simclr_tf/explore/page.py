@@ -10,16 +10,16 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from data_prep.counting import counted
-from data_prep.files import write_text
 from data_prep.page import Page, page_environment
+from data_prep.phrases import counted
+from data_prep.storage import write_text
 from simclr_tf.evaluation.drawing import COLOURS
-from simclr_tf.evaluation.nearest import nearest_neighbours
-from simclr_tf.explore.atlas import Atlas, make_atlas
+from simclr_tf.evaluation.neighbors import nearest_neighbours
 from simclr_tf.explore.data import ExploreData
 from simclr_tf.explore.payload import packed, payload, script_json
 from simclr_tf.explore.projections import project_all
 from simclr_tf.explore.projector import write_projector
+from simclr_tf.explore.thumbnails import Atlas, make_atlas
 
 log = logging.getLogger(__name__)
 

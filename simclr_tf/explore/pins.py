@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.cluster import KMeans
 
 from data_prep.errors import UserError
-from simclr_tf.evaluation.embeddings import l2_normalize
+from simclr_tf.evaluation.features import l2_normalize
 from simclr_tf.explore.data import ExploreData
 
 NUMBER = 6

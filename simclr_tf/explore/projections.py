@@ -14,7 +14,7 @@ from sklearn.random_projection import GaussianRandomProjection
 from threadpoolctl import threadpool_limits
 
 from data_prep.errors import UserError
-from simclr_tf.evaluation.embeddings import l2_normalize
+from simclr_tf.evaluation.features import l2_normalize
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from sklearn.decomposition import PCA
 
-from data_prep.files import write_bytes, write_text
-from simclr_tf.explore.atlas import sprite
+from data_prep.storage import write_bytes, write_text
 from simclr_tf.explore.data import ExploreData
+from simclr_tf.explore.thumbnails import sprite
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from simclr_tf.losses.gathering import full_precision, gather_rows
+from simclr_tf.losses.replicas import full_precision, gather_rows
 
 _EPSILON = 1e-5  # of the batch normalisation in the authors' code
 

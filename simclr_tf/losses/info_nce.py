@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from simclr_tf.losses.gathering import full_precision
+from simclr_tf.losses.replicas import full_precision
 
 
 def info_nce(

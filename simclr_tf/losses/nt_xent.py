@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from simclr_tf.losses.gathering import full_precision, gather_rows
+from simclr_tf.losses.replicas import full_precision, gather_rows
 
 MASKED = 1e9
 

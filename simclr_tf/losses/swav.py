@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from simclr_tf.losses.gathering import full_precision, gather_rows
+from simclr_tf.losses.replicas import full_precision, gather_rows
 
 
 def sinkhorn(

@@ -11,8 +11,8 @@ import math
 import keras
 import tensorflow as tf
 
-from simclr_tf.losses.gathering import gather_rows
 from simclr_tf.losses.info_nce import info_nce, positive_found
+from simclr_tf.losses.replicas import gather_rows
 from simclr_tf.methods.base import Sign, StepOutputs, assign_all
 from simclr_tf.methods.momentum import MomentumNetwork
 from simclr_tf.methods.pretraining import ByView, Pretraining, heads

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from simclr_tf.config import RunConfig
-from simclr_tf.method_settings import ADDED_METHODS
+from simclr_tf.config.method_settings import ADDED_METHODS
+from simclr_tf.config.run_config import RunConfig
 from simclr_tf.methods.barlow_twins import BarlowTwins
 from simclr_tf.methods.base import Method
 from simclr_tf.methods.byol import BYOL

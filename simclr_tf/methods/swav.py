@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from simclr_tf.losses.gathering import gather_rows
+from simclr_tf.losses.replicas import gather_rows
 from simclr_tf.losses.swav import assignments, prototypes_used, swapped_prediction
 from simclr_tf.methods.base import Sign, StepOutputs, assign_all
 from simclr_tf.methods.momentum import counter

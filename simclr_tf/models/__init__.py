@@ -2,11 +2,15 @@
 
 from simclr_tf.models.architecture import ProjectionArchitecture, ResNetArchitecture
 from simclr_tf.models.batch_norm import BatchNorm
-from simclr_tf.models.freeze import freeze
 from simclr_tf.models.heads import ProjectionHead, SupervisedHead
-from simclr_tf.models.naming import canonical_variables, tf2_checkpoint_keys, variable_shapes
 from simclr_tf.models.resnet import ResNet
 from simclr_tf.models.simclr import ForwardOutputs, SimCLREncoder, SimCLRModel
+from simclr_tf.models.variable_names import (
+    canonical_variables,
+    tf2_checkpoint_keys,
+    variable_shapes,
+)
+from simclr_tf.models.weights import freeze
 
 __all__ = [
     "BatchNorm",

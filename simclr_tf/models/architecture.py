@@ -6,7 +6,7 @@ The models and the analytic list of their variables (`layout.py`) are both made 
 from dataclasses import dataclass
 
 from data_prep.errors import UserError
-from simclr_tf.architectures import NUM_GROUPS
+from simclr_tf.models.architectures import NUM_GROUPS
 
 BLOCKS_PER_GROUP = {
     18: (2, 2, 2, 2),

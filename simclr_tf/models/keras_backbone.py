@@ -12,17 +12,17 @@ import keras
 import tensorflow as tf
 
 from data_prep.errors import UserError
-from simclr_tf.architectures import KerasArchitecture
-from simclr_tf.models.applications import (
+from simclr_tf.models.architecture import NUM_GROUPS
+from simclr_tf.models.architectures import KerasArchitecture
+from simclr_tf.models.backbone import DescribedBackbone
+from simclr_tf.models.batch_norm import BatchNorm
+from simclr_tf.models.cutting import cut_points
+from simclr_tf.models.keras_applications import (
     build_trunk,
     dtype_policy,
     grey_affine,
     preprocess_function,
 )
-from simclr_tf.models.architecture import NUM_GROUPS
-from simclr_tf.models.batch_norm import BatchNorm
-from simclr_tf.models.cutting import cut_points
-from simclr_tf.models.staged import DescribedBackbone
 
 _SIZES = (8, 16, 24, 32, 48, 64, 75, 96, 128, 224)
 

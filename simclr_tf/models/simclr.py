@@ -6,11 +6,11 @@ from typing import Any, Literal, NamedTuple
 import keras
 import tensorflow as tf
 
-from simclr_tf.models.backbones import build_backbone
+from simclr_tf.models.backbone import StagedBackbone
 from simclr_tf.models.blocks import Shape
 from simclr_tf.models.heads import ProjectionHead, SupervisedHead
+from simclr_tf.models.registry import build_backbone
 from simclr_tf.models.resnet import ResNet
-from simclr_tf.models.staged import StagedBackbone
 from simclr_tf.models.trainability import set_trainability, trainability_of
 
 Endpoints = dict[str, tf.Tensor]
@@ -53,7 +53,7 @@ class SimCLREncoder(keras.Model):
         global_bn: normalise over the batch of all replicas.
         sk_min_dim: smallest gating width of selective kernels.
         backbone: another backbone instead of the ResNet: the `options` of its architecture, see
-            `simclr_tf.architectures`, such as `{"backbone": "vit_tiny", "patch_size": 8}`.
+            `simclr_tf.models.architectures`, such as `{"backbone": "vit_tiny", "patch_size": 8}`.
         proj_head_mode: `nonlinear`, `linear` or `none`.
         proj_out_dim: length of the projection.
         num_proj_layers: layers of the nonlinear head.

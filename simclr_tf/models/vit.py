@@ -6,11 +6,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from simclr_tf.architectures import HybridArchitecture, ViTArchitecture
 from simclr_tf.models.architecture import ResNetArchitecture
+from simclr_tf.models.architectures import HybridArchitecture, ViTArchitecture
+from simclr_tf.models.backbone import DescribedBackbone
 from simclr_tf.models.blocks import Shape
 from simclr_tf.models.resnet import BlockGroup, Stem
-from simclr_tf.models.staged import DescribedBackbone
 from simclr_tf.models.transformer import TransformerGroup, with_positions
 
 _CONVOLUTIONS = 18  # depth of the ResNet whose stages the hybrid begins with

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest
-from data_prep.scan import image_facts
-from simclr_tf.config import RunConfig
+from data_prep.manifest.manifest import Manifest
+from data_prep.manifest.scan import image_facts
+from simclr_tf.config.run_config import RunConfig
 from simclr_tf.sweep.neighbours import pinned_rows
 from simclr_tf.sweep.plan import PlannedRun
 from simclr_tf.training.build import small_view_config, view_config

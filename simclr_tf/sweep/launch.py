@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import IO
 
 from data_prep.durations import format_seconds
-from simclr_tf.run_dir import RunDir
 from simclr_tf.sweep.plan import MANIFEST, PlannedRun
 from simclr_tf.training.loop import StopRequest
+from simclr_tf.training.run_dir import RunDir
 
 log = logging.getLogger(__name__)
 

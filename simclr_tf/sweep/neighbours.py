@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest
-from data_prep.places import short_names
-from data_prep.thumbnails import thumbnail
+from data_prep.manifest.manifest import Manifest
+from data_prep.manifest.places import short_names
+from data_prep.reading.thumbnails import thumbnail
 from simclr_tf.explore.compare import write_comparison
 from simclr_tf.explore.data import ExploreData
-from simclr_tf.sweep.collect import RunScores
+from simclr_tf.sweep.results import RunScores
 from simclr_tf.sweep.summary import SettingScores
 
 _MOST_IMAGES = 600

@@ -10,17 +10,17 @@ from typing import Literal
 
 import numpy as np
 
-from data_prep.counting import counted
 from data_prep.durations import format_seconds
 from data_prep.page import Page, Picture, Section, Table, shell_command, write_page
+from data_prep.phrases import counted
 from simclr_tf.evaluation import figures
-from simclr_tf.evaluation.embeddings import Embeddings, l2_normalize
+from simclr_tf.evaluation.features import Embeddings, l2_normalize
 from simclr_tf.evaluation.intervals import Interval
-from simclr_tf.evaluation.sweep_figures import SettingPoint, embedding_panels, setting_points
-from simclr_tf.run_warnings import ALARM, sentence
-from simclr_tf.sweep.collect import RunScores
+from simclr_tf.sweep.figures import SettingPoint, embedding_panels, setting_points
 from simclr_tf.sweep.plan import UNTRAINED_STEPS
+from simclr_tf.sweep.results import RunScores
 from simclr_tf.sweep.summary import SettingScores, difference, is_clear, sorted_settings
+from simclr_tf.training.run_warnings import ALARM, sentence
 
 PAGE = "index.html"
 

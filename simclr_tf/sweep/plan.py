@@ -14,12 +14,12 @@ from typing import Any
 
 from data_prep.checksums import read_object
 from data_prep.errors import UserError
-from data_prep.files import write_text
-from data_prep.manifest import Manifest
-from simclr_tf.config import RunConfig
-from simclr_tf.method_settings import MethodSettings
-from simclr_tf.run_dir import RunDir
+from data_prep.manifest.manifest import Manifest
+from data_prep.storage import write_text
+from simclr_tf.config.method_settings import MethodSettings
+from simclr_tf.config.run_config import RunConfig
 from simclr_tf.sweep.grid import Row, run_names
+from simclr_tf.training.run_dir import RunDir
 
 PLAN = "sweep.json"
 MANIFEST = "manifest.csv"

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest
-from simclr_tf.sweep.collect import collect
+from data_prep.manifest.manifest import Manifest
 from simclr_tf.sweep.neighbours import write_neighbours
 from simclr_tf.sweep.page import PAGE, settings_table, write_sweep_page
 from simclr_tf.sweep.plan import MANIFEST, PlannedRun
+from simclr_tf.sweep.results import collect
 from simclr_tf.sweep.summary import by_setting, sorted_settings, write_tables
 
 log = logging.getLogger(__name__)

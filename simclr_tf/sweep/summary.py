@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 
 from data_prep.csv_files import csv_text
-from data_prep.files import write_text
+from data_prep.storage import write_text
 from simclr_tf.evaluation.intervals import (
     Difference,
     Interval,
     crossed_difference,
     crossed_interval,
 )
-from simclr_tf.sweep.collect import RunScores
 from simclr_tf.sweep.columns import SCORES, SORT_BY
 from simclr_tf.sweep.grid import differing, setting_name
 from simclr_tf.sweep.plan import UNTRAINED, PlannedRun
+from simclr_tf.sweep.results import RunScores
 
 TABLE = "sweep.csv"
 SETTINGS_TABLE = "settings.csv"

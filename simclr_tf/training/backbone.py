@@ -4,12 +4,12 @@ from typing import Any
 
 import keras
 
-from simclr_tf.architectures import KerasArchitecture
-from simclr_tf.checkpoints.stem import StemAdapt, adapt_channels
-from simclr_tf.config import RunConfig
-from simclr_tf.models.applications import build_trunk
+from simclr_tf.checkpoints.adapt import StemAdapt, adapt_channels
+from simclr_tf.config.run_config import RunConfig
+from simclr_tf.models.architectures import KerasArchitecture
+from simclr_tf.models.backbone import StagedBackbone
+from simclr_tf.models.keras_applications import build_trunk
 from simclr_tf.models.keras_backbone import KerasBackbone
-from simclr_tf.models.staged import StagedBackbone
 
 _FLAG = "backbone_weights"
 

@@ -8,17 +8,16 @@ from data_prep.augment.config import parse_shares
 from data_prep.augment.views import SMALL_IMAGE, ViewConfig, small_views
 from data_prep.errors import UserError
 from simclr_tf.checkpoints.load import load_model
-from simclr_tf.config import RunConfig
-from simclr_tf.distribution import Devices, choose_jit, choose_precision
+from simclr_tf.config.run_config import RunConfig
 from simclr_tf.losses.weight_decay import WeightDecay, decayed_variables
 from simclr_tf.methods.base import Extension, Method, extension_of
 from simclr_tf.methods.distillation import Distillation
 from simclr_tf.methods.registry import METHODS, Recipe
 from simclr_tf.methods.supervised import Supervised
-from simclr_tf.models.freeze import freeze
-from simclr_tf.models.naming import normalisation_variables, supervised_head_variables
+from simclr_tf.models.backbone import StagedBackbone
 from simclr_tf.models.simclr import ProjectionPart, SimCLREncoder, SimCLRModel
-from simclr_tf.models.staged import StagedBackbone
+from simclr_tf.models.variable_names import normalisation_variables, supervised_head_variables
+from simclr_tf.models.weights import freeze
 from simclr_tf.optim.factory import build_optimizer
 from simclr_tf.optim.schedules import (
     WarmUpAndCosineDecay,
@@ -26,6 +25,7 @@ from simclr_tf.optim.schedules import (
     train_steps,
     warmup_steps,
 )
+from simclr_tf.training.distribution import Devices, choose_jit, choose_precision
 from simclr_tf.training.step import TrainStep
 
 

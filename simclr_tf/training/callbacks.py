@@ -21,9 +21,9 @@ import tensorflow as tf
 from data_prep.checksums import Checksums, read_checked
 from data_prep.durations import format_seconds
 from data_prep.errors import UserError
-from data_prep.files import write_bytes, write_text, writing
-from simclr_tf.checkpoints.locate import NOTE
-from simclr_tf.checkpoints.reading import read_tensors
+from data_prep.storage import write_bytes, write_text, writing
+from simclr_tf.checkpoints.find import NOTE
+from simclr_tf.checkpoints.read import read_tensors
 from simclr_tf.checkpoints.store import checkpoint_files, checkpoint_steps
 
 log = logging.getLogger(__name__)

@@ -4,20 +4,20 @@ import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from data_prep.declaration import Declaration, declaration_of
-from data_prep.declared import open_declared
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest
+from data_prep.manifest.intensity_limits import find_set_limits
+from data_prep.manifest.manifest import Manifest
+from data_prep.manifest.open_images import open_declared
+from data_prep.manifest.read_options import Declaration, declaration_of
+from data_prep.manifest.splits import labels_per_class, parse_ratios, stratified_split
 from data_prep.names import clean_name
-from data_prep.set_limits import find_set_limits
-from data_prep.source import Source
-from data_prep.splits import labels_per_class, parse_ratios, stratified_split
-from data_prep.training_files import TrainingFiles, look_at
-from simclr_tf.config import RunConfig
-from simclr_tf.sections import DataSettings
+from data_prep.reading.training_files import TrainingFiles, look_at
+from data_prep.sources.source import Source
+from simclr_tf.config.run_config import RunConfig
+from simclr_tf.config.sections import DataSettings
 
 if TYPE_CHECKING:
-    from data_prep.sources import TFDSSource
+    from data_prep.sources.tfds_source import TFDSSource
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ def with_splits(manifest: Manifest, data: DataSettings) -> Manifest:
 
 
 def _open_manifest(config: RunConfig, manifest: Manifest) -> RunData:
-    from data_prep.sources import ManifestSource
+    from data_prep.sources.manifest_source import ManifestSource
 
     data = config.data
     if data.train_split not in manifest.splits:
@@ -224,8 +224,8 @@ def _labelled(part: Manifest, data: DataSettings) -> Manifest:
 
 
 def _open_tfrecords(data: DataSettings) -> RunData:
-    from data_prep.sources import TFRecordSource
-    from data_prep.tfrecord import read_declaration, read_facts
+    from data_prep.sources.tfrecord import read_declaration, read_facts
+    from data_prep.sources.tfrecord_source import TFRecordSource
 
     _, facts = read_facts(data.tfrecord_dir)
     if data.train_split not in facts:
@@ -241,7 +241,7 @@ def _open_tfrecords(data: DataSettings) -> RunData:
 
 
 def _open_tfds(data: DataSettings) -> RunData:
-    from data_prep.sources import NotPreparedError, TFDSSource
+    from data_prep.sources.tfds_source import NotPreparedError, TFDSSource
 
     try:
         return _open_splits(data, TFDSSource)

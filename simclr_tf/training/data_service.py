@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from data_prep.errors import UserError
-from data_prep.source import Source
-from data_prep.survey import in_short
+from data_prep.reading.survey import in_short
+from data_prep.sources.source import Source
 
 service = tf.data.experimental.service
 

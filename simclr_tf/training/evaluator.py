@@ -9,11 +9,11 @@ import tensorflow as tf
 
 from data_prep.augment.photometry import to_float
 from data_prep.augment.views import ViewConfig, evaluation_crops, evaluation_image
-from data_prep.source import Source
-from simclr_tf.distribution import Devices
+from data_prep.sources.source import Source
 from simclr_tf.models.simclr import SimCLRModel
+from simclr_tf.training.batches import Batch, MakeImage, evaluation_batches
+from simclr_tf.training.distribution import Devices
 from simclr_tf.training.health import check_outputs
-from simclr_tf.training.inputs import Batch, MakeImage, evaluation_batches
 
 
 @dataclass(frozen=True)

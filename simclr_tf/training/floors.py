@@ -11,10 +11,9 @@ import tensorflow as tf
 from data_prep.augment.geometry import central_box
 from data_prep.augment.photometry import to_float
 from data_prep.durations import format_seconds
-from data_prep.manifest import Manifest
-from data_prep.source import Source
-from data_prep.sources import ManifestSource
-from simclr_tf.distribution import Devices
+from data_prep.manifest.manifest import Manifest
+from data_prep.sources.manifest_source import ManifestSource
+from data_prep.sources.source import Source
 from simclr_tf.evaluation.floors import (
     MAJORITY,
     PIXELS,
@@ -23,6 +22,7 @@ from simclr_tf.evaluation.floors import (
     majority,
     probe_scores,
 )
+from simclr_tf.training.distribution import Devices
 from simclr_tf.training.evaluator import Evaluator, Forward, Outputs
 
 log = logging.getLogger(__name__)

@@ -13,12 +13,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from data_prep.counting import counted
 from data_prep.errors import UserError
+from data_prep.phrases import counted
 from data_prep.suggestions import FEW_UPDATES
 from simclr_tf.evaluation.metrics import effective_rank
 from simclr_tf.methods.base import Sign
-from simclr_tf.run_warnings import RunWarning, warn
+from simclr_tf.training.run_warnings import RunWarning, warn
 
 log = logging.getLogger(__name__)
 

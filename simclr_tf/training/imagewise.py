@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import tensorflow as tf
 
-from data_prep.manifest import Manifest
-from data_prep.scan import image_facts
-from data_prep.source import PARALLEL_CALLS
-from data_prep.sources import ManifestSource
+from data_prep.manifest.manifest import Manifest
+from data_prep.manifest.scan import image_facts
+from data_prep.sources.manifest_source import ManifestSource
+from data_prep.sources.source import PARALLEL_CALLS
+from simclr_tf.training.batches import Batch
 from simclr_tf.training.evaluator import Evaluator, Outputs
-from simclr_tf.training.inputs import Batch
 
 
 class Imagewise:

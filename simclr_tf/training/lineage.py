@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.checksums import read_object
-from data_prep.counting import counted
 from data_prep.errors import UserError
-from data_prep.files import file_sha256
-from data_prep.identity import ALL_AS_CHANNELS, Picture, shares_file
-from data_prep.manifest import Manifest
+from data_prep.manifest.identity import ALL_AS_CHANNELS, Picture, shares_file
+from data_prep.manifest.manifest import Manifest
+from data_prep.phrases import counted
+from data_prep.storage import file_sha256
+from simclr_tf.checkpoints.find import locate
 from simclr_tf.checkpoints.load import Checkpoint
-from simclr_tf.checkpoints.locate import locate
-from simclr_tf.run_dir import RunDir
-from simclr_tf.run_warnings import ALARM, RunWarning, warn
+from simclr_tf.training.run_dir import RunDir
+from simclr_tf.training.run_warnings import ALARM, RunWarning, warn
 
 log = logging.getLogger(__name__)
 

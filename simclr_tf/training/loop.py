@@ -13,8 +13,8 @@ import keras
 import numpy as np
 
 from simclr_tf.checkpoints.store import CheckpointStore
-from simclr_tf.distribution import Devices
 from simclr_tf.training.callbacks import StepLog
+from simclr_tf.training.distribution import Devices
 from simclr_tf.training.health import DivergedError, check_metrics, check_scores, diverged
 from simclr_tf.training.step import TrainStep
 

@@ -18,7 +18,7 @@ import keras
 import tensorflow as tf
 
 from data_prep.errors import UserError
-from simclr_tf.distribution import Devices
+from simclr_tf.training.distribution import Devices
 
 log = logging.getLogger(__name__)
 

@@ -3,10 +3,10 @@
 import numpy as np
 import tensorflow as tf
 
-from data_prep.augment.sheet import tiled
+from data_prep.augment.contact_sheet import tiled
 from data_prep.augment.views import ViewConfig, device_views, example_seed, host_views
-from data_prep.source import Source
-from simclr_tf.config import RunConfig
+from data_prep.sources.source import Source
+from simclr_tf.config.run_config import RunConfig
 
 _IMAGES = 8
 

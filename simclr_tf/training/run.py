@@ -4,13 +4,13 @@ import logging
 import time
 
 from data_prep.durations import format_seconds
-from simclr_tf.config import RunConfig
-from simclr_tf.run_warnings import noting_warnings
+from simclr_tf.config.run_config import RunConfig
 from simclr_tf.training.evaluate import evaluate, evaluate_as_they_come
 from simclr_tf.training.loop import StopRequest
+from simclr_tf.training.run_warnings import noting_warnings
 from simclr_tf.training.session import Session, open_session
 from simclr_tf.training.train import train
-from simclr_tf.workers import naming_lost_workers
+from simclr_tf.training.workers import naming_lost_workers
 
 log = logging.getLogger(__name__)
 

@@ -7,22 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.augment.views import ViewConfig, skipped_for_channels
-from simclr_tf import distribution
 from simclr_tf.checkpoints.load import Checkpoint, open_checkpoint
 from simclr_tf.checkpoints.preprocessing import preprocessing_record
 from simclr_tf.checkpoints.store import CheckpointStore, model_keys
-from simclr_tf.config import RunConfig
+from simclr_tf.config.run_config import RunConfig
 from simclr_tf.methods.base import extension_of
 from simclr_tf.methods.pretraining import Pretraining
+from simclr_tf.models.backbone import StagedBackbone
 from simclr_tf.models.simclr import SimCLRModel
-from simclr_tf.models.staged import StagedBackbone
 from simclr_tf.optim.schedules import checkpoint_interval, run_steps
-from simclr_tf.run_dir import EVALUATION, RunDir
+from simclr_tf.training import distribution
 from simclr_tf.training.backbone import weighted_backbone
+from simclr_tf.training.batches import PREFETCH, PREFETCH_LARGE, local_batch_size
 from simclr_tf.training.build import TrainingParts, build_seeded, small_view_config, view_config
 from simclr_tf.training.data import RunData, open_data
 from simclr_tf.training.evaluator import Evaluator
-from simclr_tf.training.inputs import PREFETCH, PREFETCH_LARGE, local_batch_size
 from simclr_tf.training.loop import LoopPlan
 from simclr_tf.training.memory import (
     Load,
@@ -32,7 +31,8 @@ from simclr_tf.training.memory import (
     variable_bytes,
 )
 from simclr_tf.training.micro_batches import check_size
-from simclr_tf.workers import check_images, check_settings
+from simclr_tf.training.run_dir import EVALUATION, RunDir
+from simclr_tf.training.workers import check_images, check_settings
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from data_prep.augment.draws import small_crop_seed
 from data_prep.augment.views import ViewConfig
-from simclr_tf.training.inputs import Batch, MakeExample, view_maker
+from simclr_tf.training.batches import Batch, MakeExample, view_maker
 
 
 def with_small_crops(views: ViewConfig, small: ViewConfig | None) -> ViewConfig | MakeExample:

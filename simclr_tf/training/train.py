@@ -5,24 +5,24 @@ import logging
 import keras
 import numpy as np
 
-from data_prep.counting import counted
+from data_prep.phrases import counted
 from simclr_tf.checkpoints.export import export_keras
 from simclr_tf.checkpoints.load import Checkpoint, fill
 from simclr_tf.methods.base import extension_of
 from simclr_tf.models.copies import float32_copy
 from simclr_tf.models.fingerprint import moved, part_hashes
-from simclr_tf.run_warnings import read_warnings
 from simclr_tf.training import callbacks as cb
 from simclr_tf.training import health, scoring
 from simclr_tf.training.backbone import take_weights
+from simclr_tf.training.batches import PREFETCH, PREFETCH_LARGE, Batches, training_batches
 from simclr_tf.training.build import build_step, first_trained_stage, small_view_config
 from simclr_tf.training.evaluator import Outputs
-from simclr_tf.training.fitting import Fitting, Keepers, fit
-from simclr_tf.training.frozen import feature_batches, frozen_features
-from simclr_tf.training.inputs import PREFETCH, PREFETCH_LARGE, Batches, training_batches
+from simclr_tf.training.fit import Fitting, Keepers, fit
+from simclr_tf.training.frozen_features import feature_batches, frozen_features
 from simclr_tf.training.lineage import warn_of_leaks
 from simclr_tf.training.loop import StopRequest
 from simclr_tf.training.preview import view_sheet
+from simclr_tf.training.run_warnings import read_warnings
 from simclr_tf.training.session import Session
 from simclr_tf.training.small_crops import with_small_crops
 

@@ -11,9 +11,9 @@ import pytest
 
 from data_prep.checksums import AGAIN, Checksums, read_checked, read_object
 from data_prep.claim import claimed
-from data_prep.content import files_digest
 from data_prep.errors import UserError
-from data_prep.files import write_bytes, write_text, writing
+from data_prep.manifest.digest import files_digest
+from data_prep.storage import write_bytes, write_text, writing
 
 ROOT = Path(__file__).parents[2]
 HOLD = (

@@ -16,13 +16,13 @@ import pytest
 import tensorflow as tf
 
 from data_prep.check.examine import examine
-from data_prep.decoding import decode_file
 from data_prep.errors import UserError
-from data_prep.headers import parse_header, read_header
-from data_prep.manifest import Manifest, Record
-from data_prep.readers import read_image
-from data_prep.reading import parse_reading
-from data_prep.thumbnails import thumbnail
+from data_prep.manifest.manifest import Manifest, Record
+from data_prep.reading.headers import parse_header, read_header
+from data_prep.reading.images import read_image
+from data_prep.reading.spec import parse_reading
+from data_prep.reading.thumbnails import thumbnail
+from data_prep.sources.decoding import decode_file
 
 FOLDER = Path(__file__).parent / "decode"
 CASES = [

@@ -18,12 +18,12 @@ import tifffile
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from data_prep.decoding import decode_bytes
 from data_prep.errors import UserError
-from data_prep.headers import parse_header
-from data_prep.readers import read_image
-from data_prep.reading import parse_reading
-from data_prep.tiles import parse_box
+from data_prep.reading.headers import parse_header
+from data_prep.reading.images import read_image
+from data_prep.reading.spec import parse_reading
+from data_prep.reading.tiles import parse_box
+from data_prep.sources.decoding import decode_bytes
 from tests.data_prep.png_files import DEPTHS, SAMPLES, chunk, png
 
 EXAMPLES = int(os.environ.get("SIMCLR_TF_EXAMPLES", "60"))

@@ -11,12 +11,12 @@ import tensorflow as tf
 from PIL import Image
 
 from data_prep.errors import UserError
-from data_prep.formats import hdf5_process
-from data_prep.headers import Decoder, read_header
-from data_prep.intensity import apply_intensity, parse_intensity
-from data_prep.manifest import Manifest, Record
-from data_prep.readers import read_image
-from data_prep.sources import ManifestSource
+from data_prep.manifest.manifest import Manifest, Record
+from data_prep.reading.formats import hdf5_process
+from data_prep.reading.headers import Decoder, read_header
+from data_prep.reading.images import read_image
+from data_prep.reading.intensity import apply_intensity, parse_intensity
+from data_prep.sources.manifest_source import ManifestSource
 from tests.data_prep.image_files import pixels, write, write_tiff
 
 RNG = np.random.default_rng(0)

@@ -10,25 +10,25 @@ import pytest
 import tifffile
 from PIL import Image
 
+from data_prep.check.check import Checked, check
 from data_prep.check.page import check_page
-from data_prep.check.run import Checked, check
 from data_prep.cli import label_fraction as fraction_command
 from data_prep.cli import split as split_command
 from data_prep.cli.app import run_app
-from data_prep.declaration import Declaration
-from data_prep.declared import open_declared
-from data_prep.divide import SplitRequest, divide
 from data_prep.errors import UserError
-from data_prep.folds import FoldPlan
-from data_prep.fractions import label_fraction, pool_subset
-from data_prep.grouping import with_group_column
-from data_prep.identity import Picture
-from data_prep.leaks import check_leaks
-from data_prep.manifest import Manifest, Record
-from data_prep.scan import check_images, list_folder
-from data_prep.splits import labels_per_class, stratified_split
-from data_prep.together import keep_together, torn_pairs, torn_units
-from data_prep.tree import tree_paths
+from data_prep.manifest.folder_tree import tree_paths
+from data_prep.manifest.folds import FoldPlan
+from data_prep.manifest.groups import with_group_column
+from data_prep.manifest.identity import Picture
+from data_prep.manifest.label_subsets import label_fraction, pool_subset
+from data_prep.manifest.leaks import check_leaks
+from data_prep.manifest.manifest import Manifest, Record
+from data_prep.manifest.open_images import open_declared
+from data_prep.manifest.read_options import Declaration
+from data_prep.manifest.scan import check_images, list_folder
+from data_prep.manifest.split_request import SplitRequest, divide
+from data_prep.manifest.splits import labels_per_class, stratified_split
+from data_prep.manifest.together import keep_together, torn_pairs, torn_units
 
 SIDE, NUMBER = 16, 40
 CLASSES = ("a", "b")

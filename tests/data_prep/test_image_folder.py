@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from data_prep.scan import scan_folder
-from data_prep.sources import ManifestSource
-from data_prep.splits import stratified_split
-from data_prep.tree import write_trees
+from data_prep.manifest.folder_tree import write_trees
+from data_prep.manifest.scan import scan_folder
+from data_prep.manifest.splits import stratified_split
+from data_prep.sources.manifest_source import ManifestSource
 from tests.data_prep.image_files import pixels, write, write_class_folders
 
 Found = dict[str, list[tuple[str, str, bytes]]]

@@ -10,16 +10,17 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from data_prep.check.run import check
-from data_prep.decoding import decode_file
-from data_prep.formats.picture import exif_orientation
-from data_prep.headers import Decoder, read_header
-from data_prep.likeness import grey_thumbnail, shrink
-from data_prep.manifest import Manifest, Record
-from data_prep.readers import read_image, read_stored
-from data_prep.sources import ManifestSource, TFRecordSource
-from data_prep.tfrecord_writer import write_shards
-from data_prep.thumbnails import thumbnail
+from data_prep.check.check import check
+from data_prep.manifest.manifest import Manifest, Record
+from data_prep.manifest.near_duplicates import grey_thumbnail, shrink
+from data_prep.reading.formats.picture import exif_orientation
+from data_prep.reading.headers import Decoder, read_header
+from data_prep.reading.images import read_image, read_stored
+from data_prep.reading.thumbnails import thumbnail
+from data_prep.sources.decoding import decode_file
+from data_prep.sources.manifest_source import ManifestSource
+from data_prep.sources.tfrecord_source import TFRecordSource
+from data_prep.sources.tfrecord_writer import write_shards
 from tests.data_prep.image_files import pixels, write
 
 ORIENTATIONS = range(1, 9)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from data_prep.errors import UserError
-from data_prep.files import write_text
 from data_prep.outputs import Drafts, Outputs, stamps
+from data_prep.storage import write_text
 from tests.killing import WRITES, Killed
 
 

@@ -12,12 +12,12 @@ import tensorflow as tf
 import tifffile
 from PIL import Image
 
-from data_prep.decoding import decode_bytes
 from data_prep.errors import UserError
-from data_prep.headers import Decoder, parse_header, read_header
-from data_prep.limits import ReadLimits
-from data_prep.readers import read_image
-from data_prep.scan import scan_folder
+from data_prep.manifest.scan import scan_folder
+from data_prep.reading.headers import Decoder, parse_header, read_header
+from data_prep.reading.images import read_image
+from data_prep.reading.limits import ReadLimits
+from data_prep.sources.decoding import decode_bytes
 from tests.data_prep.image_files import pixels, write
 
 DECODE = Path(__file__).parent / "decode"
@@ -226,7 +226,7 @@ def test_a_limit_of_pixels_counts_before_decoding(
         raise AssertionError
 
     assert read_image(content, limits=ReadLimits(max_pixels=90_000)).shape[:2] == (300, 300)
-    monkeypatch.setattr("data_prep.readers._stored", decode)
+    monkeypatch.setattr("data_prep.reading.images._stored", decode)
     with pytest.raises(UserError, match="300 x 300 pixels, more than the 89999 that are read here"):
         read_image(content, limits=ReadLimits(max_pixels=89_999))
     with pytest.raises(UserError, match="more than the 89999"):
@@ -248,7 +248,7 @@ def test_tiles_of_pictures_of_any_size(
 @pytest.mark.parametrize("bits", [4, 5, 12])
 def test_copies_of_few_bits_keep_their_brightness(tmp_path: Path, bits: int) -> None:
     from data_prep.augment.copy_files import encode_like
-    from data_prep.readers import read_stored
+    from data_prep.reading.images import read_stored
 
     kind = np.uint8 if bits < 8 else np.uint16
     values = np.random.default_rng(0).integers(0, 1 << bits, (9, 16)).astype(kind)

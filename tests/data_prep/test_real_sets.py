@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from data_prep.scan import image_facts, scan_folder
-from data_prep.sources import ManifestSource
+from data_prep.manifest.scan import image_facts, scan_folder
+from data_prep.sources.manifest_source import ManifestSource
 from tests.data_sets import data_set
 
 SETS = {

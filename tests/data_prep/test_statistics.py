@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from data_prep import statistics
 from data_prep.errors import UserError
-from data_prep.scan import scan_folder
-from data_prep.sources import ManifestSource, TFRecordSource
+from data_prep.manifest.scan import scan_folder
+from data_prep.sources.manifest_source import ManifestSource
+from data_prep.sources.tfrecord_source import TFRecordSource
+from data_prep.sources.tfrecord_writer import write_shards
 from data_prep.statistics import PERCENTILES, PixelStatistics, measure
-from data_prep.tfrecord_writer import write_shards
 from tests.data_prep.image_files import pixels, write, write_class_folders
 
 

@@ -8,13 +8,15 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from data_prep import stream_source
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest
-from data_prep.scan import scan_folder
-from data_prep.sources import Source, TFDSSource, TFRecordSource
-from data_prep.splits import stratified_split
-from data_prep.tfrecord_writer import write_shards
+from data_prep.manifest.manifest import Manifest
+from data_prep.manifest.scan import scan_folder
+from data_prep.manifest.splits import stratified_split
+from data_prep.sources import streams
+from data_prep.sources.source import Source
+from data_prep.sources.tfds_source import TFDSSource
+from data_prep.sources.tfrecord_source import TFRecordSource
+from data_prep.sources.tfrecord_writer import write_shards
 from tests.data_prep.image_files import pixels, write, write_class_folders, write_tiff
 
 Seen = list[tuple[int, int, int]]
@@ -48,8 +50,8 @@ def source(
     if request.param == "tfds":
         return TFDSSource("dummy_mnist", str(prepared))
     if "small" in request.param:
-        monkeypatch.setattr(stream_source, "SHUFFLE_BYTES", 1)
-        monkeypatch.setattr(stream_source, "_LEAST_BUFFER", 5)
+        monkeypatch.setattr(streams, "SHUFFLE_BYTES", 1)
+        monkeypatch.setattr(streams, "_LEAST_BUFFER", 5)
     write_shards(split_manifest, tmp_path / "shards", 3)
     return TFRecordSource(tmp_path / "shards", "train")
 

@@ -6,8 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from finetune.finetuning import finetune
-from finetune.settings import FinetuneConfig
+from finetune.config import FinetuneConfig
+from finetune.finetune import finetune
 from simclr_tf.checkpoints.export import export_keras
 from simclr_tf.checkpoints.preprocessing import preprocessing_record
 from simclr_tf.models.simclr import SimCLREncoder

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from finetune.scored import ScoredSplit
+from finetune.report.scored_split import ScoredSplit
 from simclr_tf.evaluation.metrics import softmax
 
 

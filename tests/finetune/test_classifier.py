@@ -15,8 +15,8 @@ from finetune.heads import ClassifierHead
 from finetune.simclr_backbone import SimCLRBackbone, simclr_keys
 from simclr_tf.checkpoints.load import load_model
 from simclr_tf.checkpoints.store import CheckpointStore
-from simclr_tf.models.freeze import batch_norms
 from simclr_tf.models.simclr import SimCLREncoder, SimCLRModel
+from simclr_tf.models.weights import batch_norms
 from tests.finetune.runs import weights
 
 

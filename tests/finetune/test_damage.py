@@ -9,7 +9,7 @@ import pytest
 from data_prep.checksums import FILE as CHECKSUMS
 from data_prep.errors import UserError
 from finetune.folds import read_folds
-from finetune.report.result_files import read_results
+from finetune.report.files import read_results
 from finetune.run_folder import ClassifierDir
 from finetune.trained import open_trained
 from tests.damaging import Damage, do_damage, flipped, half, removed, zeroed

@@ -7,7 +7,7 @@ import pytest
 
 from data_prep.cli.app import run_app
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest
+from data_prep.manifest.manifest import Manifest
 from finetune.cli.demo import define, run
 from finetune.demo import DemoSettings, prepare_output
 from tests.docs import readme_arguments

@@ -3,8 +3,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from data_prep.errors import UserError
-from finetune.backbones import build_backbone, inputs_of, trunk_of
 from finetune.feature_maps import CHANNELS, feature_map_figure, feature_maps, liveliest
+from finetune.keras_backbones import build_backbone, inputs_of, trunk_of
 
 SIZE = 32
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest, Record
+from data_prep.manifest.manifest import Manifest, Record
 from finetune.cli.folds import main
-from finetune.compare import compare
 from finetune.folds import FoldsPlan, OneRun, manifests_of, read_folds, train_folds, write_table
+from finetune.folds_compare import compare
 from finetune.folds_page import fold_table, write_compare_page, write_folds_page
-from finetune.paired import corrected_t_test
-from finetune.report.result_files import write_results
+from finetune.report.files import write_results
 from finetune.report.results import evaluate_classifier
-from finetune.scored import ScoredSplit
+from finetune.report.scored_split import ScoredSplit
+from finetune.significance import corrected_t_test
 from simclr_tf.evaluation.metrics import softmax
 from tests.chromium import look_at
 from tests.finetune.runs import write_encoder

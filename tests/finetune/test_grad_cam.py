@@ -3,10 +3,10 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from finetune.backbones import build_backbone, trunk_of
 from finetune.classifier import Classifier
+from finetune.explain import watched_classifier
 from finetune.grad_cam import grad_cam, overlay_figure
-from finetune.look_inside import watched_classifier
+from finetune.keras_backbones import build_backbone, trunk_of
 
 SIZE = 32
 

@@ -12,15 +12,15 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from data_prep.manifest import Manifest
-from finetune.backbones import build_backbone, trunk_of
+from data_prep.manifest.manifest import Manifest
 from finetune.classifier import Classifier, load_classifier
+from finetune.config import FinetuneConfig
 from finetune.former_settings import of_the_run
-from finetune.generators import flow_from_split
 from finetune.head_start import bounded
 from finetune.heads import ClassifierHead, FeatureScaling
-from finetune.settings import FinetuneConfig
-from finetune.transfer_settings import PRESETS, TransferConfig, preset
+from finetune.image_data_generator import flow_from_split
+from finetune.keras_backbones import build_backbone, trunk_of
+from finetune.transfer_config import PRESETS, TransferConfig, preset
 from finetune.transfer_stages import train_transfer
 from simclr_tf.evaluation.linear_probe import fit_linear_probe
 

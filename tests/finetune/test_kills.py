@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from finetune.depth.runs import train_all
-from finetune.transfer_settings import TransferConfig
+from finetune.transfer_config import TransferConfig
 from finetune.transfer_stages import train_transfer
 from tests.finetune.depth.sets import config as depth_config
 from tests.finetune.depth.sets import make_set

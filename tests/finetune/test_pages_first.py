@@ -10,7 +10,7 @@ import pytest
 
 from finetune.cli.folds import main as folds_main
 from finetune.floors import read_floors, read_verdict
-from simclr_tf.run_warnings import WARNINGS_FILE, read_alarms, read_warnings
+from simclr_tf.training.run_warnings import WARNINGS_FILE, read_alarms, read_warnings
 from tests.finetune.runs import run, write_encoder
 from tests.images import make_folder, make_split_folder
 
@@ -25,7 +25,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
     """An encoder in the folder of a run that was trained on all images."""
-    from data_prep.manifest import Manifest, Record
+    from data_prep.manifest.manifest import Manifest, Record
 
     folder = tmp_path_factory.mktemp("pretrained")
     write_encoder(folder / "encoder.keras")
@@ -86,7 +86,7 @@ def test_an_encoder_that_saw_the_test_images_is_said_first_on_every_page(
     seen: Path, images: Path, tmp_path: Path
 ) -> None:
     flat = make_folder(images.parent / "flat", per_class=6)
-    from data_prep.manifest import Manifest, Record
+    from data_prep.manifest.manifest import Manifest, Record
 
     known = Manifest.load(seen.parent / "manifest.csv")
     more = tuple(Record(str(f), "", "train") for f in flat.rglob("*.png"))

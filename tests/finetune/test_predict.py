@@ -12,16 +12,16 @@ import pytest
 import tifffile
 from PIL import Image
 
-from data_prep.declaration import Declaration
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest, Record
+from data_prep.manifest.manifest import Manifest, Record
+from data_prep.manifest.read_options import Declaration
 from finetune import predict
-from finetune.beside import unreadable_file
 from finetune.listed import list_images
 from finetune.predict import PredictSettings, predict_images
-from finetune.report.result_files import write_results
+from finetune.report.files import write_results
 from finetune.report.results import evaluate_classifier
-from finetune.scored import ScoredSplit
+from finetune.report.scored_split import ScoredSplit
+from finetune.report.side_files import unreadable_file
 from finetune.trained import Trained, open_trained
 from tests.finetune.networks import write_run
 from tests.images import make_folder, picture
@@ -210,7 +210,7 @@ def test_a_manifest_brings_its_own_readings_and_unknown_labels_are_no_matter(
 _MEASURE = """
 import resource, sys
 from pathlib import Path
-from data_prep.declaration import Declaration
+from data_prep.manifest.read_options import Declaration
 from finetune.listed import list_images
 from finetune.predict import PredictSettings, predict_images
 from finetune.trained import open_trained

@@ -10,16 +10,16 @@ import pytest
 import tifffile
 from PIL import Image
 
-from data_prep.declaration import Declaration
-from data_prep.manifest import Manifest, Record
-from data_prep.training_files import TrainingFiles, look_at
-from finetune.answer import Classify
+from data_prep.manifest.manifest import Manifest, Record
+from data_prep.manifest.read_options import Declaration
+from data_prep.reading.training_files import TrainingFiles, look_at
 from finetune.classifier import Classifier
-from finetune.export import ExportRequest, export
-from finetune.export_reading import Input
+from finetune.export.export import ExportRequest, export
+from finetune.export.reading import Input
 from finetune.listed import list_images
-from finetune.neighbours import Neighbours
 from finetune.predict import PredictSettings, predict_images
+from finetune.serve.answer import Classify
+from finetune.serve.similar import Neighbours
 from finetune.simclr_backbone import SimCLRBackbone
 from finetune.trained import Scorer, open_trained
 from simclr_tf.checkpoints.export import export_keras

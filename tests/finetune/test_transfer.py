@@ -13,14 +13,14 @@ import tensorflow as tf
 from PIL import Image
 
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest
-from finetune.backbones import build_backbone, trunk_of
+from data_prep.manifest.manifest import Manifest
 from finetune.classifier import load_classifier
-from finetune.engine import fit
-from finetune.generators import flow_from_split, predict_once
+from finetune.image_data_generator import flow_from_split, predict_once
+from finetune.keras_backbones import build_backbone, trunk_of
 from finetune.session import ClassifierSession, open_session
+from finetune.train import fit
 from finetune.transfer import Transfer, generator_arguments
-from finetune.transfer_settings import PRESETS, TransferConfig, preset
+from finetune.transfer_config import PRESETS, TransferConfig, preset
 from finetune.transfer_stages import FROZEN_STAGE, TransferDir, _first_stage, train_transfer
 from simclr_tf.training.loop import StopRequest
 from tests.images import make_folder, make_split_folder

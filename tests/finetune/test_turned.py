@@ -12,14 +12,14 @@ from PIL import Image
 from data_prep.cli import augment, check, tfrecord
 from data_prep.cli.app import run_app
 from data_prep.csv_files import read_rows
-from data_prep.declaration import Declaration
-from data_prep.manifest import Manifest
-from data_prep.readers import read_image
-from data_prep.scan import scan_folder
-from data_prep.sources import TFRecordSource
-from finetune.answer import Classify
+from data_prep.manifest.manifest import Manifest
+from data_prep.manifest.read_options import Declaration
+from data_prep.manifest.scan import scan_folder
+from data_prep.reading.images import read_image
+from data_prep.sources.tfrecord_source import TFRecordSource
 from finetune.cli import predict
-from finetune.neighbours import Neighbours
+from finetune.serve.answer import Classify
+from finetune.serve.similar import Neighbours
 from finetune.trained import open_trained
 from simclr_tf.checkpoints.preprocessing import preprocessing_record, write_record
 from simclr_tf.cli import embed

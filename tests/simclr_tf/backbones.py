@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from simclr_tf.models import SimCLREncoder, SimCLRModel
-from simclr_tf.models.freeze import batch_norms
+from simclr_tf.models.weights import batch_norms
 
 RESNET: dict[str, Any] = {"depth": 18, "width_multiplier": 0.0625, "cifar_stem": True}
 SMALL: dict[str, dict[str, Any]] = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_prep.augment import geometry, ops
+from data_prep.augment import color, geometry
 from data_prep.augment.draws import Draw
 from data_prep.augment.photometry import all_at_once, one_by_one
 from data_prep.augment.views import ViewConfig, evaluation_image
@@ -38,12 +38,12 @@ def golden_op(name: str) -> Op:  # noqa: PLR0911
         size = int(numbers[1][0])
         return lambda x: tf.clip_by_value(geometry.center_crop(x, size, size, 0.875), 0, 1)
     if kind == "blur":
-        return lambda x: ops.gaussian_blur(x, numbers[2][0], int(numbers[1][0]))
+        return lambda x: color.gaussian_blur(x, numbers[2][0], int(numbers[1][0]))
     if kind == "preprocess_train_nojitter_nocrop_noflip":
         return lambda x: tf.clip_by_value(x, 0, 1)
     if kind.startswith("grayscale"):
-        return lambda x: ops.grayscale(x, keep_channels=kind == "grayscale")
-    return lambda x: getattr(ops, kind)(x, numbers[1][0])
+        return lambda x: color.grayscale(x, keep_channels=kind == "grayscale")
+    return lambda x: getattr(color, kind)(x, numbers[1][0])
 
 
 PLAIN = [kind for kind in KINDS if not kind.startswith("jitter")]

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from data_prep.augment.copies import write_copies
 from data_prep.augment.copying import CopyPlan
 from data_prep.augment.draws import example_seed
-from data_prep.augment.folder import write_copies
+from data_prep.augment.image_data_generator import SupervisedConfig, resized, supervised_image
 from data_prep.augment.preview import chosen_images, copy_rows, supervised_rows, view_rows
-from data_prep.augment.supervised import SupervisedConfig, resized, supervised_image
 from data_prep.augment.views import ViewConfig, device_views, host_views
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest, Record
-from data_prep.readers import read_image
-from data_prep.scan import scan_folder
+from data_prep.manifest.manifest import Manifest, Record
+from data_prep.manifest.scan import scan_folder
+from data_prep.reading.images import read_image
 from tests.data_prep.augment.common import noise
 from tests.data_prep.image_files import pixels, write
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import workers
+from data_prep import parallel
 from data_prep.check import examine as examining
+from data_prep.check.check import Checked, check
 from data_prep.check.examine import examine
-from data_prep.check.run import Checked, check
-from data_prep.manifest import Manifest
-from data_prep.scan import list_folder
+from data_prep.manifest.manifest import Manifest
+from data_prep.manifest.scan import list_folder
 
 Make = Callable[[Path], None]
 
@@ -247,7 +247,7 @@ def test_processes_find_what_threads_find(sound: Path, monkeypatch: pytest.Monke
     (sound / "a" / "empty.png").touch()
     manifest = list_folder(sound)
     by_threads = examine(manifest)
-    monkeypatch.setattr(workers, "_MANY", 1)
+    monkeypatch.setattr(parallel, "_MANY", 1)
     by_processes = examine(manifest)
     assert by_processes.facts == by_threads.facts
     assert by_processes.content == by_threads.content

@@ -217,8 +217,8 @@ def test_help_after_double_dash_is_an_argument() -> None:
 
 def test_log_lines(capsys: pytest.CaptureFixture[str]) -> None:
     def run(_: flags.FlagValues) -> None:
-        logging.getLogger("data_prep.scan").info("12 images")
-        logging.getLogger("data_prep.scan").warning("1 unreadable")
+        logging.getLogger("data_prep.manifest.scan").info("12 images")
+        logging.getLogger("data_prep.manifest.scan").warning("1 unreadable")
         logging.getLogger("noisy.library").info("chatter")
 
     assert run_app(run, define, [], name="simclr-x") == 0
@@ -260,7 +260,7 @@ def test_errors_of_a_real_command() -> None:
 _TENSORFLOW_COMMAND = """
 import os, sys
 from data_prep.cli.app import run_app
-from data_prep.cli.quiet import import_tensorflow
+from data_prep.cli.runtime import import_tensorflow
 def run(_):
     import_tensorflow()
     import tensorflow as tf

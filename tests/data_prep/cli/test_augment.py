@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from data_prep.augment.config import ViewConfig
-from data_prep.augment.supervised_config import SupervisedConfig
+from data_prep.augment.image_data_generator_config import SupervisedConfig
 from data_prep.cli import augment
 from data_prep.cli.app import parse, run_app
-from data_prep.manifest import Manifest
-from data_prep.scan import scan_folder
-from data_prep.splits import stratified_split
+from data_prep.manifest.manifest import Manifest
+from data_prep.manifest.scan import scan_folder
+from data_prep.manifest.splits import stratified_split
 from tests.data_prep.image_files import pixels, write
 
 ROOT = Path(__file__).parents[3]

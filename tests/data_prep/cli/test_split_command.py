@@ -12,7 +12,7 @@ from PIL import Image
 
 from data_prep.cli import label_fraction, split
 from data_prep.cli.app import run_app
-from data_prep.scan import scan_folder
+from data_prep.manifest.scan import scan_folder
 from tests.data_prep.image_files import pixels, write
 
 ROOT = Path(__file__).parents[3]

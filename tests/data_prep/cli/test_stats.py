@@ -6,8 +6,8 @@ import pytest
 
 from data_prep.cli.app import run_app
 from data_prep.cli.stats import define, run
-from data_prep.scan import scan_folder
-from data_prep.tfrecord_writer import write_shards
+from data_prep.manifest.scan import scan_folder
+from data_prep.sources.tfrecord_writer import write_shards
 from tests.data_prep.image_files import pixels, write
 
 

@@ -5,7 +5,7 @@ from PIL import Image
 
 from data_prep.cli import synthesize
 from data_prep.cli.app import run_app
-from data_prep.manifest import Manifest
+from data_prep.manifest.manifest import Manifest
 from data_prep.synthetic.kinds import KINDS
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from data_prep.cli.app import run_app
 from data_prep.cli.tfrecord import define, run
-from data_prep.manifest import Manifest
-from data_prep.sources import TFRecordSource
+from data_prep.manifest.manifest import Manifest
+from data_prep.sources.tfrecord_source import TFRecordSource
 from tests.data_prep.image_files import write_class_folders
 
 
@@ -54,7 +54,7 @@ def test_verify_names_the_damaged_shard_and_fails(
 
 
 def test_a_manifest_and_a_folder_give_the_same_shards(folder: Path, tmp_path: Path) -> None:
-    from data_prep.scan import scan_folder
+    from data_prep.manifest.scan import scan_folder
 
     manifest = scan_folder(folder)
     Manifest(manifest.records, str(folder)).save(folder / "m.csv")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest
+from data_prep.manifest.manifest import Manifest
 from data_prep.synthetic.kinds import KINDS, find_kind
 from data_prep.synthetic.parameters import Parameters
 from data_prep.synthetic.sample import NPY, Request, encode, to_levels

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest
+from data_prep.manifest.manifest import Manifest
 from data_prep.synthetic.draws import image_generator
 from data_prep.synthetic.sample import NPY, PNG, PNG16
 from data_prep.synthetic.sem_depth import (

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest
+from data_prep.manifest.manifest import Manifest
 from data_prep.synthetic import write
 from data_prep.synthetic.lattice import LatticeParameters, lattice_image
 from data_prep.synthetic.lattice_classes import LATTICE_CLASSES

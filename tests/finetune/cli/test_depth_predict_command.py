@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from data_prep.cli.app import run_app
-from data_prep.manifest import Manifest
+from data_prep.manifest.manifest import Manifest
 from finetune.cli.depth_predict import define, run
-from finetune.depth import predicting
+from finetune.depth import pipeline
 from tests.finetune.depth.fakes import (
     FORMULAS,
     SIZE,
@@ -177,7 +177,7 @@ def test_a_stopped_command_goes_on_and_gives_the_same_bytes(
     common = (f"--model={model}", f"--manifest={holes / 'manifest.csv'}", "--batch_size=4",
               "--bootstrap=20")  # fmt: skip
     assert predict(*common, f"--output={tmp_path / 'whole'}") == 0
-    real, calls = predicting.write_depth, []
+    real, calls = pipeline.write_depth, []
 
     def stopping(folder: Path, name: str, *rest: object) -> None:
         calls.append(name)
@@ -185,7 +185,7 @@ def test_a_stopped_command_goes_on_and_gives_the_same_bytes(
             raise KeyboardInterrupt
         real(folder, name, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(predicting, "write_depth", stopping)
+    monkeypatch.setattr(pipeline, "write_depth", stopping)
     assert predict(*common, f"--output={tmp_path / 'parts'}") == 130
     assert not (tmp_path / "parts").exists()
     assert predict(*common, f"--output={tmp_path / 'parts'}") == 0
@@ -260,8 +260,8 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 import pytest
-from data_prep.manifest import Manifest
-from finetune.depth.predicting import Pipeline, predict_depths
+from data_prep.manifest.manifest import Manifest
+from finetune.depth.pipeline import Pipeline, predict_depths
 from tests.finetune.depth.fakes import FORMULAS, FakeModel
 import tensorflow
 images = Manifest.load(sys.argv[1])

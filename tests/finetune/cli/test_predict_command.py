@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from data_prep.augment.views import ViewConfig, evaluation_image
 from data_prep.cli.app import run_app
-from data_prep.readers import read_image
+from data_prep.reading.images import read_image
 from finetune.cli.predict import define, run
 from simclr_tf.checkpoints import imagenet
 from simclr_tf.checkpoints.load import load_model

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest, Record
+from data_prep.manifest.manifest import Manifest, Record
 from finetune.depth import trained
 from simclr_tf.checkpoints.preprocessing import write_record
 from simclr_tf.checkpoints.write import write_model

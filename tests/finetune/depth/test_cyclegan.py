@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from finetune.depth.build import Training, build_training
 from finetune.depth.cyclegan import CycleStep
-from simclr_tf.distribution import Devices
+from simclr_tf.training.distribution import Devices
 from tests.finetune.depth.sets import SIZE, config
 from tests.replicas import mirrored, per_replica
 

@@ -9,13 +9,13 @@ import tensorflow as tf
 from PIL import Image
 
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest, Record
+from data_prep.manifest.manifest import Manifest, Record
 from finetune.depth.data import open_data, open_manifest
 from finetune.depth.pairs import DepthSet, case_of, depth_range, refuse_leaks, unique_targets
 from finetune.depth.settings import RegressionSettings
 from finetune.depth.train import example_maker
-from simclr_tf.distribution import Devices
-from simclr_tf.training.inputs import training_batches
+from simclr_tf.training.batches import training_batches
+from simclr_tf.training.distribution import Devices
 from tests.finetune.depth.sets import SIZE, config, make_real, make_set
 
 SPLITS = ("train", "train", "train", "validation")

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest, Record
-from finetune.depth.predicting import Pipeline
+from data_prep.manifest.manifest import Manifest, Record
+from finetune.depth.pipeline import Pipeline
 from finetune.depth.router import Router, routing
 from finetune.trained import Scorer, Trained, open_trained
 from simclr_tf.evaluation.intervals import wilson_interval

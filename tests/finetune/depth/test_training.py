@@ -13,7 +13,7 @@ from PIL import Image
 
 from data_prep.cli.app import run_app
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest
+from data_prep.manifest.manifest import Manifest
 from finetune.cli.depth_train import DESCRIPTION, NAME, define, run
 from finetune.depth import train
 from finetune.depth.pairs import DepthSet

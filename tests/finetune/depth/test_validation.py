@@ -10,7 +10,7 @@ from finetune.depth.pairs import DepthSet
 from finetune.depth.sources import grey_source
 from finetune.depth.trained import in_units
 from finetune.depth.validation import DepthValidation, ErrorSums, MapMaker, errors_by_case
-from simclr_tf.distribution import Devices
+from simclr_tf.training.distribution import Devices
 from tests.finetune.depth.sets import SIZE, make_set
 from tests.replicas import mirrored
 

@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_prep.manifest import Manifest, Record
+from data_prep.manifest.manifest import Manifest, Record
 from finetune.report.mistakes import mistake_pictures, most_confident_mistakes
+from finetune.report.scored_split import ScoredSplit
 from finetune.report.threshold import Decision
-from finetune.scored import ScoredSplit
 
 NAMES = ("no", "yes")
 

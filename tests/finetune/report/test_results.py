@@ -6,7 +6,7 @@ import pytest
 from sklearn import metrics as sk
 
 from finetune.report.results import ClassificationResults, evaluate_classifier
-from finetune.scored import ScoredSplit
+from finetune.report.scored_split import ScoredSplit
 from tests.finetune.scores import scored
 
 NAMES = ("ant", "bee", "cat")

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from data_prep.errors import UserError
+from simclr_tf.checkpoints.find import locate
 from simclr_tf.checkpoints.load import load_weights
-from simclr_tf.checkpoints.locate import locate
 from simclr_tf.checkpoints.store import CheckpointStore
 from simclr_tf.models.simclr import SimCLREncoder, SimCLRModel
 from tests import golden

@@ -11,7 +11,7 @@ from data_prep.errors import UserError
 from simclr_tf.checkpoints.load import load_encoder, load_model, open_checkpoint
 from simclr_tf.checkpoints.write import Format, format_of, write_model
 from simclr_tf.models import SimCLREncoder, SimCLRModel, canonical_variables
-from simclr_tf.models.naming import normalisation_variables, supervised_head_variables
+from simclr_tf.models.variable_names import normalisation_variables, supervised_head_variables
 from tests import golden
 from tests.simclr_tf.checkpoints.common import Recorded, path_of
 from tests.simclr_tf.golden_models import fill_model

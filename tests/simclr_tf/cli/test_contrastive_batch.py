@@ -7,7 +7,7 @@ from data_prep.cli.app import parse
 from data_prep.errors import UserError
 from simclr_tf.cli import config_flags
 from simclr_tf.cli.run import _take_contrastive_batch, _take_preset, define
-from simclr_tf.config import RunConfig
+from simclr_tf.config.run_config import RunConfig
 
 
 def configuration(*arguments: str) -> RunConfig:

@@ -13,13 +13,13 @@ import pytest
 from data_prep.augment.views import ViewConfig
 from data_prep.cli.app import run_app
 from data_prep.errors import UserError
-from data_prep.scan import scan_folder
-from data_prep.sources import ManifestSource
+from data_prep.manifest.scan import scan_folder
+from data_prep.sources.manifest_source import ManifestSource
 from simclr_tf.cli.data_service import define, run, start
-from simclr_tf.distribution import connect as connect_devices
-from simclr_tf.sections import MachineSettings
+from simclr_tf.config.sections import MachineSettings
 from simclr_tf.training import data_service
-from simclr_tf.training.inputs import training_batches
+from simclr_tf.training.batches import training_batches
+from simclr_tf.training.distribution import connect as connect_devices
 from tests.images import make_folder
 from tests.simclr_tf.training.test_data_service import free_port
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.manifest import Manifest
+from data_prep.manifest.manifest import Manifest
 from simclr_tf.cli.sweep import main
-from simclr_tf.evaluation.embeddings import Embeddings
+from simclr_tf.evaluation.features import Embeddings
 from simclr_tf.evaluation.knn import knn_predict
 from simclr_tf.training.callbacks import read_metrics
 from tests.images import make_folder

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.manifest import Manifest, Record
+from data_prep.manifest.manifest import Manifest, Record
 from simclr_tf.embedding.joining import join_shards
 from simclr_tf.embedding.settings import EmbedConfig
 from simclr_tf.embedding.shards import Plan, open_shards

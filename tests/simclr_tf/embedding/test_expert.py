@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest, Record
-from data_prep.places import short_names
+from data_prep.manifest.manifest import Manifest, Record
+from data_prep.manifest.places import short_names
 from simclr_tf.embedding.again import reanalyse
-from simclr_tf.embedding.analyse import analyse
+from simclr_tf.embedding.analyze import analyse
 from simclr_tf.embedding.expert import join_labels
 from simclr_tf.embedding.stored import Stored, open_stored
 from simclr_tf.embedding.table import read_rows

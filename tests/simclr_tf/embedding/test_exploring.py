@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest, Record
-from simclr_tf.embedding import comparing, exploring
-from simclr_tf.embedding.analyse import analyse
-from simclr_tf.embedding.comparing import compare_embeddings
+from data_prep.manifest.manifest import Manifest, Record
+from simclr_tf.embedding import compare, exploring
+from simclr_tf.embedding.analyze import analyse
+from simclr_tf.embedding.compare import compare_embeddings
 from simclr_tf.embedding.exploring import shown_rows
 from simclr_tf.embedding.stored import Stored, open_stored
 from simclr_tf.explore.data import ExploreData
@@ -36,7 +36,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return folder / "comparison.html"
 
     monkeypatch.setattr(exploring, "write_explore_page", write_page)
-    monkeypatch.setattr(comparing, "write_comparison", write_runs)
+    monkeypatch.setattr(compare, "write_comparison", write_runs)
     return seen
 
 

@@ -11,19 +11,19 @@ import pytest
 from PIL import Image
 
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest, Record
-from data_prep.scan import scan_folder
+from data_prep.manifest.manifest import Manifest, Record
+from data_prep.manifest.scan import scan_folder
 from simclr_tf.checkpoints.export import export_keras
 from simclr_tf.checkpoints.load import load_encoder, load_model
 from simclr_tf.checkpoints.preprocessing import preprocessing_record
+from simclr_tf.embedding import compute
 from simclr_tf.embedding import network as network_module
-from simclr_tf.embedding import run
+from simclr_tf.embedding.compute import embed
 from simclr_tf.embedding.network import Featuriser, open_network
-from simclr_tf.embedding.run import embed
 from simclr_tf.embedding.settings import FeatureSettings
 from simclr_tf.embedding.stored import open_stored
 from simclr_tf.embedding.table import read_rows
-from simclr_tf.evaluation.embeddings import Embeddings
+from simclr_tf.evaluation.features import Embeddings
 from tests.finetune.runs import write_encoder
 from tests.images import make_folder
 from tests.simclr_tf.embedding.common import config
@@ -59,8 +59,8 @@ def featuriser(settings: FeatureSettings) -> Featuriser:
 def _opened_once() -> Iterator[None]:
     """The same settings share a network and its graph, whose tracing takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "open_network", network)
-        patch.setattr(run, "Featuriser", lambda _, settings: featuriser(settings))
+        patch.setattr(compute, "open_network", network)
+        patch.setattr(compute, "Featuriser", lambda _, settings: featuriser(settings))
         yield
     network.cache_clear()
     featuriser.cache_clear()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_prep.errors import UserError
-from simclr_tf.evaluation.nearest import nearest_neighbours
+from simclr_tf.evaluation.neighbors import nearest_neighbours
 from simclr_tf.explore.compare import shared_neighbours, write_comparison
 from simclr_tf.explore.data import ExploreData
 from simclr_tf.explore.pins import diverse_images

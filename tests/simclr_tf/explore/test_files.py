@@ -15,12 +15,12 @@ from PIL import Image
 
 from data_prep.errors import UserError
 from simclr_tf.explore import projector
-from simclr_tf.explore.atlas import make_atlas
 from simclr_tf.explore.data import ExploreData
 from simclr_tf.explore.page import write_explore_page
 from simclr_tf.explore.payload import payload, script_json
 from simclr_tf.explore.projections import project
 from simclr_tf.explore.projector import write_projector
+from simclr_tf.explore.thumbnails import make_atlas
 from tests.simclr_tf.explore.common import NASTY, jpeg, make_data, pixels
 
 

@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.path import Path as Polygon
 
 from data_prep.csv_files import csv_line, read_written
-from data_prep.manifest import Manifest
+from data_prep.manifest.manifest import Manifest
 from simclr_tf.explore.data import ExploreData
 from simclr_tf.explore.page import write_explore_page
 from tests.browser import Watched, opened

@@ -6,8 +6,8 @@ import pytest
 
 from simclr_tf.losses.weight_decay import WeightDecay, decayed_variables
 from simclr_tf.models import SimCLREncoder, SimCLRModel, canonical_variables
-from simclr_tf.models.freeze import freeze
-from simclr_tf.models.naming import normalisation_variables, supervised_head_variables
+from simclr_tf.models.variable_names import normalisation_variables, supervised_head_variables
+from simclr_tf.models.weights import freeze
 from tests import golden
 
 FACTS = golden.load_json("optimizer/optimizer")

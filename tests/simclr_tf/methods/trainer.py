@@ -7,10 +7,10 @@ import numpy as np
 import tensorflow as tf
 
 from simclr_tf.checkpoints.store import CheckpointStore, model_keys
-from simclr_tf.config import RunConfig
-from simclr_tf.distribution import Devices
+from simclr_tf.config.run_config import RunConfig
 from simclr_tf.methods.base import Extension, extension_of
 from simclr_tf.training.build import build_seeded, build_step
+from simclr_tf.training.distribution import Devices
 from tests.images import CLASSES, picture
 from tests.replicas import mirrored, per_replica
 

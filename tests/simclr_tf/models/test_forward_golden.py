@@ -10,7 +10,7 @@ from simclr_tf.losses.nt_xent import NTXent, nt_xent
 from simclr_tf.losses.supervised import supervised_loss
 from simclr_tf.losses.weight_decay import WeightDecay, decayed_variables
 from simclr_tf.models import SimCLRModel, canonical_variables
-from simclr_tf.models.naming import normalisation_variables, supervised_head_variables
+from simclr_tf.models.variable_names import normalisation_variables, supervised_head_variables
 from tests import golden
 from tests.simclr_tf.golden_models import golden_model, two_views
 

@@ -9,11 +9,11 @@ import pytest
 import tensorflow as tf
 
 from data_prep.errors import UserError
-from simclr_tf.architectures import KerasArchitecture
-from simclr_tf.config import RunConfig
+from simclr_tf.config.run_config import RunConfig
 from simclr_tf.models import SimCLREncoder
-from simclr_tf.models.applications import build_trunk
+from simclr_tf.models.architectures import KerasArchitecture
 from simclr_tf.models.batch_norm import BatchNorm
+from simclr_tf.models.keras_applications import build_trunk
 from simclr_tf.models.keras_backbone import KerasBackbone
 from simclr_tf.training.backbone import take_weights, weighted_backbone
 from simclr_tf.training.build import check_image_sizes

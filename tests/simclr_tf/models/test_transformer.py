@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simclr_tf.architectures import ViTArchitecture
-from simclr_tf.models.applications import shapes_only
+from simclr_tf.models.architectures import ViTArchitecture
+from simclr_tf.models.keras_applications import shapes_only
 from simclr_tf.models.transformer import Attention, TransformerBlock, position_embedding
 from simclr_tf.models.vit import ViT
 

@@ -13,7 +13,7 @@ import pytest
 
 from data_prep.errors import UserError
 from data_prep.partial import only_one
-from simclr_tf.config import RunConfig
+from simclr_tf.config.run_config import RunConfig
 from simclr_tf.sweep.launch import Command, is_finished, launch, log_file, run_arguments
 from simclr_tf.sweep.launch import _start as start
 from simclr_tf.sweep.plan import PlannedRun

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simclr_tf.checkpoints.locate import locate
+from simclr_tf.checkpoints.find import locate
 from simclr_tf.training.callbacks import (
     BestCheckpoint,
     StepLog,

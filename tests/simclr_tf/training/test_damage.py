@@ -14,10 +14,10 @@ import pytest
 
 from data_prep.errors import UserError
 from simclr_tf.checkpoints.store import checkpoint_steps
-from simclr_tf.config import RunConfig
-from simclr_tf.run_dir import RunDir
+from simclr_tf.config.run_config import RunConfig
 from simclr_tf.training.callbacks import read_metrics
 from simclr_tf.training.run import execute
+from simclr_tf.training.run_dir import RunDir
 from tests.damaging import CHANGES, Damage, do_damage
 from tests.images import make_split_folder
 

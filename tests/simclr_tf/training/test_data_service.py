@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_prep import stream_source
 from data_prep.augment.views import ViewConfig
 from data_prep.errors import UserError
-from data_prep.scan import scan_folder
-from data_prep.source import Source
-from data_prep.sources import ManifestSource, TFRecordSource
-from data_prep.tfrecord_writer import write_shards
-from simclr_tf.distribution import Devices
-from simclr_tf.distribution import connect as connect_devices
-from simclr_tf.sections import MachineSettings
+from data_prep.manifest.scan import scan_folder
+from data_prep.sources import streams
+from data_prep.sources.manifest_source import ManifestSource
+from data_prep.sources.source import Source
+from data_prep.sources.tfrecord_source import TFRecordSource
+from data_prep.sources.tfrecord_writer import write_shards
+from simclr_tf.config.sections import MachineSettings
 from simclr_tf.training import data_service
-from simclr_tf.training.inputs import training_batches
+from simclr_tf.training.batches import training_batches
+from simclr_tf.training.distribution import Devices
+from simclr_tf.training.distribution import connect as connect_devices
 from tests.data_prep.image_files import pixels, write_tiff
 from tests.images import make_folder
 
@@ -81,8 +82,8 @@ def source(
     if request.param == "folder":
         return ManifestSource(manifest, cache="false")
     if "small" in request.param:
-        monkeypatch.setattr(stream_source, "SHUFFLE_BYTES", 1)
-        monkeypatch.setattr(stream_source, "_LEAST_BUFFER", 5)
+        monkeypatch.setattr(streams, "SHUFFLE_BYTES", 1)
+        monkeypatch.setattr(streams, "_LEAST_BUFFER", 5)
     write_shards(manifest, tmp_path / "shards", 2)
     return TFRecordSource(tmp_path / "shards")
 

@@ -10,9 +10,9 @@ import pytest
 
 from data_prep.errors import UserError
 from simclr_tf.checkpoints.load import load_model
-from simclr_tf.config import RunConfig
-from simclr_tf.training.adopt import adopt_checkpoint
+from simclr_tf.config.run_config import RunConfig
 from simclr_tf.training.callbacks import read_metrics
+from simclr_tf.training.from_checkpoint import adopt_checkpoint
 from simclr_tf.training.run import execute
 from tests.images import make_folder, make_split_folder
 from tests.simclr_tf.checkpoints.common import path_of

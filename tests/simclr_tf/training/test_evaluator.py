@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from data_prep.augment.views import ViewConfig
-from data_prep.scan import scan_folder
-from data_prep.sources import ManifestSource
-from simclr_tf.distribution import Devices
+from data_prep.manifest.scan import scan_folder
+from data_prep.sources.manifest_source import ManifestSource
 from simclr_tf.models.simclr import SimCLREncoder, SimCLRModel
+from simclr_tf.training.distribution import Devices
 from simclr_tf.training.evaluator import Evaluator
 from tests.images import make_folder
 from tests.replicas import mirrored

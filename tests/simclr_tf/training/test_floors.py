@@ -9,11 +9,11 @@ import tensorflow as tf
 from PIL import Image
 
 from data_prep.cli.app import run_app
-from data_prep.scan import scan_folder
-from data_prep.sources import ManifestSource
+from data_prep.manifest.scan import scan_folder
+from data_prep.sources.manifest_source import ManifestSource
 from simclr_tf.cli.run import define, run
-from simclr_tf.distribution import connect
-from simclr_tf.sections import MachineSettings
+from simclr_tf.config.sections import MachineSettings
+from simclr_tf.training.distribution import connect
 from simclr_tf.training.floors import flat_pixels, raw_pixels
 from tests.images import make_split_folder
 

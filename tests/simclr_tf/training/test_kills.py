@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from simclr_tf.config import RunConfig
+from simclr_tf.config.run_config import RunConfig
 from simclr_tf.training.run import execute
 from tests.images import make_split_folder
 from tests.killing import Run, check_every_write, check_series

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from data_prep.manifest import Manifest, Record
+from data_prep.manifest.manifest import Manifest, Record
 from simclr_tf.training.lineage import seen_before, seen_by
 
 

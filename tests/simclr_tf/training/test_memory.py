@@ -11,9 +11,9 @@ import pytest
 import tensorflow as tf
 
 from data_prep.errors import UserError
-from simclr_tf.config import RunConfig
-from simclr_tf.distribution import Devices
+from simclr_tf.config.run_config import RunConfig
 from simclr_tf.training.build import build_model
+from simclr_tf.training.distribution import Devices
 from simclr_tf.training.memory import (
     Activations,
     Load,
@@ -129,7 +129,7 @@ def test_there_is_some_memory_here() -> None:
 _PEAK = """
 import resource, sys
 import simclr_tf.training.session as session
-from simclr_tf.config import RunConfig
+from simclr_tf.config.run_config import RunConfig
 from simclr_tf.training.run import execute
 def note(load, available, flags):
     print("estimate", load.bytes())

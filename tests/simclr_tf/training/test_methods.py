@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from simclr_tf.checkpoints.load import load_encoder
-from simclr_tf.config import RunConfig
+from simclr_tf.config.run_config import RunConfig
 from simclr_tf.training.callbacks import read_metrics
 from simclr_tf.training.run import execute
 from tests.images import make_split_folder

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from data_prep.augment.views import host_views
 from data_prep.errors import UserError
-from simclr_tf.config import RunConfig
+from simclr_tf.config.run_config import RunConfig
 from simclr_tf.methods.base import StepOutputs
 from simclr_tf.methods.pretraining import Pretraining
 from simclr_tf.methods.registry import METHODS

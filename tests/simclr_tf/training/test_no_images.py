@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.errors import UserError
-from simclr_tf.config import RunConfig
+from simclr_tf.config.run_config import RunConfig
 from simclr_tf.training.data import open_data
 
 

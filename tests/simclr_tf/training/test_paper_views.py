@@ -10,7 +10,7 @@ from data_prep.cli import augment
 from data_prep.cli.app import parse
 from data_prep.errors import UserError
 from simclr_tf.cli.run import define, read_config
-from simclr_tf.config import RunConfig
+from simclr_tf.config.run_config import RunConfig
 from simclr_tf.training.build import small_view_config, view_config
 
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from data_prep.cli.app import run_app
-from data_prep.manifest import Manifest
-from data_prep.reading import parse_reading
+from data_prep.manifest.manifest import Manifest
+from data_prep.reading.spec import parse_reading
 from finetune.cli.predict import define, run
 from simclr_tf.checkpoints.load import load_encoder
-from simclr_tf.config import RunConfig
-from simclr_tf.training.adopt import adopt_checkpoint
+from simclr_tf.config.run_config import RunConfig
 from simclr_tf.training.data import open_data
+from simclr_tf.training.from_checkpoint import adopt_checkpoint
 from simclr_tf.training.run import execute
 
 RUN: dict[str, Any] = {
@@ -136,7 +136,7 @@ def test_tiles_of_a_picture_share_a_split_and_few_labels_are_counted_by_tile(
 def test_a_run_that_starts_from_a_checkpoint_reads_as_it_did(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, given: str
 ) -> None:
-    from simclr_tf.training import adopt
+    from simclr_tf.training import from_checkpoint
 
     rule = "sqrt(0,100)@2.5,70.0"
 
@@ -145,9 +145,9 @@ def test_a_run_that_starts_from_a_checkpoint_reads_as_it_did(
         network=None,
         stored=SimpleNamespace(path="ckpt-1"),
     )
-    monkeypatch.setattr(adopt, "open_checkpoint", lambda path, ema: known)
-    monkeypatch.setattr(adopt, "network_facts", lambda network: {})
-    monkeypatch.setattr(adopt, "refuse_contradictions", lambda checkpoint, values: None)
+    monkeypatch.setattr(from_checkpoint, "open_checkpoint", lambda path, ema: known)
+    monkeypatch.setattr(from_checkpoint, "network_facts", lambda network: {})
+    monkeypatch.setattr(from_checkpoint, "refuse_contradictions", lambda checkpoint, values: None)
     config = plain_config(checkpoint="ckpt-1", intensity="minmax" if given else "none")
     adopted = adopt_checkpoint(config, {"image_size", given} - {""})
     assert adopted.reading.intensity == ("minmax" if given else rule)

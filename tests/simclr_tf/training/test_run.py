@@ -16,12 +16,12 @@ import tensorflow as tf
 from PIL import Image
 
 from data_prep.errors import UserError
-from data_prep.manifest import Manifest
-from simclr_tf.checkpoints.locate import locate
-from simclr_tf.config import RunConfig
-from simclr_tf.run_warnings import read_warnings
+from data_prep.manifest.manifest import Manifest
+from simclr_tf.checkpoints.find import locate
+from simclr_tf.config.run_config import RunConfig
 from simclr_tf.training.callbacks import read_metrics
 from simclr_tf.training.run import execute
+from simclr_tf.training.run_warnings import read_warnings
 from tests.images import make_folder, make_split_folder
 
 pytestmark = pytest.mark.slow

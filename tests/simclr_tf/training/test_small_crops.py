@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_prep.augment.views import ViewConfig, host_views
-from simclr_tf.config import RunConfig
+from simclr_tf.config.run_config import RunConfig
 from simclr_tf.training.build import small_view_config, view_config
 from simclr_tf.training.small_crops import with_small_crops
 

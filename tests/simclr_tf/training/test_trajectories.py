@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simclr_tf.config import RunConfig
-from simclr_tf.distribution import Devices
-from simclr_tf.models.naming import canonical_variables
+from simclr_tf.config.run_config import RunConfig
+from simclr_tf.models.variable_names import canonical_variables
 from simclr_tf.training.build import build_model, build_training, view_config
+from simclr_tf.training.distribution import Devices
 from simclr_tf.training.step import TrainStep
 from tests import golden
 from tests.replicas import mirrored

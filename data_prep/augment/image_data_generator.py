@@ -1,0 +1,296 @@
+"""The augmentation of transfer learning: Keras' ImageDataGenerator, stateless and seeded.
+
+`ImageDataGenerator` draws from NumPy's global state, one image at a time, in Python. Here its
+arguments, under its names, become a function of (run seed, epoch, index) inside tf.data: two
+epochs differ, the same epoch repeats, whatever the parallelism.
+
+Two things are not as in Keras 3.15. There `height_shift_range` moves images sideways (by a share
+of their height), and `width_shift_range` up and down; here each does what its name says. And there
+images that are not square turn about a point beside their centre; here about the centre. The
+pictures are the same for square images and shifts that are swapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import tensorflow as tf
+
+from data_prep.augment.draws import example_seed
+from data_prep.augment.image_data_generator_config import Shift, SupervisedConfig, shift_candidates
+from data_prep.augment.warp import linear_map, warp
+from data_prep.sources.source import PARALLEL_CALLS, Element, Source
+
+__all__ = [
+    "FeatureStatistics",
+    "SupervisedConfig",
+    "TransformParameters",
+    "draw_parameters",
+    "feature_statistics",
+    "standardize",
+    "supervised_dataset",
+    "supervised_image",
+    "transform",
+]
+
+_EPSILON = 1e-6
+_PREFETCH = 4  # batches
+
+Number: TypeAlias = "tf.Tensor | float"
+
+
+class TransformParameters(NamedTuple):
+    """What is done to one image; scalars, named as in Keras' `apply_transform`. None: left out.
+
+    Attributes:
+        theta: Rotation in degrees.
+        tx: Shift along x in pixels: the picture moves left for numbers above 0.
+        ty: Shift along y in pixels: the picture moves up for numbers above 0.
+        shear: Degrees.
+        zx: Zoom along x: above 1 the picture shrinks.
+        zy: Zoom along y.
+        flip_horizontal: Mirror left to right.
+        flip_vertical: Mirror top to bottom.
+        channel_shift_intensity: Added to all channels, within the image's least and greatest value.
+        brightness: Factor.
+    """
+
+    theta: Number | None = None
+    tx: Number | None = None
+    ty: Number | None = None
+    shear: Number | None = None
+    zx: Number | None = None
+    zy: Number | None = None
+    flip_horizontal: tf.Tensor | bool | None = None
+    flip_vertical: tf.Tensor | bool | None = None
+    channel_shift_intensity: Number | None = None
+    brightness: Number | None = None
+
+
+class FeatureStatistics(NamedTuple):
+    """Mean and standard deviation of every channel over the training images, after `rescale`."""
+
+    mean: np.ndarray
+    std: np.ndarray
+
+
+def draw_parameters(
+    seed: tf.Tensor, height: tf.Tensor | int, width: tf.Tensor | int, config: SupervisedConfig
+) -> TransformParameters:
+    """All random numbers of one image.
+
+    Every number has its own place in the stream, so switching one operation on or off leaves the
+    numbers of the others as they are.
+
+    Args:
+        seed: int64 [2], from `example_seed`.
+        height: Of the image in pixels.
+        width: Of the image in pixels.
+        config: The ranges.
+    """
+    u = tf.unstack(tf.random.stateless_uniform([12], seed))
+
+    def spread(number: tf.Tensor, low: float, high: float) -> tf.Tensor | None:
+        return None if low == high == 0 else low + number * (high - low)
+
+    low, high = config.zoom
+    zooms = low != 1 or high != 1
+    shift = config.channel_shift_range
+    return TransformParameters(
+        theta=spread(u[0], -config.rotation_range, config.rotation_range),
+        tx=_shift(u[1], u[2], config.width_shift_range, width),
+        ty=_shift(u[3], u[4], config.height_shift_range, height),
+        shear=spread(u[5], -config.shear_range, config.shear_range),
+        zx=low + u[6] * (high - low) if zooms else None,
+        zy=low + u[7] * (high - low) if zooms else None,
+        flip_horizontal=u[8] < 0.5 if config.horizontal_flip else None,
+        flip_vertical=u[9] < 0.5 if config.vertical_flip else None,
+        channel_shift_intensity=spread(u[10], -shift, shift),
+        brightness=spread(u[11], *config.brightness_range) if config.brightness_range else None,
+    )
+
+
+def _shift(
+    choice: tf.Tensor, sign: tf.Tensor, value: Shift, side: tf.Tensor | int
+) -> tf.Tensor | None:
+    """A shift in pixels, by Keras' three meanings of the argument."""
+    if not value:
+        return None
+    candidates = shift_candidates(value)
+    if candidates is None:
+        greatest = float(value)  # type: ignore[arg-type]
+        drawn = (2 * choice - 1) * greatest
+    else:
+        index = tf.cast(choice * len(candidates), tf.int32)
+        drawn = tf.gather(tf.constant(candidates, tf.float32), index)
+        drawn *= tf.where(sign < 0.5, -1.0, 1.0)
+        greatest = max(candidates)
+    return drawn * tf.cast(side, tf.float32) if greatest < 1 else drawn
+
+
+def transform(
+    image: tf.Tensor, parameters: TransformParameters, config: SupervisedConfig, levels: int = 255
+) -> tf.Tensor:
+    """Keras' `apply_transform`: moves, shifts channels, flips, changes the brightness.
+
+    Args:
+        image: [H, W, C] float32 in [0, 255].
+        parameters: What to do.
+        config: What lies beyond the image's edge.
+        levels: 255: a change of brightness leaves whole levels, as in Keras; 0: it does not.
+
+    Returns:
+        [H, W, C] float32 in [0, 255] (or the range of the image and `cval`).
+    """
+    p = parameters
+    moves = [p.theta, p.tx, p.ty, p.shear, p.zx, p.zy]
+    if any(number is not None for number in moves):
+        theta, tx, ty, shear, zx, zy = (
+            default if number is None else number
+            for number, default in zip(moves, (0.0, 0.0, 0.0, 0.0, 1.0, 1.0), strict=True)
+        )
+        # As in Keras, the shift comes first, so that the rotation turns it.
+        turned = linear_map(theta, 0.0, 1.0, 1.0)
+        shift = tf.stack([tf.cast(tx, tf.float32), tf.cast(ty, tf.float32)])
+        shift = tf.reduce_sum(turned * shift, axis=1)
+        image = warp(image, linear_map(theta, shear, zx, zy), shift, config.fill_mode, config.cval)
+    if p.channel_shift_intensity is not None:
+        low, high = tf.reduce_min(image), tf.reduce_max(image)
+        image = tf.clip_by_value(image + p.channel_shift_intensity, low, high)
+    flips = [p.flip_vertical, p.flip_horizontal]
+    if any(flip is not None for flip in flips):
+        axes = tf.where(tf.stack([False if flip is None else flip for flip in flips]))[:, 0]
+        image = tf.ensure_shape(tf.reverse(image, axes), image.shape)
+    if p.brightness is not None:
+        image = tf.floor(image) * p.brightness if levels else image * p.brightness
+        image = tf.clip_by_value(tf.floor(image) if levels else image, 0.0, 255.0)
+    return image
+
+
+def standardize(
+    image: tf.Tensor, config: SupervisedConfig, statistics: FeatureStatistics | None = None
+) -> tf.Tensor:
+    """Keras' `standardize`: rescaling and normalisation, by the image's or the set's statistics.
+
+    Args:
+        image: [..., H, W, C] float32.
+        config: What is done.
+        statistics: Of the training images; needed for `featurewise_center`.
+
+    Raises:
+        ValueError: The statistics are missing.
+    """
+    if config.rescale:
+        image *= config.rescale
+    axes = (-3, -2, -1)
+    if config.samplewise_center:
+        image -= tf.reduce_mean(image, axes, keepdims=True)
+    if config.samplewise_std_normalization:
+        image /= tf.math.reduce_std(image, axes, keepdims=True) + _EPSILON
+    if config.featurewise_center:
+        if statistics is None:
+            raise ValueError("featurewise_center needs the statistics of the training images")
+        image -= tf.constant(statistics.mean, tf.float32)
+        if config.featurewise_std_normalization:
+            image /= tf.constant(statistics.std, tf.float32) + _EPSILON
+    return image
+
+
+def feature_statistics(images: Iterable[np.ndarray], config: SupervisedConfig) -> FeatureStatistics:
+    """Mean and deviation of every channel, in one pass; Keras' `fit` without its memory.
+
+    Args:
+        images: [H, W, C], in [0, 255], of any sizes.
+        config: Its `rescale` applies first.
+    """
+    count, mean, squares = 0, np.zeros(1), np.zeros(1)
+    for image in images:
+        values = np.asarray(image, np.float64).reshape(-1, image.shape[-1])
+        own = values.mean(axis=0)
+        # Chan, Golub and LeVeque 1979.
+        total, gap = count + len(values), own - mean
+        squares = squares + ((values - own) ** 2).sum(axis=0)
+        squares = squares + gap**2 * count * len(values) / total
+        mean = mean + gap * len(values) / total
+        count = total
+    if not count:
+        raise ValueError("no images to take statistics of")
+    scale = config.rescale or 1.0
+    return FeatureStatistics(mean * scale, np.sqrt(squares / count) * abs(scale))
+
+
+def supervised_image(
+    image: tf.Tensor,
+    seed: tf.Tensor,
+    config: SupervisedConfig,
+    statistics: FeatureStatistics | None = None,
+) -> tf.Tensor:
+    """One augmented, standardized image.
+
+    Args:
+        image: [H, W, C], uint8, or float32 in [0, 1]; the latter counts as 0 to 255 as well, but
+            keeps its finer levels.
+        seed: int64 [2], from `example_seed`.
+        config: The augmentation.
+        statistics: Of the training images, for `featurewise_center`.
+
+    Returns:
+        [H, W, C] float32, in [0, 255] before `rescale` and normalisation.
+    """
+    levels = 255 if image.dtype == tf.uint8 else 0
+    pixels = tf.cast(image, tf.float32) * (1.0 if levels else 255.0)
+    shape = tf.shape(pixels)
+    parameters = draw_parameters(seed, shape[0], shape[1], config)
+    return standardize(transform(pixels, parameters, config, levels), config, statistics)
+
+
+def resized(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """An image of another size and the same type: bilinear, as `image_dataset_from_directory`."""
+    pixels = tf.image.resize(tf.cast(image, tf.float32), [height, width])
+    if image.dtype == tf.uint8:
+        pixels = tf.cast(tf.round(pixels), tf.uint8)
+    return tf.ensure_shape(pixels, [height, width, image.shape[-1]])
+
+
+def supervised_dataset(
+    source: Source,
+    config: SupervisedConfig,
+    *,
+    image_size: tuple[int, int],
+    batch_size: int,
+    seed: int,
+    start: int = 0,
+    shuffle: bool = True,
+    statistics: FeatureStatistics | None = None,
+) -> tf.data.Dataset:
+    """Batches for training (shuffled, endless, augmented) or scoring (in order, one pass).
+
+    What a source keeps in memory are decoded images, never augmented ones.
+
+    Args:
+        source: The images.
+        config: The augmentation; `config.for_scoring()` for validation and test.
+        image_size: (height, width) that images are resized to first.
+        batch_size: Images of a batch.
+        seed: The run's seed.
+        start: Images consumed so far, a multiple of `batch_size`: a run goes on from there.
+        shuffle: Endless, each epoch in another order; else one pass in the order of the set.
+        statistics: Of the training images, for `featurewise_center`.
+
+    Returns:
+        Dictionaries of `image` [b, H, W, C] float32, `label` [b] int64 (-1 = none), `index` [b]
+        int64 and `epoch` [b] int64.
+    """
+
+    @tf.autograph.experimental.do_not_convert
+    def example(element: Element) -> Element:
+        image = resized(source.decode(element), *image_size)
+        image_seed = example_seed(seed, element["epoch"], element["index"])
+        image = supervised_image(image, image_seed, config, statistics)
+        return {"image": image} | {name: element[name] for name in ("label", "index", "epoch")}
+
+    elements = source.elements(seed=seed, shuffle=shuffle, start=start, batch_size=batch_size)
+    mapped = elements.map(example, num_parallel_calls=PARALLEL_CALLS, deterministic=True)
+    return mapped.batch(batch_size, drop_remainder=shuffle).prefetch(_PREFETCH)

@@ -1,0 +1,98 @@
+"""Which image a record stands for: the file, the array and page in it, and the tile of the picture.
+
+A file may hold many images, so its path alone does not name one. Two records are the same image if
+`image_of` is the same for both; the declared reading beyond array, page and the offset in a RAW
+file (axes, intensity rule, NaN rule, EXIF) says how the image is seen, not which one it is.
+"""
+
+from typing import NamedTuple
+
+from data_prep.reading.spec import STACK, Reading, parse_reading
+
+ALL_AS_CHANNELS = -1
+"""The page of a picture that all pages of a file make up together."""
+
+
+class Picture(NamedTuple):
+    """A picture in a file: what its tiles have in common.
+
+    Attributes:
+        file: The file, as the caller names it.
+        array: HDF5 data set, member of an NPZ or extension of a FITS; empty = the only or first. Of
+            a RAW file where its pixels begin: `offset 512`; empty = at once.
+        page: Page of a TIFF or position in a stack, from 0; `ALL_AS_CHANNELS`. A file whose page is
+            not named is read from its first one.
+    """
+
+    file: str
+    array: str = ""
+    page: int = 0
+
+
+class Image(NamedTuple):
+    """An image: a picture, or a tile of one.
+
+    Attributes:
+        file: See `Picture`.
+        array: See `Picture`.
+        page: See `Picture`.
+        tile: Part of the picture, `x,y,width,height`; empty = all of it.
+    """
+
+    file: str
+    array: str = ""
+    page: int = 0
+    tile: str = ""
+
+    @property
+    def picture(self) -> Picture:
+        """The picture that the image is, or is a tile of."""
+        return Picture(*self[:3])
+
+
+def image_of(file: str, reading: str = "", tile: str = "") -> Image:
+    """The image that a file, a reading and a tile name; see `manifest.Record`."""
+    if not reading:
+        return Image(file, tile=tile)
+    declared = parse_reading(reading)
+    return Image(file, declared.array.strip("/") or _offset(declared), _number(declared), tile)
+
+
+def shares_file(reading: str, tile: str = "") -> bool:
+    """Whether an image is a part of its file, so that the file's bytes do not tell what it is."""
+    if not reading:
+        return bool(tile)
+    declared = parse_reading(reading)
+    return bool(tile or declared.array or isinstance(declared.page, int) or _offset(declared))
+
+
+def page_text(reading: str) -> str:
+    """The page that a reading names, for a table; empty = none."""
+    page = parse_reading(reading).page if reading else None
+    return "" if page is None else str(page)
+
+
+def array_text(reading: str) -> str:
+    """The array that a reading names, for a table; empty = none."""
+    return parse_reading(reading).array.strip("/") if reading else ""
+
+
+def image_name(path: str, reading: str = "", tile: str = "") -> str:
+    """A name of an image for people, such as `a/stack.npy, page 3 [0,0,64,64]`."""
+    array, page = array_text(reading), page_text(reading)
+    offset = _offset(parse_reading(reading)) if reading else ""
+    name = path + (f", array {array}" if array else "") + (f", {offset}" if offset else "")
+    if page:
+        name += ", all pages" if page == STACK else f", page {page}"
+    return name + (f" [{tile}]" if tile else "")
+
+
+def _offset(declared: Reading) -> str:
+    """Where the pixels of a RAW file begin, if not at once."""
+    return f"offset {declared.offset}" if declared.shape and declared.offset else ""
+
+
+def _number(declared: Reading) -> int:
+    if isinstance(declared.page, int):
+        return declared.page
+    return ALL_AS_CHANNELS if declared.page == STACK else 0

@@ -1,0 +1,118 @@
+"""One request for splits, folds or subsets of a manifest, carried out."""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from data_prep.errors import UserError
+from data_prep.manifest.allocation import apportion_table
+from data_prep.manifest.folds import FoldPlan, make_folds
+from data_prep.manifest.label_subsets import pool_subset
+from data_prep.manifest.manifest import Manifest
+from data_prep.manifest.merging import merge_classes
+from data_prep.manifest.splits import by_label, stratified_split
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SplitRequest:
+    """What is wanted.
+
+    Attributes:
+        ratios: Split -> share; empty = the images keep the splits they have.
+        seed: Of everything that is drawn.
+        folds: Folds instead of one split.
+        within: Divide only the images of this split; "" = all.
+        resplit: Splits that the images have may be replaced.
+        subsets: Split -> share of it that is kept, after the division.
+        merges: New class -> classes that go into it, last of all, so that the splits are the same
+            with and without them.
+    """
+
+    ratios: Mapping[str, float] = field(default_factory=dict)
+    seed: int = 0
+    folds: FoldPlan | None = None
+    within: str = ""
+    resplit: bool = False
+    subsets: Mapping[str, float] = field(default_factory=dict)
+    merges: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def divide(manifest: Manifest, request: SplitRequest) -> list[Manifest]:
+    """Carries out a request.
+
+    Args:
+        manifest: The images, with what must stay together; see `together.keep_together`.
+        request: What is wanted.
+
+    Returns:
+        One manifest, or one a fold, in the order of the images.
+
+    Raises:
+        UserError: Nothing or something impossible is wanted, or splits would be lost.
+    """
+    results = _split(manifest, request)
+    for split, share in request.subsets.items():
+        results = [pool_subset(result, split, share, request.seed) for result in results]
+    return [merge_classes(result, request.merges) for result in results]
+
+
+def departure(manifest: Manifest, ratios: Mapping[str, float]) -> tuple[int, str, str]:
+    """How far a split is from the exact numbers, which groups may not allow.
+
+    Returns:
+        The largest difference of a number of images, and of which class and split it is.
+    """
+    classes = by_label(manifest)
+    wanted = apportion_table([len(rows) for rows in classes.values()], list(ratios.values()))
+    count = Counter((record.label, record.split) for record in manifest.records)
+    return max(
+        (abs(count[label, split] - int(wanted[row, column])), label, split)
+        for row, label in enumerate(classes)
+        for column, split in enumerate(ratios)
+    )
+
+
+def _split(manifest: Manifest, request: SplitRequest) -> list[Manifest]:
+    if not request.ratios and not request.folds:
+        if request.within or not (manifest.splits or request.merges):
+            raise UserError("give --ratios, such as train:0.6,validation:0.3,test:0.1, or --folds")
+        return [manifest]
+    if manifest.splits and not request.within and not request.resplit:
+        raise UserError(
+            f"the images have splits already ({', '.join(manifest.splits)}): leave --ratios and"
+            " --folds out to keep them, divide one with --within, or replace all with --resplit"
+        )
+    pool = manifest.split(request.within) if request.within else manifest
+    if request.folds:
+        divided = make_folds(pool, request.folds, request.seed)
+    else:
+        divided = [stratified_split(pool, request.ratios, request.seed)]
+        off, label, split = departure(divided[0], request.ratios)
+        if off:
+            _LOGGER.info(
+                "what stays together puts a number up to %d beside the exact one (%s in %s)",
+                off,
+                label or "no label",
+                split,
+            )
+    if not request.within:
+        return divided
+    others = set(manifest.splits) - {request.within}
+    clash = sorted(others.intersection(*[set(part.splits) for part in divided]))
+    if clash:
+        raise UserError(
+            f"--within={request.within}: the images have a split {clash[0]!r} besides; name the new"
+            " one otherwise"
+        )
+    return [_put_back(manifest, part, request.within) for part in divided]
+
+
+def _put_back(manifest: Manifest, part: Manifest, within: str) -> Manifest:
+    """The manifest with the records of one split replaced, in their places."""
+    new = iter(part.records)
+    return manifest.subset(
+        next(new) if record.split == within else record for record in manifest.records
+    )

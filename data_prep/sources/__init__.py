@@ -1,0 +1,1 @@
+"""Sources of training images for tf.data. TensorFlow begins here."""

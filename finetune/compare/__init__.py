@@ -1,0 +1,1 @@
+"""The comparison of strategies that `simclr-compare` runs."""

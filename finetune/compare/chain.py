@@ -1,0 +1,252 @@
+"""Doing the work: an encoder, and all rows that stand on it."""
+
+import gc
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from data_prep.manifest.label_subsets import pool_subset
+from data_prep.manifest.manifest import Manifest
+from data_prep.sources.manifest_source import ManifestSource
+from finetune.compare.budget import Sizes
+from finetune.compare.cells import Cell, load_cell, note_cost, read_cost, save_cell
+from finetune.compare.distill import distil
+from finetune.compare.images import Division, LabelSet
+from finetune.compare.recipes import Networks
+from finetune.compare.settings import CompareSettings
+from finetune.compare.sources import Sources
+from finetune.compare.strategies import MAJORITY, Encoder, Row
+from finetune.refit import Refit
+from simclr_tf.config.sections import MachineSettings
+from simclr_tf.evaluation.features import Embeddings
+from simclr_tf.evaluation.floors import majority
+from simclr_tf.evaluation.linear_probe import fit_linear_probe
+from simclr_tf.training.callbacks import read_metrics
+from simclr_tf.training.distribution import connect
+from simclr_tf.training.floors import raw_pixels
+from simclr_tf.training.run import execute
+from simclr_tf.training.run_dir import RunDir
+
+log = logging.getLogger(__name__)
+
+
+class Stopped(Exception):  # noqa: N818 (not an error: a signal asked for it)
+    """The run was asked to stop; what is done is saved.
+
+    Args:
+        code: Exit code, 128 + the signal's number.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"stopped with exit code {code}")
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all chains have in common.
+
+    Attributes:
+        settings: Of the comparison.
+        sizes: As planned.
+        division: Who sees what.
+        sources: The labelled images.
+        networks: How things are built.
+        channels: Of the images.
+        output: Folder of the comparison.
+    """
+
+    settings: CompareSettings
+    sizes: Sizes
+    division: Division
+    sources: Sources
+    networks: Networks
+    channels: int
+    output: Path
+
+
+class Chain:
+    """An encoder with its rows; whatever is on disk already is not done again.
+
+    Args:
+        setup: What all chains have in common.
+        encoder: The encoder.
+        rows: What stands on it.
+    """
+
+    def __init__(self, setup: Setup, encoder: Encoder, rows: tuple[Row, ...]) -> None:
+        self._setup, self._encoder, self._rows = setup, encoder, rows
+        self._classifier: Refit | None = None
+
+    def run(self) -> None:
+        """Does what is left.
+
+        Raises:
+            Stopped: A signal asked for it in a pretraining.
+        """
+        todo = [row for row in self._rows if any(self._missing(row))]
+        if not todo:
+            log.info("%s: complete", self._encoder.name)
+            return
+        if self._encoder.method:
+            self._pretrain()
+        for row in todo:
+            work = {"probe": self._probes, "full": self._fits}[row.head]
+            (self._distillations if row.distill else work)(row)
+        self._classifier = None
+        keras.backend.clear_session()
+        gc.collect()
+
+    def _missing(self, row: Row) -> list[LabelSet]:
+        sets = self._setup.division.label_sets
+        return [s for s in sets if load_cell(self._setup.output, row, s) is None]
+
+    def _pretrain(self) -> None:
+        setup, encoder = self._setup, self._encoder
+        what = f"pretrain-{encoder.slug}"
+        if read_cost(setup.output, what)[0]:
+            return
+        file, images = self._unlabelled()
+        config = setup.networks.pretraining(encoder, file, images)
+        log.info("%s: pretraining, %d steps", encoder.name, config.train.train_steps)
+        if code := execute(config):
+            raise Stopped(code)
+        took = read_metrics(RunDir(setup.networks.folder(encoder)).metrics_file)["seconds"]
+        seen = config.train.train_steps * config.train.train_batch_size
+        note_cost(setup.output, what, float(np.sum(took)), seen)
+
+    def _unlabelled(self) -> tuple[Path, int]:
+        """The images of self-supervision, and their number."""
+        setup, encoder = self._setup, self._encoder
+        file = setup.output / "division" / "unlabelled.csv"
+        if encoder.share == 1:
+            return file, len(setup.division.unlabelled)
+        part = pool_subset(Manifest.load(file), "train", encoder.share, setup.settings.seed)
+        own = setup.output / "division" / f"unlabelled_{encoder.share:g}.csv"
+        part.save(own)
+        return own, len(part)
+
+    def _refit(self) -> Refit:
+        if self._classifier is None:
+            setup = self._setup
+            config, recipe = setup.networks.classifier(self._encoder)
+            factor = max(row.factor for row in self._rows)
+            names = setup.division.class_names
+            self._classifier = Refit(config, recipe, setup.channels, names, factor)
+        return self._classifier
+
+    def _features(self, seed: int) -> np.ndarray:
+        """Features of all images, float32 [n, D]; those of images without a label are 0."""
+        setup, encoder = self._setup, self._encoder
+        name = f"{encoder.slug}_seed_{seed}" if encoder.random else encoder.slug
+        file = setup.output / "features" / f"{name}.npz"
+        division = setup.division
+        if not file.is_file():
+            began = time.perf_counter()
+            sources, features_of = setup.sources, self._features_of(seed)
+            features = np.concatenate([features_of(s) for s in (sources.pool, sources.test)])
+            rows = np.concatenate([sources.pool_rows, sources.test_rows])
+            file.parent.mkdir(exist_ok=True)
+            labels = division.images.label_indices(division.class_names)[rows]
+            Embeddings(features, labels, rows).save(file)
+            note_cost(setup.output, f"features-{name}", time.perf_counter() - began, len(rows))
+        known = Embeddings.load(file)
+        whole = np.zeros((len(division.images), known.features.shape[1]), np.float32)
+        whole[known.indices] = known.features
+        return whole
+
+    def _features_of(self, seed: int) -> Callable[[ManifestSource], np.ndarray]:
+        """What makes features float32 [n, D] of images."""
+        setup = self._setup
+        if self._encoder.is_floor:
+            devices = connect(MachineSettings())
+            return partial(raw_pixels, devices=devices, central_crop=setup.settings.central_crop)
+        refit = self._refit()
+        refit.start(seed)
+        return refit.features
+
+    def _majority(self, row: Row) -> None:
+        division = self._setup.division
+        labels, classes = self._labels(), len(division.class_names)
+        for drawn in self._missing(row):
+            said = majority(labels[drawn.rows], classes, len(division.test_rows))
+            self._keep(row, drawn, 0, 0.0, 0, said)
+
+    def _labels(self) -> np.ndarray:
+        division = self._setup.division
+        return division.images.label_indices(division.class_names)
+
+    def _probes(self, row: Row) -> None:
+        setup, division = self._setup, self._setup.division
+        if self._encoder.name == MAJORITY:
+            self._majority(row)
+            return
+        labels = self._labels()
+        test, known = division.test_rows, {}
+        for drawn in self._missing(row):
+            seed = drawn.seed if self._encoder.random else setup.settings.seed
+            if seed not in known:
+                known = {seed: self._features(seed)}
+            features, began = known[seed], time.perf_counter()
+            probe = fit_linear_probe(
+                features[drawn.rows],
+                labels[drawn.rows],
+                num_classes=len(division.class_names),
+                seed=drawn.seed,
+                balanced=setup.settings.classes_count_the_same,
+            )
+            said = probe.predict_proba(features[test])
+            self._keep(row, drawn, 0, time.perf_counter() - began, 0, said)
+
+    def _fits(self, row: Row) -> None:
+        sources, refit = self._setup.sources, self._refit()
+        for drawn in self._missing(row):
+            began = time.perf_counter()
+            refit.start(drawn.seed)
+            refit.fit(sources.limit(drawn.rows), _order_seed(drawn))
+            said = refit.probabilities(sources.test)
+            seen = refit.steps * self._setup.sizes.finetune_batch
+            self._keep(row, drawn, refit.steps, time.perf_counter() - began, seen, said)
+
+    def _distillations(self, row: Row) -> None:
+        setup, refit = self._setup, self._refit()
+        division, sources = setup.division, setup.sources
+        for drawn in self._missing(row):
+            began = time.perf_counter()
+            refit.start(drawn.seed)
+            refit.fit(sources.limit(drawn.rows), _order_seed(drawn))
+            said, steps = distil(
+                refit.model,
+                setup.networks.classifier(self._encoder)[0],
+                division,
+                drawn,
+                setup.output / "encoders" / row.slug / drawn.name,
+            )
+            seen = (refit.steps + steps) * setup.sizes.finetune_batch
+            self._keep(row, drawn, refit.steps + steps, time.perf_counter() - began, seen, said)
+
+    def _keep(
+        self, row: Row, drawn: LabelSet, steps: int, seconds: float, seen: int, said: np.ndarray
+    ) -> None:
+        labels = self._labels()
+        right = float((said.argmax(axis=1) == labels[self._setup.division.test_rows]).mean())
+        log.info(
+            "%s, %.3g of the labels (%d), fold %d: accuracy %.3f, %.1f s",
+            row.name, drawn.fraction, len(drawn.rows), drawn.fold, right, seconds,
+        )  # fmt: skip
+        cell = Cell(
+            row.slug, drawn.fold, drawn.seed, drawn.fraction, len(drawn.rows), steps, seconds,
+            seen, said.astype(np.float64),
+        )  # fmt: skip
+        save_cell(self._setup.output, row, drawn, cell)
+
+
+def _order_seed(drawn: LabelSet) -> int:
+    """Of order and augmentation: another one in every fold."""
+    return 1000 * drawn.seed + drawn.fold

@@ -1,0 +1,206 @@
+"""Who may see which image: one sealed test set, folds, and nested labels for all strategies alike.
+
+A comparison keeps in its folder `division/`
+
+    images.csv       all images: splits `train` (labelled or not) and `test`, which is sealed
+    unlabelled.csv   what self-supervision sees: the images of `train`, without their labels
+    labels/*.csv     for every fold, seed and amount of labels: what every strategy may learn from
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.checksums import ANEW, read_object
+from data_prep.errors import UserError
+from data_prep.manifest.folds import FoldPlan, make_folds
+from data_prep.manifest.label_subsets import label_fraction
+from data_prep.manifest.manifest import Manifest
+from data_prep.manifest.splits import stratified_split
+from data_prep.manifest.together import keep_together
+from data_prep.new_folder import new_folder
+from finetune.compare.settings import CompareSettings
+
+FOLDER = "division"
+_IMAGES, _UNLABELLED, _LABELS, _NOTES = "images.csv", "unlabelled.csv", "labels", "notes.json"
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """The labels of one cell, the same for every strategy.
+
+    Attributes:
+        fold: From 1.
+        seed: Of the draw.
+        fraction: Share of the fold's labelled training images.
+        rows: int64 [n], positions in the images of the division.
+    """
+
+    fold: int
+    seed: int
+    fraction: float
+    rows: np.ndarray
+
+    @property
+    def name(self) -> str:
+        """A name for files."""
+        return _name(self.fold, self.seed, self.fraction)
+
+
+@dataclass(frozen=True)
+class Division:
+    """All images with their parts to play.
+
+    Attributes:
+        images: All of them.
+        unlabelled: What self-supervision sees.
+        label_sets: What is learnt from; every fold and seed has every fraction.
+        remarks: What a reader must know, sentences.
+        grouped: Whether some images stay together.
+    """
+
+    images: Manifest
+    unlabelled: Manifest
+    label_sets: tuple[LabelSet, ...]
+    remarks: tuple[str, ...] = ()
+    grouped: bool = False
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Classes, of all labelled images."""
+        return self.images.class_names
+
+    @property
+    def test_rows(self) -> np.ndarray:
+        """Positions of the labelled test images, int64 [n]."""
+        rows = (i for i, r in enumerate(self.images.records) if r.split == "test" and r.label)
+        return np.array(list(rows), dtype=np.int64)
+
+    @property
+    def test(self) -> Manifest:
+        """The sealed test images."""
+        return self.take(self.test_rows)
+
+    @property
+    def fractions(self) -> tuple[float, ...]:
+        """The amounts of labels, rising."""
+        return tuple(sorted({known.fraction for known in self.label_sets}))
+
+    def labels(self, fraction: float) -> int:
+        """Labels of a cell, rounded over folds."""
+        sizes = [len(s.rows) for s in self.label_sets if s.fraction == fraction]
+        return round(sum(sizes) / len(sizes))
+
+    def take(self, rows: np.ndarray) -> Manifest:
+        """Some of the images, in the order of the rows."""
+        return self.images.subset(self.images.records[row] for row in rows)
+
+
+def divide_images(
+    images: Manifest, settings: CompareSettings, progress: Callable[[str], Progress]
+) -> Division:
+    """Seals a test set and draws folds and labels.
+
+    A test split that the images have is kept; otherwise one is drawn, stratified, with groups,
+    identical and similar images on one side. Folds and labels come from what is left.
+
+    Args:
+        images: As they were found.
+        settings: Shares, folds, seeds.
+        progress: Makes a callback (done, all) from a word for what is counted.
+
+    Raises:
+        UserError: Too few classes, images or labels.
+    """
+    if len(images.class_names) < 2:
+        raise UserError("needs labels of two classes or more: class folders, or a column label")
+    grouped = False
+    if "test" in images.splits:
+        parted = images.subset(
+            replace(r, split="test" if r.split == "test" else "train") for r in images.records
+        )
+        remarks = ["The test images are those that came as the split test."]
+    else:
+        images, kept = keep_together(
+            images,
+            group_by=settings.group_by,
+            source=settings.manifest,
+            near_duplicates="mirrored",
+            progress=progress,
+        )
+        shares = {"train": 1 - settings.test_share, "test": settings.test_share}
+        parted = stratified_split(images, shares, settings.seed)
+        remarks = [f"{str(kept)[0].upper()}{str(kept)[1:]}."]
+    grouped = any(record.group for record in parted.records)
+    sets, dropped = _label_sets(parted, settings)
+    blank = parted.subset(replace(r, label="") for r in parted.records if r.split == "train")
+    return Division(parted, blank, sets, (*remarks, *dropped), grouped)
+
+
+def _label_sets(
+    parted: Manifest, settings: CompareSettings
+) -> tuple[tuple[LabelSet, ...], list[str]]:
+    position = {image: i for i, image in enumerate(parted.images())}
+    pool = parted.subset(r for r in parted.records if r.split == "train" and r.label)
+    folds = [pool]
+    if settings.folds > 1:
+        rest = make_folds(pool, FoldPlan(settings.folds, "left out"), settings.seed)
+        folds = [fold.split("train") for fold in rest]
+    sets: list[LabelSet] = []
+    dropped: dict[float, str] = {}
+    for number, fold in enumerate(folds, 1):
+        for seed in range(settings.seed, settings.seed + settings.seeds):
+            for fraction in sorted(set(settings.label_fractions)):
+                try:
+                    drawn = label_fraction(fold, seed, fraction=fraction, unchosen="left_out")
+                except UserError as error:
+                    dropped[fraction] = f"{fraction:.3g} of the labels was left out: {error}."
+                    continue
+                rows = [position[image] for image in drawn.images()]
+                sets.append(LabelSet(number, seed, fraction, np.array(rows, dtype=np.int64)))
+    kept = tuple(known for known in sets if known.fraction not in dropped)
+    if not kept:
+        raise UserError(
+            f"--label_fractions: {next(iter(dropped.values()))} Give larger ones, such as 1"
+        )
+    return kept, list(dropped.values())
+
+
+def _name(fold: int, seed: int, fraction: float) -> str:
+    return f"fold_{fold}_seed_{seed}_fraction_{fraction:g}"
+
+
+def save_division(division: Division, output: Path) -> None:
+    """Writes the folder `division`, whole or not at all."""
+    with new_folder(output / FOLDER) as work:
+        division.images.save(work / _IMAGES)
+        division.unlabelled.save(work / _UNLABELLED)
+        (work / _LABELS).mkdir()
+        for known in division.label_sets:
+            division.take(known.rows).save(work / _LABELS / f"{known.name}.csv")
+        facts = {
+            "sets": [[s.fold, s.seed, s.fraction] for s in division.label_sets],
+            "remarks": division.remarks,
+            "grouped": division.grouped,
+        }
+        (work / _NOTES).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def load_division(output: Path) -> Division:
+    """Reads what `save_division` wrote."""
+    folder = output / FOLDER
+    images = Manifest.load(folder / _IMAGES)
+    position = {image: i for i, image in enumerate(images.images())}
+    facts = read_object(folder / _NOTES, ANEW)
+    sets = []
+    for fold, seed, fraction in facts["sets"]:
+        own = Manifest.load(folder / _LABELS / f"{_name(fold, seed, fraction)}.csv")
+        rows = np.array([position[image] for image in own.images()], dtype=np.int64)
+        sets.append(LabelSet(fold, seed, fraction, rows))
+    unlabelled = Manifest.load(folder / _UNLABELLED)
+    return Division(images, unlabelled, tuple(sets), tuple(facts["remarks"]), facts["grouped"])

@@ -1,0 +1,299 @@
+"""`report.html` of a comparison."""
+
+import math
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from data_prep.durations import format_seconds
+from data_prep.manifest.leaks import check_leaks
+from data_prep.page import Page, Picture, Section, Table, shell_command, write_page
+from data_prep.phrases import counted
+from finetune.compare.advice import Advice, with_labels
+from finetune.compare.curves import label_curves
+from finetune.compare.images import Division
+from finetune.compare.plan import Plan
+from finetune.compare.results import Pair, Results
+from finetune.compare.settings import CompareSettings
+from finetune.compare.strategies import SCRATCH_FACTOR
+from finetune.report.sections import WORDS
+from simclr_tf.evaluation.drawing import to_png
+from simclr_tf.training.run_warnings import RunWarning
+
+PAGE = "report.html"
+
+_DPI = 160
+_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "average_precision",
+            "cohen_kappa", "log_loss", "expected_calibration_error")  # fmt: skip
+
+
+def write_comparison(
+    output: Path,
+    settings: CompareSettings,
+    division: Division,
+    plan: Plan,
+    results: Results,
+    advice: Advice,
+    command: Sequence[str],
+    seconds: float,
+) -> None:
+    """Writes the page of a comparison.
+
+    Args:
+        output: The folder of the comparison.
+        settings: How it was asked for.
+        division: Its images.
+        plan: Its sizes and steps.
+        results: Its table.
+        advice: What the table says.
+        command: Program and arguments that repeat it.
+        seconds: What all of it took.
+    """
+    page = Page(
+        title="Which strategy for these images",
+        summary=(*advice.alarms, advice.recommendation, *advice.by_labels),
+        sections=(
+            *_warnings(results),
+            _curves(results),
+            _means(results),
+            _against(advice),
+            _pairs(results),
+            _costs(results),
+            _done(settings, plan, seconds),
+            _images(settings, division),
+            Section(
+                "To repeat it",
+                text=("The same command goes on where it was stopped.",),
+                commands=(shell_command(command),),
+            ),
+        ),
+        facts={
+            "Time": format_seconds(seconds),
+            "Software": f"simclr-tf {version('simclr-tf')}, TensorFlow {version('tensorflow')},"
+            f" Keras {version('keras')}, Python {platform.python_version()}",
+        },
+    )
+    write_page(page, output / PAGE)
+
+
+FLOOR_NOTE = (
+    "No network stands behind majority (always the most frequent class) and raw_pixels (a linear"
+    " probe on 16 x 16 pixels of each image): they are floors."
+)
+
+
+def _warnings(results: Results) -> list[Section]:
+    """What the pretrainings have warned of; rows of one encoder share its warnings."""
+    by_warnings: dict[tuple[RunWarning, ...], list[str]] = {}
+    for row, warned in results.warned.items():
+        by_warnings.setdefault(warned, []).append(row)
+    rows = tuple(
+        (", ".join(names), "\n".join(f"{_cap(str(w))}." for w in warned))
+        for warned, names in by_warnings.items()
+    )
+    if not rows:
+        return []
+    text = "The pretrainings have warned of the following, the last of each kind."
+    return [Section("Warnings", (text,), (Table(("strategy", "warnings"), rows),))]
+
+
+def mean_table(results: Results) -> Table:
+    """A row a strategy: mean and interval at every amount of labels."""
+    rows = []
+    for name in results.shown:
+        cells = [format(results.value(name, fraction), ".3f") for fraction in results.fractions]
+        rows.append((name, *(cell.replace(" [", "\n[") for cell in cells)))
+    heads = (_head(results, fraction) for fraction in results.fractions)
+    return Table(
+        ("strategy", *heads),
+        tuple(rows),
+        f"{_cap(WORDS[results.metric])} on the sealed test images",
+        note=f"Means over {results.runs} run{'s' if results.runs > 1 else ''}, in brackets 95 %"
+        " intervals over test images and runs. Intervals of two strategies may overlap and their"
+        " paired difference still be told apart: see below."
+        + (f" {FLOOR_NOTE}" if results.floors else ""),
+    )
+
+
+def _head(results: Results, fraction: float) -> str:
+    return f"{results.labels[fraction]} labels\n({100 * fraction:.3g} %)"
+
+
+def _curves(results: Results) -> Section:
+    picture = Picture(
+        to_png(label_curves(results), _DPI),
+        "Bands are 95 % intervals; the number of labels is on a logarithmic scale.",
+        alt=f"{WORDS[results.metric]} over the number of labels, a curve a strategy",
+        width=672,
+    )
+    return Section("What labels are worth", pictures=(picture,))
+
+
+def _means(results: Results) -> Section:
+    tables = [mean_table(results)]
+    for fraction in reversed(results.fractions):
+        rows = tuple(
+            (name, *(f"{results.means[name, fraction][metric].value:.3f}" for metric in _METRICS))
+            for name in results.shown
+        )
+        tables.append(
+            Table(
+                ("strategy", *(WORDS[metric].replace(" (macro)", "") for metric in _METRICS)),
+                rows,
+                f"Other metrics {with_labels(results, fraction)}",
+            )
+        )
+    note = "Intervals of all metrics are in summary.csv, single fits in results.csv."
+    return Section("All strategies", text=(note,), tables=tuple(tables))
+
+
+def _against(advice: Advice) -> Section:
+    return Section("What the numbers carry", text=(*advice.against, *advice.cautions))
+
+
+def _pairs(results: Results) -> Section:
+    tables = []
+    for fraction in results.fractions:
+        rows: list[tuple[str, ...]] = []
+        apart: list[int] = []
+        for (a, b, at), pair in results.pairs.items():
+            if at != fraction or b in results.floors:
+                continue
+            if pair.told_apart:
+                apart.append(len(rows))
+            rows.append((a, b, *_numbers(pair)))
+        if rows:
+            tables.append(
+                Table(
+                    ("strategy", "other", "difference", "95 % interval", "p", "p (Holm)",
+                     "95 % over\nruns alone"),
+                    tuple(rows), f"Differences {with_labels(results, fraction)}",
+                    highlight=tuple(apart),
+                )
+            )  # fmt: skip
+    text = (
+        f"Strategy less other, in {WORDS[results.metric]}; both learnt from the same labels and"
+        " were scored on the same images. The interval is a paired bootstrap that draws test"
+        " images (groups whole) and runs; p-values are corrected for the pairs of each table"
+        " (Holm). Rows told apart are set off. The last column is Student's interval over runs,"
+        " for these test images alone.",
+    )
+    if not tables:
+        return Section("Pairs", text=("There is only one strategy.",))
+    return Section("Pairs", text=text, tables=(*tables, *_floor_tables(results)))
+
+
+def _floor_tables(results: Results) -> list[Table]:
+    """Strategies against the floors: only where a network is not above one of them."""
+    rows = tuple(
+        (a, b, with_labels(results, at), *_numbers(pair)[:4])
+        for (a, b, at), pair in results.pairs.items()
+        if b in results.floors and not (pair.told_apart and pair.difference.value > 0)
+    )
+    if not results.floors:
+        return []
+    headers = ("strategy", "floor", "labels", "difference", "95 % interval", "p", "p (Holm)")
+    if not rows:
+        rows = (("all", "all", "any", "above", "", "", ""),)
+    return [
+        Table(
+            headers, rows, "Not above a floor",
+            note="Every other pair of a strategy and a floor is told apart, the strategy above."
+            " p-values are corrected for all such pairs with as many labels (Holm).",
+        )
+    ]  # fmt: skip
+
+
+def _numbers(pair: Pair) -> tuple[str, ...]:
+    d, t = pair.difference, pair.t_test
+    over_runs = "–" if t is None or math.isnan(t.low) else f"{t.low:+.3f} to {t.high:+.3f}"
+    interval = f"{d.low:+.3f} to {d.high:+.3f}"
+    return (f"{d.value:+.3f}", interval, _p(d.p_value), _p(pair.p_holm), over_runs)
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
+def _costs(results: Results) -> Section:
+    rows = tuple(
+        (
+            name,
+            format_seconds(cost.shared),
+            format_seconds(cost.fits),
+            f"{cost.images_unlabelled:,}",
+            f"{cost.images_labelled:,}",
+        )
+        for name, cost in results.costs.items()
+    )
+    table = Table(
+        ("strategy", "pretraining\nand features", "all fits", "images seen\nunlabelled",
+         "images seen\nwith labels"),
+        rows,
+        note="Rows on one encoder share its pretraining: it was done once. Images are counted"
+        " each time they are shown; a linear probe is fitted on features and shows none.",
+    )  # fmt: skip
+    return Section("What it cost", tables=(table,))
+
+
+def _done(s: CompareSettings, plan: Plan, seconds: float) -> Section:
+    sizes = plan.sizes
+    settings = (
+        ("own network", f"ResNet-{s.resnet_depth}, width {sizes.width_multiplier:g}"),
+        ("its images", f"{sizes.image_size} pixels"),
+        ("images of networks with ImageNet weights", f"{sizes.imagenet_image_size} pixels"),
+        ("pretraining", f"{sizes.pretrain_steps} steps of {sizes.pretrain_batch} images"),
+        ("fine-tuning", f"{sizes.finetune_steps} steps of {sizes.finetune_batch} images"),
+        ("from scratch", f"{SCRATCH_FACTOR} times as many"),
+    )
+    text = [*plan.left_out, *plan.said]
+    if s.minutes:
+        text.append(_kept_to(plan, seconds, 60 * s.minutes))
+    alike = ", in which all classes count the same," if s.classes_count_the_same else ","
+    text.append(
+        "There is no validation set: a linear probe chooses its regularisation by cross-validation"
+        f" on its own labels{alike} and fine-tuning takes a fixed number of steps, so no strategy"
+        " sees a label beyond those counted. Settings are the usual ones of each strategy, not"
+        " tuned on these images."
+    )
+    return Section("What was done", text=tuple(text), tables=(Table(("what", "size"), settings),))
+
+
+def _kept_to(plan: Plan, seconds: float, budget: float) -> str:
+    """How the time compares with the budget, and why where they differ."""
+    share, planned = seconds / budget, (plan.spent + sum(plan.seconds.values())) / budget
+    why = ""
+    if planned < 0.8:
+        why = "; there was nothing to spend the rest on"
+    elif abs(share - 1) > 0.2:
+        why = f"; the machine was {'slower' if share > 1 else 'faster'} than when it was timed"
+    return f"It took {format_seconds(seconds)}, {100 * share:.0f} % of the budget{why}."
+
+
+def _images(s: CompareSettings, division: Division) -> Section:
+    pool = [r for r in division.images.records if r.split == "train"]
+    labelled = sum(bool(r.label) for r in pool)
+    leaks = check_leaks(division.images)
+    shared = [f"{leak.shared} {leak.what}s" for leak in leaks if leak.shared]
+    checked = ", ".join(f"{leak.checked} {leak.what}s" for leak in leaks if leak.checked)
+    text = [
+        f"{counted(len(division.images), 'image')} of {len(division.class_names)} classes."
+        f" {len(pool)} may be learnt from, {labelled} of them with labels;"
+        f" {len(division.test_rows)} are sealed for the test, which no pretraining, fit or"
+        " choice has seen.",
+        f"Do not trust these numbers: both sides share {', '.join(shared)}."
+        if shared
+        else f"Both sides share nothing (looked at: {checked}).",
+        f"{s.folds} fold{'s' if s.folds > 1 else ''}, {s.seeds} seed{'s' if s.seeds > 1 else ''}:"
+        + (f" each fold leaves out another 1/{s.folds} of the labelled images." if s.folds > 1
+           else " all labelled images are learnt from.")
+        + " In a fold the smaller amounts of labels are parts of the larger ones, and all"
+        " strategies get the same.",
+        *division.remarks,
+    ]  # fmt: skip
+    return Section("Images and labels", text=tuple(text))
+
+
+def _cap(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}"

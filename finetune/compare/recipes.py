@@ -1,0 +1,239 @@
+"""What is trained in which way: settings of pretraining, and recipes of classifiers."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from data_prep.errors import UserError
+from finetune.classifier import Classifier
+from finetune.compare.budget import Sizes
+from finetune.compare.settings import CompareSettings
+from finetune.compare.strategies import Encoder
+from finetune.config import ClassifierConfig, FinetuneConfig
+from finetune.finetune import recipe as encoder_recipe
+from finetune.keras_backbones import build_backbone, trunk_of, unfreeze_after
+from finetune.recipe import Recipe
+from finetune.transfer import Transfer
+from finetune.transfer_config import TransferConfig
+from simclr_tf.checkpoints import zoo
+from simclr_tf.checkpoints.download import is_complete
+from simclr_tf.checkpoints.export import export_keras
+from simclr_tf.checkpoints.load import open_checkpoint
+from simclr_tf.checkpoints.preprocessing import preprocessing_record
+from simclr_tf.config.run_config import RunConfig
+from simclr_tf.models.keras_applications import IMAGENET, NONE
+from simclr_tf.training.build import build_model
+from simclr_tf.training.from_checkpoint import adopt_checkpoint
+
+# Those of the demonstration, found on lattice images and kept for all data: the strategies are
+# compared with their usual settings, not each at its best. Fits are short, so rates are high.
+_SCRATCH_RATE, _FINETUNE_RATE, _IMAGENET_RATE = 0.004, 0.004, 1e-4
+_LAYER_DECAY = 0.75
+_SCORED_AT_ONCE = 64  # small: the last batch is filled up
+_PRETRAIN_RATE = 0.016  # of Adam, times batch / 256
+_FURTHER_RATE = 0.0016  # from a checkpoint on: a tenth
+
+
+def encoder_folder(output: Path, encoder: Encoder) -> Path:
+    """Where a comparison keeps the pretraining of an encoder."""
+    return output / "encoders" / encoder.slug
+
+
+class Networks:
+    """Makes settings and recipes of the strategies.
+
+    Args:
+        settings: Of the comparison.
+        sizes: As planned.
+        channels: Of the images.
+        images: Number of images for self-supervision.
+        output: Folder of the comparison.
+    """
+
+    def __init__(
+        self, settings: CompareSettings, sizes: Sizes, channels: int, images: int, output: Path
+    ) -> None:
+        self._settings, self._sizes = settings, sizes
+        self._channels, self._images, self._output = channels, images, output
+
+    def folder(self, encoder: Encoder) -> Path:
+        """Where an encoder's pretraining is kept."""
+        return encoder_folder(self._output, encoder)
+
+    def _views(self, size: int) -> dict[str, Any]:
+        s = self._settings
+        return {
+            "image_size": size,
+            "min_crop_area": s.min_crop_area,
+            "min_crop_aspect": 1.0,
+            "vertical_flip": s.vertical_flip,
+            "right_angle_rotation": s.right_angle_rotation,
+            "central_crop": s.central_crop,
+            "seed": s.seed,
+        }
+
+    def pretraining(self, encoder: Encoder, manifest: Path, images: int) -> RunConfig:
+        """Self-supervision on one's own images.
+
+        Args:
+            encoder: With a method.
+            manifest: Of the images, without labels.
+            images: How many they are.
+        """
+        s, sizes = self._settings, self._sizes
+        batch, steps = sizes.pretrain_batch, sizes.pretrain_steps
+        public = encoder.network != "own"
+        values = {
+            **self._views(sizes.imagenet_image_size if public else sizes.image_size),
+            "manifest": str(manifest),
+            "model_dir": str(self.folder(encoder)),
+            "train_batch_size": batch,
+            "train_steps": steps,
+            "checkpoint_steps": max(1, -(-steps // 5)),
+            "keep_checkpoint_max": 1,
+            "optimizer": "adam",
+            "learning_rate": _FURTHER_RATE if public else _PRETRAIN_RATE,
+            # A tenth of the run at most, however few images there are.
+            "warmup_epochs": min(5.0, 0.1 * steps * batch / images),
+            "temperature": 0.2,
+            "color_jitter_strength": s.color_jitter_strength,
+            "lineareval_while_pretraining": False,
+            "method": encoder.method,
+            # A queue of most of the images would hold the positives themselves.
+            "queue_size": max(batch, min(4096, images // 2 // batch * batch)),
+            "prototypes": max(16, min(512, images // 4)),
+            "frozen_prototype_steps": min(313, steps // 10),
+            "small_crops": 4 if self._small_crops(sizes.image_size) else 0,
+        }
+        if not public:
+            values |= {
+                "resnet_depth": s.resnet_depth, "width_multiplier": sizes.width_multiplier,
+            }  # fmt: skip
+            return RunConfig.from_values(values)
+        start = {"checkpoint": self.checkpoint(), "fine_tune_after_block": s.frozen_blocks}
+        return adopt_checkpoint(RunConfig.from_values({**values, **start}), {*values, *start})
+
+    @staticmethod
+    def _small_crops(size: int) -> bool:
+        return round(size * 3 / 7) >= 16
+
+    def checkpoint(self) -> str:
+        """The public checkpoint."""
+        return self._settings.imagenet_checkpoint
+
+    def random_encoder(self) -> Path:
+        """A file with the architecture of one's own network, written on first use."""
+        file = self._output / "encoders" / "untrained.keras"
+        if not file.exists():
+            values = self._views(self._sizes.image_size) | {
+                "resnet_depth": self._settings.resnet_depth,
+                "width_multiplier": self._sizes.width_multiplier,
+            }
+            m = RunConfig.from_values(values)
+            keras.utils.set_random_seed(self._settings.seed)
+            encoder = build_model(m, self._channels, num_classes=0).encoder
+            encoder.preprocessing = preprocessing_record(
+                self._sizes.image_size, self._channels, (), m.views.central_crop
+            )
+            file.parent.mkdir(parents=True, exist_ok=True)
+            export_keras(encoder, file)
+        return file
+
+    def classifier(self, encoder: Encoder) -> tuple[ClassifierConfig, Recipe]:
+        """How a classifier on an encoder is built and trained.
+
+        Args:
+            encoder: Pretrained, if it has to be.
+        """
+        if encoder.network == "imagenet_supervised":
+            return self._transfer()
+        sizes, start = self._sizes, self.checkpoint()
+        if encoder.random:
+            start = str(self.random_encoder())
+        elif encoder.method:
+            start = str(self.folder(encoder) / "encoder.keras")
+        values = {
+            **self._views(
+                sizes.image_size if encoder.network == "own" else sizes.imagenet_image_size
+            ),
+            **self._fit(_SCRATCH_RATE if encoder.random else _FINETUNE_RATE),
+            "encoder": start,
+            "augment": "views",
+            "fresh_weights": encoder.random,
+            "layer_decay": 1.0 if encoder.random else _LAYER_DECAY,
+        }
+        config = FinetuneConfig.from_values(values)
+        return config, encoder_recipe(config, open_checkpoint(start))
+
+    def _fit(self, rate: float) -> dict[str, Any]:
+        return {
+            "train_batch_size": self._sizes.finetune_batch,
+            "eval_batch_size": _SCORED_AT_ONCE,
+            "train_steps": self._sizes.finetune_steps,
+            "optimizer": "adamw",
+            "learning_rate": rate,
+            "weight_decay": 1e-4,
+            "warmup_epochs": 0.0,
+        }
+
+    def _transfer(self) -> tuple[ClassifierConfig, Recipe]:
+        s = self._settings
+        values = {
+            **self._views(self._sizes.imagenet_image_size),
+            **self._fit(_IMAGENET_RATE),
+            "horizontal_flip": True,
+            "augment": "views",
+            "backbone": s.backbone,
+            "weights": s.imagenet_weights or (IMAGENET if s.download else NONE),
+        }
+        config = TransferConfig.from_values(values)
+        size = config.augment.image_size
+
+        def build(channels: int, classes: int) -> Classifier:
+            backbone = build_backbone(
+                s.backbone, image_size=size, channels=channels, weights=config.start.weights
+            )
+            model = Classifier(backbone, classes, (size, size, channels))
+            model.build()
+            # All of it but normalisation, whose statistics a few labels would only spoil.
+            unfreeze_after(model.backbone, trunk_of(model.backbone).layers[0].name)
+            return model
+
+        return config, Transfer(config).recipe(build=build)
+
+
+def missing_weights(settings: CompareSettings, encoder: Encoder) -> str:
+    """Why an encoder cannot be had, in a sentence; "" if it can.
+
+    Args:
+        settings: Which weights there are.
+        encoder: Of a strategy.
+    """
+    s = settings
+    if encoder.network == "imagenet_supervised":
+        if s.imagenet_weights and not Path(s.imagenet_weights).is_file():
+            return f"--imagenet_weights={s.imagenet_weights} is no file"
+        if not s.imagenet_weights and not s.download:
+            return (
+                f"the ImageNet weights of {s.backbone} are not here; give --imagenet_weights=FILE,"
+                " or --download to let Keras fetch them"
+            )
+    if encoder.network == "imagenet_simclr":
+        if not s.imagenet_checkpoint:
+            return "no public checkpoint was named; give --imagenet_checkpoint=PATH"
+        if not s.download and not _is_here(s.imagenet_checkpoint):
+            return f"{s.imagenet_checkpoint} is not on this machine; --download fetches it"
+        try:
+            open_checkpoint(s.imagenet_checkpoint)
+        except UserError as error:
+            return str(error).replace("--checkpoint=", "--imagenet_checkpoint=")
+    return ""
+
+
+def _is_here(path: str) -> bool:
+    """Whether a checkpoint can be opened without a download."""
+    if path.startswith(("gs://", "https://", "http://")):
+        return False
+    entry = zoo.find(path)
+    return entry is None or Path(path).exists() or is_complete(zoo.cache_dir() / entry.name)

@@ -1,0 +1,242 @@
+"""A comparison from beginning to end: images, plan, all chains, tables and page.
+
+The folder of a comparison holds
+
+    settings.json     what was asked for; it is checked before the same command goes on
+    division/         who may see which image
+    plan.json         sizes and steps, and why
+    encoders/         pretrainings, as simclr-run keeps them
+    features/         features of all images
+    cells/            what every fit says of the test images
+    results.csv, summary.csv, comparisons.csv, costs.csv, recommendation.txt, report.html
+"""
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from data_prep.checksums import ANEW, Checksums, read_object
+from data_prep.checksums import FILE as CHECKSUMS
+from data_prep.claim import is_unused
+from data_prep.durations import format_seconds
+from data_prep.errors import UserError
+from data_prep.manifest.manifest import Manifest
+from data_prep.manifest.scan import image_facts
+from data_prep.storage import write_text
+from finetune.compare.advice import Advice, advise
+from finetune.compare.chain import Chain, Setup
+from finetune.compare.images import (
+    FOLDER,
+    divide_images,
+    load_division,
+    save_division,
+)
+from finetune.compare.page import write_comparison
+from finetune.compare.plan import (
+    Plan,
+    available,
+    by_encoder,
+    cpu_or_gpus,
+    make_plan,
+)
+from finetune.compare.recipes import Networks
+from finetune.compare.results import Results, collect, write_tables
+from finetune.compare.settings import CompareSettings
+from finetune.compare.sources import Sources
+from finetune.compare.strategies import Row
+from simclr_tf.checkpoints.find import locate
+from simclr_tf.training.health import DivergedError
+from simclr_tf.training.lineage import seen_by
+from simclr_tf.training.run_dir import is_moved
+from simclr_tf.training.run_warnings import sentence
+
+log = logging.getLogger(__name__)
+
+SETTINGS, TIMES = "settings.json", "times.json"
+OWN_FILES = (
+    SETTINGS, TIMES, FOLDER, "plan.json", "encoders", "features", "cells", "costs", "results.csv",
+    "summary.csv", "comparisons.csv", "costs.csv", "recommendation.txt", "report.html", CHECKSUMS,
+)  # fmt: skip
+
+OpenImages = Callable[[], Manifest]
+Progress = Callable[[str], Callable[[int, int], None]]
+
+
+class Experiment:
+    """A comparison; what is on disk is not done again.
+
+    Args:
+        settings: What to do.
+        output: Its folder.
+        open_images: Finds the images; called only if they have not been divided yet.
+        progress: Makes a callback (done, all) from a word for what is counted.
+        began: `time.perf_counter()` when the command began, which the budget counts from.
+    """
+
+    def __init__(
+        self, settings: CompareSettings, output: Path, open_images: OpenImages, progress: Progress,
+        began: float,
+    ) -> None:  # fmt: skip
+        self.settings, self.output = settings, output
+        self._open_images, self._progress, self._began = open_images, progress, began
+
+    def prepare(self, parallel: int = 1) -> None:
+        """Divides the images and plans, or finds that both have been done.
+
+        Args:
+            parallel: Chains that go at the same time.
+
+        Raises:
+            UserError: The folder holds something else, or something asked for is impossible.
+        """
+        self.settings.validate()
+        rows, left_out = available(self.settings)
+        for text in left_out:
+            log.warning("%s", text)
+        if all(row.encoder.is_floor for row in rows):
+            raise UserError(f"nothing is left to compare: {left_out[0]}")
+        goes_on = self._check_folder()
+        if not goes_on:
+            images = self._open_images()
+            division = divide_images(images, self.settings, self._progress)
+            self.output.mkdir(parents=True, exist_ok=True)
+            save_division(division, self.output)
+            Checksums(self.output).write_text(SETTINGS, self._settings_text())
+        self.division = load_division(self.output)
+        self.channels = image_facts(self.division.images).channels
+        self.sources = Sources(self.division, self.channels)
+        plan = Plan.load(self.output)
+        if plan is None:
+            for text in self.division.remarks:
+                log.info("%s", text)
+            slots = min(parallel, cpu_or_gpus()) if parallel > 1 else 1
+            plan = make_plan(
+                self.settings, self.division, self.sources, self.channels, self._began, slots
+            )
+            for text in plan.left_out[len(left_out) :]:
+                log.warning("%s", text)
+            plan.save(self.output)
+        self.plan = plan
+
+    def _settings_text(self) -> str:
+        return json.dumps(asdict(self.settings), indent=2) + "\n"
+
+    def _check_folder(self) -> bool:
+        file, output = self.output / SETTINGS, self.output
+        if file.is_file():
+            known, wanted = read_object(file, ANEW), json.loads(self._settings_text())
+            changed = [f"{n} was {known.get(n)}, is {v}" for n, v in wanted.items()
+                       if known.get(n) != v and not is_moved(n, known.get(n), v)]  # fmt: skip
+            if changed:
+                raise UserError(
+                    f"--output={output} holds a comparison with other settings"
+                    f" ({'; '.join(changed)}); give another folder, or --overwrite"
+                )
+            return True
+        # What was killed before its settings were written may begin anew.
+        if output.exists() and not is_unused(output, [output / FOLDER]):
+            raise UserError(f"--output={output}: is not empty; give another folder, or --overwrite")
+        if (output / FOLDER).is_dir():
+            shutil.rmtree(output / FOLDER)
+        return False
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """What is compared, after all that is left out."""
+        kept = set(self.plan.rows)
+        return tuple(row for row in self.settings.rows() if row.slug in kept)
+
+    def run(self, only: Sequence[str] = ()) -> None:
+        """Works on all chains, one after the other.
+
+        Args:
+            only: Names of encoders; empty = all.
+
+        Raises:
+            UserError: There is no such chain.
+            Stopped: A signal asked for it.
+        """
+        chains = by_encoder(self.rows)
+        names = [encoder.name for encoder in chains]
+        if wrong := [name for name in only if name not in names]:
+            raise UserError(f"--only={wrong[0]}: is none of {', '.join(names)}")
+        networks = Networks(
+            self.settings, self.plan.sizes, self.channels, len(self.division.unlabelled),
+            self.output,
+        )  # fmt: skip
+        setup = Setup(
+            self.settings, self.plan.sizes, self.division, self.sources, networks, self.channels,
+            self.output,
+        )  # fmt: skip
+        for encoder, rows in chains.items():
+            if only and encoder.name not in only:
+                continue
+            try:
+                Chain(setup, encoder, rows).run()
+            except DivergedError as error:
+                if only:
+                    raise UserError(f"{encoder.name}: {error}") from None
+                self._leave_out(encoder.name, rows, str(error))
+
+    def _leave_out(self, name: str, rows: Sequence[Row], why: str) -> None:
+        """Takes a strategy that has diverged out of the plan, and says so there for the page."""
+        text = f"{name} was left out, for its training diverged: {why}."
+        log.warning("%s", text)
+        gone = {row.slug for row in rows}
+        kept = tuple(slug for slug in self.plan.rows if slug not in gone)
+        self.plan = replace(self.plan, rows=kept, left_out=(*self.plan.left_out, text))
+        if all(row.encoder.is_floor for row in self.rows):
+            raise UserError(f"nothing is left to compare: {text}")
+        self.plan.save(self.output)
+
+    def _alarms(self) -> tuple[str, ...]:
+        """Which sealed images the networks were trained on that were given as files."""
+        networks = {row.encoder.network for row in self.rows}
+        given = []
+        if "imagenet_simclr" in networks:
+            given.append(locate(self.settings.imagenet_checkpoint).path)
+        if "imagenet_supervised" in networks and self.settings.imagenet_weights:
+            given.append(self.settings.imagenet_weights)
+        return tuple(
+            sentence(text) for path in given for text in seen_by(path, self.division.images)
+        )
+
+    def note_time(self) -> float:
+        """Adds the time of this start of the command to that of earlier ones; the sum, seconds."""
+        file = self.output / TIMES
+        try:
+            before = float(read_object(file)["seconds"]) if file.is_file() else 0.0
+        except (UserError, KeyError) as error:
+            log.warning("%s; the time of earlier starts is not known", error)
+            before = 0.0
+        total: float = before + time.perf_counter() - self._began
+        self._began = time.perf_counter()
+        Checksums(self.output).write_text(TIMES, json.dumps({"seconds": total}) + "\n")
+        return total
+
+    def report(self, command: Sequence[str]) -> tuple[Results, Advice]:
+        """Writes tables, recommendation and page.
+
+        Args:
+            command: Program and arguments that repeat the comparison.
+        """
+        results = collect(
+            self.rows, self.division, self.output, self.settings.metric, self.settings.seed,
+            self.settings.minutes,
+        )  # fmt: skip
+        advice = replace(advise(results), alarms=self._alarms())
+        write_tables(results, self.rows, self.division, self.output)
+        write_text(self.output / "recommendation.txt", advice.text() + "\n")
+        seconds = self.note_time()
+        write_comparison(
+            self.output, self.settings, self.division, self.plan, results, advice, command, seconds
+        )
+        if self.settings.minutes:
+            log.info(
+                "took %s of %s", format_seconds(seconds), format_seconds(60 * self.settings.minutes)
+            )
+        return results, advice

@@ -1,0 +1,219 @@
+"""The strategies by the names that `--strategies` takes, and the rows that they make.
+
+    scratch                    the network, trained on labels alone
+    untrained                  features of the network as it was drawn: a floor
+    raw_pixels                 no network: 16 x 16 pixels of each image; a floor, always there
+    majority                   no network: the most frequent class; a floor, always there
+    imagenet_supervised        a network of keras.applications with ImageNet weights
+    imagenet_simclr            a public SimCLR checkpoint
+    METHOD                     the network, self-supervised on one's own images: simclr, moco, ...
+    METHOD@0.5                 the same on half of these images
+    imagenet_simclr+METHOD     the checkpoint, some blocks frozen, trained further in this way
+    ...+distill                then a student that learns from the fine-tuned network
+
+`:probe` or `:full` behind a name asks for one of the two heads.
+"""
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args, get_type_hints
+
+from data_prep.errors import UserError
+from simclr_tf.config.method_settings import MethodSettings
+
+Head = Literal["probe", "full"]
+Network = Literal["own", "imagenet_supervised", "imagenet_simclr", "none"]
+
+HEADS: tuple[Head, ...] = ("probe", "full")
+METHODS: tuple[str, ...] = get_args(get_type_hints(MethodSettings)["method"])
+SCRATCH, UNTRAINED = "scratch", "untrained"
+RAW_PIXELS, MAJORITY = "raw_pixels", "majority"
+FLOORS = (MAJORITY, RAW_PIXELS)
+"""What every comparison carries beside its strategies: no network stands behind them."""
+SUPERVISED, PUBLIC = "imagenet_supervised", "imagenet_simclr"
+DEFAULT = (SCRATCH, UNTRAINED, SUPERVISED, PUBLIC, "simclr")
+SCRATCH_FACTOR = 3
+"""Updates of training from scratch for each of fine-tuning: it starts from nothing."""
+
+_DISTILL = "+distill"
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Where a strategy's features come from: work that its rows share.
+
+    Attributes:
+        name: `untrained`, `simclr`, `imagenet_simclr+simclr@0.5`, ...
+        network: Which network.
+        method: Of self-supervision on one's own images; "" = none.
+        share: Of these images.
+    """
+
+    name: str
+    network: Network
+    method: str = ""
+    share: float = 1.0
+
+    @property
+    def random(self) -> bool:
+        """Whether the weights are drawn anew for every seed."""
+        return self.network == "own" and not self.method
+
+    @property
+    def is_floor(self) -> bool:
+        """Whether no network stands behind it."""
+        return self.network == "none"
+
+    @property
+    def slug(self) -> str:
+        """A name for files."""
+        return re.sub(r"[^A-Za-z0-9_.]+", "-", self.name)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the comparison: an encoder with a head.
+
+    Attributes:
+        encoder: What it stands on.
+        head: A linear probe on its features, or the whole network fine-tuned.
+        distill: Whether a student of the fine-tuned network is what counts.
+        title: Name to show; "" = made of the others.
+    """
+
+    encoder: Encoder
+    head: Head
+    distill: bool = False
+    title: str = field(default="", compare=False)
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+        if self.title:
+            return self.title
+        if self.encoder.random:
+            return UNTRAINED if self.head == "probe" else SCRATCH + _DISTILL * self.distill
+        if self.encoder.is_floor:
+            return self.encoder.name
+        how = "linear probe" if self.head == "probe" else "fine-tuned"
+        return f"{self.encoder.name} ({'distilled' if self.distill else how})"
+
+    @property
+    def slug(self) -> str:
+        """A name for files."""
+        what = SCRATCH if self.encoder.random and self.head == "full" else self.encoder.slug
+        return f"{what}-{'distill' if self.distill else self.head}"
+
+    @property
+    def factor(self) -> int:
+        """Updates of a fit for each of fine-tuning."""
+        return SCRATCH_FACTOR if self.encoder.random and self.head == "full" else 1
+
+
+def parse_strategies(names: Sequence[str], heads: Sequence[str] = HEADS) -> tuple[Row, ...]:
+    """The rows that names ask for, each once.
+
+    Args:
+        names: See above.
+        heads: Heads of the strategies that do not name one.
+
+    Raises:
+        UserError: A name that is none, or a head that a strategy cannot have.
+    """
+    wrong = [head for head in heads if head not in HEADS]
+    if wrong or not heads:
+        raise UserError(f"--heads={','.join(heads)}: give probe, full or both")
+    rows: dict[Row, None] = {}
+    for name in names:
+        for row in _rows(name.strip(), tuple(heads)):
+            rows.setdefault(row)
+    if not rows:
+        raise UserError("--strategies: give one at least, such as simclr")
+    return tuple(rows)
+
+
+def _rows(name: str, heads: Sequence[str]) -> list[Row]:
+    strategy, colon, asked = name.partition(":")
+    if colon and asked not in HEADS:
+        raise UserError(f"--strategies: {name}: behind the colon there may be probe or full")
+    distill = strategy.endswith(_DISTILL)
+    base = strategy.removesuffix(_DISTILL)
+    only: dict[str, Head] = {SCRATCH: "full", UNTRAINED: "probe", **dict.fromkeys(FLOORS, "probe")}
+    possible = (only[base],) if base in only else HEADS
+    if distill:
+        possible = ("full",)
+    if (distill and base in (UNTRAINED, SUPERVISED, *FLOORS)) or (asked and asked not in possible):
+        kind = (
+            "has no features to fine-tune"
+            if base in (UNTRAINED, *FLOORS)
+            else "does not go together"
+        )
+        raise UserError(f"--strategies: {name}: {kind}; leave the part behind the name out")
+    encoder = _encoder(base)
+    # A strategy with one head has that one whatever --heads says.
+    chosen = (asked,) if asked else heads if len(possible) > 1 else possible
+    return [Row(encoder, head, distill) for head in possible if head in chosen]
+
+
+def _encoder(base: str) -> Encoder:
+    if base in (SCRATCH, UNTRAINED):
+        return Encoder(UNTRAINED, "own")
+    if base in FLOORS:
+        return Encoder(base, "none")
+    if base in (SUPERVISED, PUBLIC):
+        return Encoder(base, base)  # type: ignore[arg-type]
+    first, plus, rest = base.partition("+")
+    network: Network = "imagenet_simclr" if plus else "own"
+    method, at, text = (rest if plus else first).partition("@")
+    if (plus and first != PUBLIC) or method not in METHODS:
+        raise _unknown(base)
+    try:
+        share = float(text) if at else 1.0
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise UserError(f"--strategies: {base}: behind @ goes a share of the images, such as 0.5")
+    return Encoder(base, network, method, share)
+
+
+def _unknown(base: str) -> UserError:
+    known = [SCRATCH, UNTRAINED, SUPERVISED, PUBLIC, *METHODS, *FLOORS]
+    near = difflib.get_close_matches(base, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return UserError(
+        f"--strategies: {base} is none of {', '.join(known)}, imagenet_simclr+METHOD{hint}"
+    )
+
+
+def with_floors(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows and, at their end, the floors that no network stands behind."""
+    floors = parse_strategies(FLOORS)
+    return (*(row for row in rows if not row.encoder.is_floor), *floors)
+
+
+# Mamode, Hampson and John (2025, Applied Computing and Geosciences 25): the README of their code
+# numbers three procedures (1, 5, 6), (2) and (3, 4, 6); a head on labels ends each of them. 6
+# has both transfer and own images: it is the comparison itself, so the rows carry its number.
+# Their subsets of the own images (20 to 80 %) stand here as one half.
+_SIX: tuple[tuple[str, str], ...] = (
+    ("imagenet_simclr:probe", "experiments 1 and 6: head on ImageNet SimCLRv2"),
+    ("imagenet_simclr+simclr:probe", "experiment 2: ImageNet SimCLRv2 trained further"),
+    ("simclr:probe", "experiments 3 and 6: SimCLRv2 on own images"),
+    ("simclr@0.5:probe", "experiment 4: SimCLRv2 on half of them"),
+    ("imagenet_supervised:probe", "experiments 5 and 6: head on supervised ImageNet"),
+)
+PRESETS = {"six_experiments": _SIX}
+
+
+def preset_rows(name: str) -> tuple[Row, ...]:
+    """The rows of a preset, each with the title that says which experiment it is.
+
+    Raises:
+        UserError: There is no such preset.
+    """
+    if name not in PRESETS:
+        raise UserError(f"--preset={name}: there are {', '.join(PRESETS)}")
+    rows = ((parse_strategies([text])[0], title) for text, title in PRESETS[name])
+    return tuple(Row(row.encoder, row.head, row.distill, title) for row, title in rows)

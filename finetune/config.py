@@ -1,0 +1,360 @@
+"""The settings of training a classifier on labels, each declared once.
+
+Those of `simclr-run` keep their names and meanings. `ClassifierConfig` is what the engine needs;
+`FinetuneConfig` adds what `simclr-finetune` starts from.
+"""
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
+
+from data_prep.augment.image_data_generator_config import SupervisedConfig
+from data_prep.errors import UserError
+from data_prep.manifest.read_options import Declaration
+from data_prep.suggestions import suggest_finetuning
+from finetune.augment_settings import AugmentSettings
+from finetune.former_settings import with_former_settings
+from simclr_tf.config.sections import DataSettings, MachineSettings
+from simclr_tf.config.settings import Config, setting
+from simclr_tf.models.parts import PARTS
+
+_SHARED = ("image_dir", "manifest", "train_split", "split_ratios", "split_seed", "skip_unreadable")
+
+
+class GivenImages:
+    """Base of settings that say where images are and how they are split."""
+
+    def data_settings(self) -> DataSettings:
+        """The same for functions of `simclr-run`."""
+        return DataSettings(**{name: getattr(self, name) for name in _SHARED})
+
+
+@dataclass(frozen=True)
+class LabelledImages(GivenImages):
+    """Images and labels."""
+
+    image_dir: str = setting(
+        "",
+        "Folder of images: train/validation/test sub-folders with class folders, or class folders. "
+        "With --manifest: where its images lie now.",
+    )
+    manifest: str = setting("", "Manifest CSV with the columns path, label, split.")
+    train_split: str = setting("train", "Split to train on.")
+    split_ratios: str = setting(
+        "train:0.7,validation:0.15,test:0.15",
+        "Shares of the seeded, stratified split made when the images come without one.",
+    )
+    split_seed: int = setting(0, "Seed of that split: the same folder gives the same split.", low=0)
+    label_fraction: float = setting(
+        1.0, "Train on this share of the labelled images; smaller ones are part of larger.",
+        low=0.0, high=1.0,
+    )  # fmt: skip
+    labels_per_class: int = setting(0, "Or on so many of every class; 0 = all.", low=0)
+    label_seed: int = setting(0, "Which images these are.", low=0)
+    image_channels: str = setting("auto", "Channels of the images: auto, 1, 3 or n.")
+    cache_dataset: Literal["auto", "true", "false"] = setting(
+        "auto", "Keep decoded images in memory; auto does so up to 1 GiB."
+    )
+    skip_unreadable: bool = setting(
+        False, "Leave unreadable images out (they are listed) instead of stopping."
+    )
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """Head."""
+
+    head: str = setting("", "Widths of the head's hidden layers, such as 512,256; empty = linear.")
+    dropout: float = setting(
+        0.0, "Share of hidden units (of the features, without any) dropped in training.",
+        low=0, high=0.95,
+    )  # fmt: skip
+
+    head_start: Literal["auto", "probe", "random"] = setting(
+        "auto",
+        "Weights that a linear head starts with. probe: those of a logistic regression on the "
+        "training images' features; random: drawn at random; auto: probe, where the network under "
+        "it is pretrained.",
+    )
+
+    def widths(self) -> tuple[int, ...]:
+        """The hidden layers.
+
+        Raises:
+            UserError: Not numbers from 1.
+        """
+        texts = [text.strip() for text in self.head.split(",") if text.strip()]
+        if not all(text.isdigit() and int(text) > 0 for text in texts):
+            raise UserError(f"--head={self.head}: give widths such as 512,256, or nothing")
+        return tuple(map(int, texts))
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Loss and balance of classes."""
+
+    class_weights: Literal["none", "balanced"] = setting(
+        "none", "Weigh images so that every class counts the same in the loss."
+    )
+    sampling: Literal["natural", "balanced"] = setting(
+        "natural", "Or show every class equally often: images of rare ones come again sooner."
+    )
+    focal_gamma: float = setting(
+        0.0, "Above 0: the focal loss, to which easy images count less; 2 is usual.", low=0, high=10
+    )
+    label_smoothing: float = setting(
+        0.0, "Share of the target spread over all classes; 0.1 is usual.", low=0, high=0.9
+    )
+
+
+@dataclass(frozen=True)
+class OptimizationSettings:
+    """Optimisation."""
+
+    optimizer: Literal["adamw", "adam", "momentum", "lars"] = setting("adamw", "Optimizer.")
+    learning_rate: float = setting(
+        0.0,
+        "Learning rate, whatever the batch; 0 = 0.001, or 0.00003 for a linear head that begins as "
+        "a logistic regression on features that nothing changes.",
+        low=0,
+    )
+    schedule: Literal["cosine", "constant"] = setting(
+        "cosine", "How the learning rate goes on after the warm-up: down to 0, or not at all."
+    )
+    warmup_epochs: float = setting(
+        -1.0, "Epochs of linear warm-up; below 0 = a tenth of all.", low=-1
+    )
+    momentum: float = setting(0.9, "Momentum.", low=0, high=1)
+    weight_decay: float = setting(1e-4, "Weight decay, of all but biases and normalisation.", low=0)
+    layer_decay: float = setting(
+        1.0,
+        "Every block group learns at this factor of the rate of the next one; the head has the "
+        "whole rate. 0.75 or less protects a good encoder.",
+        low=0.01,
+        high=1,
+    )
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """Training and choice of the best epoch."""
+
+    train_batch_size: int = setting(
+        0,
+        "Images in a batch over all replicas; 0 = 8 to 64, as simclr-stats suggests for so many "
+        "images.",
+        low=0,
+    )
+    train_epochs: int = setting(
+        0,
+        "Epochs to train; 0 = 25 to 200, so as to make 1,000 updates, as simclr-stats suggests.",
+        low=0,
+    )
+    train_steps: int = setting(0, "Steps to train; wins over --train_epochs.", low=0)
+    eval_batch_size: int = setting(256, "Images in an evaluation batch.", low=1)
+    eval_crops: int = setting(
+        1,
+        "Above 1: score the mean over a grid of this many crops along each side, which covers the "
+        "whole image, also of one that is not square; 1 = the central crop alone.",
+        low=1,
+        high=8,
+    )
+    monitor: Literal["accuracy", "balanced_accuracy", "roc_auc", "loss"] = setting(
+        "accuracy",
+        "What is best on validation in the epoch whose weights are kept; of equals the one with "
+        "the smaller loss.",
+    )
+    early_stopping_patience: int = setting(
+        0, "Stop after this many epochs without a better validation; 0 = never.", low=0
+    )
+    score_train: bool = setting(True, "Also score the whole training set after every epoch.")
+    cache_features: Literal["auto", "true", "false"] = setting(
+        "auto",
+        "Compute the features of a wholly frozen backbone once. auto: whenever nothing augments.",
+    )
+    keep_checkpoint_max: int = setting(2, "Checkpoints to keep beside the best.", low=1)
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """Measurement."""
+
+    threshold: str = setting(
+        "youden",
+        "Two classes: decision threshold on the positive class, youden or f1 (chosen on "
+        "validation), or a number.",
+    )
+    positive: str = setting("", "Two classes: the positive one; empty = the second by name.")
+    bootstrap: int = setting(2000, "Resamples behind every confidence interval.", low=100)
+
+    floors: bool = setting(
+        True,
+        "Put beside the network what the most frequent class, raw pixels and untrained features "
+        "reach on the same images.",
+    )
+
+    def fixed_threshold(self) -> float | None:
+        """The threshold if it is a number.
+
+        Raises:
+            UserError: Neither a rule nor a number in [0, 1].
+        """
+        if self.threshold in ("youden", "f1"):
+            return None
+        try:
+            value = float(self.threshold)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value <= 1:
+            raise UserError(f"--threshold={self.threshold}: give youden, f1 or a number in [0, 1]")
+        return value
+
+
+@dataclass(frozen=True)
+class OutputSettings:
+    """Output."""
+
+    output: str = setting("", "Folder of the run; the same command goes on from there.")
+    overwrite: bool = setting(
+        False, "Start anew in an --output that holds another run, whose files are deleted."
+    )
+
+
+@dataclass(frozen=True)
+class ClassifierConfig(Config):
+    """What every command that trains a classifier has."""
+
+    data: LabelledImages = field(default_factory=LabelledImages)
+    reading: Declaration = field(default_factory=Declaration)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    head: HeadSettings = field(default_factory=HeadSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    optimizer: OptimizationSettings = field(default_factory=OptimizationSettings)
+    train: FitSettings = field(default_factory=FitSettings)
+    measure: ReportSettings = field(default_factory=ReportSettings)
+    machine: MachineSettings = field(default_factory=MachineSettings)
+    run: OutputSettings = field(default_factory=OutputSettings)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Reads what `to_json` wrote, of this version or of one before.
+
+        Raises:
+            UserError: Unknown or wrong entries.
+        """
+        values = {name: value for part in json.loads(text).values() for name, value in part.items()}
+        return cls.from_values(with_former_settings(values, {s.name for s in cls.settings()}))
+
+    def suited(self, images: int) -> Self:
+        """The settings with what is left open chosen for a number of training images."""
+        from simclr_tf.optim.schedules import steps_per_epoch  # with TensorFlow: not for --help
+
+        t, schedule = self.train, suggest_finetuning(images)
+        batch = t.train_batch_size or schedule.batch_size
+        per_epoch = steps_per_epoch(images, batch)
+        # As many updates, also with a batch that was given.
+        epochs = t.train_epochs or min(200, max(25, -(-1000 // per_epoch)))
+        warmup = self.optimizer.warmup_epochs
+        if warmup < 0:
+            warmup = round((t.train_steps / per_epoch if t.train_steps else epochs) / 10, 3)
+        return replace(
+            self,
+            train=replace(t, train_batch_size=batch, train_epochs=epochs),
+            optimizer=replace(self.optimizer, warmup_epochs=warmup),
+        )
+
+    def validate(self) -> None:
+        """Checks every setting, and what only fits together."""
+        super().validate()
+        self.reading.reading()
+        self.head.widths()
+        self.measure.fixed_threshold()
+        generator: SupervisedConfig = self.augment.generator()
+        generator.validate()
+        if self.head.head_start == "probe" and self.head.widths():
+            raise UserError(
+                f"--head_start=probe: a head with hidden layers (--head={self.head.head}) has no "
+                "linear probe; leave one of them out"
+            )
+        channels = self.data.image_channels
+        if channels != "auto" and not (channels.isdigit() and int(channels) > 0):
+            raise UserError(f"--image_channels={channels}: give auto or a positive number")
+        if not self.data.label_fraction > 0:
+            raise UserError("--label_fraction=0: leaves no labels; give a share above 0")
+        if self.data.label_fraction < 1 and self.data.labels_per_class:
+            raise UserError("--label_fraction and --labels_per_class: give one of them")
+        if self.loss.class_weights != "none" and self.loss.sampling != "natural":
+            raise UserError(
+                "--class_weights=balanced and --sampling=balanced make up for the same thing twice;"
+                " give one of them"
+            )
+        if self.train.cache_features == "true" and self.augment.augment in ("views", "generator"):
+            raise UserError(
+                "--cache_features=true: augmented images differ every epoch; add --augment=none"
+            )
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """Encoder."""
+
+    encoder: str = setting(
+        "",
+        "What to start from: a run's folder or checkpoint, a SavedModel, a .keras file, a public "
+        "checkpoint by path or by the name that simclr-zoo lists.",
+    )
+    ema: bool = setting(False, "Take the moving averages of a TF1 checkpoint.")
+    stem_adapt: Literal["sum", "mean", "repeat"] = setting(
+        "sum", "How the first kernel is made for images of other channels."
+    )
+    fresh_weights: bool = setting(
+        False, "Take the encoder's architecture alone: training from scratch, to compare with."
+    )
+    ft_proj_selector: int = setting(
+        0,
+        "Layer of the projection head that the classifier sits on: 0 = its input, -1 = its output.",
+        low=-1,
+    )
+    train_blocks: str = setting(
+        "",
+        "Train only these parts (and the head): any of stem,1,2,3,4,head, where head is the "
+        "projection head; empty = all.",
+    )
+    head_only: bool = setting(False, "Train the classifier's head and nothing else.")
+    preset: str = setting(
+        "", "Settings of a published work, for all flags that are not given: him003, him003_binary."
+    )
+
+    def trained_parts(self) -> tuple[str | int, ...] | None:
+        """The parts of the encoder that train; None = all.
+
+        Raises:
+            UserError: There is no such part, or both flags say something.
+        """
+        named = [part.strip() for part in self.train_blocks.split(",") if part.strip()]
+        if self.head_only and named:
+            raise UserError(
+                f"--head_only and --train_blocks={self.train_blocks} say different things; give "
+                "one of them"
+            )
+        parts = tuple(int(part) if part.isdigit() else part for part in named)
+        if wrong := [part for part in parts if part not in PARTS]:
+            raise UserError(
+                f"--train_blocks={self.train_blocks}: {wrong[0]} is none of "
+                f"{', '.join(map(str, PARTS))}"
+            )
+        return () if self.head_only else parts or None
+
+
+@dataclass(frozen=True)
+class FinetuneConfig(ClassifierConfig):
+    """All settings of `simclr-finetune`."""
+
+    start: EncoderSettings = field(default_factory=EncoderSettings)
+
+    def validate(self) -> None:
+        """Checks every setting, and what only fits together."""
+        super().validate()
+        if self.train.cache_features == "true" and self.start.trained_parts() != ():
+            raise UserError("--cache_features=true: the encoder trains; add --head_only")
+        self.start.trained_parts()

@@ -1,0 +1,1 @@
+"""Trained classifiers as files that run without this package."""

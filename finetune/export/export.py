@@ -1,0 +1,265 @@
+"""A trained classifier as a file that runs without this package.
+
+Images can go in as they are: crop, resizing and scaling are part of the exported graph.
+"""
+
+import contextlib
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from data_prep.augment.photometry import to_float
+from data_prep.errors import UserError
+from data_prep.reading.training_files import look_at
+from data_prep.storage import write_text
+from finetune.export.check import Checked, check, some_training_images
+from finetune.export.plain_keras import standard_model
+from finetune.export.reading import GivenImage, Input, input_of, scored_views
+from finetune.export.views import evaluation_view
+from finetune.report.side_files import facts_file
+from finetune.trained import Trained
+from simclr_tf.checkpoints.plain_names import PlainName
+
+Format = Literal["onnx", "saved_model", "keras"]
+
+FORMATS: tuple[Format, ...] = get_args(Format)
+INPUTS: tuple[Input, ...] = get_args(Input)
+TOLERANCE = 1e-5
+FILE_TOLERANCE = 1e-3  # rounding to 8 bits after resizing may turn the last bit of a pixel
+
+_OPSET = 18
+_OUTPUTS = ("features", "logits", "probabilities")
+
+Outputs = dict[str, np.ndarray]
+Signature = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What is wanted.
+
+    Attributes:
+        form: `onnx`, `saved_model` or `keras`.
+        takes: `image` = the stored values of one image [H, W, C] of any size, in the type of the
+            training files (uint8 where nothing is known of them); an intensity rule is inside.
+            `float_image` = one image as `read_image` gives it, float32 in [0, 1], after the
+            intensity rule; `prepared` = a batch [B, S, S, C], float32 in [0, 1], cropped and
+            resized. A Keras file takes `prepared` ones.
+    """
+
+    form: Format
+    takes: Input = "image"
+
+
+def export(trained: Trained, output: Path, request: ExportRequest) -> Checked:
+    """Writes the model, and beside it what a user must know (`facts_file`).
+
+    It is read back and run before it takes its name: what it says must be what the network says,
+    of noise and of training images from their files on.
+
+    Args:
+        trained: The classifier.
+        output: New file, or folder of a SavedModel.
+        request: Format and input.
+
+    Raises:
+        UserError: The format cannot take such an input, its packages are missing, or the exported
+            model says something else.
+    """
+    if request.form == "keras" and request.takes != "prepared":
+        raise UserError("--format=keras takes prepared images: give --input=prepared")
+    if request.form == "onnx" and request.takes != "prepared" and trained.crops > 1:
+        raise UserError(
+            f"--format=onnx: the run scores {trained.crops**2} crops of an image; give"
+            " --input=prepared, or --format=saved_model"
+        )
+    images = some_training_images(trained)
+    if not trained.files.bits and len(images):
+        trained = replace(trained, files=look_at(images))
+    given = input_of(trained, request.takes)
+    model = _rebuilt(trained, request)
+    write, read = _FORMS[request.form]
+    facts = _facts(trained, request, given)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as folder:
+        # The name counts: Keras goes by its ending.
+        draft = Path(folder) / output.name
+        write(draft, model, _signature(model, trained, request, given), facts)
+        checked = check(read(draft), trained, given, images)
+        _refuse_other(checked, request)
+        draft.rename(output)
+    write_text(facts_file(output, folder=output.is_dir()), json.dumps(facts, indent=2) + "\n")
+    return checked
+
+
+def _refuse_other(checked: Checked, request: ExportRequest) -> None:
+    where = f"--format={request.form}: the exported model differs from"
+    if not checked.on_noise <= TOLERANCE:
+        raise UserError(
+            f"{where} the network by {checked.on_noise:.1e} in a probability; nothing was written"
+        )
+    if checked.on_files is not None and not checked.on_files <= FILE_TOLERANCE:
+        raise UserError(
+            f"{where} what prediction says of {checked.files} training images by"
+            f" {checked.on_files:.1e} in a probability ({checked.other_classes} of other classes);"
+            " nothing was written; --input=prepared leaves reading and cropping to you"
+        )
+
+
+def _rebuilt(trained: Trained, request: ExportRequest) -> keras.Model:
+    try:
+        return standard_model(trained.network, trained.views.image_size)
+    except TypeError as error:
+        raise UserError(f"--format={request.form}: {error}") from None
+
+
+def _facts(trained: Trained, request: ExportRequest, given: GivenImage) -> dict[str, Any]:
+    views, decision = trained.views, trained.decision
+    side, channels = views.image_size, views.channels
+    shape: list[Any] = ["height", "width", given.channels]
+    if request.takes == "prepared":
+        shape = ["batch", side, side, channels]
+    facts: dict[str, Any] = {
+        "class_names": list(trained.class_names),
+        "input": {"name": "images", "shape": shape, "type": given.in_words},
+        "outputs": list(_OUTPUTS),
+        "reading": dict(trained.reading),
+        "preparation": {
+            "image_size": side,
+            "central_crop": views.central_crop,
+            "whole_image": views.whole_image,
+            "crops": trained.crops,
+            "inside": request.takes != "prepared",
+            "intensity_inside": request.takes == "image",
+        },
+    }
+    if decision.threshold is not None:
+        positive = trained.class_names[decision.positive]
+        facts["decision"] = {"positive": positive, "threshold": decision.threshold}
+    return facts
+
+
+def _signature(
+    model: keras.Model, trained: Trained, request: ExportRequest, given: GivenImage
+) -> Signature:
+    """The graph from the input to the outputs."""
+    views, crops = trained.views, trained.crops
+    side, channels = views.image_size, views.channels
+    if request.takes == "prepared":
+        spec = tf.TensorSpec([None, side, side, channels], tf.float32, name="images")
+    else:
+        spec = tf.TensorSpec([None, None, given.channels], given.dtype, name="images")
+
+    def outputs(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        if request.takes == "prepared":
+            return _named(model(images, training=False))
+        image, poison = given.as_read(images)
+        if request.form == "onnx":
+            seen = evaluation_view(image, views)[tf.newaxis]
+        else:
+            seen = scored_views(image, views, crops)
+        found = model(to_float(seen), training=False)
+        means = {
+            name: tf.reduce_mean(found[name], 0, keepdims=True) + poison for name in _OUTPUTS[:2]
+        }
+        return _named({**means, "probabilities": tf.nn.softmax(means["logits"])})
+
+    return tf.function(outputs, input_signature=[spec], autograph=False)
+
+
+def _named(outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    return {name: tf.identity(outputs[name], name=name) for name in _OUTPUTS}
+
+
+def _write_keras(path: Path, model: keras.Model, signature: Signature, facts: Any) -> None:
+    model.save(path)
+
+
+def _read_keras(path: Path) -> Callable[[np.ndarray], Outputs]:
+    model = keras.models.load_model(path, compile=False)
+    return lambda images: {k: v.numpy() for k, v in model(images, training=False).items()}
+
+
+def _write_saved_model(path: Path, model: keras.Model, signature: Signature, facts: Any) -> None:
+    module = tf.Module()
+    module.variables_of_the_model = [v.value for v in model.variables]
+    module.serve = signature
+    tf.saved_model.save(module, str(path), signatures=signature)
+
+
+def _read_saved_model(path: Path) -> Callable[[np.ndarray], Outputs]:
+    name = PlainName(str(path))
+    loaded = tf.saved_model.load(name.path)
+    serve = loaded.signatures["serving_default"]
+    return lambda images: {k: v.numpy() for k, v in serve(images=tf.constant(images)).items()}
+
+
+def _write_onnx(path: Path, model: keras.Model, signature: Signature, facts: Any) -> None:
+    onnx, tf2onnx = _onnx_packages()
+    with _quiet("tf2onnx"):
+        proto, _ = tf2onnx.convert.from_function(
+            signature,
+            input_signature=signature.input_signature,  # type: ignore[attr-defined]
+            opset=_OPSET,
+            custom_op_handlers={"Erfc": (_erfc, [])},
+        )
+    onnx.helper.set_model_props(proto, {"classifier": json.dumps(facts)})
+    onnx.checker.check_model(proto)
+    onnx.save(proto, str(path))
+
+
+def _erfc(graph: Any, node: Any, name: str, args: list[Any]) -> None:
+    """TensorFlow's GELU in operations that ONNX has: erfc(x) = 1 - erf(x)."""
+    one = graph.make_const(f"{name}_one", np.array(1, np.float32))
+    erf = graph.make_node("Erf", list(node.input))
+    node.type = "Sub"
+    graph.replace_inputs(node, [one.output[0], erf.output[0]])
+
+
+def _read_onnx(path: Path) -> Callable[[np.ndarray], Outputs]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda images: dict(zip(names, session.run(None, {"images": images}), strict=True))
+
+
+def _onnx_packages() -> tuple[Any, Any]:
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401
+        import tf2onnx
+    except ImportError as error:
+        raise UserError(
+            f"--format=onnx needs the package {error.name}: pip install 'simclr-tf[onnx]'"
+        ) from None
+    return onnx, tf2onnx
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Silences a chatty logger."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+_FORMS: dict[Format, tuple[Callable[..., None], Callable[[Path], Any]]] = {
+    "onnx": (_write_onnx, _read_onnx),
+    "saved_model": (_write_saved_model, _read_saved_model),
+    "keras": (_write_keras, _read_keras),
+}

@@ -1,0 +1,1 @@
+"""A local page that classifies uploaded images."""

@@ -1,0 +1,1 @@
+"""The settings of pretraining runs: declarations, sections, presets."""

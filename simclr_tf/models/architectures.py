@@ -1,0 +1,246 @@
+"""The backbones beside SimCLRv2's ResNet, as plain numbers: no TensorFlow, no weights.
+
+The names of the fields are those of the flags of `simclr-run`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
+
+from data_prep.errors import UserError
+
+RESNET, HYBRID, KERAS = "resnet", "hybrid", "keras:"
+VITS = {"vit_tiny": (192, 3), "vit_small": (384, 6)}  # width, heads
+NUM_GROUPS = 4
+BACKBONES = (RESNET, *VITS, HYBRID)  # and KERAS with a name
+FEATURE_DIM = "feature_dim"  # of a described network, beside the fields
+
+_HYBRID_SIZE = (384, 6)
+_DEPTHS = {**dict.fromkeys(VITS, 12), HYBRID: 8}
+_REGISTERED: dict[str, type["DescribedArchitecture"]] = {}
+
+
+class DescribedArchitecture:
+    """What the architectures have in common: frozen dataclasses with these two fields, and others.
+
+    Attributes:
+        backbone: The name that `--backbone` takes.
+        image_channels: Channels of the images.
+    """
+
+    backbone: str
+    image_channels: int
+
+    @property
+    def name(self) -> str:
+        """A short name for messages and reports."""
+        return self.backbone
+
+    def options(self) -> dict[str, Any]:
+        """All fields but the images' channels: what `SimCLREncoder` takes as `backbone`."""
+        return {name: v for name, v in self.config().items() if name != "image_channels"}
+
+    def facts(self) -> dict[str, Any]:
+        """What decides on the weights, by the flags of `simclr-run`."""
+        return self.options()
+
+    def config(self) -> dict[str, Any]:
+        """All fields."""
+        own: Any = self
+        return asdict(own)
+
+
+@dataclass(frozen=True)
+class _Transformer(DescribedArchitecture):
+    backbone: str
+    width_multiplier: float = 1.0
+    transformer_depth: int = 0
+    image_channels: int = 3
+
+    def __post_init__(self) -> None:
+        depth = self.transformer_depth or _DEPTHS[self.backbone]
+        object.__setattr__(self, "transformer_depth", depth)
+        if depth < 1 or depth % self.groups:
+            raise UserError(
+                f"--transformer_depth={depth}: {self.backbone} deals its blocks out to "
+                f"{self.groups} groups; give a multiple of {self.groups}"
+            )
+        if self.width_multiplier <= 0:
+            raise UserError(f"--width_multiplier={self.width_multiplier:g}: must be greater than 0")
+
+    @property
+    def groups(self) -> int:
+        """Groups that hold transformer blocks."""
+        return NUM_GROUPS
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return VITS.get(self.backbone, _HYBRID_SIZE)
+
+    @property
+    def blocks(self) -> int:
+        """Transformer blocks of a group."""
+        return self.transformer_depth // self.groups
+
+    @property
+    def heads(self) -> int:
+        """Attention heads."""
+        return max(1, round(self._size[1] * self.width_multiplier))
+
+    @property
+    def width(self) -> int:
+        """Length of a token, shared out among the heads and a multiple of 4."""
+        step = 4 * self.heads
+        return max(1, round(self._size[0] * self.width_multiplier / step)) * step
+
+    @property
+    def feature_dim(self) -> int:
+        """Length D of the representation."""
+        return self.width
+
+
+@dataclass(frozen=True)
+class ViTArchitecture(_Transformer):
+    """A vision transformer (Dosovitskiy et al. 2021).
+
+    Widths and heads are those of DeiT (Touvron et al. 2021, table 1), 64 numbers a head. MoCo v3
+    (Chen et al. 2021, the authors' code) splits ViT-S into 12 heads, which changes no shape.
+
+    Attributes:
+        backbone: `vit_tiny` or `vit_small`.
+        width_multiplier: factor on the width, and on the number of heads.
+        transformer_depth: blocks, a multiple of the four groups; 0 = 12.
+        image_channels: channels of the images.
+        patch_size: side of a patch in pixels.
+        fixed_patches: keep the random projection of patches as it is drawn (MoCo v3, section 4.2).
+    """
+
+    patch_size: int = 16
+    fixed_patches: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.patch_size < 1:
+            raise UserError(f"--patch_size={self.patch_size}: must be at least 1")
+
+    def check_image_size(self, side: int, flag: str) -> None:
+        """Raises UserError for images smaller than a patch."""
+        if side < self.patch_size:
+            raise UserError(
+                f"--{flag}={side}: is smaller than a patch of {self.backbone} "
+                f"({self.patch_size} px); give larger images or a smaller --patch_size"
+            )
+
+    def facts(self) -> dict[str, Any]:
+        """Whether the patches' projection trains changes no weight's shape."""
+        return {n: v for n, v in self.options().items() if n != "fixed_patches"}
+
+
+@dataclass(frozen=True)
+class HybridArchitecture(_Transformer):
+    """Convolutions first, attention where the maps are small.
+
+    Stem and two block groups of ResNet-18, then two groups of transformer blocks at 1/16 of the
+    image's side: stages of a ResNet below a transformer as in Dosovitskiy et al. 2021 (section
+    3.1, "Hybrid Architecture"), in the order C-C-T-T of CoAtNet (Dai et al. 2021, section 2.2).
+    Early convolutions also make training stable (Xiao et al. 2021), so nothing is kept fixed.
+
+    Attributes:
+        backbone: `hybrid`.
+        width_multiplier: factor on all widths, and on the number of heads.
+        transformer_depth: transformer blocks, a multiple of their two groups; 0 = 8.
+        image_channels: channels of the images.
+        cifar_stem: 3x3 stride-1 stem without pooling: attention at 1/4 of the image's side.
+    """
+
+    cifar_stem: bool = False
+
+    @property
+    def groups(self) -> int:
+        """Two: the groups before are convolutions."""
+        return NUM_GROUPS // 2
+
+    def facts(self) -> dict[str, Any]:
+        """The stem by its flag."""
+        known = self.options()
+        return {**known, "stem": "cifar" if known.pop("cifar_stem") else "imagenet"}
+
+
+@dataclass(frozen=True)
+class KerasArchitecture(DescribedArchitecture):
+    """A network of `keras.applications`.
+
+    Attributes:
+        backbone: `keras:` and its name; case and hyphens do not matter.
+        image_channels: channels of the images.
+    """
+
+    backbone: str
+    image_channels: int = 3
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "backbone", spelled(self.backbone))
+
+    @property
+    def application(self) -> str:
+        """Its name in `keras.applications`."""
+        return self.backbone.removeprefix(KERAS)
+
+
+def spelled(backbone: str) -> str:
+    """The one spelling of a name, so that names can be compared."""
+    if not backbone.lower().startswith(KERAS):
+        return backbone
+    return KERAS + backbone[len(KERAS) :].lower().replace("-", "").replace("_", "")
+
+
+Architecture: TypeAlias = (
+    ViTArchitecture | HybridArchitecture | KerasArchitecture | DescribedArchitecture
+)
+
+
+def register_architecture(name: str, kind: type[DescribedArchitecture]) -> None:
+    """Adds the numbers of a backbone, see `simclr_tf.models.registry.register_backbone`.
+
+    Raises:
+        ValueError: There is such a backbone.
+    """
+    if name in (*BACKBONES, *_REGISTERED) or name.startswith(KERAS):
+        raise ValueError(f"there is a backbone {name!r}")
+    _REGISTERED[name] = kind
+
+
+def registered_architecture(name: str) -> type[DescribedArchitecture] | None:
+    """The architecture that was registered under a name; None if there is none."""
+    return _REGISTERED.get(name)
+
+
+def architecture_of(options: Mapping[str, Any], image_channels: int) -> Architecture:
+    """The architecture of `options()`.
+
+    Args:
+        options: `backbone` and other fields; what `describe` adds is passed over.
+        image_channels: channels of the images.
+
+    Raises:
+        UserError: There is no such backbone, or not of this size.
+    """
+    own = {k: v for k, v in options.items() if k not in (FEATURE_DIM, "image_channels")}
+    kind: Any = _kind(own["backbone"])
+    architecture: Architecture = kind(**own, image_channels=image_channels)
+    return architecture
+
+
+def _kind(backbone: str) -> type[Architecture]:
+    if backbone in _REGISTERED:
+        return _REGISTERED[backbone]
+    if backbone in VITS:
+        return ViTArchitecture
+    if backbone == HYBRID:
+        return HybridArchitecture
+    if spelled(backbone).startswith(KERAS):
+        return KerasArchitecture
+    raise UserError(
+        f"--backbone={backbone}: choose {', '.join((*BACKBONES, *_REGISTERED))} or {KERAS}NAME "
+        f"with a network of keras.applications, such as {KERAS}MobileNetV3Small"
+    )

@@ -1,0 +1,81 @@
+"""Which parts of a model train.
+
+A frozen part keeps its weights *and* its moving statistics. A frozen beginning of the network
+costs no backward pass: `StagedBackbone.endpoints` stops the gradient there.
+"""
+
+from collections.abc import Collection
+
+from data_prep.errors import UserError
+from simclr_tf.models.architecture import NUM_GROUPS
+from simclr_tf.models.batch_norm import BatchNorm
+from simclr_tf.models.parts import PARTS
+from simclr_tf.models.simclr import SimCLRModel
+
+
+def blocks_after(fine_tune_after_block: int) -> tuple[str | int, ...]:
+    """The parts that `--fine_tune_after_block` leaves trainable.
+
+    Args:
+        fine_tune_after_block: -1 trains everything, 0 freezes the stem, k in 1..4 freezes the stem
+            and the block groups up to k.
+
+    Raises:
+        UserError: outside [-1, 4].
+    """
+    if not -1 <= fine_tune_after_block <= NUM_GROUPS:
+        raise UserError(
+            f"fine_tune_after_block is {fine_tune_after_block}; it must be -1 (train all) to "
+            f"{NUM_GROUPS} (heads only)"
+        )
+    return PARTS[fine_tune_after_block + 1 :]
+
+
+def freeze(
+    model: SimCLRModel,
+    fine_tune_after_block: int = -1,
+    *,
+    train_blocks: Collection[str | int] | None = None,
+    unused_projection_head: bool = True,
+    frozen_statistics_move: bool = False,
+) -> None:
+    """Sets what of a model trains. The supervised head always does.
+
+    Call it before the optimizer is built.
+
+    Args:
+        model: changed in place, and built if it was not.
+        fine_tune_after_block: see `blocks_after`.
+        train_blocks: any of "stem", 1, 2, 3, 4, "head" (the projection head); wins over
+            `fine_tune_after_block`. With gaps, frozen parts above a trained one pass its gradient.
+        unused_projection_head: whether projection layers above `ft_proj_selector` train. Keep it
+            for pretraining; say False for fine-tuning (with `projection_layers="used"` in
+            `SimCLRModel.forward`). The SimCLR TF2 code has it True always.
+        frozen_statistics_move: let frozen parts run on batch statistics and move the stored ones,
+            as the SimCLR TF2 code does.
+
+    Raises:
+        UserError: if there is no such part.
+    """
+    parts = blocks_after(fine_tune_after_block) if train_blocks is None else tuple(train_blocks)
+    for part in parts:
+        if part not in PARTS:
+            raise UserError(f"there is no part {part!r} to train; parts are {PARTS}")
+    if not model.built:
+        model.build()
+    for number, stage in model.encoder.backbone().stages.items():
+        stage.trainable = ("stem" if number == 0 else number) in parts
+    for i, layer in enumerate(model.encoder.projection_head.projection_layers):
+        used = unused_projection_head or i < model.selected_layer
+        layer.trainable = "head" in parts and used
+    for norm in batch_norms(model):
+        norm.frozen_statistics_move = frozen_statistics_move
+
+
+def batch_norms(model: SimCLRModel) -> list[BatchNorm]:
+    """All normalisation layers in creation order."""
+    layers = [
+        *model.encoder.backbone().creation_order(),
+        *model.encoder.projection_head.creation_order(),
+    ]
+    return [layer for layer in layers if isinstance(layer, BatchNorm)]

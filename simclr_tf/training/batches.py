@@ -1,0 +1,214 @@
+"""From sources to the batches that replicas consume.
+
+Every batch is a pure function of (run seed, step): which images, in which order, with which draws
+of the augmentation. So a run that goes on from step N sees what it would have seen, and the rows
+of a global batch are the same on one worker or on many.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+import tensorflow as tf
+
+from data_prep.augment.views import ViewConfig, evaluation_image, example_seed, host_views
+from data_prep.errors import UserError
+from data_prep.sources.source import PARALLEL_CALLS, Source
+from simclr_tf.training.data_service import check_portable, connect
+from simclr_tf.training.distribution import Devices
+
+Batch = dict[str, tf.Tensor]
+Batches: TypeAlias = Iterable[Batch]  # a data set, distributed or not
+
+PREFETCH = 4  # batches
+PREFETCH_LARGE = 1  # of those that a step takes long for and that fill the memory
+
+
+def distributed(
+    devices: Devices, pipeline: Callable[[tf.distribute.InputContext], tf.data.Dataset]
+) -> Batches:
+    """A pipeline for the replicas; on a single CPU device the data set itself.
+
+    Letting go of an iterator waits for tf.data's tuner, which sleeps for ever longer, up to a
+    minute. Data sets go without it here, but those that TensorFlow puts between a pipeline and
+    its replicas, to bring batches to a device, always have one.
+    """
+
+    def untuned(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return pipeline(context).with_options(options)
+
+    if isinstance(devices.strategy, tf.distribute.OneDeviceStrategy) and devices.kind == "CPU":
+        return untuned(tf.distribute.InputContext())
+    return devices.strategy.distribute_datasets_from_function(untuned)
+
+
+def local_batch_size(batch_size: int, devices: Devices, flag: str) -> int:
+    """Images per replica of a global batch.
+
+    Raises:
+        UserError: The batch cannot be shared out evenly.
+    """
+    if batch_size % devices.num_replicas:
+        raise UserError(
+            f"--{flag}={batch_size}: must be a multiple of the {devices.num_replicas} replicas"
+        )
+    return batch_size // devices.num_replicas
+
+
+MakeExample: TypeAlias = Callable[[tf.Tensor, tf.Tensor], Batch]
+MakeImage: TypeAlias = Callable[[tf.Tensor], tf.Tensor]
+
+
+def view_maker(views: ViewConfig) -> MakeExample:
+    """Makes `views` [V, S, S, C] and `draws` [V, K] of an image [H, W, C] and its seed [2]."""
+
+    def make(image: tf.Tensor, seed: tf.Tensor) -> Batch:
+        made, draws = host_views(image, seed, views)
+        return {"views": made, "draws": draws}
+
+    return make
+
+
+def training_batches(
+    source: Source,
+    views: ViewConfig | MakeExample,
+    devices: Devices,
+    batch_size: int,
+    seed: int,
+    start_step: int,
+    data_service: str = "",
+    prefetch: int = PREFETCH,
+) -> Batches:
+    """Endless training batches, from a given step on.
+
+    Args:
+        source: The training images.
+        views: The augmentation; or what makes the tensors of an example out of a decoded image and
+            a seed, int64 [2], that belongs to run, epoch and image.
+        devices: Who consumes the batches.
+        batch_size: Images of a global batch.
+        seed: The run's seed.
+        start_step: Steps already taken.
+        data_service: Address of a tf.data service whose workers decode and make the views; empty =
+            here. The batches are the same.
+        prefetch: Batches to make ahead.
+
+    Returns:
+        A distributed data set of dictionaries, per replica with b = batch_size / replicas images:
+        `views` [b, V, S, S, C] of the source's dtype and `draws` [b, V, K] float32 (or what was
+        made instead), `label` [b] int64 (-1 = none) and `index` [b] int64.
+
+    Raises:
+        UserError: The batch cannot be shared out, or the service not be used.
+    """
+    per_replica = local_batch_size(batch_size, devices, "train_batch_size")
+    make = view_maker(views) if isinstance(views, ViewConfig) else views
+    remote = None
+    if data_service:
+        check_portable(source)
+        remote = connect(data_service)
+
+    def example(element: Batch) -> Batch:
+        own_seed = example_seed(seed, element["epoch"], element["index"])
+        made = make(source.decode(element), own_seed)
+        return {**made, "label": element["label"], "index": element["index"]}
+
+    def batches(shard: tuple[int, int], steps: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
+        elements = source.elements(
+            seed=seed,
+            shuffle=True,
+            start=start_step * batch_size,
+            batch_size=batch_size,
+            shard=shard,
+        )
+        parallel = PARALLEL_CALLS
+        if remote:
+            first, every = steps
+            elements = elements.batch(per_replica, drop_remainder=True).shard(every, first)
+            elements = elements.unbatch()
+            parallel = tf.data.AUTOTUNE  # the worker's processors are not those of this machine
+        mapped = elements.map(example, num_parallel_calls=parallel, deterministic=True)
+        return mapped.batch(per_replica, drop_remainder=True).prefetch(prefetch)
+
+    def pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        shard = (context.input_pipeline_id, context.num_input_pipelines)
+        if not remote:
+            return batches(shard)
+        collected = remote.collect(lambda worker, workers: batches(shard, (worker, workers)))
+        return collected.prefetch(prefetch)
+
+    return distributed(devices, pipeline)
+
+
+def evaluation_batches(
+    source: Source,
+    views: ViewConfig | MakeImage,
+    devices: Devices,
+    batch_size: int,
+    seed: int = 0,
+    max_steps: int = 0,
+    view: Callable[[tf.Tensor, Any], tf.Tensor] = evaluation_image,
+) -> tuple[Batches, int]:
+    """One pass over a source, padded to whole batches.
+
+    Args:
+        source: The images to score.
+        views: Size and central crop of the run; what `view` gets beside the image.
+        devices: Who consumes the batches.
+        batch_size: Images of a global batch; rounded up to a multiple of the replicas.
+        seed: The run's seed, which labels drawn at random depend on.
+        max_steps: Global batches at most; 0 = all.
+        view: Makes [S, S, C], or [V, S, S, C], of an image [H, W, C]; the central crop of
+            evaluation unless given.
+
+    Returns:
+        The distributed data set, per replica `image` [b, (V,) S, S, C], `label` [b], `index` [b],
+        where padding has index -1; and the number of steps.
+    """
+    per_replica = -(-batch_size // devices.num_replicas)
+    batch_size = per_replica * devices.num_replicas
+    steps = -(-source.num_examples // batch_size)
+    steps = min(steps, max_steps) if max_steps else steps
+
+    def example(element: Batch) -> Batch:
+        image = view(source.decode(element), views)
+        return {"image": image, "label": element["label"], "index": element["index"]}
+
+    def pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        shard = (context.input_pipeline_id, context.num_input_pipelines)
+        elements = source.elements(
+            seed=seed, shuffle=False, start=0, batch_size=batch_size, shard=shard
+        )
+        images = elements.map(example, num_parallel_calls=PARALLEL_CALLS, deterministic=True)
+        batches = images.batch(per_replica).map(_pad_to(per_replica))
+        padding = tf.data.Dataset.range(1).map(
+            lambda _: _padding(batches.element_spec, per_replica)
+        )
+        rows = steps * devices.num_replicas // context.num_input_pipelines
+        return batches.concatenate(padding.repeat()).take(rows).prefetch(PREFETCH)
+
+    return distributed(devices, pipeline), steps
+
+
+def _pad_to(size: int) -> Callable[[Batch], Batch]:
+    def pad(batch: Batch) -> Batch:
+        missing = size - tf.shape(batch["index"])[0]
+
+        def grow(name: str, value: tf.Tensor) -> tf.Tensor:
+            paddings = [[0, missing]] + [[0, 0]] * (len(value.shape) - 1)
+            fill = tf.constant(-1 if name == "index" else 0, value.dtype)
+            padded = tf.pad(value, paddings, constant_values=fill)
+            return tf.ensure_shape(padded, [size, *value.shape[1:]])
+
+        return {name: grow(name, value) for name, value in batch.items()}
+
+    return pad
+
+
+def _padding(spec: dict[str, tf.TensorSpec], size: int) -> Batch:
+    def blank(name: str, tensor: tf.TensorSpec) -> tf.Tensor:
+        shape = [size, *tensor.shape[1:]]
+        return tf.fill(shape, tf.constant(-1 if name == "index" else 0, tensor.dtype))
+
+    return {name: blank(name, tensor) for name, tensor in spec.items()}

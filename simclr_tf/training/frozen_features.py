@@ -1,0 +1,175 @@
+"""Training on features that the frozen beginning of a network gives once for every image."""
+
+import logging
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from data_prep.augment.photometry import to_float
+from data_prep.augment.views import ViewConfig, host_views
+from data_prep.durations import format_seconds
+from data_prep.errors import UserError
+from data_prep.sources.order import Sampler, ordered_elements
+from data_prep.sources.source import Source
+from simclr_tf.models.architecture import NUM_GROUPS
+from simclr_tf.models.simclr import SimCLRModel
+from simclr_tf.training.batches import (
+    PREFETCH,
+    Batch,
+    Batches,
+    distributed,
+    evaluation_batches,
+    local_batch_size,
+)
+from simclr_tf.training.distribution import Devices
+
+log = logging.getLogger(__name__)
+
+BUDGET = 4 * 2**30  # bytes
+
+
+@dataclass(frozen=True)
+class FrozenFeatures:
+    """What the frozen stages give for n images, in the order of their source.
+
+    Attributes:
+        features: [n, h, w, c], or [n, D] behind the average pool, float32.
+        label: Class numbers [n], int64, -1 = none.
+    """
+
+    features: np.ndarray
+    label: np.ndarray
+
+
+def frozen_features(
+    model: SimCLRModel,
+    source: Source,
+    views: ViewConfig,
+    devices: Devices,
+    batch_size: int,
+    first_stage: int,
+    seed: int = 0,
+) -> FrozenFeatures:
+    """What the stages before `first_stage` give for every image of a source.
+
+    Args:
+        model: The network, those stages frozen.
+        source: The training images.
+        views: Size and central crop; nothing of it may be random.
+        devices: What the run is on.
+        batch_size: Images of a pass.
+        first_stage: 1 to 4: the outputs of the stage before; 5: of the average pool.
+        seed: The run's seed, which labels drawn at random depend on.
+
+    Returns:
+        The features and labels of every image.
+
+    Raises:
+        UserError: They would take more than `BUDGET`.
+    """
+    last = first_stage - 1
+    names = {0: "initial_max_pool", NUM_GROUPS: "final_avg_pool"}
+    endpoint = names.get(last, f"block_group{last}")
+
+    def replica_step(batch: Batch) -> dict[str, tf.Tensor]:
+        images = tf.clip_by_value(to_float(batch["image"]), 0.0, 1.0)
+        ends = model.encoder.backbone().endpoints(images, training=False)
+        known = {name: batch[name] for name in ("index", "label")}
+        return {**known, "features": tf.cast(ends[endpoint], tf.float32)}
+
+    @tf.function(reduce_retracing=True)
+    def step(batch: Batch) -> dict[str, tf.Tensor]:
+        per_replica = devices.strategy.run(replica_step, (batch,))
+        return {n: devices.strategy.gather(v, axis=0) for n, v in per_replica.items()}
+
+    began = time.perf_counter()
+    dataset, steps = evaluation_batches(
+        source, views, devices, batch_size, seed, view=_training_view
+    )
+    iterator = iter(dataset)
+    first = {name: value.numpy() for name, value in step(next(iterator)).items()}
+    known = FrozenFeatures(
+        _room(source.num_examples, first["features"].shape[1:], endpoint),
+        np.empty(source.num_examples, np.int64),
+    )
+    _put(known, first)
+    for _ in range(steps - 1):
+        _put(known, {name: value.numpy() for name, value in step(next(iterator)).items()})
+    log.info(
+        "computed %s of %d images once, %.0f MiB, in %s",
+        endpoint,
+        source.num_examples,
+        known.features.nbytes / 2**20,
+        format_seconds(time.perf_counter() - began),
+    )
+    return known
+
+
+def _training_view(image: tf.Tensor, views: ViewConfig) -> tf.Tensor:
+    """The view of a training step in which nothing is random."""
+    return host_views(image, tf.zeros([2], tf.int64), views)[0][0]
+
+
+def _put(known: FrozenFeatures, rows: dict[str, np.ndarray]) -> None:
+    real = rows["index"] >= 0
+    known.features[rows["index"][real]] = rows["features"][real]
+    known.label[rows["index"][real]] = rows["label"][real]
+
+
+def _room(images: int, shape: tuple[int, ...], endpoint: str) -> np.ndarray:
+    size = 4 * images * int(np.prod(shape))
+    if size > BUDGET:
+        raise UserError(
+            f"--cache_frozen: {endpoint} of {images} images takes {size / 2**30:.1f} GiB, and "
+            f"{BUDGET / 2**30:.0f} are allowed; freeze more blocks, or leave the flag out"
+        )
+    return np.empty((images, *shape), np.float32)
+
+
+def feature_batches(
+    known: FrozenFeatures,
+    devices: Devices,
+    batch_size: int,
+    seed: int,
+    start_step: int,
+    sampler: Sampler | None = None,
+) -> Batches:
+    """Endless training batches of features, in the order that images would have.
+
+    Args:
+        known: The features of the training images.
+        devices: Who consumes the batches.
+        batch_size: Rows of a global batch.
+        seed: The run's seed.
+        start_step: Steps already taken.
+        sampler: Which row comes at which position; None = all in turn, shuffled.
+
+    Returns:
+        Dictionaries, per replica with b rows: `features` [b, ...], `label` [b] and `index` [b].
+    """
+    per_replica = local_batch_size(batch_size, devices, "train_batch_size")
+
+    def pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        with tf.device("CPU:0"):
+            table = tf.constant(known.features)
+            columns = {"label": tf.constant(known.label)}
+        elements = ordered_elements(
+            len(known.label),
+            columns,
+            seed=seed,
+            shuffle=True,
+            start=start_step * batch_size,
+            batch_size=batch_size,
+            shard=(context.input_pipeline_id, context.num_input_pipelines),
+            sampler=sampler,
+        )
+
+        def gather(batch: Batch) -> Batch:
+            rows = tf.gather(table, batch["index"])
+            return {"features": rows, "label": batch["label"], "index": batch["index"]}
+
+        return elements.batch(per_replica, drop_remainder=True).map(gather).prefetch(PREFETCH)
+
+    return distributed(devices, pipeline)

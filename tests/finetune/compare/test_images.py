@@ -1,0 +1,102 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep.errors import UserError
+from data_prep.manifest.leaks import check_leaks
+from data_prep.manifest.manifest import Manifest, Record
+from data_prep.manifest.scan import scan_folder
+from finetune.compare.images import Division, divide_images, load_division, save_division
+from finetune.compare.settings import CompareSettings
+from tests.images import make_folder
+
+
+def divided(images: Manifest, **values: object) -> Division:
+    settings = CompareSettings(image_dir="x", label_fractions=(0.2, 0.5, 1.0), **values)  # type: ignore[arg-type]
+    return divide_images(images, settings, lambda what: lambda done, total: None)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    return scan_folder(make_folder(tmp_path_factory.mktemp("images"), per_class=20, channels=1))
+
+
+def test_the_test_set_is_sealed_from_pretraining_and_from_every_label_set(images: Manifest) -> None:
+    d = divided(images)
+    test = set(d.test.files())
+    assert len(test) == 12
+    assert not test & set(d.unlabelled.files())
+    assert not any(record.label for record in d.unlabelled.records)
+    for drawn in d.label_sets:
+        assert not test & set(d.take(drawn.rows).files())
+    assert not any(leak.shared for leak in check_leaks(d.images))
+
+
+def test_labels_are_nested_and_folds_leave_out_different_parts(images: Manifest) -> None:
+    d = divided(images, folds=3, seeds=2)
+    assert len(d.label_sets) == 3 * 2 * 3
+    for fold in (1, 2, 3):
+        for seed in (0, 1):
+            few, half, whole = (
+                set(s.rows.tolist()) for s in d.label_sets if (s.fold, s.seed) == (fold, seed)
+            )
+            assert few < half < whole
+            assert len(whole) == 32
+            assert len({d.images.records[row].label for row in few}) == 3
+    left_out = [
+        set(range(60)) - set(s.rows.tolist()) - set(d.test_rows.tolist())
+        for s in d.label_sets
+        if s.fraction == 1 and s.seed == 0
+    ]
+    assert len(set.union(*left_out)) == sum(map(len, left_out)) == 48
+
+
+def test_groups_are_on_one_side_and_known_splits_are_kept() -> None:
+    records = [
+        Record(f"{label}_{i}.png", label, group=f"core {label} {i // 4}")
+        for label in "ab"
+        for i in range(40)
+    ]
+    split = [
+        Record(r.path, r.label, "test" if i % 10 == 0 else "validation", r.group)
+        for i, r in enumerate(records)
+    ]
+    kept = divided(Manifest(tuple(split)))
+    assert kept.test.files() == [f for f, r in zip(Manifest(tuple(split)).files(), split,
+                                                   strict=True) if r.split == "test"]  # fmt: skip
+    assert {r.split for r in kept.images.records} == {"train", "test"}
+
+
+def test_too_few_labels_for_the_classes_are_left_out_and_said(images: Manifest) -> None:
+    settings = CompareSettings(image_dir="x", label_fractions=(0.01, 1.0))
+    d = divide_images(images, settings, lambda what: lambda done, total: None)
+    assert d.fractions == (1.0,)
+    assert any("0.01 of the labels was left out" in text for text in d.remarks)
+    alone = CompareSettings(image_dir="x", label_fractions=(0.01,))
+    with pytest.raises(UserError, match="Give larger ones"):
+        divide_images(images, alone, lambda what: lambda done, total: None)
+
+
+def test_unlabelled_images_serve_self_supervision_alone(images: Manifest) -> None:
+    blank = [Record(r.path, "" if i % 4 == 0 else r.label) for i, r in enumerate(images.records)]
+    d = divided(images.subset(blank))
+    assert sum(not r.label for r in d.images.records) == 15
+    assert all(d.images.records[row].label for s in d.label_sets for row in s.rows)
+    assert all(record.label for record in d.test.records)
+
+
+def test_a_division_read_back_is_the_same(images: Manifest, tmp_path: Path) -> None:
+    d = divided(images)
+    save_division(d, tmp_path)
+    again = load_division(tmp_path)
+    assert again.images.files() == d.images.files()
+    assert again.remarks == d.remarks
+    for a, b in zip(again.label_sets, d.label_sets, strict=True):
+        assert (a.fold, a.seed, a.fraction) == (b.fold, b.seed, b.fraction)
+        np.testing.assert_array_equal(np.sort(a.rows), np.sort(b.rows))
+
+
+def test_one_class_is_refused() -> None:
+    with pytest.raises(UserError, match="two classes or more"):
+        divided(Manifest(tuple(Record(f"{i}.png", "a") for i in range(9))))

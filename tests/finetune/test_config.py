@@ -1,0 +1,97 @@
+"""Settings: names, presets and what is refused."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from absl import flags
+
+from data_prep.cli.app import parse
+from data_prep.errors import UserError
+from finetune.cli.finetune import define
+from finetune.config import FinetuneConfig
+from finetune.presets import PRESETS, preset
+from simclr_tf.cli import config_flags
+from simclr_tf.config.run_config import RunConfig
+
+
+def parsed(*arguments: str, name: str = "") -> FinetuneConfig:
+    values = flags.FlagValues()
+    define(values)
+    parse(values, arguments)
+    return config_flags.read_as(FinetuneConfig, values, preset(name))
+
+
+def test_every_setting_has_one_name_and_shares_its_meaning_with_simclr_run() -> None:
+    names = Counter(s.name for s in FinetuneConfig.settings())
+    assert max(names.values()) == 1
+    theirs = {s.name: s for s in RunConfig.settings()}
+    shared = [s for s in FinetuneConfig.settings() if s.name in theirs]
+    assert len(shared) > 40
+    assert all(s.kind == theirs[s.name].kind for s in shared)
+
+
+def test_a_configuration_survives_json() -> None:
+    config = FinetuneConfig.from_values({"encoder": "e", "head": "512,256", "layer_decay": 0.75})
+    assert FinetuneConfig.from_json(config.to_json()) == config
+    assert config.head.widths() == (512, 256)
+
+
+def test_a_preset_fills_what_is_not_given_and_explicit_flags_win() -> None:
+    config = parsed(name="him003")
+    assert (config.optimizer.optimizer, config.optimizer.learning_rate) == ("lars", 0.1)
+    assert (config.train.train_batch_size, config.train.train_epochs) == (64, 25)
+    assert config.start.trained_parts() == ()
+    assert config.augment.augment == "none"
+    assert parsed(name="him003_binary").train.train_epochs == 15
+    mine = parsed("--learning_rate=0.001", "--train_epochs=3", name="him003")
+    assert (mine.optimizer.learning_rate, mine.train.train_epochs) == (0.001, 3)
+    # The default, said explicitly, wins as well.
+    assert parsed("--optimizer=adamw", name="him003").optimizer.optimizer == "adamw"
+    with pytest.raises(UserError, match="him003"):
+        preset("him004")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_hold_settings_that_exist_and_fit_together(name: str) -> None:
+    settings = preset(name)
+    values = FinetuneConfig.from_values({**settings, "preset": name}).values()
+    assert settings
+    assert {setting: values[setting] for setting in settings} == settings
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"head": "512,x"}, "--head=512,x"),
+        ({"head": "0"}, "--head=0"),
+        ({"head_only": True, "train_blocks": "4"}, "say different things"),
+        ({"train_blocks": "5"}, "5 is none of"),
+        ({"label_fraction": 0.0}, "--label_fraction=0"),
+        ({"label_fraction": 0.5, "labels_per_class": 3}, "give one of them"),
+        ({"class_weights": "balanced", "sampling": "balanced"}, "twice"),
+        ({"cache_features": "true", "augment": "views"}, "--augment=none"),
+        ({"threshold": "2"}, "--threshold=2"),
+        ({"layer_decay": 0.0}, "--layer_decay=0.0: must be at least 0.01"),
+        ({"brightness_range": "a"}, "--brightness_range=a"),
+        ({"zoom_range": "2,1"}, "zoom_range"),
+        ({"monitor": "f1"}, "--monitor=f1"),
+        ({"image_channels": "rgb"}, "--image_channels=rgb"),
+        ({"encodr": "x"}, "did you mean encoder"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        FinetuneConfig.from_values(values)
+
+
+def test_ranges_of_the_generator_reach_it() -> None:
+    config = FinetuneConfig.from_values(
+        {"brightness_range": "0.8,1.2", "zoom_range": "0.1", "rotation_range": 30.0}
+    )
+    generator = config.augment.generator()
+    assert generator.brightness_range == (0.8, 1.2)
+    assert generator.zoom == (0.9, 1.1)
+    assert generator.horizontal_flip is True
+    both = FinetuneConfig.from_values({"zoom_range": "0.5,2"}).augment.generator()
+    assert both.zoom == (0.5, 2.0)
