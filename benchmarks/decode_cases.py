@@ -32,21 +32,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from data_prep.augment.photometry import to_float
-from data_prep.check.examine import examine
+from data_prep.augment.color import to_float
+from data_prep.check.files import examine
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest, Record
 from data_prep.manifest.read_options import declaration_of
-from data_prep.reading.headers import read_header
+from data_prep.reading.headers import in_short, read_header
 from data_prep.reading.images import read_image
-from data_prep.reading.survey import in_short
 from data_prep.reading.training_files import TrainingFiles
 from data_prep.sources.decoding import decode_file
 from finetune.export.export import ExportRequest, Format, export
 from finetune.export.reading import scored_views
+from finetune.serve.answer import open_neighbours
 from finetune.serve.http_server import HttpServer
 from finetune.serve.serve import ServeLimits, make_service
-from finetune.serve.similar import open_neighbours
 from finetune.trained import Scorer, Trained, open_trained
 from simclr_tf.checkpoints.preprocessing import preprocessing_record, write_record
 from simclr_tf.checkpoints.write import write_model

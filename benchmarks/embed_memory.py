@@ -17,11 +17,19 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.manifest.manifest import Manifest, Record
-from simclr_tf.embedding.joining import join_shards, write_archive
+from simclr_tf.embedding.compute import join_shards, write_archive
 from simclr_tf.embedding.shards import Plan, open_shards
-from simclr_tf.embedding.stored import FEATURES, PARQUET, TABLE, FeatureFile, Stored
-from simclr_tf.embedding.table import known_columns, write_parquet, write_rows
-from simclr_tf.evaluation.blockwise import nearest
+from simclr_tf.embedding.stored import (
+    FEATURES,
+    PARQUET,
+    TABLE,
+    FeatureFile,
+    Stored,
+    known_columns,
+    write_parquet,
+    write_rows,
+)
+from simclr_tf.evaluation.neighbors import nearest
 
 
 def peak() -> float:

@@ -36,7 +36,7 @@ from data_prep.augment.views import ViewConfig, device_views, example_seed, host
 from data_prep.manifest.scan import scan_folder
 from data_prep.sources.manifest_source import ManifestSource
 from data_prep.sources.source import PARALLEL_CALLS, Source
-from data_prep.sources.tfrecord_source import TFRecordSource
+from data_prep.sources.streams import TFRecordSource
 from data_prep.sources.tfrecord_writer import write_shards
 
 AIMS = {"decoding alone": (None, None), "host part": (730, 0.28), "whole pipeline": (365, 0.14)}

@@ -18,8 +18,14 @@ from data_prep.manifest.manifest import Manifest
 from data_prep.reading.images import read_image
 from finetune.demo import FINETUNED, LONGER, SCRATCH, UNTRAINED
 from simclr_tf.checkpoints.load import load_encoder
-from simclr_tf.evaluation.drawing import COLOURS, GREY, bare_figure, to_png
-from simclr_tf.evaluation.figures import draw_classes, project_2d
+from simclr_tf.evaluation.figures import (
+    COLOURS,
+    GREY,
+    bare_figure,
+    draw_classes,
+    project_2d,
+    to_png,
+)
 
 _BARS = {
     UNTRAINED: ("untrained features", GREY),

@@ -17,10 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.claim import claimed
 from data_prep.errors import FullDiskError, UserError
-from data_prep.partial import listing
-from data_prep.storage import file_sha256, naming_full_disk, write_text
+from data_prep.storage import claimed, file_sha256, listing, naming_full_disk, write_text
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Numbers with what they count, in the singular or the plural."""
+"""Numbers and durations in words."""
 
 
 def counted(number: int, what: str) -> str:
@@ -10,3 +10,13 @@ def counted(number: int, what: str) -> str:
     """
     plural = what + ("es" if what.endswith("s") else "s")
     return f"{number} {what if number == 1 else plural}"
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration for people: `45 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

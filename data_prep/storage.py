@@ -1,12 +1,27 @@
-"""Writing files so that a reader, or a killed process, never sees half of one; and their hashes."""
+"""Files and folders that are there whole or not at all: writing, claiming, resuming, checksums.
 
+The lock is one of the operating system on a file in the folder, so it ends with the process that
+holds it, even a killed one. Network file systems must offer such locks (NFS 4 does).
+
+`checksums.json` in a folder holds for some of its files how many bytes had been written and their
+SHA-256. A file may have grown since: a log is checked as far as it had come. A file whose checksum
+is wrong, or that is gone, is damaged. Folders of before version 0.2 have no checksums: nothing is
+checked in them.
+"""
+
+import fcntl
 import hashlib
+import json
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
+
+import filelock
 
 from data_prep.errors import FullDiskError, UserError
 
@@ -145,3 +160,388 @@ def check_new_folder(folder: Path) -> None:
         raise UserError(f"{folder} is a file: give another --output")
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty: give another --output, or remove it first")
+
+
+_LOGGER = logging.getLogger(__name__)
+
+COMPLETE = ".complete.json"
+"""What a finished folder tells of itself: the plan that it was written by, and what is in it."""
+
+
+@contextmanager
+def only_one(file: Path, busy: str) -> Iterator[IO[str]]:
+    """Locks a file for the length of the block, so that one process at a time is in it.
+
+    Processes that inherit the open file hold the lock too, for as long as they run.
+
+    Args:
+        file: Is made if it is not there; its folder must be.
+        busy: What to say if another process holds the lock.
+
+    Raises:
+        UserError: Another process holds it.
+    """
+    with open(file, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(busy) from None
+        yield lock
+
+
+@contextmanager
+def partial_folder(target: Path, plan: str) -> Iterator[Path]:
+    """The folder to fill, hidden beside the target; it becomes the target at the end of the block.
+
+    What an interrupted or killed call of the same plan has left in it is still there: whoever
+    fills it skips what it finds. So files must be put there whole (under another name first).
+
+    Args:
+        target: A folder that does not exist yet or is empty.
+        plan: Hash of all that decides the content.
+
+    Raises:
+        UserError: The target holds something, or another process is at it. A UserError from
+            inside the block removes what is there, but for a `FullDiskError`.
+    """
+    target = target.expanduser().absolute()
+    check_new_folder(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = target.with_name(f".{target.name}.partial")
+    work.mkdir(exist_ok=True)
+    busy = f"another process is writing {target}; wait for it to end"
+    with only_one(work / "lock", busy):
+        content, noted = work / "content", work / "plan"
+        if noted.exists() and noted.read_text(encoding="utf-8") == plan:
+            _LOGGER.info("going on where an interrupted call has left %s", target)
+        else:
+            shutil.rmtree(content, ignore_errors=True)
+            write_text(noted, plan)
+        content.mkdir(exist_ok=True)
+        try:
+            with naming_full_disk(target):
+                yield content
+                note_complete(content, plan)
+                content.replace(target)
+        except FullDiskError:
+            raise
+        except UserError:
+            shutil.rmtree(work)
+            raise
+        shutil.rmtree(work)
+
+
+def note_complete(folder: Path, plan: str) -> None:
+    """Notes in a folder that all that a plan asks for is there.
+
+    Args:
+        folder: The whole content.
+        plan: Hash of all that decides it.
+    """
+    write_text(folder / COMPLETE, json.dumps({"plan": plan, "content": listing(folder)}) + "\n")
+
+
+def may_be_complete(target: Path) -> bool:
+    """Whether a folder says of itself that it was finished, by whatever plan."""
+    return (target.expanduser() / COMPLETE).is_file()
+
+
+def is_complete(target: Path, plan: str) -> bool:
+    """Whether a folder holds what this plan has written: the same command was given before.
+
+    Args:
+        target: The folder.
+        plan: Hash of all that decides the content.
+
+    Returns:
+        Whether it does, no file being gone or of another size; the rest of an interrupted call is
+        removed then.
+    """
+    target = target.expanduser().absolute()
+    try:
+        noted = json.loads((target / COMPLETE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    if noted != {"plan": plan, "content": listing(target)}:
+        return False
+    shutil.rmtree(target.with_name(f".{target.name}.partial"), ignore_errors=True)
+    _LOGGER.info("%s is complete: the same command has written it before", target)
+    return True
+
+
+def listing(folder: Path) -> str:
+    """Hash of the names and sizes of all files in a folder."""
+    digest = hashlib.sha256()
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            path = Path(place) / name
+            if name != COMPLETE:
+                known = f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\n"
+                digest.update(known.encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+LOCK = ".lock"
+
+
+@contextmanager
+def claimed(folder: Path, busy: str, name: str = LOCK) -> Iterator[None]:
+    """Keeps other processes out of a folder for the length of the block.
+
+    Args:
+        folder: Is made if it is not there. A folder that this call has made and that is empty
+            at the end is removed again.
+        busy: What to say if another process is in the folder.
+        name: Of the locked file in it; each name is a lock of its own. The file stays, but for one
+            that this call has made when the block ends in a `UserError`.
+
+    Raises:
+        UserError: Another process holds the lock, or there is a file in the folder's place;
+            nothing has been changed then.
+    """
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise UserError(f"{place}: is a file; give a folder")
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    new_lock = not (folder / name).exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / name
+    lock = filelock.FileLock(file, mode=0o644)
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        raise UserError(busy) from None
+    try:
+        yield
+    except UserError:
+        if new_lock:  # a folder of somebody else's, which was refused, stays as it was
+            with suppress(OSError):  # Windows does not remove open files
+                file.unlink(missing_ok=True)
+        raise
+    finally:
+        if missing and is_unused(folder):
+            file.unlink(missing_ok=True)
+        lock.release()
+        _remove_empty(missing)
+
+
+def is_unused(folder: Path, besides: Collection[Path] = ()) -> bool:
+    """Whether a folder holds nothing but locks, and perhaps certain files."""
+    if not folder.is_dir():
+        return False
+    return all(p.name.startswith(LOCK) or p in besides for p in folder.iterdir())
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+
+
+@contextmanager
+def new_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """The folder to fill, hidden beside the target; it becomes the target at the end of the block.
+
+    If the block fails or is interrupted, nothing is left. (`partial.partial_folder` is for long
+    work that is to go on where it was.)
+
+    Args:
+        target: A folder that does not exist yet or is empty.
+
+    Raises:
+        UserError: The target holds something, or another process is writing it.
+    """
+    target = Path(target)
+    check_new_folder(target)
+    lock = target.with_name(f".lock-{target.name}")
+    busy = f"another process is writing {target}; wait for it to end"
+    with claimed(target.parent, busy, lock.name):
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        try:
+            with naming_full_disk(target):
+                yield work
+                work.chmod(0o755)  # mkdtemp makes it private
+                work.replace(target)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+            lock.unlink(missing_ok=True)
+
+
+log = logging.getLogger(__name__)
+
+FILE = "checksums.json"
+CHANGING = f"{LOCK}-checksums"
+"""The locked file while the checksums change."""
+
+AGAIN = "give the command that has written it again, which mends it"
+"""What to do about a damaged file of a run that another command reads."""
+
+ANEW = "restore it, or begin anew in another folder"
+"""What to do about a damaged file that nothing can make again."""
+
+_PART = 1 << 20
+
+
+_Known = dict[str, dict[str, Any]]
+
+
+class Checksums:
+    """The checksums of a folder; processes change them one after the other.
+
+    Args:
+        folder: Where the files lie.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def write_text(self, name: str, text: str) -> None:
+        """Writes a whole file and notes its checksum."""
+        self.forget(name)
+        write_text(self._folder / name, text)
+        content = text.encode()
+        self.note(name, len(content), hashlib.sha256(content).hexdigest())
+
+    def write_last(self, name: str, text: str) -> None:
+        """Writes a file that tells that all others are whole: where it is, its checksum is known.
+
+        After a kill in between, what was there before counts as damaged.
+        """
+        content = text.encode()
+        self.note(name, len(content), hashlib.sha256(content).hexdigest())
+        write_text(self._folder / name, text)
+
+    def note_file(self, name: str) -> None:
+        """Notes the checksum of a file as it is now; what was known must be forgotten first."""
+        self.note_files([name])
+
+    def note_files(self, names: Collection[str]) -> None:
+        """Notes the checksums of files as they are now, see `note_file`."""
+        found = {}
+        for name in names:
+            with (self._folder / name).open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256")
+                found[name] = {"bytes": file.tell(), "sha256": digest.hexdigest()}
+        with self._changing() as known:
+            known.update(found)
+
+    def note(self, name: str, size: int, sha256: str) -> None:
+        """Notes a checksum.
+
+        Args:
+            name: Of a file in the folder.
+            size: Bytes that it holds by now.
+            sha256: Their SHA-256, in hexadecimal.
+        """
+        with self._changing() as known:
+            known[name] = {"bytes": size, "sha256": sha256}
+
+    def forget(self, *names: str) -> None:
+        """Removes what is known of files, before they are changed in another way than growing."""
+        with self._changing() as known:
+            for name in names:
+                known.pop(name, None)
+
+    def names(self) -> list[str]:
+        """The files that there are checksums of."""
+        return list(self._read())
+
+    def check(self, *names: str, remedy: str = "") -> None:
+        """Raises UserError, which names the file, if one of these is damaged or gone.
+
+        Args:
+            names: Of files in the folder.
+            remedy: What to do about it; `AGAIN` where another command has written the files.
+        """
+        for name in names:
+            if fault := self.fault(name):
+                raise UserError(_damaged(self._folder / name, f"it {fault}", remedy))
+
+    def fault(self, name: str) -> str:
+        """Says in a few words what is wrong with a file; empty if it is as it was written."""
+        entry = self._read().get(name)
+        if entry is None:
+            return ""
+        digest, left = hashlib.sha256(), int(entry["bytes"])
+        try:
+            with (self._folder / name).open("rb") as file:
+                while left and (part := file.read(min(left, _PART))):
+                    digest.update(part)
+                    left -= len(part)
+        except (FileNotFoundError, NotADirectoryError):
+            return "is gone"
+        except IsADirectoryError:
+            return "is a folder"
+        if left:
+            return f"holds {entry['bytes'] - left} of {entry['bytes']} bytes"
+        if digest.hexdigest() != entry["sha256"]:
+            return "is not as it was written: its checksum is wrong"
+        return ""
+
+    @contextmanager
+    def _changing(self) -> Iterator[_Known]:
+        """What is known, to be changed; it is written at the end if it was."""
+        # Another process may evaluate while one trains.
+        with filelock.FileLock(self._folder / CHANGING, mode=0o644):
+            before = self._read()
+            known = dict(before)
+            yield known
+            if known != before:
+                write_text(self._folder / FILE, json.dumps(known, indent=1, sort_keys=True) + "\n")
+
+    def _read(self) -> _Known:
+        file = self._folder / FILE
+        try:
+            known = json.loads(file.read_text(encoding="utf-8"))
+            return {name: {"bytes": int(entry["bytes"]), "sha256": str(entry["sha256"])}
+                    for name, entry in known.items()}  # fmt: skip
+        except FileNotFoundError:
+            return {}
+        except (ValueError, TypeError, KeyError, AttributeError):
+            log.warning("%s is damaged: the files beside it cannot be checked", file)
+            return {}
+
+
+def _damaged(path: Path, why: str, remedy: str) -> str:
+    return f"{path} is damaged: {why}{remedy and '; '}{remedy}"
+
+
+def read_checked(path: Path, remedy: str = "") -> str:
+    """Reads a text file, and checks it if the checksums beside it know it.
+
+    Args:
+        path: The file.
+        remedy: See `Checksums.check`.
+
+    Raises:
+        FileNotFoundError: It is not there, and nothing says that it should be.
+        UserError: It is damaged.
+    """
+    Checksums(path.parent).check(path.name, remedy=remedy)
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(_damaged(path, f"it is no text ({error.reason})", remedy)) from None
+
+
+def read_object(path: Path, remedy: str = "") -> dict[str, Any]:
+    """Reads a JSON file that holds names and values, checked like `read_checked`.
+
+    Args:
+        path: The file.
+        remedy: See `Checksums.check`.
+
+    Raises:
+        FileNotFoundError: It is not there, and nothing says that it should be.
+        UserError: It is damaged.
+    """
+    try:
+        found = json.loads(read_checked(path, remedy))
+    except json.JSONDecodeError as error:
+        raise UserError(_damaged(path, f"it is no JSON ({error})", remedy)) from None
+    if not isinstance(found, dict):
+        raise UserError(_damaged(path, "it holds no names and values", remedy))
+    return found

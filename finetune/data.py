@@ -10,8 +10,8 @@ from data_prep.manifest.label_subsets import label_fraction
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.read_options import Declaration, declaration_of
 from data_prep.reading.training_files import TrainingFiles, look_at
-from data_prep.sources.balanced import balanced_sampler
 from data_prep.sources.manifest_source import ManifestSource
+from data_prep.sources.order import balanced_sampler
 from finetune.config import LabelledImages
 from simclr_tf.training.data import read_manifest
 

@@ -1,16 +1,21 @@
-"""Pictures of what a trained classifier sees, for the report: feature maps and Grad-CAM."""
+"""Pictures for the report: feature maps and Grad-CAM.
+
+Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
+Localization", equations 1 and 2.
+"""
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 from matplotlib.figure import Figure
 
-from data_prep.augment.photometry import to_float
+from data_prep.augment.color import to_float
 from data_prep.errors import UserError
 from data_prep.manifest.identity import image_name, page_text
 from data_prep.manifest.manifest import Manifest, Record
@@ -18,11 +23,163 @@ from data_prep.page import Picture, Section
 from data_prep.sources.manifest_source import ManifestSource
 from finetune.classifier import Classifier
 from finetune.data import LabelledData
-from finetune.feature_maps import feature_map_figure, feature_maps
-from finetune.grad_cam import Watched, grad_cam, overlay_figure
 from finetune.inputs import ImageSteps
 from finetune.keras_backbones import inputs_of, layer_of, trunk_of
-from simclr_tf.evaluation.drawing import WIDTH, to_png
+from simclr_tf.evaluation.figures import WIDTH, bare_figure, plain, to_png
+
+CHANNELS = 7
+_NAME = 16  # letters of an image's name beside its row
+
+
+def feature_maps(
+    backbone: keras.Model, layers: Sequence[str], images: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The outputs of layers, in inference mode.
+
+    Args:
+        backbone: From `build_backbone`.
+        layers: Names of layers of the network of `keras.applications`.
+        images: [n, S, S, channels] in [0, 1].
+
+    Returns:
+        Layer -> float32 [n, h, w, c].
+
+    Raises:
+        UserError: There is no such layer, or its output is no map.
+    """
+    trunk = trunk_of(backbone)
+    outputs = [layer_of(trunk, name, "feature_maps").output for name in layers]
+    for name, output in zip(layers, outputs, strict=True):
+        if len(output.shape) != 4:
+            raise UserError(f"--feature_maps={name}: puts out no maps; name a layer before it")
+    found = keras.Model(trunk.input, outputs)(inputs_of(backbone)(images), training=False)
+    found = found if isinstance(found, list) else [found]
+    return {
+        name: np.asarray(keras.ops.cast(maps, "float32"))
+        for name, maps in zip(layers, found, strict=True)
+    }
+
+
+def liveliest(maps: np.ndarray, count: int = CHANNELS) -> np.ndarray:
+    """Channels whose maps vary most over the images and within them; int [<= count], falling.
+
+    Args:
+        maps: [n, h, w, c].
+        count: How many at most; channels that are constant do not count.
+    """
+    spread = maps.std(axis=(0, 1, 2), dtype=np.float64)
+    order = np.argsort(-spread, kind="stable")[:count]
+    return order[spread[order] > 0]
+
+
+def feature_map_figure(
+    images: np.ndarray, maps: np.ndarray, names: Sequence[str], *, title: str = ""
+) -> Figure:
+    """A row an image: the image, then its maps in the liveliest channels.
+
+    A channel has one grey scale over all rows, so rows can be compared.
+
+    Args:
+        images: [n, H, W, C] in [0, 1], 1 or 3 channels.
+        maps: [n, h, w, c] of one layer.
+        names: Of the images, written below their rows.
+        title: Of the figure.
+
+    Returns:
+        The figure.
+    """
+    channels = liveliest(maps)
+    columns = 1 + max(len(channels), 1)
+    cell = WIDTH / (1 + CHANNELS)
+    figure = bare_figure(len(images) * (cell + 0.06) + (0.6 if title else 0.3), title)
+    grid = figure.subplots(len(images), columns, squeeze=False)
+    for row, image in enumerate(images):
+        pictures = [(image.squeeze(), 0.0, 1.0)]
+        for channel in channels:
+            own = maps[..., channel]
+            pictures.append((maps[row, ..., channel], float(own.min()), float(own.max())))
+        for column, axes in enumerate(grid[row]):
+            axes.set_xticks([])
+            axes.set_yticks([])
+            if column < len(pictures):
+                pixels, low, high = pictures[column]
+                axes.imshow(pixels, cmap="gray", vmin=low, vmax=high)
+            else:
+                axes.axis("off")
+        grid[row, 0].set_ylabel(plain(names[row], _NAME), fontsize=6)
+    grid[0, 0].set_title("image", fontsize=8)
+    for column, channel in enumerate(channels, 1):
+        grid[0, column].set_title(f"channel {channel}", fontsize=8)
+    if not len(channels):
+        grid[0, 1].text(0.5, 0.5, "constant", ha="center", va="center", fontsize=8)
+    return figure
+
+
+Watched = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+_OPACITY = 0.5
+_MOST_COLUMNS = 4
+_LONGEST = 22  # letters of a line above a picture
+
+
+def grad_cam(
+    watched: Watched, images: np.ndarray, classes: Sequence[int] | np.ndarray
+) -> np.ndarray:
+    """Heat maps of the evidence for one class in every image.
+
+    Args:
+        watched: Images [n, H, W, C] -> feature maps [n, h, w, c] and the logits [n, K] computed
+            from them, in inference mode.
+        images: [n, H, W, C] as the network takes them.
+        classes: Of every image the class asked about, int [n].
+
+    Returns:
+        float32 [n, H, W] in [0, 1], each map divided by its maximum; all 0 where nothing speaks
+        for the class.
+    """
+    shown = tf.convert_to_tensor(images, tf.float32)
+    with tf.GradientTape() as tape:
+        # Frozen layers are not recorded unless something before them is watched.
+        tape.watch(shown)
+        maps, logits = watched(shown)
+        asked = tf.gather(logits, tf.constant(classes, tf.int64), axis=1, batch_dims=1)
+    gradient = tape.gradient(asked, maps)
+    weights = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
+    heat = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1, keepdims=True))
+    heat = tf.image.resize(tf.cast(heat, tf.float32), shown.shape[1:3])[..., 0]
+    highest = tf.reduce_max(heat, axis=(1, 2), keepdims=True)
+    return tf.math.divide_no_nan(heat, highest).numpy()
+
+
+def overlay_figure(images: np.ndarray, heat: np.ndarray, titles: Sequence[str]) -> Figure:
+    """Every image, and beside it the same under its heat map.
+
+    Args:
+        images: [n, H, W, C] in [0, 1], 1 or 3 channels.
+        heat: [n, H, W] in [0, 1], from `grad_cam`.
+        titles: A few lines above each pair.
+
+    Returns:
+        The figure.
+    """
+    pairs = min(_MOST_COLUMNS // 2, len(images))
+    rows = -(-len(images) // pairs)
+    lines = max(title.count("\n") + 1 for title in titles)
+    figure = bare_figure(rows * (WIDTH / 4 + 0.15 * lines + 0.1) + 0.1)
+    figure.set_layout_engine("constrained", h_pad=0.06)
+    grid = figure.subplots(rows, 2 * pairs, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for index, (image, map_, title) in enumerate(zip(images, heat, titles, strict=True)):
+        row, column = divmod(index, pairs)
+        left, right = grid[row, 2 * column : 2 * column + 2]
+        for axes in (left, right):
+            axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1)
+        right.imshow(map_, cmap="inferno", alpha=_OPACITY, vmin=0, vmax=1)
+        text = "\n".join(plain(line, 2 * _LONGEST) for line in title.split("\n"))
+        left.set_title(text, fontsize=8, loc="left")
+    return figure
+
 
 log = logging.getLogger(__name__)
 

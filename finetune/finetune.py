@@ -9,20 +9,18 @@ import keras
 
 from data_prep.errors import UserError
 from data_prep.manifest.read_options import READING_FIELDS, rule_completed
-from finetune.classifier import Classifier
+from finetune.classifier import Classifier, SimCLRBackbone, simclr_keys
 from finetune.config import FinetuneConfig
 from finetune.data import LabelledData
 from finetune.former_settings import of_the_run
 from finetune.inputs import ImageSteps, image_steps
-from finetune.recipe import Recipe
-from finetune.simclr_backbone import SimCLRBackbone, simclr_keys
+from finetune.session import Recipe
 from finetune.train import train_classifier
 from simclr_tf.checkpoints.load import Checkpoint, build_encoder, fill, open_checkpoint
 from simclr_tf.checkpoints.preprocessing import preprocessing_record
-from simclr_tf.models.architecture import ProjectionArchitecture
+from simclr_tf.models.architectures import ProjectionArchitecture
 from simclr_tf.models.simclr import SimCLRModel
-from simclr_tf.training.from_checkpoint import say_exif
-from simclr_tf.training.lineage import seen_before
+from simclr_tf.training.from_checkpoint import say_exif, seen_before
 
 log = logging.getLogger(__name__)
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import keras
 import numpy as np
@@ -15,7 +16,6 @@ from data_prep.page import Section, Table
 from data_prep.storage import replacing_folder
 from finetune.classifier import Classifier
 from finetune.epoch_scores import ImageScorer, Scorer
-from finetune.fitting import take_best
 from finetune.floors import compute_floors, read_floors, write_floors
 from finetune.inputs import sample_views
 from finetune.report.files import write_results
@@ -25,13 +25,62 @@ from finetune.report.scored_split import ScoredSplit
 from finetune.report.sections import main_split
 from finetune.session import HEAD, ClassifierSession, part_hashes, rate_factors
 from finetune.significance import Judged
-from simclr_tf.checkpoints.export import export_keras
-from simclr_tf.evaluation.floor_section import FloorVerdict
+from simclr_tf.checkpoints.find import locate
+from simclr_tf.checkpoints.store import CheckpointStore
+from simclr_tf.checkpoints.write import export_keras
+from simclr_tf.evaluation.floors import FloorVerdict
 from simclr_tf.evaluation.metrics import softmax
 from simclr_tf.training.callbacks import read_metrics
+from simclr_tf.training.distribution import Devices
+from simclr_tf.training.fit import LoopPlan
 from simclr_tf.training.run_warnings import latest, read_warnings
 
 log = logging.getLogger(__name__)
+
+
+class Validated(Protocol):
+    """What `take_best` needs of a run that was trained."""
+
+    @property
+    def validates(self) -> bool:
+        """Whether there was something to choose the best epoch by."""
+        ...
+
+    @property
+    def best(self) -> Path:
+        """Folder of the checkpoint that validated best."""
+        ...
+
+    @property
+    def devices(self) -> Devices:
+        """What it ran on."""
+        ...
+
+    @property
+    def store(self) -> CheckpointStore:
+        """The run's checkpoints."""
+        ...
+
+    @property
+    def plan(self) -> LoopPlan:
+        """How far it was trained."""
+        ...
+
+    def last_step(self) -> int:
+        """Where training ended."""
+        ...
+
+
+def take_best(run: Validated) -> int:
+    """Restores the checkpoint that validated best; the last one without a validation."""
+    run.devices.any_worker(False)  # so that the first worker has put the best in its place
+    if not run.validates:
+        return run.last_step()
+    step = int(locate(str(run.best)).path.rpartition("-")[2])
+    run.store.restore(step, run.best)
+    epoch = -(-step // run.plan.checkpoint_steps)
+    log.info("the weights of epoch %d (step %d) validated best", epoch, step)
+    return step
 
 
 def finish(session: ClassifierSession, command: Sequence[str]) -> None:

@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.checksums import AGAIN, read_object
 from data_prep.errors import UserError
 from data_prep.manifest.identity import Image
-from data_prep.storage import write_text
+from data_prep.storage import AGAIN, read_object, write_text
 from finetune.classifier import Classifier
 from finetune.data import LabelledData
 from finetune.inputs import ImageSteps

@@ -1,4 +1,4 @@
-"""The same training over folds or seeds: what every run gave, and mean and spread of them.
+"""The same training over folds or seeds: results of every run, mean, spread, floors, warnings.
 
 A folder of folds holds a run a fold (`fold_1`, `fold_2`, ... or `seed_0`, ...), and
 
@@ -10,29 +10,34 @@ A folder of folds holds a run a fold (`fold_1`, `fold_2`, ... or `seed_0`, ...),
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_prep.checksums import AGAIN, ANEW, read_object
-from data_prep.claim import is_unused
 from data_prep.csv_files import write_csv
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
-from data_prep.storage import file_sha256, write_text
+from data_prep.storage import AGAIN, ANEW, file_sha256, is_unused, read_object, write_text
 from finetune.floors import Floors, read_floors, read_verdict
 from finetune.report.files import REPORT, read_results
 from finetune.report.results import SplitResults
 from finetune.report.scored_split import ScoredSplit
-from finetune.run_folder import ClassifierDir
-from finetune.significance import Judged, metric_values, spread
+from finetune.session import ClassifierDir
+from finetune.significance import Judged, corrected_t_test, metric_values, spread
 from simclr_tf.evaluation.degenerate import mean_ends
-from simclr_tf.evaluation.floors import Verdict
-from simclr_tf.evaluation.intervals import Interval
-from simclr_tf.training.run_warnings import WARNINGS_FILE, latest, read_alarms, read_warnings
+from simclr_tf.evaluation.floors import Floor, Verdict
+from simclr_tf.evaluation.intervals import Difference, Interval
+from simclr_tf.training.run_warnings import (
+    WARNINGS_FILE,
+    latest,
+    read_alarms,
+    read_warnings,
+    sentence,
+)
 
 log = logging.getLogger(__name__)
 
@@ -328,3 +333,70 @@ def note_warnings(result: FoldsResult, output: Path) -> None:
     facts["alarms"] = {fold.name: fold.alarms for fold in result.folds if fold.alarms}
     facts["warnings"] = {fold.name: fold.warnings for fold in result.folds if fold.warnings}
     write_text(file, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+
+
+def folds_verdict(result: FoldsResult) -> Verdict | None:
+    """Whether the runs are above their floors, by the means over the runs.
+
+    The difference to a floor has the interval of the corrected resampled t-test over folds; for a
+    single run, runs on the same images and differences without spread it is the mean of the
+    intervals over images.
+
+    Args:
+        result: All runs.
+
+    Returns:
+        The verdict; None where a run has no floors.
+    """
+    known = [verdict for verdict in (fold.verdict() for fold in result.folds) if verdict]
+    if len(known) < len(result.folds):
+        return None
+    metric = known[0].metric
+    names = [f.name for f in known[0].floors if all(_named(v, f.name) for v in known)]
+    network = np.array([verdict.network.value for verdict in known])
+    floors = []
+    for name in names:
+        own = [floor for floor in (_named(v, name) for v in known) if floor]
+        values = np.array([floor.metrics[metric].value for floor in own])
+        means = {m: _mean([f.metrics[m] for f in own], result.shared) for m in own[0].metrics}
+        gap = corrected_t_test(network, values, result.ratio)
+        if result.shared or math.isnan(gap.low):
+            mean = _mean([floor.difference for floor in own], result.shared)
+            gap = Difference(mean.value, mean.low, mean.high, mean.level, math.nan)
+        floors.append(Floor(name, means, gap))
+    images = known[0].images if result.shared else sum(verdict.images for verdict in known)
+    mean_network = _mean([verdict.network for verdict in known], result.shared)
+    return Verdict(result.split, images, metric, mean_network, tuple(floors))
+
+
+def _named(verdict: Verdict, name: str) -> Floor | None:
+    return next((floor for floor in verdict.floors if floor.name == name), None)
+
+
+def _mean(each: Sequence[Interval], shared: bool) -> Interval:
+    values, ends = [i.value for i in each], [(i.low, i.high) for i in each]
+    # Runs on the same images: their errors do not average out.
+    low, high = np.mean(ends, axis=0) if shared else mean_ends(values, ends)
+    return Interval(float(np.mean(values)), float(low), float(high))
+
+
+def alarms(result: FoldsResult) -> tuple[str, ...]:
+    """Why the numbers cannot be trusted, a sentence for each reason with the runs it holds for."""
+    return _by_run(result.folds, [fold.alarms for fold in result.folds])
+
+
+def other_warnings(result: FoldsResult) -> tuple[str, ...]:
+    """What else the runs warned of, likewise."""
+    rest = [[t for t in fold.warnings if t not in fold.alarms] for fold in result.folds]
+    return tuple(f"Warning of the runs: {text}" for text in _by_run(result.folds, rest))
+
+
+def _by_run(folds: Sequence[FoldResult], texts: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    runs: dict[str, list[str]] = defaultdict(list)
+    for fold, own in zip(folds, texts, strict=True):
+        for text in own:
+            runs[text].append(fold.name)
+    return tuple(
+        f"{', '.join(names)}: {text}." if len(names) < len(folds) else sentence(text)
+        for text, names in runs.items()
+    )

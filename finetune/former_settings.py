@@ -6,8 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from data_prep.checksums import read_object
 from data_prep.errors import UserError
+from data_prep.storage import read_object
 from simclr_tf.config.settings import Config
 
 log = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ from functools import partial
 import numpy as np
 import tensorflow as tf
 
+from data_prep.augment.color import to_float
 from data_prep.augment.image_data_generator import supervised_image
-from data_prep.augment.photometry import to_float
 from data_prep.augment.views import (
     ViewConfig,
     device_views,
@@ -16,7 +16,7 @@ from data_prep.augment.views import (
     skipped_for_channels,
 )
 from data_prep.sources.source import Source
-from finetune.augment_settings import AugmentSettings
+from finetune.config import AugmentSettings
 from simclr_tf.training.batches import MakeExample, MakeImage, view_maker
 from simclr_tf.training.distribution import Devices
 from simclr_tf.training.evaluator import Evaluator, Forward

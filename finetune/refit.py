@@ -12,11 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from data_prep.sources.manifest_source import ManifestSource
-from finetune.classifier import Classifier
+from finetune.classifier import Classification, Classifier
 from finetune.config import ClassifierConfig
-from finetune.method import Classification
-from finetune.recipe import Recipe
-from finetune.session import optimization
+from finetune.session import Recipe, optimization
 from simclr_tf.evaluation.metrics import softmax
 from simclr_tf.training import distribution
 from simclr_tf.training.batches import training_batches

@@ -1,29 +1,42 @@
-"""Everything a run of a classifier is made of, opened and checked before anything is trained."""
+"""The parts of a classifier's run, opened and checked before anything is trained.
+
+A head drawn at random sends gradients of its own making through a pretrained network and spoils it
+before it has learnt anything (Kumar et al. 2022, Fine-Tuning can Distort Pretrained Features and
+Underperform Out-of-Distribution). A head that begins as a linear probe has little to correct.
+"""
 
 import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from data_prep.errors import UserError
 from data_prep.names import clean_name
-from finetune.classifier import Classifier
-from finetune.config import ClassifierConfig
+from data_prep.page import Section
+from data_prep.phrases import format_seconds
+from data_prep.storage import read_object
+from finetune.classifier import Classification, Classifier
+from finetune.config import ClassifierConfig, FinetuneConfig
 from finetune.data import VALIDATION, LabelledData, open_labelled
 from finetune.epoch_scores import FeatureScorer, ImageScorer
-from finetune.head_start import learning_rate
 from finetune.inputs import ImageSteps, skipped
-from finetune.method import Classification
-from finetune.recipe import Recipe
-from finetune.run_folder import ClassifierDir
+from finetune.report.files import FLOORS as FLOORS_FILE
+from finetune.report.files import REPORT, RESULT_FILES
+from finetune.report.page import REPORT_PAGE
+from simclr_tf.checkpoints.keras_file import check_keras_file
 from simclr_tf.checkpoints.store import CheckpointStore
+from simclr_tf.evaluation.linear_probe import LinearProbe, fit_linear_probe
 from simclr_tf.losses.supervised import balanced_weights
 from simclr_tf.losses.weight_decay import WeightDecay, decayed_variables
-from simclr_tf.models.fingerprint import variables_hash
-from simclr_tf.optim.factory import build_optimizer
-from simclr_tf.optim.layerwise import decayed_rates
+from simclr_tf.models.weights import variables_hash
+from simclr_tf.optim.factory import build_optimizer, decayed_rates
 from simclr_tf.optim.schedules import (
     WarmUpAndConstant,
     WarmUpAndCosineDecay,
@@ -32,7 +45,8 @@ from simclr_tf.optim.schedules import (
 )
 from simclr_tf.training import distribution
 from simclr_tf.training.batches import local_batch_size
-from simclr_tf.training.loop import LoopPlan
+from simclr_tf.training.fit import LoopPlan
+from simclr_tf.training.frozen_features import FrozenFeatures
 from simclr_tf.training.memory import (
     Load,
     check_memory,
@@ -40,10 +54,226 @@ from simclr_tf.training.memory import (
     memory_here,
     variable_bytes,
 )
+from simclr_tf.training.run_dir import RunDir
+from simclr_tf.training.run_warnings import WARNINGS_FILE
 from simclr_tf.training.step import TrainStep
 from simclr_tf.training.workers import check_images, check_settings
 
 log = logging.getLogger(__name__)
+
+# Settings that may change when a run goes on: they alter where, how fast and how much is told.
+_FREE_TO_CHANGE = frozenset(
+    """
+    image_dir manifest cache_dataset eval_batch_size keep_checkpoint_max distribute num_cpu_devices
+    use_tpu tpu_name tpu_zone gcp_project master jit_compile steps_per_loop output overwrite floors
+    """.split()
+)
+
+_OWN_FILES = (
+    "config.json", "flags.txt", "flags.json", "environment.json", "manifest.csv", "metrics.csv",
+    "validation.csv", "checkpoint", "ckpt-*", "best", "blocks.json", "preprocessing.json",
+    "model.keras", "saved_model", "events.out.tfevents.*", "views.png", "stopped_early.json",
+    FLOORS_FILE, WARNINGS_FILE, REPORT_PAGE, *RESULT_FILES,
+)  # fmt: skip
+
+_HANDED_OUT = ("model.keras", "saved_model", "views.png", FLOORS_FILE, *RESULT_FILES)
+
+
+@dataclass(frozen=True)
+class ClassifierDir(RunDir):
+    """The folder of one run; subclasses name the settings of their command."""
+
+    config_type: ClassVar[type[ClassifierConfig]] = FinetuneConfig
+    flag: ClassVar[str] = "output"
+    free_to_change: ClassVar[frozenset[str]] = _FREE_TO_CHANGE
+    own_files: ClassVar[tuple[str, ...]] = _OWN_FILES
+    handed_out: ClassVar[tuple[str, ...]] = _HANDED_OUT
+    last_file: ClassVar[str] = REPORT_PAGE
+
+    def suited(self, _images: int) -> Self:
+        """The folder, knowing the settings chosen for a number of training images."""
+        return self
+
+    @property
+    def model_file(self) -> Path:
+        """`model.keras`: the classifier, from images in [0, 1] to probabilities."""
+        return self.path / "model.keras"
+
+    @property
+    def report_page(self) -> Path:
+        """`report.html`, written last: where it is, the run is complete."""
+        return self.path / REPORT_PAGE
+
+    def is_complete(self) -> bool:
+        """Whether the run was trained and reported, and what it handed out can still be read."""
+        if not self.is_whole():
+            return False
+        try:
+            check_keras_file(self.model_file)
+            read_object(self.path / REPORT)
+        except (UserError, OSError) as error:
+            log.warning("%s; what the run hands out is made anew", error)
+            return False
+        return True
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The part of a run that commands differ in.
+
+    Attributes:
+        build: (channels, classes) -> the classifier, built, and frozen where it is to be. Called
+            under the strategy and the precision of the run, and once more without them for the
+            export.
+        start: Sets the starting weights of a new run, if `build` does not.
+        parts: The backbone's layers by part, from the input to the output: what layer-wise rates
+            and the account of what moved go by. Names are words.
+        keys: All variables of a classifier by their checkpoint keys.
+        images: channels -> what becomes of images.
+        record: (data, steps) -> what a user must know to prepare images: `preprocessing.json`.
+        program: Name of the command.
+        title: Of the report.
+        about: What was trained, sentences for the report.
+        settings: Settings for the report, beside those that differ from their defaults.
+        folder: Kind of run folder.
+        look: Looks at the data before anything is written: what a reader of the numbers must know.
+        pretrained: Whether the backbone begins with weights that know something.
+        fresh: (channels, classes) -> the classifier with weights drawn at random; None = `build`
+            gives that, before `start`.
+        new_head: Whether the head of a new run begins anew; else `start` has set it.
+        sections: (the run, its classifier as handed out) -> more sections of the report.
+    """
+
+    build: Callable[[int, int], Classifier]
+    parts: Callable[[Classifier], Mapping[str, Sequence[keras.layers.Layer]]]
+    keys: Callable[[Classifier], dict[str, tf.Variable]]
+    images: Callable[[int], ImageSteps]
+    record: Callable[[LabelledData, ImageSteps], dict[str, Any]]
+    program: str
+    title: str
+    about: Callable[[Classifier], tuple[str, ...]]
+    settings: Mapping[str, str] = field(default_factory=dict)
+    folder: type[ClassifierDir] = ClassifierDir
+    start: Callable[[Classifier], None] = lambda model: None
+    look: Callable[[LabelledData], tuple[str, ...]] = lambda data: ()
+    pretrained: bool = True
+    fresh: Callable[[int, int], Classifier] | None = None
+    new_head: bool = True
+    sections: Callable[["ClassifierSession", Classifier], tuple[Section, ...]] = (
+        lambda session, model: ()
+    )
+
+
+def plain_keys(model: Classifier) -> dict[str, tf.Variable]:
+    """Checkpoint keys for a backbone that has no names of its own: variables by number."""
+    return {f"classifier/variables/{i}": v.value for i, v in enumerate(model.variables)}
+
+
+_RATE = 1e-3
+_PROBE_RATE = 3e-5  # from a fitted head on, 0.001 goes far beyond it and fits noise
+_LEAST_DEVIATION = 0.05  # of the root mean square
+_MOST_IMAGES = 5000  # of a probe: more change little and take minutes
+_MOST_WEIGHTS = 500_000
+
+
+def begins_as_probe(config: ClassifierConfig, recipe: Recipe, model: Classifier) -> bool:
+    """Whether the head of a new run is to begin as a linear probe, as far as settings tell.
+
+    Args:
+        config: All settings.
+        recipe: What the command brings.
+        model: The classifier, built.
+    """
+    asked = config.head.head_start
+    wanted = asked == "probe" or (asked == "auto" and recipe.pretrained)
+    return recipe.new_head and wanted and not model.head.hidden
+
+
+def learning_rate(
+    config: ClassifierConfig, recipe: Recipe, model: Classifier, fixed_features: bool
+) -> float:
+    """The learning rate that is given, or that suits the head where it is left open.
+
+    Args:
+        config: All settings.
+        recipe: What the command brings.
+        model: The classifier, built.
+        fixed_features: Whether an image has the same features in every epoch.
+    """
+    if config.optimizer.learning_rate:
+        return config.optimizer.learning_rate
+    fitted = begins_as_probe(config, recipe, model) and not _too_large(model)
+    return _PROBE_RATE if fitted and fixed_features else _RATE
+
+
+def _too_large(model: Classifier) -> bool:
+    """Whether a probe of the head's weights would take too long."""
+    return int(np.prod(model.head.output_layer.kernel.shape)) > _MOST_WEIGHTS
+
+
+def start_head(session: "ClassifierSession") -> None:
+    """Sets scaling and weights of the head of a new run, as the settings ask for.
+
+    All workers must call it.
+
+    Args:
+        session: The run; its backbone has its starting weights.
+    """
+    head = session.model.head
+    wanted = begins_as_probe(session.config, session.recipe, session.model)
+    if head.scaling is None and not wanted:
+        return
+    began = time.perf_counter()
+    known = session.scorer.features(session.data.train_split)
+    if not np.isfinite(known.features).all():
+        log.warning("the network's features are not finite: the head starts at random")
+        return
+    if head.scaling is not None:
+        head.scaling.set_statistics(known.features)
+    if wanted:
+        _start_from_probe(session, known)
+    took = format_seconds(time.perf_counter() - began)
+    log.info("the head starts from the features of the training images (%s)", took)
+
+
+def _start_from_probe(session: "ClassifierSession", known: FrozenFeatures) -> None:
+    head, config = session.model.head, session.config
+    rows = np.flatnonzero(known.label >= 0)
+    if len(rows) > _MOST_IMAGES:
+        rng = np.random.default_rng(config.machine.seed)
+        rows = np.sort(rng.choice(rows, _MOST_IMAGES, replace=False))
+    if _too_large(session.model) or len(np.unique(known.label[rows])) < 2:
+        weights = known.features.shape[1] * head.num_classes
+        log.info("the head starts at random: a linear probe of %s weights is left out",
+                 f"{weights:,}")  # fmt: skip
+        return
+    probe = fit_linear_probe(
+        known.features[rows],
+        known.label[rows],
+        num_classes=head.num_classes,
+        seed=config.machine.seed,
+        balanced="balanced" in (config.loss.class_weights, config.loss.sampling),
+    )
+    frozen = not session.model.backbone.trainable_variables
+    if not frozen or session.steps.augments:
+        probe = bounded(probe, known.features[rows])
+    head.start_from(probe)
+
+
+def bounded(probe: LinearProbe, features: np.ndarray) -> LinearProbe:
+    """The probe without weights that grow beyond bounds where features hardly vary.
+
+    A collapsed network's features differ by a thousandth of their size, which a probe blows up;
+    augmentation, or the statistics of a batch, move them by a hundredth, and the loss is in the
+    hundreds. A feature's deviation is taken for a twentieth of its size at least.
+
+    Args:
+        probe: Fitted on the features.
+        features: Of the training images, float [n, D].
+    """
+    size = np.sqrt(np.mean(features.astype(np.float64) ** 2, axis=0))
+    return replace(probe, scale=np.maximum(probe.scale, _LEAST_DEVIATION * size))
+
 
 HEAD = "classifier's head"
 _FEATURE_STEPS = 50  # steps on features between two looks at the host: they take a millisecond

@@ -20,9 +20,8 @@ from data_prep.phrases import counted
 from finetune.report.scored_split import ScoredSplit
 from simclr_tf.evaluation.bootstrap import metric_samples
 from simclr_tf.evaluation.degenerate import Ends, classifier_ends, has_no_spread
-from simclr_tf.evaluation.intervals import Difference
+from simclr_tf.evaluation.intervals import Difference, SampledMean, sampled_difference
 from simclr_tf.evaluation.metrics import class_metrics, classification_metrics
-from simclr_tf.evaluation.sampled import SampledMean, sampled_difference
 
 
 @dataclass(frozen=True)

@@ -7,34 +7,83 @@ The loop is that of `simclr-run`: the same command goes on from the newest check
 """
 
 import logging
+import math
 import time
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from data_prep.augment.contact_sheet import tiled
-from data_prep.durations import format_seconds
+from data_prep.phrases import format_seconds
 from finetune.config import ClassifierConfig
 from finetune.data import VALIDATION
 from finetune.epoch_scores import FeatureScorer, epoch_scores
 from finetune.finish import finish, write_views
-from finetune.head_start import start_head
-from finetune.recipe import Recipe
-from finetune.session import ClassifierSession, open_session, part_hashes
-from finetune.spoilt import SpoiltFeatures
+from finetune.session import ClassifierSession, Recipe, open_session, part_hashes, start_head
 from simclr_tf.training import callbacks as cb
 from simclr_tf.training import fit as fitting
 from simclr_tf.training import health
 from simclr_tf.training.batches import Batches, training_batches
-from simclr_tf.training.fit import Fitting, Keepers
+from simclr_tf.training.fit import Fitting, Keepers, StopRequest
 from simclr_tf.training.frozen_features import feature_batches
-from simclr_tf.training.loop import StopRequest
 from simclr_tf.training.run_warnings import RunWarnings, noting_warnings
 from simclr_tf.training.workers import naming_lost_workers
 
 log = logging.getLogger(__name__)
+
+_FAR_ABOVE = 1.25  # times the loss of guessing
+_EARLY = 0.25  # of all steps: later a high loss is overfitting
+
+
+def guessing_loss(labels: np.ndarray) -> float:
+    """Log loss in nats of saying the shares of the classes of every image.
+
+    Args:
+        labels: Class numbers int [n]; -1 = not known.
+    """
+    counts = np.bincount(labels[labels >= 0])
+    share = counts[counts > 0] / counts.sum()
+    return float(-(share * np.log(share)).sum())
+
+
+class SpoiltFeatures(keras.callbacks.Callback):
+    """Warns when the validation loss is far above that of guessing early in training.
+
+    Args:
+        labels: Class numbers of the validation images, int [n].
+        total_steps: Updates planned.
+        frozen: Whether the head alone trains.
+    """
+
+    def __init__(self, labels: np.ndarray, total_steps: int, frozen: bool) -> None:
+        super().__init__()
+        self._chance = guessing_loss(labels)
+        self._until = math.ceil(_EARLY * total_steps)
+        self._frozen = frozen
+        self._said = False
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Looks at the validation of the epoch that ends."""
+        logs = logs or {}
+        loss = logs.get("validation/loss", 0.0)
+        early = epoch == 0 or logs.get("step", 0) <= self._until
+        if self._said or not early or not self._chance or loss <= _FAR_ABOVE * self._chance:
+            return
+        self._said = True
+        why = "the head's steps are too large; take a lower --learning_rate or --head_start=probe"
+        if not self._frozen:
+            why = (
+                "training destroys what the network knew before it learns anything; a lower "
+                "--learning_rate, --warmup_epochs, --head_start=probe, --layer_decay=0.75 or "
+                "--head_only protect it"
+            )
+        log.warning(
+            "validation loss %.2f after epoch %d, where guessing by the classes' shares gives "
+            "%.2f: %s", loss, epoch + 1, self._chance, why,
+        )  # fmt: skip
 
 
 def train_classifier(config: ClassifierConfig, recipe: Recipe, command: Sequence[str] = ()) -> int:

@@ -9,25 +9,23 @@ import numpy as np
 import tensorflow as tf
 
 from data_prep.augment.views import ViewConfig
-from data_prep.checksums import AGAIN, read_object
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.read_options import carried
 from data_prep.reading.training_files import TrainingFiles
+from data_prep.storage import AGAIN, read_object
 from finetune.classifier import Classifier, load_classifier
 from finetune.report.files import REPORT
-from finetune.report.results import ClassificationResults
-from finetune.report.threshold import Decision
-from simclr_tf.checkpoints import imagenet
+from finetune.report.results import ClassificationResults, Decision
+from simclr_tf.checkpoints import zoo
 from simclr_tf.checkpoints.load import load_model
 from simclr_tf.checkpoints.preprocessing import evaluation_views
 from simclr_tf.config.sections import MachineSettings
 from simclr_tf.evaluation.metrics import softmax
-from simclr_tf.models.copies import copy_in
 from simclr_tf.models.simclr import SimCLRModel
+from simclr_tf.models.weights import copy_in
 from simclr_tf.training import distribution
-from simclr_tf.training.evaluator import Evaluator, Forward, simclr_outputs
-from simclr_tf.training.imagewise import Imagewise
+from simclr_tf.training.evaluator import Evaluator, Forward, Imagewise, simclr_outputs
 
 _CONFIG, _ENVIRONMENT, _MODEL = "config.json", "environment.json", "model.keras"
 
@@ -185,7 +183,7 @@ def class_labels(model: SimCLRModel) -> tuple[tuple[str, ...], tuple[str, ...]]:
     names = tuple(model.encoder.preprocessing.get("class_names", ()))
     if len(names) != number:
         names = tuple(str(i) for i in range(number))
-    return names, imagenet.wordnet_ids() if names == imagenet.class_names() else ()
+    return names, zoo.wordnet_ids() if names == zoo.class_names() else ()
 
 
 def run_folder(path: str) -> Path:

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from data_prep.errors import UserError
-from finetune.augment_settings import AugmentSettings
-from finetune.config import ClassifierConfig, HeadSettings
+from finetune.config import AugmentSettings, ClassifierConfig, HeadSettings
 from finetune.former_settings import published
 from simclr_tf.config.settings import setting
 

@@ -16,8 +16,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from data_prep.checksums import FILE as CHECKSUMS
-from data_prep.checksums import Checksums
+from data_prep.storage import FILE as CHECKSUMS
+from data_prep.storage import Checksums
 from simclr_tf.checkpoints.read import read_tensors
 from simclr_tf.training import callbacks as cb
 from simclr_tf.training.run_warnings import WARNINGS_FILE, read_warnings

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from data_prep import parallel
+from data_prep import extensions, parallel
 from data_prep.cli.app import run_app
 from data_prep.errors import UserError
 from data_prep.extensions import VARIABLE, load_extensions
@@ -21,8 +21,8 @@ from data_prep.manifest.manifest import Manifest
 from data_prep.reading.formats import arrays
 from data_prep.reading.images import read_image
 from simclr_tf.checkpoints.load import load_encoder
-from simclr_tf.config.method_settings import ADDED_METHODS
 from simclr_tf.config.run_config import RunConfig
+from simclr_tf.config.sections import ADDED_METHODS
 from simclr_tf.methods import registry
 from simclr_tf.models import architectures
 from tests.docs import own_commands, run_command, shell_lines, text_of
@@ -175,6 +175,27 @@ def test_names_and_beginnings_that_are_taken_are_refused() -> None:
     for start in (b"P", b"\x93NUM", b"\x89PNG\r\n", b"P5"):
         with pytest.raises(ValueError, match="does not tell a file from"):
             arrays.register_format([".x"], start, arrays.open_array)
+
+
+def test_a_module_that_imports_what_has_moved_is_loaded_and_told_of_it(
+    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (place / "of_before.py").write_text(
+        "from data_prep.formats.arrays import register_format\n"
+        "from simclr_tf.methods.pairs import both_views\n"
+    )
+    for former in extensions._FORMER:
+        monkeypatch.delitem(sys.modules, former, raising=False)
+    monkeypatch.setenv(VARIABLE, "of_before")
+    try:
+        load_extensions()
+    finally:
+        for former in extensions._FORMER:
+            sys.modules.pop(former, None)
+    module = sys.modules.pop("of_before")
+    assert module.register_format is arrays.register_format
+    (told,) = [r.getMessage() for r in caplog.records if r.name == extensions.__name__]
+    assert told.startswith("of_before imports data_prep.formats")
 
 
 def test_a_module_that_is_not_there_is_named_in_one_line(

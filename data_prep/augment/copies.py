@@ -5,28 +5,270 @@ picture on both sides and spoil every number measured. So images without splits 
 validation and test are passed on as they are.
 """
 
+from __future__ import annotations
+
 import hashlib
+import io
 import json
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from PIL import Image
 
-from data_prep.augment.copy_operations import RANDOM
-from data_prep.augment.copying import CopyPlan, Source, part_name, write_all
+from data_prep.augment.copy_operations import RANDOM, apply_operation, check_operations, is_exact
 from data_prep.errors import UserError
 from data_prep.manifest.folder_tree import check_folder_names, tree_paths, write_trees
 from data_prep.manifest.groups import inner_paths
 from data_prep.manifest.identity import image_name
 from data_prep.manifest.manifest import Manifest, Record
 from data_prep.manifest.scan import image_facts
-from data_prep.partial import is_complete, may_be_complete, partial_folder
-from data_prep.storage import check_new_folder
+from data_prep.manifest.splits import generator
+from data_prep.reading.formats.arrays import array_suffixes
+from data_prep.reading.formats.raw import SUFFIXES as RAW_SUFFIXES
+from data_prep.reading.images import encode_lossless, read_stored
+from data_prep.reading.spec import STACK, Reading, parse_reading
+from data_prep.reading.tiles import parse_box
+from data_prep.storage import (
+    check_new_folder,
+    file_sha256,
+    is_complete,
+    may_be_complete,
+    partial_folder,
+)
+
+
+def encode_like(pixels: np.ndarray, file: str, reading: str = "") -> tuple[str, bytes]:
+    """The bytes of a file that is read as these pixels; the same pixels, the same bytes.
+
+    Args:
+        pixels: [H, W, C] as `readers.read_stored` gives them.
+        file: Name of the file they came from: arrays stay arrays, pictures pictures.
+        reading: What is declared of that file; the axes of an array stay as they are.
+
+    Returns:
+        The ending, `.png` wherever PNG keeps all, else `.npy` for arrays and `.tif` for pictures;
+        and the bytes.
+    """
+    channels, kind = pixels.shape[-1], pixels.dtype
+    is_array = file.lower().endswith((*array_suffixes(), *RAW_SUFFIXES))
+    if kind == np.bool_ and not is_array:
+        pixels, kind = pixels.astype(np.uint8) * np.uint8(255), np.dtype(np.uint8)
+    if (kind == np.uint8 and channels in (1, 3)) or (kind == np.uint16 and channels == 1):
+        stream = io.BytesIO()
+        Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(stream, "PNG")
+        return ".png", stream.getvalue()
+    if not is_array:
+        return ".tif", encode_lossless(pixels)
+    stream = io.BytesIO()
+    axes = _axes(parse_reading(reading))
+    values = pixels if "C" in axes else pixels[..., 0]
+    order = ["HWC".index(axis) for axis in axes]
+    np.save(stream, np.ascontiguousarray(values.transpose(order)))
+    return ".npy", stream.getvalue()
+
+
+def kept_reading(reading: str, path: str) -> str:
+    """What of an image's reading still holds for a file that `encode_like` has made of it."""
+    declared = parse_reading(reading)
+    axes = _axes(declared) if os.path.splitext(path)[1] == ".npy" else ""
+    return str(
+        replace(
+            declared,
+            page=None,
+            axes="" if axes == "HW" else axes,
+            array="",
+            shape=(),
+            dtype="",
+            offset=0,
+        )
+    )
+
+
+def _axes(reading: Reading) -> str:
+    """The axes of one image of an array, such as HW, HWC or CHW."""
+    axes = reading.axes or "HW"
+    return axes.replace("N", "C" if reading.page == STACK else "")
+
+
+@dataclass(frozen=True)
+class CopyPlan:
+    """Which copies are made of every training image.
+
+    Attributes:
+        operations: Names from `operations.OPERATIONS`.
+        copies: Copies by each operation with random numbers; exact ones make one each.
+        seed: The same seed gives the same copies, whatever their order.
+    """
+
+    operations: tuple[str, ...]
+    copies: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_operations(self.operations)
+        if self.copies < 1:
+            raise UserError(f"copies={self.copies}: must be 1 or more")
+        if self.seed < 0:
+            raise UserError(f"seed={self.seed}: must be 0 or more")
+
+    def copies_of_one(self) -> list[tuple[str, int]]:
+        """(operation, which copy by it) of every copy of an image, in the order of their names."""
+        return [
+            (operation, number)
+            for operation in self.operations
+            for number in range(1 if is_exact(operation) else self.copies)
+        ]
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image to copy.
+
+    Attributes:
+        file: The file.
+        record: What its copies inherit.
+        identity: What the random numbers belong to: its path in the set, and which part of it.
+        names: Of its copies, below the output and without ending.
+    """
+
+    file: str
+    record: Record
+    identity: str
+    names: tuple[str, ...]
+
+
+def copy_pixels(
+    pixels: np.ndarray, operation: str, number: int, identity: str, seed: int
+) -> np.ndarray:
+    """One copy of an image, a function of these arguments alone.
+
+    Args:
+        pixels: [H, W, C] as stored.
+        operation: One of `operations.OPERATIONS`.
+        number: Which copy by this operation, from 0.
+        identity: What image this is, such as its path in the set.
+        seed: Seed of all copies.
+
+    Returns:
+        [H', W', C] of the same type.
+    """
+    numbers = generator(seed, "augment", identity, operation, str(number))
+    return apply_operation(pixels, operation, numbers)
+
+
+def write_all(
+    sources: Sequence[Source],
+    folder: Path,
+    plan: CopyPlan,
+    workers: int,
+    progress: Callable[[int, int], None],
+) -> list[Record]:
+    """Writes the copies that are not there yet.
+
+    Args:
+        sources: The images.
+        folder: Where to write.
+        plan: The copies.
+        workers: Pictures worked on at the same time.
+        progress: Called with (copies done, copies in all).
+
+    Returns:
+        The records of all copies, image by image; their paths are relative to `folder`.
+    """
+    there = {
+        path.relative_to(folder).with_suffix("").as_posix(): path
+        for path in folder.rglob("*_aug*")
+        if not path.name.startswith(".")
+    }
+    pictures: dict[tuple[str, str], list[Source]] = defaultdict(list)
+    for source in sources:
+        (folder / source.names[0]).parent.mkdir(parents=True, exist_ok=True)
+        pictures[source.file, source.record.reading].append(source)
+    total = len(sources) * len(plan.copies_of_one())
+    found: dict[tuple[str, ...], list[Record]] = {}
+    done = 0
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for made in pool.map(
+                lambda same: _copy_picture(same, folder, plan, there), pictures.values()
+            ):
+                found |= made
+                done += sum(map(len, made.values()))
+                progress(done, total)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [record for source in sources for record in found[source.names]]
+
+
+def _copy_picture(
+    sources: Sequence[Source], folder: Path, plan: CopyPlan, there: Mapping[str, Path]
+) -> dict[tuple[str, ...], list[Record]]:
+    """The copies of all images of one picture, which is read once, by their names."""
+    made: dict[tuple[str, ...], list[Record]] = {}
+    picture: np.ndarray | None = None
+    for source in sources:
+        record, records = source.record, []
+        for name, (operation, number) in zip(source.names, plan.copies_of_one(), strict=True):
+            if name in there:
+                path = there[name]
+            else:
+                if picture is None:
+                    picture = read_stored(source.file, record.reading, spread=True)
+                try:
+                    pixels = copy_pixels(
+                        part_of(picture, record), operation, number, source.identity, plan.seed
+                    )
+                except UserError as error:
+                    raise UserError(f"{source.file}: {error}") from None
+                path = _write(folder / name, *encode_like(pixels, source.file, record.reading))
+            records.append(
+                replace(
+                    record,
+                    path=path.relative_to(folder).as_posix(),
+                    tile="",
+                    reading=kept_reading(record.reading, path.name),
+                    sha256=file_sha256(path) if record.sha256 else "",
+                )
+            )
+        made[source.names] = records
+    return made
+
+
+def part_name(record: Record) -> str:
+    """What tells the images of one file apart in the names of their copies."""
+    page = parse_reading(record.reading).page
+    text = f"_p{page}" if isinstance(page, int) else ""
+    if record.tile:
+        box = parse_box(record.tile)
+        text += f"_x{box.x}_y{box.y}"
+    return text
+
+
+def part_of(picture: np.ndarray, record: Record) -> np.ndarray:
+    """The part of a picture, [H, W, C], that a record stands for."""
+    if not record.tile:
+        return picture
+    box = parse_box(record.tile)
+    return picture[box.y : box.y + box.height, box.x : box.x + box.width]
+
+
+def _write(path: Path, ending: str, content: bytes) -> Path:
+    """Writes a file in one step; returns its name with the ending."""
+    whole = path.with_name(path.name + ending)
+    part = whole.with_name(f".{whole.name}.part")
+    part.write_bytes(content)
+    part.replace(whole)
+    return whole
+
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ import math
 import tensorflow as tf
 
 from data_prep.augment import geometry
+from data_prep.augment.color import photometry
 from data_prep.augment.config import ViewConfig, skipped_for_channels
 from data_prep.augment.draws import Draw, GeometryDraws, draw, example_seed
-from data_prep.augment.photometry import photometry
 
 __all__ = [
     "Draw",

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from data_prep.check.duplicates import duplicate_findings, exact_pairs, lookalike_pairs
-from data_prep.check.examine import Examination, Progress, examine
-from data_prep.check.files import file_findings
+from data_prep.check.files import Examination, Progress, examine, file_findings
 from data_prep.check.findings import SEVERITIES, Finding, by_severity, to_json
 from data_prep.check.labels import label_findings
 from data_prep.check.names import name_findings
-from data_prep.manifest.left_out import LeftOut
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.near_duplicates import NEAR_DISTANCE
+from data_prep.manifest.scan import LeftOut
 
 
 @dataclass(frozen=True, eq=False)

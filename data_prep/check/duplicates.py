@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from data_prep.check.examine import Examination
+from data_prep.check.files import Examination
 from data_prep.check.findings import Finding, Severity
 from data_prep.manifest.groups import equal_pairs
 from data_prep.manifest.identity import shares_file

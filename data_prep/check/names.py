@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from data_prep.check.findings import Finding
-from data_prep.manifest.left_out import LeftOut, endings, some
 from data_prep.manifest.manifest import Manifest
+from data_prep.manifest.scan import LeftOut, endings, some
 from data_prep.names import clean_name, composed, look_alikes, missing_names, shown
 from data_prep.phrases import counted
 

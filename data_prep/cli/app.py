@@ -1,4 +1,4 @@
-"""What every command shares: flags, help, one-line errors, logging, exit codes.
+"""The frame of every command: flags, help, one-line errors, logging, exit codes.
 
 A command defines its flags in a function that takes a `FlagValues`, so importing it defines
 nothing, and hands both halves to `run_app`:
@@ -17,19 +17,123 @@ import errno
 import logging
 import os
 import re
+import shutil
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 
 from absl import flags
 
-from data_prep.cli import help_text
 from data_prep.errors import UserError
 from data_prep.extensions import load_extensions
 from data_prep.storage import full_disk
+
+_OTHER = "Other"
+_MAX_WIDTH = 120
+_NARROW = 64
+_HELP_COLUMN = 30
+_NO_BREAK = "\N{NO-BREAK SPACE}"
+_ENUM_PREFIX = re.compile(r"^<[^>]*>:\s*")
+_METAVARS = {
+    "int": "N",
+    "float": "X",
+    "string": "TEXT",
+    "list": "A,B,...",
+    "comma separated list of strings": "A,B,...",
+}
+
+
+def set_topic(flag: flags.Flag, title: str) -> None:
+    """Files a flag under a heading."""
+    flag.topic = title
+
+
+def render(flag_values: flags.FlagValues, name: str, description: str) -> str:
+    """The whole help text, wrapped to the width of the terminal.
+
+    Args:
+        flag_values: the defined flags, in the order in which they are to appear.
+        name: the command.
+        description: what it does; blank lines separate paragraphs.
+
+    Returns:
+        Text without a final newline.
+    """
+    width = max(40, min(shutil.get_terminal_size((100, 24)).columns, _MAX_WIDTH))
+    blocks = [textwrap.fill(part, width) for part in _paragraphs(description)]
+    blocks.append(f"Usage: {name} --flag=value ...")
+    for title, members in _by_topic(flag_values).items():
+        lines = [title, *(line for flag in members for line in _entry(flag, width))]
+        blocks.append("\n".join(lines))
+    footer = (
+        "A switch is turned off by --noswitch or --switch=false. --flagfile=FILE reads flags "
+        "from a file, one a line."
+    )
+    blocks.append(textwrap.fill(footer, width))
+    return "\n\n".join(blocks)
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
+
+
+def _by_topic(flag_values: flags.FlagValues) -> dict[str, list[flags.Flag]]:
+    """Flags by heading, both in order of definition; unfiled ones last."""
+    topics: dict[str, list[flags.Flag]] = {}
+    for name in flag_values:
+        flag = flag_values[name]
+        if name == flag.name:  # a short name lists the same flag again
+            topics.setdefault(getattr(flag, "topic", _OTHER), []).append(flag)
+    if _OTHER in topics:
+        topics[_OTHER] = topics.pop(_OTHER)
+    return topics
+
+
+def _entry(flag: flags.Flag, width: int) -> list[str]:
+    """The lines of one flag: spelling on the left, explanation on the right or below."""
+    column = 6 if width < _NARROW else _HELP_COLUMN
+    # absl puts an enum's choices before its help; the spelling shows them already.
+    meaning = _ENUM_PREFIX.sub("", flag.help or "") if _choices(flag) else flag.help or ""
+    explanation = " ".join(meaning.split()) + _default(flag)
+    body = textwrap.wrap(explanation, width - column, break_on_hyphens=False) or [""]
+    body = [line.replace(_NO_BREAK, " ") for line in body]
+    head = f"  {_spelling(flag)}"
+    if len(head) > column - 2:
+        first = textwrap.wrap(head.strip(), width, initial_indent="  ", subsequent_indent="      ")
+        return [*first, *(" " * column + line for line in body)]
+    return [head.ljust(column) + body[0], *(" " * column + line for line in body[1:])]
+
+
+def _spelling(flag: flags.Flag) -> str:
+    if flag.boolean:
+        return f"--[no]{flag.name}"
+    choices = _choices(flag)
+    if choices:
+        return f"--{flag.name}={'|'.join(choices)}"
+    return f"--{flag.name}={_METAVARS.get(flag.flag_type(), 'VALUE')}"
+
+
+def _choices(flag: flags.Flag) -> list[str]:
+    return list(getattr(flag.parser, "enum_values", None) or [])
+
+
+def _default(flag: flags.Flag) -> str:
+    """The default in brackets, kept on one line where it is short."""
+    default = flag.default
+    if default is None:
+        return ""
+    if flag.boolean:
+        default = "on" if default else "off"
+    if isinstance(default, (list, tuple)):
+        default = ",".join(str(item) for item in default)
+    text = f"(default: {default})" if default != "" else "(default: empty)"
+    return " " + (text.replace(" ", _NO_BREAK) if len(text) < 30 else text)
+
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -62,7 +166,7 @@ def topic(flag_values: flags.FlagValues, title: str) -> Iterator[None]:
     yield
     for name in flag_values:
         if name not in before:
-            help_text.set_topic(flag_values[name], title)
+            set_topic(flag_values[name], title)
 
 
 def run_app(
@@ -94,7 +198,7 @@ def run_app(
         load_extensions()
         define(flag_values)
         if _asks_for_help(arguments):
-            _print_to_pipe(help_text.render(flag_values, name, description))
+            _print_to_pipe(render(flag_values, name, description))
             return EXIT_OK
         parse(flag_values, arguments, name)
     except UserError as error:
@@ -253,3 +357,43 @@ def _stray_argument(argument: str) -> str:
     if argument.lower() in {"true", "false"}:
         hint = f"; a switch takes its value after an equals sign, --flag={argument}"
     return f"unexpected argument '{argument}': every setting is a --flag=value{hint}"
+
+
+Command = Callable[[flags.FlagValues, Sequence[str]], int]
+
+
+def run_handing_on(
+    command: Command,
+    define: Callable[[flags.FlagValues], None],
+    argv: Sequence[str] | None = None,
+    *,
+    name: str,
+    description: str,
+) -> int:
+    """`run_app` for a command that gets, beside its flags, the arguments after `--`.
+
+    Args:
+        command: Called with the parsed flags and the arguments to hand on; returns the exit code.
+        define: Defines its own flags.
+        argv: All arguments; `sys.argv[1:]` if None.
+        name: What the command is called in messages.
+        description: For the head of `--help`.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    at = given.index("--") if "--" in given else len(given)
+    own = partial(_called, command, given[at + 1 :])
+    return run_app(own, define, given[:at], name=name, description=description)
+
+
+def _called(command: Command, handed_on: Sequence[str], flag_values: flags.FlagValues) -> int:
+    return command(flag_values, handed_on)
+
+
+def given_flags(flag_values: flags.FlagValues) -> list[str]:
+    """The command's own flags as they were given, in their order of definition."""
+    return [
+        text
+        for name in flag_values
+        if not flag_values[name].using_default_value and name not in {"flagfile", "undefok"}
+        for text in flag_values[name].serialize().splitlines()
+    ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from data_prep.augment.config import JITTER_IMPLS, parse_shares
+from data_prep.augment.config import JITTER_IMPLS, PAPER_VIEWS, parse_shares
 from data_prep.augment.copy_operations import EXACT, RANDOM, STRONGER, STRONGER_LIST
 from data_prep.augment.image_data_generator_config import (
     FILL_MODES,
@@ -17,17 +17,15 @@ from data_prep.augment.image_data_generator_config import (
     TURN_RECIPE,
     SupervisedConfig,
 )
-from data_prep.augment.recipes import PAPER_VIEWS
 from data_prep.cli.app import run_app, topic
 from data_prep.cli.image_flags import define_images, open_images
-from data_prep.cli.progress import progress_lines
 from data_prep.cli.request import asked
-from data_prep.cli.runtime import import_tensorflow
+from data_prep.cli.runtime import import_tensorflow, progress_lines
 from data_prep.errors import UserError
 
 if TYPE_CHECKING:
     from data_prep.augment.contact_sheet import SheetRow
-    from data_prep.augment.copying import CopyPlan
+    from data_prep.augment.copies import CopyPlan
     from data_prep.augment.views import ViewConfig
     from data_prep.manifest.manifest import Manifest
 
@@ -214,7 +212,7 @@ def _compute_on_one_thread() -> None:
 
 
 def _plan(flag_values: flags.FlagValues) -> "CopyPlan":
-    from data_prep.augment.copying import CopyPlan
+    from data_prep.augment.copies import CopyPlan
 
     return CopyPlan(tuple(flag_values.operations), flag_values.copies, flag_values.seed)
 
@@ -261,22 +259,22 @@ def _check_recipe(flag_values: flags.FlagValues) -> None:
 
 def _rows(flag_values: flags.FlagValues, images: "Manifest") -> "tuple[list[str], list[SheetRow]]":
     import_tensorflow()
-    from data_prep.augment import preview
-    from data_prep.augment.copying import CopyPlan
+    from data_prep.augment import contact_sheet
+    from data_prep.augment.copies import CopyPlan
     from data_prep.manifest.scan import image_facts
 
     number, seed = flag_values.preview_images, flag_values.seed
     if flag_values.recipe == STRONGER:
         plan = CopyPlan((STRONGER,), flag_values.preview_views, seed)
-        return preview.copy_rows(images, number, plan)
+        return contact_sheet.copy_rows(images, number, plan)
     if flag_values.recipe == "copies":
-        return preview.copy_rows(images, number, _plan(flag_values))
-    chosen = preview.chosen_images(images, number)
+        return contact_sheet.copy_rows(images, number, _plan(flag_values))
+    chosen = contact_sheet.chosen_images(images, number)
     channels = image_facts(chosen).channels
     if flag_values.recipe in _VIEW_RECIPES:
         config = _view_config(flag_values, channels)
-        return preview.view_rows(chosen, config, seed, _small_config(flag_values, config))
-    return preview.supervised_rows(
+        return contact_sheet.view_rows(chosen, config, seed, _small_config(flag_values, config))
+    return contact_sheet.supervised_rows(
         chosen,
         _PRESETS.get(flag_values.recipe) or _supervised_config(flag_values),
         channels=channels,

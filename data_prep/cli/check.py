@@ -10,13 +10,13 @@ from absl import flags
 
 from data_prep.cli.app import run_app, topic
 from data_prep.cli.image_flags import define_images, given_images
-from data_prep.cli.progress import progress_lines
 from data_prep.cli.request import asked
+from data_prep.cli.runtime import progress_lines
 from data_prep.manifest.manifest import Manifest
 
 if TYPE_CHECKING:
     from data_prep.check.check import Checked
-    from data_prep.manifest.left_out import LeftOut
+    from data_prep.manifest.scan import LeftOut
 
 NAME = "simclr-check"
 EXIT_FOUND = 3

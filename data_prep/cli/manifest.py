@@ -9,10 +9,9 @@ from typing import Any
 from absl import flags
 
 from data_prep.cli.app import run_app, topic
-from data_prep.cli.image_flags import define_images, given_images
-from data_prep.cli.progress import progress_lines
-from data_prep.cli.reading_flags import define_reading, read_reading
+from data_prep.cli.image_flags import define_images, define_reading, given_images, read_reading
 from data_prep.cli.request import asked
+from data_prep.cli.runtime import progress_lines
 from data_prep.manifest.pairing import PAIRING_HELP
 from data_prep.phrases import counted
 
@@ -50,8 +49,7 @@ def define_pairs(flag_values: flags.FlagValues) -> None:
 
 def run(flag_values: flags.FlagValues) -> int:
     """Writes the manifest that the flags ask for."""
-    from data_prep.manifest.intensity_limits import find_set_limits, has_open_limits
-    from data_prep.manifest.open_images import open_declared
+    from data_prep.manifest.open_images import find_set_limits, has_open_limits, open_declared
     from data_prep.manifest.pairing import paired
 
     output = Path(flag_values.output)

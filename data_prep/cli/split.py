@@ -9,14 +9,14 @@ from absl import flags
 
 from data_prep.cli.app import run_app, topic
 from data_prep.cli.image_flags import define_images, open_images
-from data_prep.cli.progress import progress_lines
 from data_prep.cli.request import asked
+from data_prep.cli.runtime import progress_lines
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest, canonical_split
 
 if TYPE_CHECKING:
+    from data_prep.manifest.groups import Kept
     from data_prep.manifest.split_request import SplitRequest
-    from data_prep.manifest.together import Kept
 
 NAME = "simclr-split"
 DESCRIPTION = """Assigns images to splits and writes a manifest (CSV) that every other command
@@ -123,11 +123,10 @@ def define_together(flag_values: flags.FlagValues) -> None:
 def run(flag_values: flags.FlagValues) -> int:
     """Makes the splits that the flags ask for."""
     from data_prep.manifest.folder_tree import write_trees
-    from data_prep.manifest.folds import fold_names, save_folds
-    from data_prep.manifest.merging import merge_classes
+    from data_prep.manifest.groups import torn_pairs, torn_units
     from data_prep.manifest.scan import log_gaps
     from data_prep.manifest.split_request import divide
-    from data_prep.manifest.together import torn_pairs, torn_units
+    from data_prep.manifest.splits import fold_names, merge_classes, save_folds
 
     request = _request(flag_values)
     outputs = asked(flag_values, NAME, ["output", "tree"])
@@ -173,7 +172,7 @@ def run(flag_values: flags.FlagValues) -> int:
 
 def find_together(flag_values: flags.FlagValues, images: Manifest) -> tuple[Manifest, "Kept"]:
     """The images with what the flags want kept together as their groups."""
-    from data_prep.manifest.together import keep_together
+    from data_prep.manifest.groups import keep_together
 
     return keep_together(
         images,
@@ -187,10 +186,8 @@ def find_together(flag_values: flags.FlagValues, images: Manifest) -> tuple[Mani
 
 
 def _request(flag_values: flags.FlagValues) -> "SplitRequest":
-    from data_prep.manifest.folds import FoldPlan
-    from data_prep.manifest.merging import parse_merges
     from data_prep.manifest.split_request import SplitRequest
-    from data_prep.manifest.splits import parse_ratios
+    from data_prep.manifest.splits import FoldPlan, parse_merges, parse_ratios
 
     f = flag_values
     ratios = parse_ratios(f.ratios) if f.ratios else {}

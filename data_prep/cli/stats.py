@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from data_prep.cli.app import run_app, topic
-from data_prep.cli.declared_images import define_declared_images, open_declared_images
-from data_prep.cli.progress import progress_lines
+from data_prep.cli.image_flags import define_declared_images, open_declared_images
 from data_prep.cli.request import asked
-from data_prep.cli.runtime import import_tensorflow
+from data_prep.cli.runtime import import_tensorflow, progress_lines
 from data_prep.errors import UserError
 from data_prep.phrases import counted
 
@@ -54,9 +53,8 @@ def run(flag_values: flags.FlagValues) -> int:
     if output and not Path(output).absolute().parent.is_dir():
         raise UserError(f"--output={output}: there is no folder {Path(output).absolute().parent}")
     source, split = _open(flag_values)
-    from data_prep.statistics import measure
+    from data_prep.statistics import FEW_UPDATES, measure
     from data_prep.storage import write_text
-    from data_prep.suggestions import FEW_UPDATES
 
     measured = measure(source, progress_lines("images"))
     content = _content(measured, split)
@@ -103,7 +101,7 @@ def _open(flag_values: flags.FlagValues) -> tuple["Source", str]:
         logger.warning("these are numbers of the %s images: use none of them in training", split)
     import_tensorflow()
     from data_prep.sources.manifest_source import ManifestSource
-    from data_prep.sources.tfrecord_source import TFRecordSource
+    from data_prep.sources.streams import TFRecordSource
 
     channels = flag_values.image_channels
     if shards:
@@ -114,8 +112,12 @@ def _open(flag_values: flags.FlagValues) -> tuple["Source", str]:
 
 def _content(measured: "SetStatistics", split: str) -> dict[str, Any]:
     """What the JSON file holds."""
-    from data_prep.statistics import PERCENTILES
-    from data_prep.suggestions import class_weights, suggest_finetuning, suggest_pretraining
+    from data_prep.statistics import (
+        PERCENTILES,
+        class_weights,
+        suggest_finetuning,
+        suggest_pretraining,
+    )
 
     pixels, counts = measured.pixels, measured.class_counts
     weights = class_weights(counts)

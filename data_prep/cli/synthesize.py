@@ -9,11 +9,11 @@ from typing import Any
 from absl import flags
 
 from data_prep.cli.app import run_app, topic
-from data_prep.cli.progress import progress_lines
 from data_prep.cli.request import asked
+from data_prep.cli.runtime import progress_lines
 from data_prep.errors import UserError
 from data_prep.synthetic.kinds import KINDS, Kind
-from data_prep.synthetic.parameters import Meaning, Parameters
+from data_prep.synthetic.sample import Meaning, Parameters
 
 NAME = "simclr-synthesize"
 DESCRIPTION = """Makes a labelled synthetic image set, with a manifest and the parameters of every

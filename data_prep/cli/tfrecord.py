@@ -9,9 +9,8 @@ from typing import Any
 from absl import flags
 
 from data_prep.cli.app import EXIT_FAILED, run_app, topic
-from data_prep.cli.declared_images import define_declared_images, open_declared_images
-from data_prep.cli.progress import progress_lines
-from data_prep.cli.runtime import import_tensorflow
+from data_prep.cli.image_flags import define_declared_images, open_declared_images
+from data_prep.cli.runtime import import_tensorflow, progress_lines
 from data_prep.errors import UserError
 from data_prep.phrases import counted
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from data_prep.errors import UserError
-from data_prep.manifest.left_out import is_rubbish
 from data_prep.manifest.manifest import Manifest, canonical_split
+from data_prep.manifest.scan import is_rubbish
 from data_prep.names import composed
-from data_prep.new_folder import new_folder
+from data_prep.storage import new_folder
 
 _LOGGER = logging.getLogger(__name__)
 

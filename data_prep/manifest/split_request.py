@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 
 from data_prep.errors import UserError
 from data_prep.manifest.allocation import apportion_table
-from data_prep.manifest.folds import FoldPlan, make_folds
 from data_prep.manifest.label_subsets import pool_subset
 from data_prep.manifest.manifest import Manifest
-from data_prep.manifest.merging import merge_classes
-from data_prep.manifest.splits import by_label, stratified_split
+from data_prep.manifest.splits import (
+    FoldPlan,
+    by_label,
+    make_folds,
+    merge_classes,
+    stratified_split,
+)
 
 _LOGGER = logging.getLogger(__name__)
 

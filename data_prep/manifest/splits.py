@@ -1,19 +1,22 @@
-"""Seeded splits of a manifest: exact in number, stratified by class, groups never torn."""
+"""Seeded splits and folds of a manifest: exact, stratified by class, groups never torn."""
 
+import difflib
 import hashlib
+import os
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from data_prep.errors import UserError
-from data_prep.manifest.allocation import apportion_table
-from data_prep.manifest.dealing import deal
+from data_prep.manifest.allocation import apportion_table, deal
 from data_prep.manifest.groups import unit_numbers
 from data_prep.manifest.identity import image_of
 from data_prep.manifest.manifest import Manifest, canonical_split
+from data_prep.names import clean_name
 from data_prep.phrases import counted
+from data_prep.storage import new_folder
 
 # Few units may come out badly by the chance of the first deal; many do not.
 _STARTS = 12
@@ -159,3 +162,165 @@ def _deal_units(units: np.ndarray, labels: np.ndarray, wanted: np.ndarray, seed:
     words = [("groups",), *(("groups", str(start)) for start in range(1, starts))]
     orders = (generator(seed, *word).permutation(len(counts)) for word in words)
     return deal(counts, wanted, orders)
+
+
+_REST = "the rest"
+
+
+@dataclass(frozen=True)
+class FoldPlan:
+    """What the folds of one cross-validation look like.
+
+    Attributes:
+        count: Number of folds.
+        split: The split that goes round: its parts of the folds share no image.
+        share: Its share of all images in each fold; None = everything that is not sealed, so that
+            every such image is in this split exactly once.
+        sealed: Splits that are the same in every fold, with their shares of all images.
+        rest: Shares of the splits that what remains of a fold is dealt out to, with sum 1.
+    """
+
+    count: int
+    split: str = "test"
+    share: float | None = None
+    sealed: Mapping[str, float] = field(default_factory=dict)
+    rest: Mapping[str, float] = field(default_factory=lambda: {"train": 1.0})
+
+
+def make_folds(manifest: Manifest, plan: FoldPlan, seed: int) -> list[Manifest]:
+    """Deals the images out to folds, stratified and with groups whole as in `stratified_split`.
+
+    Examples of plans: `FoldPlan(4, "validation", sealed={"test": 0.1})` trains on 67.5 %, validates
+    on 22.5 % and keeps 10 % out of all four folds; `FoldPlan(3, "train", share=0.1,
+    rest={"validation": 0.25, "test": 0.75})` trains three times on another 10 %.
+
+    Args:
+        manifest: The images; splits they have are replaced.
+        plan: The folds.
+        seed: Another seed, other folds.
+
+    Returns:
+        A manifest a fold, each with all records in the order of `manifest`.
+
+    Raises:
+        UserError: Shares that do not go together, or too few images or groups for a part.
+    """
+    parts = _parts(plan)
+    dealt = stratified_split(manifest, parts, seed)
+    return [_fold(dealt, plan, number, seed) for number in range(1, plan.count + 1)]
+
+
+def fold_names(count: int) -> list[str]:
+    """`fold_1`, `fold_2`, ...; with zeros before the number where the names would not sort."""
+    return [f"fold_{number:0{len(str(count))}d}" for number in range(1, count + 1)]
+
+
+def save_folds(folds: Mapping[str, Manifest], folder: str | os.PathLike[str]) -> None:
+    """Writes a manifest a fold, NAME.csv, to a new folder: all of them or none.
+
+    Args:
+        folds: Name -> manifest.
+        folder: A folder that does not exist yet or is empty.
+
+    Raises:
+        UserError: The folder holds something.
+    """
+    with new_folder(folder) as work:
+        for name, manifest in folds.items():
+            manifest.save(work / f"{name}.csv")
+
+
+def _parts(plan: FoldPlan) -> dict[str, float]:
+    """Shares of the parts that are dealt out once for all folds."""
+    if plan.count < 2:
+        raise UserError(f"--folds={plan.count}: must be 2 or more")
+    names = [plan.split, *plan.sealed, *plan.rest]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise UserError(
+            f"the split {twice!r} has two parts to play in the folds; the split that goes round,"
+            " sealed splits and the splits of the rest need different names"
+        )
+    free = 1 - sum(plan.sealed.values())
+    if any(not share > 0 for share in plan.sealed.values()) or free <= 0:
+        raise UserError(f"sealed splits need shares above 0 and below 1 in all, not {plan.sealed}")
+    share = free / plan.count if plan.share is None else plan.share
+    if not 0 < share <= free / plan.count + 1e-9:
+        raise UserError(
+            f"{plan.count} folds with {share:g} of the images each need {plan.count * share:g}, and"
+            f" there is {free:g}"
+        )
+    parts = dict(plan.sealed) | {_part(n): share for n in range(1, plan.count + 1)}
+    left = free - share * plan.count
+    return parts | ({_REST: left} if left > 1e-9 else {})
+
+
+def _part(number: int) -> str:
+    return f"fold {number}"
+
+
+def _fold(dealt: Manifest, plan: FoldPlan, number: int, seed: int) -> Manifest:
+    fixed = {name: name for name in plan.sealed} | {_part(number): plan.split}
+    remaining = [index for index, r in enumerate(dealt.records) if r.split not in fixed]
+    own_seed = int(generator(seed, "fold", str(number)).integers(2**62))
+    rest = stratified_split(
+        dealt.subset(dealt.records[index] for index in remaining), plan.rest, own_seed
+    )
+    splits = [fixed.get(record.split, "") for record in dealt.records]
+    for index, record in zip(remaining, rest.records, strict=True):
+        splits[index] = record.split
+    return dealt.subset(
+        replace(record, split=split) for record, split in zip(dealt.records, splits, strict=True)
+    )
+
+
+def parse_merges(texts: Sequence[str]) -> dict[str, list[str]]:
+    """Reads texts such as `disturbance:crack,brecciated`: new class -> those that go into it.
+
+    Raises:
+        UserError: A text does not say that.
+    """
+    merges: dict[str, list[str]] = {}
+    for text in texts:
+        name, _, members = text.partition(":")
+        old = [clean_name(member) for member in members.split(",") if clean_name(member)]
+        if not clean_name(name) or not old:
+            raise UserError(f"--merge={text}: must be NEW:CLASS,CLASS,...")
+        merges.setdefault(clean_name(name), []).extend(old)
+    return merges
+
+
+def merge_classes(manifest: Manifest, merges: Mapping[str, Sequence[str]]) -> Manifest:
+    """Gives classes a common name; all others keep theirs.
+
+    Args:
+        manifest: The images.
+        merges: New class -> the classes that go into it (one only to rename it).
+
+    Returns:
+        The manifest with the new labels, in the same order.
+
+    Raises:
+        UserError: A class that there is not, one that goes into two, or a new name that another
+            class has.
+    """
+    new_name: dict[str, str] = {}
+    for new, members in merges.items():
+        for old in members:
+            if old not in manifest.class_names:
+                near = difflib.get_close_matches(old, manifest.class_names, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                known = ", ".join(manifest.class_names) or "none"
+                raise UserError(f"--merge: no class {old!r} (the classes: {known}){hint}")
+            if new_name.setdefault(old, new) != new:
+                raise UserError(f"--merge: class {old!r} goes into {new_name[old]!r} and {new!r}")
+    for new in merges:
+        if new in manifest.class_names and new not in new_name:
+            raise UserError(
+                f"--merge: there is a class {new!r} already; list it among those that go into it,"
+                " or choose another name"
+            )
+    return manifest.subset(
+        replace(record, label=new_name.get(record.label, record.label))
+        for record in manifest.records
+    )

@@ -1,4 +1,4 @@
-"""Image files to arrays outside the TensorFlow graph: the slow, general and exact way.
+"""Image files to arrays outside the TensorFlow graph, and back without loss.
 
 Pixel values are those of the file. Gamma and colour profiles are not applied, neither here nor by
 the decoders in the graph. A picture that notes an orientation (EXIF, or the tag of a TIFF) is
@@ -14,11 +14,13 @@ from functools import lru_cache
 from typing import BinaryIO
 
 import numpy as np
+import tifffile
+from PIL import Image
 
 from data_prep.errors import UserError, damage_refused
 from data_prep.reading.formats import arrays, gif_bmp, jpeg, png, tiff, webp
 from data_prep.reading.formats.picture import Stored, turn_upright, value_bits
-from data_prep.reading.headers import Header, parse_header
+from data_prep.reading.headers import Decoder, Header, parse_header
 from data_prep.reading.intensity import apply_intensity, fill_not_finite
 from data_prep.reading.limits import ReadLimits
 from data_prep.reading.spec import Reading, parse_reading
@@ -275,3 +277,39 @@ def _in_range(stored: Stored, reading: Reading) -> np.ndarray:
             " them to [0, 1], all images by the same rule, such as --intensity=percentile:1,99.7"
         )
     return values
+
+
+def lossless_decoder(channels: int, bits: int) -> Decoder:
+    """How an image comes back that `encode_lossless` has encoded.
+
+    Args:
+        channels: Of the image.
+        bits: 8 for uint8 pixels, more for float32.
+    """
+    if bits == 8 and channels in (1, 3):
+        return Decoder.RASTER if channels == 1 else Decoder.PNG_COLOUR
+    return Decoder.PYTHON
+
+
+def encode_lossless(pixels: np.ndarray) -> bytes:
+    """The bytes of a PNG or TIFF that decodes to these pixels; the same pixels, the same bytes.
+
+    Args:
+        pixels: [H, W, C], uint8 or float32 in [0, 1], as `readers.read_image` gives them.
+    """
+    buffer = io.BytesIO()
+    channels = pixels.shape[-1]
+    if pixels.dtype == np.uint8 and channels in (1, 3):
+        Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(buffer, "PNG")
+    else:
+        # Channels that are no colours become planes with a name: samples beside one another would
+        # be grey and something that a TIFF cannot name.
+        planes = {1: pixels[..., 0], 3: pixels}.get(channels, np.moveaxis(pixels, -1, 0))
+        tifffile.imwrite(
+            buffer,
+            planes,
+            photometric="rgb" if channels == 3 else "minisblack",
+            planarconfig="contig" if channels == 3 else None,
+            metadata={"axes": "CYX"} if channels not in (1, 3) else None,
+        )
+    return buffer.getvalue()

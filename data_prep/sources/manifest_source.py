@@ -13,10 +13,9 @@ from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.scan import image_facts
 from data_prep.phrases import counted
-from data_prep.reading.survey import find_undecodable
-from data_prep.sources.decoding import decode_file
+from data_prep.reading.headers import find_undecodable
+from data_prep.sources.decoding import PixelCache, decode_file
 from data_prep.sources.order import Sampler, ordered_elements
-from data_prep.sources.pixel_cache import PixelCache
 from data_prep.sources.source import (
     PARALLEL_CALLS,
     Element,

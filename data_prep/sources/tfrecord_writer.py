@@ -27,12 +27,17 @@ from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.read_options import declaration_of
 from data_prep.manifest.scan import ImageFacts, image_facts
-from data_prep.partial import is_complete, may_be_complete, partial_folder
 from data_prep.reading.headers import Decoder
-from data_prep.reading.images import read_image
-from data_prep.reading.lossless import encode_lossless, lossless_decoder
+from data_prep.reading.images import encode_lossless, lossless_decoder, read_image
 from data_prep.sources.tfrecord import ALL, FACTS_FILE, FORMAT, Shard, SplitFacts, read_facts
-from data_prep.storage import check_new_folder, file_sha256, write_text
+from data_prep.storage import (
+    check_new_folder,
+    file_sha256,
+    is_complete,
+    may_be_complete,
+    partial_folder,
+    write_text,
+)
 
 _LOGGER = logging.getLogger(__name__)
 

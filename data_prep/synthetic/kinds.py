@@ -9,9 +9,8 @@ from data_prep.synthetic.lattice import LatticeParameters, lattice_image
 from data_prep.synthetic.lattice_classes import LATTICE_CLASSES
 from data_prep.synthetic.lens_system import LENSING_CLASSES, LensingParameters
 from data_prep.synthetic.lensing import check_lensing, lensing_sample
-from data_prep.synthetic.parameters import Parameters
 from data_prep.synthetic.rheed import RHEED_CLASSES, RheedParameters, rheed_sample
-from data_prep.synthetic.sample import NPY, PNG, PNG16, Request, Sample, single_image
+from data_prep.synthetic.sample import NPY, PNG, PNG16, Parameters, Request, Sample, single_image
 from data_prep.synthetic.sem_depth import SEM_CLASSES, SemDepthParameters, sem_depth_sample
 
 

@@ -13,9 +13,8 @@ from typing import Annotated
 import numpy as np
 
 from data_prep.errors import UserError
-from data_prep.synthetic.draws import between, image_generator
 from data_prep.synthetic.lattice_classes import LATTICE_CLASSES, LatticeClass
-from data_prep.synthetic.parameters import Meaning, Parameters, Range
+from data_prep.synthetic.sample import Meaning, Parameters, Range, between, image_generator
 
 _STAMP_SIGMAS = 4.0  # a Gaussian is 3e-4 of its peak there, less than one grey level
 _PERCENTILES = (0.5, 99.5)

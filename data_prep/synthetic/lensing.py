@@ -21,11 +21,22 @@ import math
 import numpy as np
 
 from data_prep.errors import UserError
-from data_prep.synthetic.deflection import total_deflection
-from data_prep.synthetic.draws import between, image_generator
-from data_prep.synthetic.lens_system import LensingParameters, LensSystem, draw_system
+from data_prep.synthetic.lens_system import (
+    LensingParameters,
+    LensSystem,
+    draw_system,
+    total_deflection,
+)
 from data_prep.synthetic.noise import smooth
-from data_prep.synthetic.sample import NPY, Request, Sample, single_image, to_levels
+from data_prep.synthetic.sample import (
+    NPY,
+    Request,
+    Sample,
+    between,
+    image_generator,
+    single_image,
+    to_levels,
+)
 
 _PERCENTILES = (1.0, 99.7)
 _FWHM = 2 * math.sqrt(2 * math.log(2))  # full width at half maximum of a Gaussian, in sigmas

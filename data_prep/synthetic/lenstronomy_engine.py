@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.errors import UserError
-from data_prep.synthetic.deflection import Deflector, Ellipsoid, Line, Shear
-from data_prep.synthetic.lens_system import Galaxy, LensSystem
+from data_prep.synthetic.lens_system import Deflector, Ellipsoid, Galaxy, LensSystem, Line, Shear
 
 _POINTS = 400  # along a vortex
 

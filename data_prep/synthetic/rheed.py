@@ -21,8 +21,6 @@ from typing import Annotated
 
 import numpy as np
 
-from data_prep.synthetic.draws import between, image_generator
-from data_prep.synthetic.parameters import Meaning, Parameters, Range
 from data_prep.synthetic.rheed_geometry import (
     Screen,
     fcc_cell,
@@ -34,7 +32,18 @@ from data_prep.synthetic.rheed_geometry import (
     transmission_spots,
     wave_number,
 )
-from data_prep.synthetic.sample import Request, Row, Sample, single_image, to_levels
+from data_prep.synthetic.sample import (
+    Meaning,
+    Parameters,
+    Range,
+    Request,
+    Row,
+    Sample,
+    between,
+    image_generator,
+    single_image,
+    to_levels,
+)
 
 RHEED_CLASSES = {
     "spots": "transmission through islands: three-dimensional growth",

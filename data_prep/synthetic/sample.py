@@ -1,14 +1,87 @@
-"""What a kind is asked for and what it gives back: the files and records of one sample."""
+"""Request, settings, random numbers and result of one synthetic sample.
+
+    @dataclass(frozen=True)
+    class RingParameters(Parameters):
+        radius: Annotated[Range, Meaning("Radius over the side.", most=1)] = (0.2, 0.4)
+        colour: Annotated[str, Meaning("Colours.", choices=("grey", "rgb"))] = "grey"
+
+`Parameters.validate` checks values against the limits; the command line makes a flag of every
+setting.
+
+Every image has a generator of its own, seeded by (seed, class, index): it does not depend on how
+many others are made, nor in which order or on how many threads.
+"""
 
 import io
-from dataclasses import dataclass
-from typing import Any
+import math
+import zlib
+from dataclasses import dataclass, fields
+from typing import Any, get_type_hints
 
 import numpy as np
 from PIL import Image
 
+from data_prep.errors import UserError
 from data_prep.manifest.manifest import Record
-from data_prep.synthetic.parameters import Parameters
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What is known of one setting.
+
+    Attributes:
+        text: what it means, with its unit.
+        topic: the heading that it belongs under.
+        least: smallest value allowed.
+        most: largest value allowed.
+        choices: the words allowed, for a setting that is a word.
+    """
+
+    text: str
+    topic: str = ""
+    least: float = 0.0
+    most: float = math.inf
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Base of the settings of a kind.
+
+    A setting that is a `Range` is drawn uniformly for each image; one that is a number or a word
+    holds for all of them.
+    """
+
+    @classmethod
+    def meanings(cls) -> dict[str, tuple[Any, Meaning]]:
+        """Every setting with its default and its meaning, in order."""
+        hints = get_type_hints(cls, include_extras=True)
+        return {one.name: (one.default, hints[one.name].__metadata__[0]) for one in fields(cls)}
+
+    def validate(self) -> None:
+        """Raises UserError if a value is outside its limits or a range is reversed."""
+        for name, (default, meaning) in self.meanings().items():
+            value = getattr(self, name)
+            if meaning.choices:
+                if value not in meaning.choices:
+                    raise UserError(f"{name}={value}: must be one of {', '.join(meaning.choices)}")
+            elif isinstance(default, tuple):
+                low, high = value
+                if not (meaning.least <= low <= high <= meaning.most and math.isfinite(high)):
+                    raise UserError(
+                        f"{name}={low:g},{high:g}: must be two numbers, the smaller first, "
+                        f"{_limits(meaning)}"
+                    )
+            elif not (meaning.least <= value <= meaning.most and math.isfinite(value)):
+                raise UserError(f"{name}={value:g}: must be a number {_limits(meaning)}")
+
+
+def _limits(meaning: Meaning) -> str:
+    upper = "upwards" if math.isinf(meaning.most) else f"to {meaning.most:g}"
+    return f"from {meaning.least:g} {upper}"
+
 
 MANIFEST_NAME = "manifest.csv"
 
@@ -86,3 +159,19 @@ def to_levels(image: np.ndarray, file_format: str) -> np.ndarray:
     """
     dtype: Any = np.uint16 if file_format == PNG16 else np.uint8
     return np.rint(np.clip(image, 0, 1) * np.iinfo(dtype).max).astype(dtype)
+
+
+def image_generator(seed: int, class_name: str, index: int) -> np.random.Generator:
+    """The random generator that belongs to one image of a set."""
+    entropy = [seed, zlib.crc32(class_name.encode()), index]
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
+
+
+def between(rng: np.random.Generator, bounds: Range) -> float:
+    """A number drawn uniformly from a range."""
+    return float(rng.uniform(*bounds))
+
+
+def whole_between(rng: np.random.Generator, bounds: Range) -> int:
+    """A whole number drawn uniformly from a range, both ends included."""
+    return int(rng.integers(round(bounds[0]), round(bounds[1]) + 1))

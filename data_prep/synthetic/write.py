@@ -9,12 +9,11 @@ from pathlib import Path
 from data_prep.csv_files import write_csv
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest, Record
-from data_prep.new_folder import new_folder
+from data_prep.storage import new_folder
 from data_prep.synthetic.kinds import Kind, find_kind
 from data_prep.synthetic.lattice import LatticeParameters
 from data_prep.synthetic.lattice_classes import LATTICE_CLASSES
-from data_prep.synthetic.parameters import Parameters
-from data_prep.synthetic.sample import MANIFEST_NAME, Request, Row, Sample, encode
+from data_prep.synthetic.sample import MANIFEST_NAME, Parameters, Request, Row, Sample, encode
 
 PARAMETERS_NAME = "parameters.csv"
 

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from data_prep.claim import claimed
 from data_prep.cli.app import run_app, topic
 from data_prep.cli.image_flags import define_images, open_images
-from data_prep.cli.progress import progress_lines
-from data_prep.cli.runtime import import_tensorflow
+from data_prep.cli.runtime import import_tensorflow, progress_lines
 from data_prep.errors import UserError
+from data_prep.storage import claimed
 
 if TYPE_CHECKING:
-    from finetune.compare.settings import CompareSettings
+    from finetune.compare.strategies import CompareSettings
 
 NAME = "simclr-compare"
 DESCRIPTION = """Compares ways to a classifier on one's own images, with few labels and with many:
@@ -34,7 +33,7 @@ the images), imagenet_simclr+METHOD (the checkpoint, some blocks frozen, trained
 ...+distill. NAME:probe and NAME:full ask for one of the two heads. Strategies whose weights are
 not there are left out, and a line says so. The same command goes on where it was stopped."""
 
-log = logging.getLogger("finetune.folds_compare")
+log = logging.getLogger("finetune.folds_page")
 
 
 def define(flag_values: flags.FlagValues) -> None:
@@ -142,8 +141,7 @@ def _compare(f: flags.FlagValues) -> int:
     from finetune.compare.chain import Stopped
     from finetune.compare.page import PAGE, mean_table
     from finetune.compare.plan import by_encoder
-    from finetune.compare.run import OWN_FILES, SETTINGS, Experiment
-    from finetune.compare.together import Together
+    from finetune.compare.run import OWN_FILES, SETTINGS, Experiment, Together
 
     output = Path(f.output)
     if f.overwrite and (output / SETTINGS).exists() and not f.only:
@@ -180,7 +178,7 @@ def _compare(f: flags.FlagValues) -> int:
 def _settings(f: flags.FlagValues) -> "CompareSettings":
     from dataclasses import fields
 
-    from finetune.compare.settings import CompareSettings
+    from finetune.compare.strategies import CompareSettings
 
     values = {
         field.name: f[field.name].value

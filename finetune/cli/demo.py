@@ -51,8 +51,7 @@ def run(flag_values: flags.FlagValues) -> None:
     import_tensorflow()
     from dataclasses import fields
 
-    from finetune.demo import OWN_FILES, Demo, DemoSettings
-    from finetune.demo_page import write_demo
+    from finetune.demo import OWN_FILES, Demo, DemoSettings, write_demo
 
     chosen = {f.name: getattr(flag_values, f.name) for f in fields(DemoSettings)}
     output = Path(flag_values.output)

@@ -9,10 +9,8 @@ from typing import Any
 from absl import flags
 
 from data_prep.cli.app import run_app, topic
-from data_prep.cli.image_flags import define_images, given_images
-from data_prep.cli.progress import progress_lines
-from data_prep.cli.reading_flags import define_reading, given_reading
-from data_prep.cli.runtime import import_tensorflow
+from data_prep.cli.image_flags import define_images, define_reading, given_images, given_reading
+from data_prep.cli.runtime import import_tensorflow, progress_lines
 
 NAME = "simclr-depth-predict"
 DESCRIPTION = """Predicts the depth map of every image with a model of simclr-depth-train. Of
@@ -89,9 +87,8 @@ def define(flag_values: flags.FlagValues) -> None:
 
 def run(flag_values: flags.FlagValues) -> None:
     """Predicts what the flags name."""
-    from data_prep.partial import may_be_complete
-    from data_prep.storage import check_new_folder
-    from finetune.depth.background import parse_background
+    from data_prep.storage import check_new_folder, may_be_complete
+    from finetune.depth.pipeline import parse_background
 
     f, output = flag_values, Path(flag_values.output)
     folder, listed = given_images(f)
@@ -104,7 +101,7 @@ def run(flag_values: flags.FlagValues) -> None:
     from data_prep.reading.training_files import say_differences
     from finetune.depth.page import summary
     from finetune.depth.predict import DepthRequest, open_pipeline, predict_folder
-    from finetune.depth.sites import read_site_means
+    from finetune.depth.results import read_site_means
 
     request = DepthRequest(
         f.model,

@@ -26,7 +26,7 @@ def define(flag_values: flags.FlagValues) -> None:
 
 def run(flag_values: flags.FlagValues) -> int:
     """Trains as the flags say; 128 + the signal's number if it was asked to stop."""
-    from finetune.presets import preset
+    from finetune.config import preset
 
     values = preset(flag_values.preset)
     config = config_flags.read_as(FinetuneConfig, flag_values, values)

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from data_prep.claim import claimed
-from data_prep.cli.app import parse, topic
-from data_prep.cli.handing_on import given_flags, run_handing_on
+from data_prep.cli.app import given_flags, parse, run_handing_on, topic
 from data_prep.cli.image_flags import define_images
-from data_prep.cli.progress import progress_lines
 from data_prep.cli.request import asked
-from data_prep.cli.runtime import import_tensorflow
+from data_prep.cli.runtime import import_tensorflow, progress_lines
 from data_prep.errors import UserError
+from data_prep.storage import claimed
 
 if TYPE_CHECKING:
     from finetune.folds import OneRun
@@ -114,7 +112,7 @@ def _train(
     write_table(result, output / TABLE)
     note_warnings(result, output)
     command = [NAME, *given_flags(f), "--", *arguments]
-    from finetune.folds_floors import alarms, folds_verdict, other_warnings
+    from finetune.folds import alarms, folds_verdict, other_warnings
     from finetune.folds_page import fold_table, headline, write_folds_page
 
     write_folds_page(result, plan, command, output / PAGE)
@@ -165,9 +163,8 @@ class _Training:
 
 
 def _finetune(values: flags.FlagValues, command: Sequence[str]) -> int:
-    from finetune.config import FinetuneConfig
+    from finetune.config import FinetuneConfig, preset
     from finetune.finetune import finetune
-    from finetune.presets import preset
     from simclr_tf.cli import config_flags
 
     named = preset(values.preset)
@@ -176,8 +173,8 @@ def _finetune(values: flags.FlagValues, command: Sequence[str]) -> int:
 
 
 def _transfer(values: flags.FlagValues, command: Sequence[str]) -> int:
+    from finetune.transfer import train_transfer
     from finetune.transfer_config import TransferConfig, preset
-    from finetune.transfer_stages import train_transfer
     from simclr_tf.cli import config_flags
 
     return train_transfer(
@@ -205,8 +202,8 @@ def _runs(f: flags.FlagValues, output: Path) -> "tuple[OneRun, ...]":
 def _make_folds(f: flags.FlagValues, folder: Path) -> Path:
     """Makes the folds, unless an earlier start of the same command has."""
     from data_prep.cli.image_flags import open_images
-    from data_prep.manifest.folds import FoldPlan, fold_names, make_folds, save_folds
-    from data_prep.manifest.together import keep_together
+    from data_prep.manifest.groups import keep_together
+    from data_prep.manifest.splits import FoldPlan, fold_names, make_folds, save_folds
 
     if folder.is_dir():
         return folder
@@ -224,8 +221,7 @@ def _make_folds(f: flags.FlagValues, folder: Path) -> Path:
 
 def _compare(f: flags.FlagValues) -> int:
     from finetune.folds import read_folds
-    from finetune.folds_compare import compare
-    from finetune.folds_page import compare_table, write_compare_page
+    from finetune.folds_page import compare, compare_table, write_compare_page
 
     if len(f.compare) != 2:
         raise UserError(f"--compare={','.join(f.compare)}: give two folders, A,B")

@@ -9,11 +9,9 @@ from typing import Any
 from absl import flags
 
 from data_prep.cli.app import run_app, topic
-from data_prep.cli.image_flags import define_images, given_images
-from data_prep.cli.progress import progress_lines
-from data_prep.cli.reading_flags import define_reading, given_reading
+from data_prep.cli.image_flags import define_images, define_reading, given_images, given_reading
 from data_prep.cli.request import asked
-from data_prep.cli.runtime import import_tensorflow
+from data_prep.cli.runtime import import_tensorflow, progress_lines
 from data_prep.errors import UserError
 from data_prep.phrases import counted
 from finetune.report.side_files import unreadable_file
@@ -101,8 +99,7 @@ def run(flag_values: flags.FlagValues) -> int:
     import_tensorflow()
     from data_prep.manifest.read_options import Declaration, carried
     from data_prep.reading.training_files import say_differences
-    from finetune.listed import list_images
-    from finetune.predict import PredictSettings, predict_images
+    from finetune.predict import PredictSettings, list_images, predict_images
     from finetune.trained import open_trained
 
     trained = open_trained(model, f.precision)

@@ -8,8 +8,7 @@ from typing import Any
 from absl import flags
 
 from data_prep.cli.app import run_app, topic
-from data_prep.cli.progress import progress_lines
-from data_prep.cli.runtime import import_tensorflow
+from data_prep.cli.runtime import import_tensorflow, progress_lines
 from finetune.cli.predict import define_model, given_model
 
 NAME = "simclr-serve"
@@ -52,8 +51,8 @@ def run(flag_values: flags.FlagValues) -> None:
     f = flag_values
     model = given_model(f)
     import_tensorflow()
+    from finetune.serve.answer import open_neighbours
     from finetune.serve.serve import ServeLimits, make_service
-    from finetune.serve.similar import open_neighbours
     from finetune.trained import open_trained
 
     trained = open_trained(model)

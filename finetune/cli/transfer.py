@@ -29,7 +29,7 @@ def run(flag_values: flags.FlagValues) -> int:
     """Trains as the flags say; 128 + the signal's number if it was asked to stop."""
     config = config_flags.read_as(TransferConfig, flag_values, preset(flag_values.preset))
     import_tensorflow()
-    from finetune.transfer_stages import train_transfer
+    from finetune.transfer import train_transfer
 
     return train_transfer(config, (NAME, *sys.argv[1:]))
 

@@ -8,7 +8,7 @@ labels. Anything else is a tie.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data_prep.durations import format_seconds
+from data_prep.phrases import format_seconds
 from finetune.compare.results import Results
 from finetune.compare.strategies import MAJORITY, RAW_PIXELS
 from finetune.report.sections import WORDS

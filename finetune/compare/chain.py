@@ -1,39 +1,217 @@
-"""Doing the work: an encoder, and all rows that stand on it."""
+"""One chain of a comparison: an encoder, and all rows that stand on it."""
 
 import gc
+import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
+from data_prep.errors import UserError
 from data_prep.manifest.label_subsets import pool_subset
 from data_prep.manifest.manifest import Manifest
 from data_prep.sources.manifest_source import ManifestSource
+from data_prep.storage import Checksums, read_object
+from finetune.classifier import Classifier, SimCLRBackbone
 from finetune.compare.budget import Sizes
-from finetune.compare.cells import Cell, load_cell, note_cost, read_cost, save_cell
-from finetune.compare.distill import distil
-from finetune.compare.images import Division, LabelSet
+from finetune.compare.images import Division, LabelSet, Sources
 from finetune.compare.recipes import Networks
-from finetune.compare.settings import CompareSettings
-from finetune.compare.sources import Sources
-from finetune.compare.strategies import MAJORITY, Encoder, Row
+from finetune.compare.strategies import MAJORITY, CompareSettings, Encoder, Row
+from finetune.config import ClassifierConfig
 from finetune.refit import Refit
+from simclr_tf.checkpoints.load import load_model
+from simclr_tf.checkpoints.write import write_model
+from simclr_tf.config.run_config import RunConfig
 from simclr_tf.config.sections import MachineSettings
 from simclr_tf.evaluation.features import Embeddings
 from simclr_tf.evaluation.floors import majority
 from simclr_tf.evaluation.linear_probe import fit_linear_probe
+from simclr_tf.evaluation.metrics import softmax
+from simclr_tf.models.simclr import SimCLRModel
+from simclr_tf.training import distribution
+from simclr_tf.training.build import view_config
 from simclr_tf.training.callbacks import read_metrics
 from simclr_tf.training.distribution import connect
+from simclr_tf.training.evaluator import Evaluator
 from simclr_tf.training.floors import raw_pixels
+from simclr_tf.training.from_checkpoint import adopt_checkpoint
 from simclr_tf.training.run import execute
 from simclr_tf.training.run_dir import RunDir
 
 log = logging.getLogger(__name__)
+
+FOLDER = "cells"
+COSTS = "costs"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row with one set of labels.
+
+    Attributes:
+        row: Its slug.
+        fold: See `LabelSet`.
+        seed: See `LabelSet`.
+        fraction: See `LabelSet`.
+        labels: Images that it has learnt from.
+        steps: Updates with labels.
+        seconds: Time of the fit.
+        images_seen: Images shown in the fit.
+        probabilities: float64 [n, K], of the test images.
+    """
+
+    row: str
+    fold: int
+    seed: int
+    fraction: float
+    labels: int
+    steps: int
+    seconds: float
+    images_seen: int
+    probabilities: np.ndarray
+
+
+def cell_file(output: Path, row: Row, labels: LabelSet) -> Path:
+    """Where a cell lies."""
+    return output / FOLDER / row.slug / f"{labels.name}.json"
+
+
+def save_cell(output: Path, row: Row, labels: LabelSet, cell: Cell) -> None:
+    """Writes a cell, whole or not at all."""
+    file = cell_file(output, row, labels)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    facts = {**asdict(cell), "probabilities": cell.probabilities.tolist()}
+    Checksums(file.parent).write_text(file.name, json.dumps(facts) + "\n")
+
+
+def load_cell(output: Path, row: Row, labels: LabelSet) -> Cell | None:
+    """Reads a cell; None if it has not been done, or is damaged, which is said."""
+    file = cell_file(output, row, labels)
+    if not file.is_file():
+        return None
+    facts = _read(file)
+    try:
+        return Cell(**{**facts, "probabilities": np.array(facts["probabilities"], np.float64)})
+    except (KeyError, TypeError):
+        return None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return read_object(file)
+    except UserError as error:
+        log.warning("%s; it counts as not done", error)
+        return {}
+
+
+def note_cost(output: Path, what: str, seconds: float, images: int) -> None:
+    """Notes what shared work has cost: a pretraining, or features."""
+    folder = output / COSTS
+    folder.mkdir(exist_ok=True)
+    facts = {"seconds": seconds, "images": images}
+    Checksums(folder).write_text(f"{what}.json", json.dumps(facts) + "\n")
+
+
+def read_cost(output: Path, what: str) -> tuple[float, int]:
+    """Seconds and images of shared work; 0 if there was none."""
+    file = output / COSTS / f"{what}.json"
+    if not file.is_file():
+        return 0.0, 0
+    facts = _read(file)
+    return float(facts.get("seconds", 0.0)), int(facts.get("images", 0))
+
+
+FACTOR = 2
+"""Updates of a student for each of its teacher's fine-tuning."""
+
+_RATE = 0.004  # of Adam, times batch / 256
+
+
+def distil(
+    teacher: Classifier, fitted: ClassifierConfig, division: Division, drawn: LabelSet, folder: Path
+) -> tuple[np.ndarray, int]:
+    """Trains a student of the teacher's size, which begins where the teacher's training did.
+
+    Args:
+        teacher: On a SimCLR encoder, fine-tuned.
+        fitted: How it was.
+        division: All images; the labels of the others stay hidden.
+        drawn: The labels that the teacher has seen.
+        folder: For teacher and student.
+
+    Returns:
+        What the student says of the test images, float64 [n, K], and its updates.
+
+    Raises:
+        KeyboardInterrupt: A signal asked to stop.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    model = as_simclr(teacher)
+    write_model(model, folder / "teacher", "tf2")
+    manifest = folder / "images.csv"
+    _with_labels(division, drawn).save(manifest)
+    values = fitted.values()
+    steps = FACTOR * values["train_steps"]
+    own = {name: values[name] for name in (
+        "image_size", "min_crop_area", "min_crop_aspect", "vertical_flip", "right_angle_rotation",
+        "central_crop", "whole_image", "seed", "train_batch_size", "eval_batch_size",
+    )}  # fmt: skip
+    asked = {
+        **own,
+        "train_mode": "distill",
+        "teacher": str(folder / "teacher"),
+        "checkpoint": "" if values["fresh_weights"] else values["encoder"],
+        "manifest": str(manifest),
+        "model_dir": str(folder / "student"),
+        "train_steps": steps,
+        "checkpoint_steps": steps,
+        "keep_checkpoint_max": 1,
+        "optimizer": "adam",
+        "learning_rate": _RATE,
+        "warmup_epochs": 0.0,
+        "weight_decay": 1e-4,
+    }
+    config = adopt_checkpoint(RunConfig.from_values(asked), set(asked))
+    if execute(config):
+        raise KeyboardInterrupt
+    student = load_model(folder / "student")
+    devices = distribution.connect(config.machine)
+    views = view_config(config, student.image_channels)
+    source = ManifestSource(division.test, division.class_names, student.image_channels)
+    logits = Evaluator(student, views, devices, config.train.eval_batch_size).outputs(source).logits
+    assert logits is not None
+    return softmax(logits), steps
+
+
+def as_simclr(classifier: Classifier) -> SimCLRModel:
+    """A classifier with a linear head on a SimCLR encoder, as the network of `simclr-run`."""
+    backbone = classifier.backbone
+    if not isinstance(backbone, SimCLRBackbone) or classifier.head.hidden:
+        raise ValueError("only a linear head on a SimCLR encoder can be a teacher")
+    model = SimCLRModel(backbone.encoder, classifier.head.num_classes, backbone.ft_proj_selector)
+    model.build()
+    assert model.supervised_head is not None
+    (layer,) = classifier.head.layers
+    for target, value in zip(model.supervised_head.variables, layer.variables, strict=True):
+        target.assign(value.value.numpy())
+    return model
+
+
+def _with_labels(division: Division, drawn: LabelSet) -> Manifest:
+    """What self-supervision sees, with the labels that were drawn and no others."""
+    shown = set(drawn.rows.tolist())
+    records = division.images.records
+    return division.images.subset(
+        r if row in shown else replace(r, label="")
+        for row, r in enumerate(records)
+        if r.split == "train"
+    )
 
 
 class Stopped(Exception):  # noqa: N818 (not an error: a signal asked for it)

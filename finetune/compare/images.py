@@ -1,4 +1,4 @@
-"""Who may see which image: one sealed test set, folds, and nested labels for all strategies alike.
+"""The images of a comparison: one sealed test set, folds, nested labels, decoded once.
 
 A comparison keeps in its folder `division/`
 
@@ -10,19 +10,21 @@ A comparison keeps in its folder `division/`
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
-from data_prep.checksums import ANEW, read_object
 from data_prep.errors import UserError
-from data_prep.manifest.folds import FoldPlan, make_folds
+from data_prep.manifest.groups import keep_together
 from data_prep.manifest.label_subsets import label_fraction
 from data_prep.manifest.manifest import Manifest
-from data_prep.manifest.splits import stratified_split
-from data_prep.manifest.together import keep_together
-from data_prep.new_folder import new_folder
-from finetune.compare.settings import CompareSettings
+from data_prep.manifest.splits import FoldPlan, make_folds, stratified_split
+from data_prep.sources.manifest_source import ManifestSource
+from data_prep.sources.order import Sampler, shuffled_index
+from data_prep.storage import ANEW, new_folder, read_object
+from finetune.compare.strategies import CompareSettings
 
 FOLDER = "division"
 _IMAGES, _UNLABELLED, _LABELS, _NOTES = "images.csv", "unlabelled.csv", "labels", "notes.json"
@@ -204,3 +206,62 @@ def load_division(output: Path) -> Division:
         sets.append(LabelSet(fold, seed, fraction, rows))
     unlabelled = Manifest.load(folder / _UNLABELLED)
     return Division(images, unlabelled, tuple(sets), tuple(facts["remarks"]), facts["grouped"])
+
+
+class Sources:
+    """What may be learnt from, and the sealed test images, each as one source.
+
+    Args:
+        division: Who may see which image.
+        channels: Of the images.
+    """
+
+    def __init__(self, division: Division, channels: int) -> None:
+        self._division, self._channels = division, channels
+        records = division.images.records
+        rows = [i for i, r in enumerate(records) if r.split == "train" and r.label]
+        self.pool_rows = np.array(rows, dtype=np.int64)
+        self.test_rows = division.test_rows
+        self._place = {row: place for place, row in enumerate(rows)}
+
+    @cached_property
+    def pool(self) -> ManifestSource:
+        """All labelled training images; a fit draws from some of them, see `limit`."""
+        return self._open(self.pool_rows)
+
+    @cached_property
+    def test(self) -> ManifestSource:
+        """The sealed test images."""
+        return self._open(self.test_rows)
+
+    def _open(self, rows: np.ndarray) -> ManifestSource:
+        return ManifestSource(self._division.take(rows), self._division.class_names, self._channels)
+
+    def limit(self, rows: np.ndarray) -> ManifestSource:
+        """The training images, of which only some come in training.
+
+        Args:
+            rows: int64 [n], their positions in the division.
+
+        Raises:
+            KeyError: One of them is no labelled training image.
+        """
+        places = np.array([self._place[row] for row in rows.tolist()], dtype=np.int64)
+        self.pool.sampler = subset_sampler(places)
+        return self.pool
+
+
+def subset_sampler(chosen: np.ndarray) -> Sampler:
+    """A sampler under which only some images come: all of them in turn, in another order an epoch.
+
+    Args:
+        chosen: int64 [n], their indices in the source.
+    """
+    with tf.device("CPU:0"):
+        table = tf.constant(chosen, tf.int64)
+    number = len(chosen)
+
+    def sample(position: tf.Tensor, seed: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.gather(table, shuffled_index(position, seed, number)), position // number
+
+    return sample

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from data_prep.checksums import ANEW, Checksums, read_object
-from data_prep.durations import format_seconds
 from data_prep.manifest.scan import image_facts
+from data_prep.phrases import format_seconds
+from data_prep.storage import ANEW, Checksums, read_object
 from finetune.compare.budget import (
     LEAST_FINETUNE,
     Candidate,
@@ -23,12 +23,10 @@ from finetune.compare.budget import (
     plan_steps,
     scaled,
 )
-from finetune.compare.images import Division
+from finetune.compare.images import Division, Sources
 from finetune.compare.recipes import Networks, missing_weights
-from finetune.compare.settings import CompareSettings
-from finetune.compare.sources import Sources
 from finetune.compare.speed import Stopwatch, time_probe
-from finetune.compare.strategies import Encoder, Row
+from finetune.compare.strategies import CompareSettings, Encoder, Row
 
 log = logging.getLogger(__name__)
 

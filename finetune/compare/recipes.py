@@ -8,19 +8,18 @@ import keras
 from data_prep.errors import UserError
 from finetune.classifier import Classifier
 from finetune.compare.budget import Sizes
-from finetune.compare.settings import CompareSettings
-from finetune.compare.strategies import Encoder
+from finetune.compare.strategies import CompareSettings, Encoder
 from finetune.config import ClassifierConfig, FinetuneConfig
 from finetune.finetune import recipe as encoder_recipe
 from finetune.keras_backbones import build_backbone, trunk_of, unfreeze_after
-from finetune.recipe import Recipe
+from finetune.session import Recipe
 from finetune.transfer import Transfer
 from finetune.transfer_config import TransferConfig
 from simclr_tf.checkpoints import zoo
 from simclr_tf.checkpoints.download import is_complete
-from simclr_tf.checkpoints.export import export_keras
 from simclr_tf.checkpoints.load import open_checkpoint
 from simclr_tf.checkpoints.preprocessing import preprocessing_record
+from simclr_tf.checkpoints.write import export_keras
 from simclr_tf.config.run_config import RunConfig
 from simclr_tf.models.keras_applications import IMAGENET, NONE
 from simclr_tf.training.build import build_model

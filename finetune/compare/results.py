@@ -10,7 +10,7 @@ import numpy as np
 
 from data_prep.csv_files import write_csv
 from data_prep.errors import UserError
-from finetune.compare.cells import Cell, load_cell, read_cost
+from finetune.compare.chain import Cell, load_cell, read_cost
 from finetune.compare.images import Division
 from finetune.compare.recipes import encoder_folder
 from finetune.compare.strategies import Row
@@ -21,9 +21,8 @@ from finetune.significance import (
     metric_values,
     sampled_means,
 )
-from simclr_tf.evaluation.intervals import Difference, Interval
+from simclr_tf.evaluation.intervals import Difference, Interval, SampledMean, sampled_difference
 from simclr_tf.evaluation.metrics import METRIC_NAMES
-from simclr_tf.evaluation.sampled import SampledMean, sampled_difference
 from simclr_tf.training.callbacks import read_metrics
 from simclr_tf.training.run_dir import RunDir
 from simclr_tf.training.run_warnings import RunWarning, latest, read_warnings

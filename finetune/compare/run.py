@@ -13,30 +13,35 @@ The folder of a comparison holds
 
 import json
 import logging
+import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
+from queue import SimpleQueue
 
-from data_prep.checksums import ANEW, Checksums, read_object
-from data_prep.checksums import FILE as CHECKSUMS
-from data_prep.claim import is_unused
-from data_prep.durations import format_seconds
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.scan import image_facts
-from data_prep.storage import write_text
+from data_prep.phrases import format_seconds
+from data_prep.storage import ANEW, Checksums, is_unused, read_object, write_text
+from data_prep.storage import FILE as CHECKSUMS
 from finetune.compare.advice import Advice, advise
 from finetune.compare.chain import Chain, Setup
 from finetune.compare.images import (
     FOLDER,
+    Sources,
     divide_images,
     load_division,
     save_division,
 )
 from finetune.compare.page import write_comparison
 from finetune.compare.plan import (
+    FILE,
     Plan,
     available,
     by_encoder,
@@ -45,12 +50,10 @@ from finetune.compare.plan import (
 )
 from finetune.compare.recipes import Networks
 from finetune.compare.results import Results, collect, write_tables
-from finetune.compare.settings import CompareSettings
-from finetune.compare.sources import Sources
-from finetune.compare.strategies import Row
+from finetune.compare.strategies import CompareSettings, Row
 from simclr_tf.checkpoints.find import locate
+from simclr_tf.training.from_checkpoint import seen_by
 from simclr_tf.training.health import DivergedError
-from simclr_tf.training.lineage import seen_by
 from simclr_tf.training.run_dir import is_moved
 from simclr_tf.training.run_warnings import sentence
 
@@ -240,3 +243,67 @@ class Experiment:
                 "took %s of %s", format_seconds(seconds), format_seconds(60 * self.settings.minutes)
             )
         return results, advice
+
+
+class Together:
+    """Starts the command again and again, each time for a part of the work.
+
+    Args:
+        command: Module and arguments.
+        parallel: Processes at the same time.
+    """
+
+    def __init__(self, command: Sequence[str], parallel: int) -> None:
+        self._command, self._parallel = tuple(command), parallel
+
+    def plan(self, output: Path) -> int:
+        """Plans in a process of its own, whose memory on the GPU is free again afterwards.
+
+        Args:
+            output: Folder of the comparison; what has been planned there stays.
+
+        Returns:
+            Its exit code.
+        """
+        if (output / FILE).is_file():
+            return 0
+        return self._start(0, "--plan_only", f"--parallel={self._parallel}")
+
+    def run(self, names: Sequence[str]) -> None:
+        """Works on chains.
+
+        Args:
+            names: Of their encoders.
+
+        Raises:
+            UserError: A process has failed; its lines in the log say why.
+        """
+        slots: SimpleQueue[int] = SimpleQueue()
+        for slot in range(self._parallel):
+            slots.put(slot)
+
+        def work(name: str) -> int:
+            slot = slots.get()
+            try:
+                log.info("%s: begins in a process of its own", name)
+                return self._start(slot, f"--only={name}")
+            finally:
+                slots.put(slot)
+
+        with ThreadPoolExecutor(self._parallel) as pool:
+            codes = list(pool.map(work, names))
+        if failed := [name for name, code in zip(names, codes, strict=True) if code]:
+            raise UserError(
+                f"{', '.join(failed)} did not come to an end, see above; the same command goes on"
+            )
+
+    def _start(self, slot: int, *arguments: str) -> int:
+        command = [sys.executable, "-m", *self._command, *arguments]
+        return subprocess.run(command, env=_environment(slot), check=False).returncode
+
+
+def _environment(slot: int) -> dict[str, str]:
+    """The environment of a process that sees one GPU, if there are any."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    devices = [d for d in visible.split(",") if d] or [str(n) for n in range(cpu_or_gpus())]
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": devices[slot % len(devices)]}

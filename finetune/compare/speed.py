@@ -12,18 +12,16 @@ import numpy as np
 from data_prep.manifest.manifest import Manifest
 from data_prep.sources.manifest_source import ManifestSource
 from finetune.compare.budget import Candidate, ChainWork, Fits, Sizes, Speed
-from finetune.compare.distill import FACTOR
-from finetune.compare.images import Division
+from finetune.compare.chain import FACTOR
+from finetune.compare.images import Division, Sources
 from finetune.compare.recipes import Networks
-from finetune.compare.sources import Sources
 from finetune.compare.strategies import UNTRAINED, Encoder, Row
 from finetune.refit import Refit
 from simclr_tf.config.run_config import RunConfig
 from simclr_tf.evaluation.linear_probe import fit_linear_probe
 from simclr_tf.training import distribution
-from simclr_tf.training.batches import PREFETCH, training_batches
+from simclr_tf.training.batches import PREFETCH, training_batches, with_small_crops
 from simclr_tf.training.build import build_seeded, build_step, small_view_config, view_config
-from simclr_tf.training.small_crops import with_small_crops
 
 _STEPS = 6
 _FEW_STEPS, _SOME_STEPS, _MANY_STEPS = 2, 8, 24

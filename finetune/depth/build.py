@@ -1,21 +1,91 @@
-"""From settings to the parts of a training: networks, optimizers, what a step is."""
+"""From settings to the parts of a training: networks, optimizers, losses, rates."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from finetune.depth.cyclegan import CycleNetworks, CycleState, CycleStep
-from finetune.depth.image_pool import ImagePool
-from finetune.depth.losses import l1, l2
-from finetune.depth.networks import autoencoder, patch_discriminator, resnet_generator, unet
-from finetune.depth.pretrained import encoder_unet, grey_encoder
-from finetune.depth.regression import DepthRegression
-from finetune.depth.schedules import constant_then_linear
+from finetune.depth.cyclegan import CycleNetworks, CycleState, CycleStep, ImagePool, l1, l2
+from finetune.depth.networks import (
+    autoencoder,
+    encoder_unet,
+    grey_encoder,
+    patch_discriminator,
+    resnet_generator,
+    unet,
+)
 from finetune.depth.settings import AUTOENCODER, CYCLEGAN, DepthConfig
 from simclr_tf.losses.weight_decay import WeightDecay
+from simclr_tf.methods.base import StepOutputs
 from simclr_tf.training import distribution
 from simclr_tf.training.step import TrainStep
+
+Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+class DepthRegression:
+    """The `Method` of autoencoder and U-Net.
+
+    Args:
+        network: Images [b, H, W, 1] in [0, 1] -> normalised depth, likewise.
+        loss: Scalar of predicted and true depth.
+    """
+
+    def __init__(self, network: keras.Model, loss: Loss) -> None:
+        self._network, self._loss = network, loss
+
+    def __call__(self, images: tf.Tensor, labels: tf.Tensor) -> StepOutputs:
+        """The loss of pairs [1, b, H, W, 2]: image, then normalised depth; labels do not count."""
+        image, depth = images[0, ..., :1], images[0, ..., 1:]
+        loss = self._loss(self._network(image, training=True), depth)
+        return StepOutputs(loss, {"depth_loss": loss})
+
+
+@keras.saving.register_keras_serializable(package="finetune")
+class ConstantThenLinear(keras.optimizers.schedules.LearningRateSchedule):
+    """Constant, then in a straight line to 0 (Zhu et al. 2017, "CycleGAN", section 4).
+
+    Args:
+        rate: Learning rate of the constant part.
+        constant_steps: Updates with it.
+        total_steps: Updates in all: the rate would be 0 at this one.
+    """
+
+    def __init__(self, rate: float, constant_steps: int, total_steps: int) -> None:
+        self.rate = rate
+        self.constant_steps = constant_steps
+        self.total_steps = total_steps
+
+    def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
+        """Learning rate before the update of step 0, 1, 2, ...; float32 scalar."""
+        now = tf.cast(tf.convert_to_tensor(step), tf.float32)
+        falling = max(self.total_steps - self.constant_steps, 1)
+        left = (self.total_steps - now) / falling
+        # With a constant rate throughout nothing falls, not even past the end.
+        least = 1.0 if self.constant_steps >= self.total_steps else 0.0
+        return self.rate * tf.clip_by_value(left, least, 1.0)
+
+    def get_config(self) -> dict[str, Any]:
+        """All constructor arguments."""
+        return {
+            "rate": self.rate,
+            "constant_steps": self.constant_steps,
+            "total_steps": self.total_steps,
+        }
+
+
+def constant_then_linear(rate: float, decay_start: float, total_steps: int) -> ConstantThenLinear:
+    """The schedule of an optimizer that is to make `total_steps` updates.
+
+    Args:
+        rate: Learning rate of the constant part.
+        decay_start: Share of the updates with it.
+        total_steps: Updates in all.
+    """
+    return ConstantThenLinear(rate, round(decay_start * total_steps), total_steps)
+
 
 _BETA_1 = 0.5  # of a GAN's Adam (Zhu et al. 2017)
 

@@ -4,28 +4,179 @@
 images of a batch are pairs, and their translations are also compared pixel by pixel.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import keras
 import tensorflow as tf
 
-from finetune.depth.image_pool import ImagePool
-from finetune.depth.losses import (
-    gradient_penalty,
-    l1,
-    lsgan_discriminator,
-    lsgan_generator,
-    wgan_critic,
-    wgan_generator,
-)
 from finetune.depth.settings import WGAN_GP, CycleSettings
+from simclr_tf.losses.replicas import gather_rows
 from simclr_tf.losses.weight_decay import WeightDecay
-from simclr_tf.methods.base import Extension, StepOutputs
+from simclr_tf.methods.base import Extension, StepOutputs, assign_all
 from simclr_tf.training.batches import Batch
 from simclr_tf.training.distribution import Devices
 from simclr_tf.training.step import TrainStep
+
+
+def exchange(
+    pool: tf.Tensor, count: tf.Tensor, images: tf.Tensor, swap: tf.Tensor, slot: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Puts images into a pool, one after the other, and takes as many out.
+
+    While the pool is not full an image goes in and comes out as well. Then it goes in only if
+    `swap` says so, and the one that was in its slot comes out instead; otherwise it comes out
+    itself.
+
+    Args:
+        pool: Images [S, D].
+        count: How many of them are filled, int32 scalar.
+        images: The new ones, [n, D].
+        swap: [n], bool.
+        slot: [n], int32 in [0, S).
+
+    Returns:
+        What comes out, [n, D]; the pool and its count after that.
+    """
+    size = tf.shape(pool)[0]
+
+    def one(
+        i: tf.Tensor, pool: tf.Tensor, count: tf.Tensor, out: tf.TensorArray
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.TensorArray]:
+        filling = count < size
+        place = tf.where(filling, count, slot[i])
+        goes_in = tf.logical_or(filling, swap[i])
+        older = pool[tf.minimum(place, size - 1)]
+        out = out.write(i, tf.where(tf.logical_and(goes_in, ~filling), older, images[i]))
+        kept = tf.where(goes_in, images[i], older)
+        pool = tf.tensor_scatter_nd_update(pool, [[place]], kept[tf.newaxis])
+        return i + 1, pool, count + tf.cast(filling, tf.int32), out
+
+    number = tf.shape(images)[0]
+    out = tf.TensorArray(images.dtype, number, element_shape=images.shape[1:])
+    _, pool, count, out = tf.while_loop(
+        lambda i, *_: i < number, one, (tf.constant(0), pool, count, out)
+    )
+    return out.stack(), pool, count
+
+
+class ImagePool:
+    """A pool that all replicas keep alike; create it in the strategy's scope.
+
+    Args:
+        size: Images in it; 0 = none, so that images come out as they go in.
+        image_shape: [H, W, C].
+        seed: Of the draws, which also depend on the count of updates.
+    """
+
+    def __init__(self, size: int, image_shape: Sequence[int], seed: int) -> None:
+        self._size, self._shape, self._seed = size, tuple(image_shape), seed
+        pixels = self._shape[0] * self._shape[1] * self._shape[2]
+        self.images = self._state((max(size, 1), pixels), "float32", "images")
+        self.count = self._state((), "int32", "count")
+
+    def _state(self, shape: tuple[int, ...], dtype: str, name: str) -> keras.Variable:
+        return keras.Variable(
+            "zeros", shape=shape, dtype=dtype, trainable=False, autocast=False, name=name
+        )
+
+    @property
+    def state(self) -> dict[str, keras.Variable]:
+        """What a run must find again."""
+        return {"images": self.images, "count": self.count}
+
+    def query(self, images: tf.Tensor, update: tf.Tensor) -> tf.Tensor:
+        """What a discriminator is to be shown; call it in every replica.
+
+        Args:
+            images: Just made, [b, H, W, C] of this replica.
+            update: Number of the update, int64 scalar: another one, other draws.
+
+        Returns:
+            [b, H, W, C].
+        """
+        if not self._size:
+            return images
+        batch = images.shape[0]
+        rows, first = gather_rows(tf.reshape(images, [batch, -1]))
+        number = rows.shape[0]
+        seed = tf.stack([tf.constant(self._seed, tf.int64), tf.cast(update, tf.int64)])
+        draws = tf.random.stateless_uniform([2, number], seed)
+        slot = tf.minimum(tf.cast(draws[1] * self._size, tf.int32), self._size - 1)
+        shown, pool, count = exchange(
+            tf.convert_to_tensor(self.images), tf.convert_to_tensor(self.count), rows,
+            draws[0] < 0.5, slot,
+        )  # fmt: skip
+        assign_all([self.images, self.count], [pool, count])
+        return tf.reshape(shown[first : first + batch], [batch, *self._shape])
+
+
+Critic = Callable[[tf.Tensor], tf.Tensor]
+
+_TINY = 1e-12  # under the root of a norm, whose gradient is infinite at 0
+
+
+def l1(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+    """Mean absolute difference over everything; scalar."""
+    return tf.reduce_mean(tf.abs(one - other))
+
+
+def l2(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+    """Mean squared difference over everything; scalar."""
+    return tf.reduce_mean(tf.square(one - other))
+
+
+def lsgan_discriminator(real: tf.Tensor, fake: tf.Tensor) -> tf.Tensor:
+    """Least squares (Mao et al. 2017, equation 9): real patches are to score 1, made ones 0.
+
+    Args:
+        real: Scores of real images, any shape.
+        fake: Scores of made images.
+
+    Returns:
+        Half the sum of both means; scalar.
+    """
+    return 0.5 * (tf.reduce_mean(tf.square(real - 1)) + tf.reduce_mean(tf.square(fake)))
+
+
+def lsgan_generator(fake: tf.Tensor) -> tf.Tensor:
+    """Least squares: made images are to score 1; scalar."""
+    return tf.reduce_mean(tf.square(fake - 1))
+
+
+def wgan_critic(real: tf.Tensor, fake: tf.Tensor) -> tf.Tensor:
+    """Wasserstein (Arjovsky et al. 2017): made images are to score less than real ones; scalar."""
+    return tf.reduce_mean(fake) - tf.reduce_mean(real)
+
+
+def wgan_generator(fake: tf.Tensor) -> tf.Tensor:
+    """Wasserstein: made images are to score high; scalar."""
+    return -tf.reduce_mean(fake)
+
+
+def gradient_penalty(
+    critic: Critic, real: tf.Tensor, fake: tf.Tensor, share: tf.Tensor
+) -> tf.Tensor:
+    """Mean of (|gradient| - 1)^2 between real and made images (Gulrajani et al. 2017, section 4).
+
+    The gradient is that of an image's score, the mean of its patches' scores, by its pixels.
+
+    Args:
+        critic: Scores [b, h, w, 1] of images.
+        real: Images [b, H, W, C].
+        fake: Made images [b, H, W, C].
+        share: Of the real image in the one between, [b] in [0, 1].
+    """
+    share = share[:, tf.newaxis, tf.newaxis, tf.newaxis]
+    between = share * real + (1 - share) * fake
+    with tf.GradientTape() as tape:
+        tape.watch(between)
+        scores = tf.reduce_sum(tf.reduce_mean(critic(between), [1, 2, 3]))
+    gradients = tape.gradient(scores, between)
+    norms = tf.sqrt(tf.reduce_sum(tf.square(gradients), [1, 2, 3]) + _TINY)
+    return tf.reduce_mean(tf.square(norms - 1))
+
 
 Scalars = dict[str, tf.Tensor]
 

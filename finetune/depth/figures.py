@@ -1,6 +1,6 @@
 """Figures of depth maps: mean depths, distributions, profiles, maps side by side.
 
-All fit a phone's screen; `simclr_tf.evaluation.drawing` makes PNG files of them.
+All fit a phone's screen; `simclr_tf.evaluation.figures` makes PNG files of them.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from simclr_tf.evaluation.drawing import (
+from simclr_tf.evaluation.figures import (
     COLOURS,
     GREY,
     NARROW,

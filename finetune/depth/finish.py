@@ -10,13 +10,13 @@ import numpy as np
 from data_prep.manifest.manifest import Record
 from data_prep.storage import write_text
 from finetune.depth.build import build_generator
+from finetune.depth.metrics import errors_by_case, parts_of
 from finetune.depth.pairs import DepthSet
 from finetune.depth.session import DepthSession
 from finetune.depth.settings import DEPTH, REAL
 from finetune.depth.trained import GENERATOR, REVERSE, DepthFacts, DepthModel
-from finetune.depth.validation import errors_by_case, parts_of
-from finetune.fitting import take_best
-from simclr_tf.checkpoints.export import export_keras
+from finetune.finish import take_best
+from simclr_tf.checkpoints.write import export_keras
 from simclr_tf.training.callbacks import StepLog, read_metrics
 
 log = logging.getLogger(__name__)

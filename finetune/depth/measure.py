@@ -20,9 +20,15 @@ from finetune.depth.metrics import (
 )
 from finetune.depth.pairs import case_of
 from finetune.depth.pipeline import Pipeline, ReadImages, read_predictions
-from finetune.depth.results import ALL, DepthResults, Histograms, Measurement, shown_split
+from finetune.depth.results import (
+    ALL,
+    DepthResults,
+    Histograms,
+    Measurement,
+    compare_sites,
+    shown_split,
+)
 from finetune.depth.router import routing
-from finetune.depth.sites import compare_sites
 from simclr_tf.evaluation.intervals import RESAMPLES
 
 ERRORS = "errors.csv"

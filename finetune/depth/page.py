@@ -14,11 +14,10 @@ from finetune.depth.files import output_names, read_depths
 from finetune.depth.metrics import Measured
 from finetune.depth.pipeline import ReadImages
 from finetune.depth.results import ALL, DepthResults, Measurement
-from finetune.report.learning import learning_pictures
-from finetune.report.page import REPORT_PAGE, software
+from finetune.report.page import REPORT_PAGE, learning_pictures, software
 from finetune.report.sections import interval_cell
 from simclr_tf.evaluation.classifier_figures import confusion_figure
-from simclr_tf.evaluation.drawing import NARROW, to_png
+from simclr_tf.evaluation.figures import NARROW, to_png
 
 _DPI = 200
 _CSS_DPI = 96

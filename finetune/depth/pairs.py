@@ -1,24 +1,38 @@
-"""Images and their depth maps as arrays: the one place where either is read.
+"""Images and their depth maps as arrays: read, paired, split, checked for leaks.
 
 Depth is in physical units: what the file stores, times the manifest's `target_scale` (units of
 one stored unit; empty = 1). 8-bit, 16-bit and floating point maps all have their own values.
 """
 
+import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import numpy as np
+import tensorflow as tf
 
+from data_prep.augment.color import to_float
 from data_prep.errors import UserError
 from data_prep.manifest.leaks import check_leaks
 from data_prep.manifest.manifest import Manifest, Record
-from data_prep.manifest.pairing import scale_of
+from data_prep.manifest.open_images import open_declared
+from data_prep.manifest.pairing import paired, scale_of
+from data_prep.manifest.read_options import Declaration, declaration_of
 from data_prep.parallel import in_parallel
+from data_prep.phrases import counted
 from data_prep.reading.images import read_image, read_stored
 from data_prep.reading.spec import Reading, parse_reading
 from data_prep.reading.tiles import check_inside, parse_box
+from data_prep.reading.training_files import TrainingFiles, look_at
+from data_prep.sources.manifest_source import ManifestSource
+from data_prep.sources.order import shuffled_index
+from data_prep.sources.source import Element, Source
+from finetune.depth.settings import DepthConfig
+from simclr_tf.training.data import with_splits
 
 _SHOWN = 3
 
@@ -228,3 +242,207 @@ def _shown_size(pixels: np.ndarray) -> str:
 def _some(names: Iterable[str]) -> str:
     shown = list(names)
     return ", ".join(shown[:_SHOWN]) + (", ..." if len(shown) > _SHOWN else "")
+
+
+Cache = Literal["auto", "true", "false"]
+
+_OTHER_ORDER = 0x0B  # another order of the goal's images than of those that are translated
+
+
+class TwoDomains(Source):
+    """Images, each with one of another domain: its own target, or any.
+
+    An example is decoded to float32 [H, W, 2] in [0, 1]: the image, then the one of the goal.
+
+    Args:
+        images: What is translated.
+        goals: Where to: depth maps or other images.
+        rows: Which goal belongs to each image, int64 [n]; None = they come unpaired, each in an
+            order of its own.
+        size: Height and width that all of them have.
+        seed: The run's, for the order of unpaired goals.
+    """
+
+    def __init__(
+        self,
+        images: ManifestSource,
+        goals: ManifestSource,
+        rows: np.ndarray | None,
+        size: tuple[int, int],
+        seed: int = 0,
+    ) -> None:
+        self._images, self._goals, self._rows = images, goals, rows
+        self._size, self._seed = size, seed
+        self.num_examples = images.num_examples
+        self.class_names: tuple[str, ...] = ()
+        self.channels = 2
+        self.image_dtype = tf.float32
+        paired = "unpaired" if rows is None else rows.tobytes().hex()
+        parts = (images.identity, goals.identity, paired)
+        self.identity = hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
+
+    def elements(
+        self,
+        *,
+        seed: int,
+        shuffle: bool,
+        start: int,
+        batch_size: int,
+        shard: tuple[int, int] = (0, 1),
+    ) -> tf.data.Dataset:
+        """See `Source.elements`."""
+        self._goals.prepare()
+        return self._images.elements(
+            seed=seed, shuffle=shuffle, start=start, batch_size=batch_size, shard=shard
+        )
+
+    @tf.autograph.experimental.do_not_convert
+    def decode(self, element: Element) -> tf.Tensor:
+        """See `Source.decode`."""
+        goal = self._goals.decode(self._goals.element(self._goal(element)))
+        pair = [to_float(self._images.decode(element)), to_float(goal)]
+        return tf.concat([tf.ensure_shape(one, [*self._size, 1]) for one in pair], -1)
+
+    def _goal(self, element: Element) -> tf.Tensor:
+        if self._rows is not None:
+            with tf.device("CPU:0"):
+                return tf.gather(tf.constant(self._rows), element["index"])
+        position = element["epoch"] * self.num_examples + element["index"]
+        seed = (self._seed << 8) + _OTHER_ORDER
+        return shuffled_index(position[tf.newaxis], seed, self._goals.num_examples)[0]
+
+    def diagnose(self) -> UserError | None:
+        """See `Source.diagnose`."""
+        return self._images.diagnose() or self._goals.diagnose()
+
+
+def grey_source(manifest: Manifest, cache: Cache) -> ManifestSource:
+    """The images of a manifest with one channel, without classes.
+
+    Raises:
+        UserError: Images that cannot be read.
+    """
+    unlabelled = manifest.subset(replace(record, label="") for record in manifest.records)
+    return ManifestSource(unlabelled, (), 1, cache)
+
+
+def common_size(*sources: ManifestSource) -> tuple[int, int]:
+    """Height and width of all images.
+
+    Raises:
+        UserError: With two images that differ.
+    """
+    first = sources[0]
+    height, width = first.sizes[0]
+    for source in sources:
+        other = np.flatnonzero((source.sizes != (height, width)).any(axis=1))
+        if other.size:
+            at = int(other[0])
+            raise UserError(
+                f"{source.manifest.files()[at]} has {source.sizes[at, 0]}x{source.sizes[at, 1]} "
+                f"pixels, {first.manifest.files()[0]} has {height}x{width}; images and targets "
+                "must all be of one size (simclr-manifest --tile cuts them)"
+            )
+    return int(height), int(width)
+
+
+log = logging.getLogger(__name__)
+
+VALIDATION, TEST = "validation", "test"
+
+
+@dataclass(frozen=True)
+class DepthData:
+    """The images of a run.
+
+    Attributes:
+        manifest: All of them, in splits.
+        train: What is trained on, with targets or with images of the real microscope.
+        size: Height and width of every image.
+        limits: Least and greatest depth of the training maps, in physical units; (0, 1) for images
+            of the real microscope.
+        reading: How files of images are read.
+        train_split: Name of the training split.
+        files: What the training files are like.
+    """
+
+    manifest: Manifest
+    train: TwoDomains
+    size: tuple[int, int]
+    limits: tuple[float, float]
+    reading: Declaration
+    train_split: str
+    files: TrainingFiles
+
+    def part(self, split: str) -> DepthSet | None:
+        """The images of a split; None if there is none."""
+        return DepthSet(self.manifest.split(split)) if split in self.manifest.splits else None
+
+
+def open_manifest(config: DepthConfig) -> Manifest:
+    """All images that the settings name, each in a split and, but for real images, with a target.
+
+    Raises:
+        UserError: No images, images without target, or splits that share something.
+    """
+    data = config.data
+    if not (data.image_dir or data.manifest):
+        raise UserError("give --manifest=FILE, or --image_dir=FOLDER and --target_dir=FOLDER")
+    manifest = open_declared(
+        data.image_dir,
+        data.manifest,
+        config.reading,
+        skip_unreadable=data.skip_unreadable,
+    )
+    manifest = paired(manifest, data.target_dir, data.pair_by, data.target_scale)
+    if not config.to_real:
+        check_targets(manifest)
+    return with_splits(manifest, data.data_settings())
+
+
+def open_data(config: DepthConfig, manifest: Manifest) -> DepthData:
+    """The images of one run.
+
+    Args:
+        config: Its settings; `case` says which of the images count.
+        manifest: From `open_manifest`.
+
+    Raises:
+        UserError: Nothing to train on, images or targets of several sizes, or a leak.
+    """
+    data = config.data
+    if data.case:
+        manifest = only_case(manifest, data.case)
+    if data.train_split not in manifest.splits:
+        raise UserError(
+            f"--train_split={data.train_split}: the data has only {', '.join(manifest.splits)}"
+        )
+    refuse_leaks(manifest)
+    train = manifest.split(data.train_split)
+    images = grey_source(train, data.cache_dataset)
+    limits, rows = (0.0, 1.0), None
+    if config.to_real:
+        goals = grey_source(_real_images(config), data.cache_dataset)
+    else:
+        limits = depth_range(train)
+        maps, rows = unique_targets(train)
+        goals = grey_source(with_depth_rule(maps, *limits), data.cache_dataset)
+    size = common_size(images, goals)
+    unpaired = config.network.model == "cyclegan" and not config.gan.guided_weight
+    both = TwoDomains(images, goals, None if unpaired else rows, size, config.machine.seed)
+    reading, files = declaration_of(manifest), look_at(train)
+    return DepthData(manifest, both, size, limits, reading, data.train_split, files)
+
+
+def _real_images(config: DepthConfig) -> Manifest:
+    """The training images of the real microscope: all where there are no splits."""
+    data = config.data
+    manifest = open_declared(
+        "", data.real_manifest, config.reading, skip_unreadable=data.skip_unreadable
+    )
+    if data.case:
+        manifest = only_case(manifest, data.case)
+    if data.train_split in manifest.splits:
+        manifest = manifest.split(data.train_split)
+    log.info("%s of the real microscope", counted(len(manifest), "image"))
+    return manifest

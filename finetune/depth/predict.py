@@ -12,12 +12,11 @@ import numpy as np
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
 from data_prep.outputs import stamps
-from data_prep.partial import is_complete, partial_folder
-from finetune.depth.background import Background
+from data_prep.storage import is_complete, partial_folder
 from finetune.depth.measure import measure_depths
 from finetune.depth.page import DepthFacts, write_depth_page
 from finetune.depth.pairs import DepthSet
-from finetune.depth.pipeline import Pipeline, folder_state, predict_depths
+from finetune.depth.pipeline import Background, Pipeline, folder_state, predict_depths
 from finetune.depth.results import DepthResults
 from finetune.depth.router import Router
 from finetune.trained import open_trained

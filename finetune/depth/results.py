@@ -1,18 +1,187 @@
-"""Everything that was measured of predicted depth maps, and `metrics.json`."""
+"""All measurements of predicted depth maps, mean depths of sites among them, and `metrics.json`.
+
+Of real microscope images no depth map is known, but a mean depth a site, over all of its images.
+"""
 
 import json
 import math
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from data_prep.csv_files import read_csv
+from data_prep.errors import UserError
 from data_prep.storage import write_text
-from finetune.depth.metrics import ImageErrors, Measured
+from finetune.depth.metrics import ImageErrors, Measured, sample_intervals
 from finetune.depth.router import Routing
-from finetune.depth.sites import SiteErrors
-from simclr_tf.evaluation.intervals import Interval
+from simclr_tf.evaluation.intervals import RESAMPLES, Interval
+
+_COLUMNS = ("site", "mean_depth")
+
+
+@dataclass(frozen=True)
+class Site:
+    """One site and what was predicted of it.
+
+    Attributes:
+        name: of the site.
+        case: its case; empty = not known.
+        images: how many of its images were predicted.
+        known: its known mean depth.
+        predicted: mean of the predicted mean depths of its images.
+    """
+
+    name: str
+    case: str
+    images: int
+    known: float
+    predicted: float
+
+
+@dataclass(frozen=True)
+class SiteErrors:
+    """How far predicted mean depths are from the known ones, in units of depth.
+
+    Attributes:
+        sites: in the order of their first image.
+        rmse: root mean squared error of the sites' mean depths.
+        mae: their mean absolute error.
+        bias: mean of predicted less known.
+        correlation: of predicted and known means (Pearson); nan where one of them is constant.
+        constant_rmse: error of the one depth that is best for all sites, the mean of the known.
+        skill: 1 - `rmse` / `constant_rmse`; nan where all sites have one depth.
+        image_rmse: the same as `rmse` for the mean depth of every single image against that of its
+            site; it holds the spread of the images of a site as well.
+    """
+
+    sites: tuple[Site, ...]
+    rmse: Interval
+    mae: Interval
+    bias: Interval
+    correlation: Interval
+    constant_rmse: float
+    skill: Interval
+    image_rmse: float
+
+
+def read_site_means(path: str | os.PathLike[str]) -> dict[str, float]:
+    """Reads a CSV with the columns `site` and `mean_depth`; others are ignored.
+
+    Returns:
+        Site -> mean depth.
+
+    Raises:
+        UserError: No such file, another format, a site given twice, or a depth that is no number.
+    """
+    table = read_csv(path, _COLUMNS, source=f"--site_means={path}")
+    sites, depths = (table.texts(name) for name in _COLUMNS)
+    if sites is None or depths is None:
+        raise UserError(f"--site_means={path}: needs the columns {' and '.join(_COLUMNS)}")
+    means: dict[str, float] = {}
+    for row, (site, depth) in enumerate(zip(sites, depths, strict=True)):
+        if site in means:
+            raise UserError(f"{table.place(row)}: the site {site!r} is given twice")
+        means[site] = _number(depth, table.place(row))
+    return means
+
+
+def compare_sites(
+    mean_depths: np.ndarray,
+    sites: Sequence[str],
+    cases: Sequence[str],
+    known: Mapping[str, float],
+    *,
+    resamples: int = RESAMPLES,
+    level: float = 0.95,
+    seed: int = 0,
+) -> SiteErrors:
+    """Compares predicted mean depths with the known ones, site by site.
+
+    Args:
+        mean_depths: float [n], of every predicted map.
+        sites: [n], of which site each image is; images of a site that is not known, or of none,
+            are left out.
+        cases: [n], the cases; "" = not known.
+        known: Site -> mean depth.
+        resamples: Bootstrap samples of sites.
+        level: Of confidence.
+        seed: Of the resampling.
+
+    Raises:
+        UserError: No image is of a known site.
+    """
+    rows: dict[str, list[int]] = {}
+    for row, site in enumerate(sites):
+        if site in known:
+            rows.setdefault(site, []).append(row)
+    if not rows:
+        example = next(iter(known), "none")
+        raise UserError(
+            "no image is of a site whose mean depth is known: the manifest's column group must name"
+            f" the site, such as {example!r}"
+        )
+    found = tuple(
+        Site(name, cases[own[0]], len(own), known[name], float(np.mean(mean_depths[own])))
+        for name, own in rows.items()
+    )
+    predicted = np.array([site.predicted for site in found])
+    true = np.array([site.known for site in found])
+    intervals = sample_intervals(
+        lambda counts: _of_samples(predicted, true, counts),
+        len(found),
+        resamples=resamples,
+        level=level,
+        seed=seed,
+    )
+    errors = np.concatenate([mean_depths[own] - known[name] for name, own in rows.items()])
+    return SiteErrors(
+        sites=found,
+        constant_rmse=float(true.std()),
+        image_rmse=float(np.sqrt((errors**2).mean())),
+        **intervals,
+    )
+
+
+def _of_samples(
+    predicted: np.ndarray, true: np.ndarray, counts: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The numbers of samples that hold each site so and so often: counts [b, s] -> [b] each."""
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return (counts * values).sum(axis=1) / counts.sum(axis=1)
+
+    error = predicted - true
+    # Centred first: of numbers near 150 the difference of large squares would be left.
+    p, t = predicted - predicted.mean(), true - true.mean()
+    spread_p, spread_t = mean(p**2) - mean(p) ** 2, mean(t**2) - mean(t) ** 2
+    product = np.sqrt(np.maximum(spread_p * spread_t, 0))
+    rmse, constant = np.sqrt(mean(error**2)), np.sqrt(np.maximum(spread_t, 0))
+    nothing = np.full(len(counts), np.nan)
+    tiny = 1e-12 * max(1.0, float(np.abs(true).max()))
+    return {
+        "rmse": rmse,
+        "mae": mean(np.abs(error)),
+        "bias": mean(error),
+        "correlation": np.divide(
+            mean(p * t) - mean(p) * mean(t), product, out=nothing.copy(), where=product > tiny
+        ),
+        "skill": 1 - np.divide(rmse, constant, out=nothing.copy(), where=constant > tiny),
+    }
+
+
+def _number(text: str, place: str) -> float:
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"{place}: mean_depth is {text!r}, which is no number")
+    return value
+
 
 METRICS = "metrics.json"
 ALL = ""

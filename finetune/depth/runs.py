@@ -13,15 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.checksums import read_object
-from data_prep.claim import LOCK, claimed
 from data_prep.csv_files import write_csv
 from data_prep.errors import UserError
-from data_prep.manifest.folds import FoldPlan, fold_names, make_folds
 from data_prep.manifest.manifest import Manifest
-from finetune.depth.data import TEST, VALIDATION, open_manifest
-from finetune.depth.folder import DepthDir
-from finetune.depth.pairs import case_of
+from data_prep.manifest.splits import FoldPlan, fold_names, make_folds
+from data_prep.storage import LOCK, claimed, read_object
+from finetune.depth.pairs import TEST, VALIDATION, case_of, open_manifest
+from finetune.depth.session import DepthDir
 from finetune.depth.settings import DepthConfig
 from finetune.depth.train import train_depth
 from simclr_tf.training.distribution import Devices, connect

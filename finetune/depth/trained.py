@@ -15,10 +15,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from data_prep.checksums import AGAIN, read_object
 from data_prep.errors import UserError
 from data_prep.manifest.read_options import carried
-from finetune.depth import pretrained  # noqa: F401 (for Keras)
+from data_prep.storage import AGAIN, read_object
 from finetune.depth.settings import DEPTH, REAL
 from simclr_tf.checkpoints.keras_file import open_keras_file
 

@@ -1,6 +1,9 @@
-"""A trained classifier as a file that runs without this package.
+"""A trained classifier as a file that runs without this package, checked against the network.
 
 Images can go in as they are: crop, resizing and scaling are part of the exported graph.
+
+TensorFlow's bicubic resizing takes its weights from a table of 1,024 steps, ONNX's operator
+computes them; rounded to 8 bits that is a level here and there. This one has TensorFlow's table.
 """
 
 import contextlib
@@ -16,17 +19,175 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from data_prep.augment.photometry import to_float
+from data_prep.augment import geometry
+from data_prep.augment.color import to_float
+from data_prep.augment.views import SMALL_IMAGE, ViewConfig
 from data_prep.errors import UserError
+from data_prep.manifest.manifest import Manifest
 from data_prep.reading.training_files import look_at
 from data_prep.storage import write_text
-from finetune.export.check import Checked, check, some_training_images
 from finetune.export.plain_keras import standard_model
 from finetune.export.reading import GivenImage, Input, input_of, scored_views
-from finetune.export.views import evaluation_view
 from finetune.report.side_files import facts_file
-from finetune.trained import Trained
+from finetune.serve.answer import training_images
+from finetune.trained import Scorer, Trained
 from simclr_tf.checkpoints.plain_names import PlainName
+
+_STEPS = 1024
+_A = -0.5  # of Keys' cubic
+
+
+def _table() -> np.ndarray:
+    """Weights of a pixel at distance i / 1024, and of the one beyond, float32 [1025, 2]."""
+    x = np.arange(_STEPS + 1) / _STEPS
+    near = ((_A + 2) * x - (_A + 3)) * x * x + 1
+    y = x + 1
+    far = ((_A * y - 5 * _A) * y + 8 * _A) * y - 4 * _A
+    return np.stack([near, far], axis=1).astype(np.float32)
+
+
+def bicubic(image: tf.Tensor, size: int) -> tf.Tensor:
+    """What `tf.image.resize(image, [size, size], "bicubic")` gives.
+
+    Args:
+        image: float32 [H, W, C].
+        size: Side of the result.
+
+    Returns:
+        float32 [size, size, C].
+    """
+    rows, row_weights = _weights(tf.shape(image)[0], size)
+    columns, column_weights = _weights(tf.shape(image)[1], size)
+    # Four neighbours of every row [size, 4, W, C], then of every column [size, size, 4, C].
+    tall = tf.gather(image, rows, axis=0) * row_weights[:, :, tf.newaxis, tf.newaxis]
+    wide = tf.gather(tf.reduce_sum(tall, axis=1), columns, axis=1)
+    return tf.reduce_sum(wide * column_weights[tf.newaxis, :, :, tf.newaxis], axis=2)
+
+
+def _weights(length: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Positions int32 [size, 4] of neighbours along an axis, and their weights."""
+    table = tf.constant(_table())
+    step = tf.cast(length, tf.float32) / float(size)
+    place = (tf.range(size, dtype=tf.float32) + 0.5) * step - 0.5
+    first = tf.floor(place)
+    nearest = tf.cast(tf.round((place - first) * _STEPS), tf.int32)
+    left, right = tf.gather(table, nearest), tf.gather(table, _STEPS - nearest)
+    weights = tf.stack([left[:, 1], left[:, 0], right[:, 0], right[:, 1]], axis=1)
+    positions = tf.cast(first, tf.int32)[:, tf.newaxis] + tf.range(-1, 3)
+    # Neighbours beyond the edge do not count.
+    inside = tf.logical_and(positions >= 0, positions < length)
+    weights = weights * tf.cast(inside, tf.float32)
+    weights /= tf.reduce_sum(weights, axis=1, keepdims=True)
+    return tf.clip_by_value(positions, 0, length - 1), weights
+
+
+def evaluation_view(image: tf.Tensor, views: ViewConfig) -> tf.Tensor:
+    """What `evaluation_image` gives, [S, S, C] of the image's type."""
+    side = views.image_size
+    if views.central_crop:
+        image = _cropped(image, views.central_crop)
+    if views.whole_image:
+        crop = image
+    else:
+        crop = _cropped(image, 1.0 if side <= SMALL_IMAGE else geometry.EVALUATION_CROP)
+    pixels = bicubic(tf.cast(crop, tf.float32), side)
+    pixels = tf.ensure_shape(pixels, [side, side, views.channels])
+    if image.dtype == tf.uint8:
+        return tf.cast(tf.round(tf.clip_by_value(pixels, 0.0, 255.0)), tf.uint8)
+    return tf.clip_by_value(pixels, 0.0, 1.0)
+
+
+def _cropped(image: tf.Tensor, proportion: float) -> tf.Tensor:
+    box = geometry.central_box(image, 1.0, proportion)
+    return tf.slice(image, [box.top, box.left, 0], [box.height, box.width, -1])
+
+
+log = logging.getLogger(__name__)
+
+_FILES = 24
+_BATCH = 8
+
+Run = Callable[[np.ndarray], dict[str, np.ndarray]]
+"""The exported model: outputs of its input."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """How near an exported model is to what it was made from.
+
+    Attributes:
+        on_noise: Largest difference of a probability on noise of several sizes.
+        on_files: The same on training images through their files, from what prediction says of
+            these; None if they are not there.
+        files: How many files.
+        other_classes: Of how many of them the likeliest class is another.
+    """
+
+    on_noise: float
+    on_files: float | None = None
+    files: int = 0
+    other_classes: int = 0
+
+
+def some_training_images(trained: Trained) -> Manifest:
+    """Training images of all classes, if their files are still there; the log says if not."""
+    images = training_images(trained)
+    if not len(images):
+        log.warning("the training images are not here: the export is checked on noise alone")
+        return images
+    ranked = sorted(images.records, key=lambda record: record.label)
+    rows = np.linspace(0, len(ranked) - 1, min(_FILES, len(ranked))).astype(np.int64)
+    return images.subset(ranked[row] for row in rows)
+
+
+def check(run: Run, trained: Trained, given: GivenImage, images: Manifest) -> Checked:
+    """Runs an exported model.
+
+    Args:
+        run: The model.
+        trained: What it was made from.
+        given: Its input.
+        images: Training images.
+    """
+    on_noise = _on_noise(run, trained, given)
+    if not len(images):
+        return Checked(on_noise)
+    scorer = Scorer(trained, _BATCH)
+    expected = scorer.scores(images)
+    found = np.concatenate(
+        [
+            _outside(run, trained, given, given.from_file(file, record))
+            for record, file in zip(images.records, images.files(), strict=True)
+        ]
+    )
+    others = int((found.argmax(1) != expected.argmax(1)).sum())
+    return Checked(on_noise, float(np.abs(found - expected).max()), len(images), others)
+
+
+def _on_noise(run: Run, trained: Trained, given: GivenImage) -> float:
+    """How far probabilities lie from the network's own, on noise of several sizes."""
+    rng, side, worst = np.random.default_rng(0), trained.views.image_size, 0.0
+    for height, width in ((side, side), (2 * side + 3, 3 * side), (side // 2 + 1, side)):
+        image = given.example(rng, height, width)
+        seen = _seen(trained, given.outside(image))
+        logits = tf.reduce_mean(trained.forward(to_float(seen))["logits"], 0, keepdims=True)
+        expected = tf.nn.softmax(logits).numpy()
+        worst = max(worst, float(np.abs(_outside(run, trained, given, image) - expected).max()))
+    return worst
+
+
+def _outside(run: Run, trained: Trained, given: GivenImage, image: np.ndarray) -> np.ndarray:
+    """What the exported model says of an image, prepared as its facts say: [1, K]."""
+    if not given.prepared:
+        return run(image)["probabilities"]
+    seen = to_float(_seen(trained, given.outside(image))).numpy()
+    logits = run(seen)["logits"].mean(0, keepdims=True)
+    return np.asarray(tf.nn.softmax(logits))
+
+
+def _seen(trained: Trained, image: np.ndarray) -> tf.Tensor:
+    return scored_views(tf.constant(image), trained.views, trained.crops)
+
 
 Format = Literal["onnx", "saved_model", "keras"]
 
@@ -40,8 +201,6 @@ _OUTPUTS = ("features", "logits", "probabilities")
 
 Outputs = dict[str, np.ndarray]
 Signature = Callable[[tf.Tensor], dict[str, tf.Tensor]]
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

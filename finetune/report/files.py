@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.checksums import AGAIN, Checksums
 from data_prep.csv_files import read_rows, write_csv
 from data_prep.errors import UserError
-from data_prep.storage import write_text
+from data_prep.storage import AGAIN, Checksums, write_text
 from finetune.report.results import ClassificationResults
 from finetune.report.scored_split import UNKNOWN, ScoredSplit
 from simclr_tf.evaluation.curves import calibration_curve, precision_recall_curve, roc_curve

@@ -1,4 +1,4 @@
-"""What a classifier's scores come to: every metric of every split, with intervals.
+"""The results of a classifier: every metric of every split, with intervals; the threshold.
 
     results = evaluate_classifier({"validation": ..., "test": ...}, class_names)
     write_results(folder, results, splits, history)      # result_files
@@ -11,16 +11,81 @@ once and handed over with the rest.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from data_prep.manifest.manifest import SPLITS
 from finetune.report.scored_split import ScoredSplit
-from finetune.report.threshold import CRITERIA, Criterion, Decision, choose_threshold
 from simclr_tf.evaluation.bootstrap import bootstrap_metrics
 from simclr_tf.evaluation.intervals import RESAMPLES, Interval, wilson_interval
 from simclr_tf.evaluation.metrics import confusion_matrix
+
+Criterion = Literal["youden", "f1", "fixed"]
+
+CRITERIA: dict[Criterion, str] = {
+    "youden": "maximal Youden's J (true positive rate - false positive rate)",
+    "f1": "maximal F1 of the positive class",
+    "fixed": "given, not chosen",
+}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How scores become classes.
+
+    Attributes:
+        threshold: An image with at least this score of the positive class is of that class; None =
+            the class with the highest score (more than two classes).
+        positive: Position of the positive class; -1 without a threshold.
+        criterion: How the threshold was chosen.
+        chosen_on: Split that it was chosen on; "" = none.
+    """
+
+    threshold: float | None = None
+    positive: int = -1
+    criterion: Criterion = "fixed"
+    chosen_on: str = ""
+
+    def classes(self, scores: np.ndarray) -> np.ndarray:
+        """Predicted classes int64 [n] of scores float64 [n, K]."""
+        if self.threshold is None:
+            return scores.argmax(axis=1)
+        return np.where(
+            scores[:, self.positive] >= self.threshold, self.positive, 1 - self.positive
+        )
+
+
+def choose_threshold(positive: np.ndarray, score: np.ndarray, criterion: Criterion) -> float | None:
+    """The threshold that serves a criterion best.
+
+    Candidates lie half-way between neighbouring scores, so that images like those seen stay on
+    their side; of equally good ones the nearest to 0.5 is taken.
+
+    Args:
+        positive: bool [n], whether an image is of the positive class.
+        score: float [n], its score of that class, in [0, 1].
+        criterion: `youden` or `f1`.
+
+    Returns:
+        The threshold; None where there are no images of one of the two classes.
+    """
+    if not positive.any() or positive.all():
+        return None
+    values, which = np.unique(score, return_inverse=True)
+    # Counts at or above every distinct score; the lowest candidate takes all images.
+    hits = np.bincount(which, positive)[::-1].cumsum()[::-1]
+    taken = np.bincount(which)[::-1].cumsum()[::-1]
+    negatives, positives = (~positive).sum(), positive.sum()
+    if criterion == "youden":
+        # In whole numbers, so that equally good thresholds are equal.
+        quality = hits * negatives - (taken - hits) * positives
+    else:
+        quality = 2 * hits / (taken + positives)
+    middle = np.concatenate([values[:1], (values[:-1] + values[1:]) / 2])
+    best = np.flatnonzero(quality == quality.max())
+    return float(middle[best[np.abs(middle[best] - 0.5).argmin()]])
+
 
 _FEW_IMAGES = 5
 

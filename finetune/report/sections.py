@@ -18,7 +18,7 @@ from simclr_tf.evaluation.classifier_figures import (
     roc_figure,
 )
 from simclr_tf.evaluation.curves import calibration_curve, precision_recall_curve, roc_curve
-from simclr_tf.evaluation.drawing import NARROW, to_png
+from simclr_tf.evaluation.figures import NARROW, to_png
 from simclr_tf.evaluation.intervals import Interval, interval_cell
 
 _DPI = 200

@@ -31,9 +31,8 @@ from werkzeug.wrappers import Request, Response
 from data_prep.errors import UserError
 from data_prep.reading.limits import ReadLimits
 from data_prep.reading.reader_process import ReaderBudget, ReaderProcess, ReaderUnavailableError
-from finetune.serve.answer import Answer, Classify, upload_options
+from finetune.serve.answer import Answer, Classify, Neighbours, upload_options
 from finetune.serve.http_server import HttpServer
-from finetune.serve.similar import Neighbours
 from finetune.trained import Trained
 
 log = logging.getLogger(__name__)

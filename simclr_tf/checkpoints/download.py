@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, urlencode
 
-from data_prep.durations import format_seconds
 from data_prep.errors import UserError
+from data_prep.phrases import format_seconds
 from data_prep.storage import write_text
 
 log = logging.getLogger(__name__)

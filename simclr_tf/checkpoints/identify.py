@@ -6,13 +6,15 @@ from typing import Any
 
 from data_prep.errors import UserError
 from simclr_tf.checkpoints.read import SUFFIX, Naming, Shape, StoredWeights
-from simclr_tf.models.architecture import (
+from simclr_tf.models.architectures import (
     BLOCKS_PER_GROUP,
+    FEATURE_DIM,
     NUM_GROUPS,
+    Architecture,
     ProjectionArchitecture,
     ResNetArchitecture,
+    architecture_of,
 )
-from simclr_tf.models.architectures import FEATURE_DIM, Architecture, architecture_of
 from simclr_tf.models.variable_layout import (
     VariableSpec,
     projection_variables,

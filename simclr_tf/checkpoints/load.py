@@ -1,16 +1,18 @@
 """Every public SimCLR checkpoint, and every one of this package, as an ordinary Keras model."""
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import prod
+from typing import Any, Literal, get_args
 
 import keras
 import numpy as np
 
+from data_prep.csv_files import csv_text
 from data_prep.errors import UserError
 from simclr_tf.checkpoints.adapt import StemAdapt, adapt_channels, adaptable
-from simclr_tf.checkpoints.coverage import Coverage, Row
 from simclr_tf.checkpoints.find import Location, locate
 from simclr_tf.checkpoints.identify import Network, architecture_name, recognise
 from simclr_tf.checkpoints.keras_file import open_keras_file
@@ -18,6 +20,67 @@ from simclr_tf.checkpoints.preprocessing import read_record
 from simclr_tf.checkpoints.read import StoredWeights, open_weights
 from simclr_tf.models.simclr import SimCLREncoder, SimCLRModel
 from simclr_tf.models.variable_names import canonical_variables
+
+Status = Literal["used", "adapted", "unused", "missing"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One tensor.
+
+    Attributes:
+        tensor: Its name in the checkpoint; that of the variable if the checkpoint has none.
+        shape: Its shape there.
+        status: `used`; `adapted`, used with another shape; `unused`; `missing`, a variable of the
+            network that keeps its fresh value.
+        note: The variable that took it, or why none did.
+    """
+
+    tensor: str
+    shape: tuple[int, ...]
+    status: Status
+    note: str
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The whole account of a conversion.
+
+    Attributes:
+        source: What the checkpoint is, in words.
+        rows: Every tensor once.
+    """
+
+    source: str
+    rows: tuple[Row, ...]
+
+    def with_status(self, *statuses: Status) -> tuple[Row, ...]:
+        """The rows of these kinds."""
+        return tuple(row for row in self.rows if row.status in statuses)
+
+    def summary(self) -> str:
+        """A few lines: how many tensors were used, and why others were not."""
+        lines = [self.source]
+        for status in get_args(Status):
+            lines += self._counted(self.with_status(status))
+        return "\n".join(lines)
+
+    def _counted(self, rows: Sequence[Row]) -> Iterator[str]:
+        grouped = rows and rows[0].status == "used"
+        reasons = Counter("weights of the network" if grouped else row.note for row in rows)
+        for reason, number in sorted(reasons.items(), key=lambda pair: -pair[1]):
+            same = [row for row in rows if grouped or row.note == reason]
+            values = sum(prod(row.shape) for row in same)
+            yield f"  {same[0].status:8s}{number:6d} tensors {values:12,d} values  {reason}"
+
+    def csv(self) -> str:
+        """Every row as CSV: status, tensor, shape, note."""
+        rows = [["status", "tensor", "shape", "note"]]
+        for row in self.rows:
+            shape = "x".join(map(str, row.shape)) or "scalar"
+            rows.append([row.status, row.tensor, shape, row.note])
+        return csv_text(rows)
+
 
 _STEMS = ("base_model/conv2d/kernel", "base_model/stem/")  # of ResNets, of other backbones
 _HEADS = {"head_contrastive/": "projection head", "head_supervised/": "supervised head"}

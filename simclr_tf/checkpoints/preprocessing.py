@@ -9,12 +9,11 @@ from typing import Any
 
 from data_prep.augment.geometry import EVALUATION_CROP
 from data_prep.augment.views import SMALL_IMAGE, ViewConfig
-from data_prep.checksums import AGAIN, read_object
 from data_prep.reading.training_files import TrainingFiles
-from data_prep.storage import write_text
+from data_prep.storage import AGAIN, read_object, write_text
 from simclr_tf.checkpoints.find import Location
 from simclr_tf.checkpoints.identify import Network
-from simclr_tf.checkpoints.imagenet import class_names
+from simclr_tf.checkpoints.zoo import class_names
 from simclr_tf.training.run_dir import RECORD
 
 _IMAGENET_CLASSES = 1000

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, whoever wrote it: its weights by name, and what else lies in the file.
+"""The contents of a checkpoint, whoever wrote it: weights by name, and what else lies in the file.
 
 Five layouts are told apart by what the file itself says:
 
@@ -7,8 +7,13 @@ Five layouts are told apart by what the file itself says:
 * the variables of SavedModels: any key, but the file's object graph keeps the variables' names;
 * name maps, `vars/<name>`: TF1 files converted by the drill-core repository, and our SavedModels;
 * `.keras` files of this package.
+
+ResNets are recognised by their weights, as the public checkpoints must be. Other backbones write
+down what they are, beside the weights and in the same file: JSON, as a vector of bytes, because
+readers of checkpoints look for numbers.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,10 +24,32 @@ import tensorflow as tf
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 from data_prep.errors import UserError
-from simclr_tf.checkpoints.description import NETWORK, NETWORK_KEY, read_description
 from simclr_tf.checkpoints.find import Location
 from simclr_tf.checkpoints.plain_names import PlainName
+from simclr_tf.models.architectures import FEATURE_DIM
+from simclr_tf.models.resnet import ResNet
+from simclr_tf.models.simclr import SimCLREncoder, SimCLRModel
 from simclr_tf.models.variable_names import OWN_BACKBONE
+
+NETWORK = "network"
+NETWORK_KEY = f"model/{NETWORK}"  # in object graphs
+
+
+def describe(model: SimCLRModel | SimCLREncoder) -> np.ndarray | None:
+    """The bytes that go into a checkpoint, uint8 [n]; None for a ResNet."""
+    encoder = model.encoder if isinstance(model, SimCLRModel) else model
+    backbone = encoder.backbone()
+    if isinstance(backbone, ResNet):
+        return None
+    facts = {**backbone.architecture.config(), FEATURE_DIM: backbone.feature_dim}
+    return np.frombuffer(json.dumps(facts, sort_keys=True).encode(), np.uint8).copy()
+
+
+def read_description(content: np.ndarray) -> Mapping[str, Any]:
+    """What `describe` has written: fields of the architecture, and `feature_dim`."""
+    facts: dict[str, Any] = json.loads(content.tobytes().decode())
+    return facts
+
 
 GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"

@@ -19,9 +19,8 @@ import tensorflow as tf
 
 from data_prep.errors import UserError
 from data_prep.storage import write_text, writing
-from simclr_tf.checkpoints.description import NETWORK_KEY, describe
 from simclr_tf.checkpoints.find import NOTE
-from simclr_tf.checkpoints.read import SUFFIX, read_tensors
+from simclr_tf.checkpoints.read import NETWORK_KEY, SUFFIX, describe, read_tensors
 from simclr_tf.models.variable_names import tf2_checkpoint_keys
 
 log = logging.getLogger(__name__)

@@ -104,10 +104,10 @@ def run(flag_values: flags.FlagValues) -> int:
     if outputs and (code := outputs.code_if_complete()) is not None:
         return code
     import_tensorflow()
+    from simclr_tf.checkpoints.adapt import check_inference
     from simclr_tf.checkpoints.load import convert, open_checkpoint
-    from simclr_tf.checkpoints.verify import check_inference
     from simclr_tf.checkpoints.write import format_of, write_model
-    from simclr_tf.training.expected import refuse_contradictions
+    from simclr_tf.training.from_checkpoint import refuse_contradictions
 
     layout = f.format if f.format != "auto" or not output else format_of(f.output)
     checkpoint = open_checkpoint(f.checkpoint, ema=f.ema)
@@ -133,8 +133,8 @@ def run(flag_values: flags.FlagValues) -> int:
 
 
 def _rescale(model: "SimCLRModel", wanted: str) -> None:
+    from simclr_tf.checkpoints.adapt import initial_norms, kernel_norms, rescale
     from simclr_tf.checkpoints.load import load_model
-    from simclr_tf.checkpoints.rescale import initial_norms, kernel_norms, rescale
 
     try:
         factor = float(wanted)

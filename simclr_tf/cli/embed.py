@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from data_prep.cli.app import run_app
-from data_prep.cli.progress import progress_lines
-from data_prep.cli.runtime import import_tensorflow
+from data_prep.cli.runtime import import_tensorflow, progress_lines
 from data_prep.errors import UserError
 from simclr_tf.cli import config_flags
 from simclr_tf.embedding.settings import EmbedConfig
@@ -37,7 +36,7 @@ def run(flag_values: flags.FlagValues) -> None:
     if f.embedding:
         _refuse(stated, ("encoder", "output", "manifest", "compare"), "--embedding")
         import_tensorflow()
-        from simclr_tf.embedding.again import reanalyse, stored_settings
+        from simclr_tf.embedding.analyze import reanalyse, stored_settings
 
         config = config_flags.read_as(EmbedConfig, f, stored_settings(f.embedding))
         print(reanalyse(config, images))

@@ -9,8 +9,7 @@ from data_prep.cli.app import run_app, topic
 from data_prep.cli.runtime import import_tensorflow
 from data_prep.errors import UserError
 from simclr_tf.cli import config_flags
-from simclr_tf.config.presets import PRESETS
-from simclr_tf.config.run_config import RunConfig
+from simclr_tf.config.run_config import PRESETS, RunConfig
 
 NAME = "simclr-run"
 DESCRIPTION = """Pretrains a SimCLRv2 network on images without labels, or fine-tunes one with

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from data_prep.cli.app import EXIT_FAILED, parse, topic
-from data_prep.cli.handing_on import given_flags, run_handing_on
+from data_prep.cli.app import EXIT_FAILED, given_flags, parse, run_handing_on, topic
 from data_prep.cli.image_flags import define_images, given_images
 from data_prep.cli.runtime import import_tensorflow
 from data_prep.errors import UserError
 from data_prep.manifest.read_options import READING_FIELDS
 from simclr_tf.cli import run as run_command
 from simclr_tf.config.run_config import RunConfig
-from simclr_tf.sweep.columns import SORT_BY
-from simclr_tf.sweep.grid import Row, grid_rows, row_arguments
+from simclr_tf.sweep.grid import SORT_BY, Row, grid_rows, row_arguments
 
 if TYPE_CHECKING:
     from data_prep.manifest.manifest import Manifest
@@ -143,11 +141,11 @@ def _train_and_compare(
     output: Path,
     arguments: Sequence[str],
 ) -> int:
-    from data_prep.partial import only_one
+    from data_prep.storage import only_one
     from simclr_tf.sweep.launch import launch, run_command
+    from simclr_tf.sweep.page import report
     from simclr_tf.sweep.plan import keep_plan
-    from simclr_tf.sweep.report import report
-    from simclr_tf.training.loop import StopRequest
+    from simclr_tf.training.fit import StopRequest
 
     runs = keep_plan(runs, manifest, output)
     busy = f"--output={output}: a sweep, or a run of one that was killed, is at work there"

@@ -1,21 +1,27 @@
-"""The configuration of a training run: all its settings by topic, checked together.
+"""The configuration of a training run: all its settings by topic, checked together; presets.
 
 The command line derives its flags from the declarations, `config.json` in a run directory holds
 their values, and nothing below the command line reads a flag.
+
+`rheed_...`: self-supervised learning on reflection high-energy electron diffraction, with the
+settings of Hippoangel/Self_Supervised_Learning_with_RHEED (PyTorch, lightly). What they left to
+lightly's defaults is as there; the learning rates are those of the stated batch.
+
+`..._views`: a method with the views of its paper, see `data_prep.augment.config`.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from data_prep.augment.config import parse_shares
+from data_prep.augment.config import PAPER_VIEWS, parse_shares
 from data_prep.errors import UserError
 from data_prep.manifest.read_options import Declaration
-from simclr_tf.config.method_settings import MethodSettings
 from simclr_tf.config.sections import (
     DataSettings,
     DistillSettings,
     MachineSettings,
+    MethodSettings,
     ModelSettings,
     OptimizerSettings,
     RunSettings,
@@ -27,13 +33,13 @@ from simclr_tf.config.settings import Config, Setting
 from simclr_tf.models.architectures import (
     HYBRID,
     KERAS,
+    PARTS,
     RESNET,
     ViTArchitecture,
     architecture_of,
     registered_architecture,
     spelled,
 )
-from simclr_tf.models.parts import PARTS
 
 
 @dataclass(frozen=True)
@@ -241,3 +247,50 @@ QUIRKS = ("frozen_bn", "unused_projection_head", "zero_init_logits")
 def all_settings() -> Iterator[Setting]:
     """Every declared setting, in the order of declaration."""
     return RunConfig.settings()
+
+
+_RHEED: dict[str, Any] = {
+    "resnet_depth": 18,
+    "image_size": 128,
+    "train_epochs": 50,
+    "optimizer": "momentum",
+    "learning_rate": 0.06,
+    "train_batch_size": 256,
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "warmup_epochs": 0.0,
+    "horizontal_flip": False,
+    "vertical_flip": True,
+    "right_angle_rotation": True,
+    "color_jitter_strength": 0.5,
+    "gray_probability": 0.5,
+    "use_blur": False,
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "rheed_simclr": {**_RHEED, "method": "simclr", "temperature": 0.5},
+    "rheed_moco": {
+        **_RHEED,
+        "method": "moco",
+        "queue_size": 4096,
+        "target_momentum": 0.99,
+        "temperature": 0.1,
+    },
+    "rheed_swav": {
+        **_RHEED,
+        "method": "swav",
+        "prototypes": 512,
+        "optimizer": "adam",
+        "train_batch_size": 128,
+        "learning_rate": 0.002,  # 1e-3 at a batch of 128
+        "weight_decay": 0.0,
+        "temperature": 0.1,
+    },
+    "rheed_byol": {
+        **_RHEED,
+        "method": "byol",
+        "target_momentum": 0.99,
+        "momentum_schedule": "constant",
+    },
+    **{f"{method}_views": {"method": method, **views} for method, views in PAPER_VIEWS.items()},
+}

@@ -14,16 +14,27 @@ from data_prep.errors import UserError
 from data_prep.manifest.groups import inner_paths
 from data_prep.manifest.identity import Image
 from data_prep.manifest.places import short_names
-from data_prep.new_folder import new_folder
-from data_prep.partial import is_complete, may_be_complete, note_complete
-from data_prep.storage import check_new_folder
+from data_prep.storage import (
+    check_new_folder,
+    is_complete,
+    may_be_complete,
+    new_folder,
+    note_complete,
+)
+from simclr_tf.embedding.analyze import explore_data, shown_rows
 from simclr_tf.embedding.compute import embed
-from simclr_tf.embedding.expert import Finder, find_all
-from simclr_tf.embedding.exploring import explore_data, shown_rows
 from simclr_tf.embedding.settings import EmbedConfig, names_in
-from simclr_tf.embedding.stored import MANIFEST, TABLE, Stored, is_stored, open_stored
-from simclr_tf.embedding.table import read_rows
-from simclr_tf.evaluation.blockwise import Progress
+from simclr_tf.embedding.stored import (
+    MANIFEST,
+    TABLE,
+    Finder,
+    Stored,
+    find_all,
+    is_stored,
+    open_stored,
+    read_rows,
+)
+from simclr_tf.evaluation.neighbors import Progress
 from simclr_tf.explore.compare import write_comparison
 
 log = logging.getLogger(__name__)

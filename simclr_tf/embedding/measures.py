@@ -1,19 +1,51 @@
-"""What features are worth where labels are known: k-NN and a linear probe, with intervals."""
+"""Measures of features: k-NN and a linear probe with labels; clusters and outliers without.
 
+    floors.npz   the features of the floors, of all images or of a sample
+
+They are computed with the embedding, for labels that come later are measured against them too.
+"""
+
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.model_selection import GroupKFold
 
-from simclr_tf.embedding.settings import MeasureSettings
-from simclr_tf.evaluation.blockwise import Features
+from simclr_tf.embedding.settings import MeasureSettings, StructureSettings
+from simclr_tf.embedding.stored import Stored
 from simclr_tf.evaluation.bootstrap import bootstrap_metrics
+from simclr_tf.evaluation.clustering import (
+    Clusters,
+    choose_clusters,
+    hdbscan,
+    kmeans,
+    outlier_scores,
+)
 from simclr_tf.evaluation.features import UNLABELLED
+from simclr_tf.evaluation.floors import (
+    KNN_RAW_PIXELS,
+    KNN_UNTRAINED,
+    MAJORITY,
+    RAW_PIXELS,
+    UNTRAINED,
+    Verdict,
+    judge,
+    majority,
+)
 from simclr_tf.evaluation.intervals import Interval, wilson_interval
-from simclr_tf.evaluation.knn import knn_scores
 from simclr_tf.evaluation.linear_probe import fit_linear_probe
+from simclr_tf.evaluation.neighbors import (
+    Features,
+    Nearest,
+    NearPairs,
+    Progress,
+    knn_scores,
+    near_pairs,
+    nearest,
+)
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc")
 TRAIN = "train"
@@ -178,3 +210,206 @@ def _in_order(splits: np.ndarray) -> list[str]:
     first = ("validation", "test")
     present = set(splits.tolist()) - {""}
     return [s for s in first if s in present] + sorted(present.difference(first))
+
+
+log = logging.getLogger(__name__)
+
+NOISE_NAME = "noise"
+
+
+@dataclass
+class Structure:
+    """What was found.
+
+    Attributes:
+        clusters: By method.
+        neighbours: Of every image; None = not looked for.
+        outliers: float32 [n]; None = not looked for.
+        pairs: Near duplicates; None = not looked for.
+        silhouettes: By number of clusters, where the silhouette chose it.
+        remarks: What was left out, sentences.
+    """
+
+    clusters: dict[str, Clusters] = field(default_factory=dict)
+    neighbours: Nearest | None = None
+    outliers: np.ndarray | None = None
+    pairs: NearPairs | None = None
+    silhouettes: dict[int, float] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+    def columns(self) -> dict[str, list[str] | np.ndarray]:
+        """Columns of the table: the cluster of each image by each method, and its outlier score."""
+        columns: dict[str, list[str] | np.ndarray] = {
+            method: [NOISE_NAME if c < 0 else str(c) for c in clusters.labels.tolist()]
+            for method, clusters in self.clusters.items()
+        }
+        return columns if self.outliers is None else columns | {"outlier": self.outliers}
+
+    def to_json(self) -> dict[str, Any]:
+        """For `embedding.json`."""
+        facts: dict[str, Any] = {
+            "clusters": {
+                method: {
+                    "clusters": len(clusters),
+                    "noise": int((clusters.labels < 0).sum()),
+                }
+                for method, clusters in self.clusters.items()
+            }
+        }
+        if self.silhouettes:
+            facts["silhouette"] = {str(k): value for k, value in self.silhouettes.items()}
+        if self.pairs:
+            facts["near_duplicates"] = {
+                "pairs": self.pairs.total,
+                "listed": len(self.pairs.pairs),
+            }
+        return facts
+
+
+def find_structure(
+    stored: Stored, settings: StructureSettings, seed: int, progress: Progress
+) -> Structure:
+    """Clusters, neighbours, outliers and near duplicates, as far as the settings ask for them.
+
+    Args:
+        stored: The embedding.
+        settings: What to look for.
+        seed: Of the clusters.
+        progress: Called with (images compared, images in all).
+    """
+    found, features, n = Structure(), stored.features, len(stored)
+    if settings.kmeans and n > 1:
+        number = settings.clusters or _classes(stored)
+        if not number:
+            number, found.silhouettes = choose_clusters(features, seed)
+        found.clusters["kmeans"] = kmeans(features, min(number, n), seed)
+    if settings.hdbscan:
+        if n <= max(settings.compare_limit // 5, 1):
+            found.clusters["hdbscan"] = hdbscan(features, settings.min_cluster_size, seed)
+        else:
+            found.remarks.append(_left_out("HDBSCAN", n))
+    if n > settings.compare_limit:
+        found.remarks.append(_left_out("neighbours, outliers and near duplicates", n))
+    elif n > 1:
+        if settings.neighbours:
+            found.neighbours = nearest(
+                features, features, settings.neighbours, not_itself=True, progress=progress
+            )
+            if settings.outliers != "none":
+                found.outliers = outlier_scores(found.neighbours, settings.outliers)
+        if settings.near_duplicates:
+            found.pairs = near_pairs(
+                features, settings.near_duplicates, settings.most_pairs, progress
+            )
+            if found.pairs.total > settings.most_pairs:
+                found.remarks.append(
+                    f"{found.pairs.total} pairs of images have a cosine of "
+                    f"{settings.near_duplicates:g} or more; the {settings.most_pairs} most alike "
+                    "are listed (--most_pairs, --near_duplicates)"
+                )
+    return found
+
+
+def _classes(stored: Stored) -> int:
+    """Classes of the first column of labels that has two or more; 0 = there is none."""
+    counts = (len(set(stored.columns[name]) - {""}) for name in stored.label_columns)
+    return next((number for number in counts if number > 1), 0)
+
+
+def _left_out(what: str, n: int) -> str:
+    return f"{what} left out for {n} images (--compare_limit)"
+
+
+FILE = "floors.npz"
+_METHODS = {
+    "linear_probe": "A linear probe on the features",
+    "knn": "k-NN on the features",
+    "knn_group_folds": "k-NN on the features, in folds of whole groups",
+    "knn_leave_one_out": "k-NN on the features, each image without itself",
+}
+"""By what embeddings are judged: the first method that there is."""
+
+
+@dataclass(frozen=True)
+class FloorFeatures:
+    """What simpler methods see of an embedding's images.
+
+    Attributes:
+        rows: Which images, int64 [m], rising.
+        pixels: Their raw pixels, float [m, D].
+        untrained: Features of the network with fresh weights, float [m, E].
+    """
+
+    rows: np.ndarray
+    pixels: np.ndarray
+    untrained: np.ndarray
+
+    def save(self, folder: Path) -> None:
+        """Writes `floors.npz`."""
+        np.savez(
+            folder / FILE,
+            rows=self.rows,
+            pixels=self.pixels.astype(np.float16),
+            untrained=self.untrained.astype(np.float16),
+        )
+
+    @staticmethod
+    def load(folder: Path) -> "FloorFeatures | None":
+        """What `save` wrote; None where there is nothing to be read."""
+        try:
+            with np.load(folder / FILE) as stored:
+                pixels, untrained = (
+                    stored[name].astype(np.float32) for name in ("pixels", "untrained")
+                )
+                return FloorFeatures(stored["rows"], pixels, untrained)
+        except (OSError, ValueError, KeyError):
+            return None
+
+
+def floor_verdict(
+    scored: Sequence[Scored], known: Labelled, floors: FloorFeatures, settings: MeasureSettings
+) -> Verdict | None:
+    """Whether the features are above the floors, for one column of labels.
+
+    Args:
+        scored: What `measure` says of the embedding.
+        known: The labels.
+        floors: The features of the floors.
+        settings: Of the measures.
+
+    Returns:
+        The verdict of the test images, or of what there is in their place; None without a score.
+    """
+    ranked = [s for method in _METHODS for s in scored if s.method == method]
+    ranked.sort(key=lambda s: s.split not in ("test", ""))
+    ranked.sort(key=lambda s: list(_METHODS).index(s.method))
+    if not ranked:
+        return None
+    network = ranked[0]
+    probe = network.method == "linear_probe"
+    part = Labelled(
+        known.class_names,
+        known.labels[floors.rows],
+        known.splits[floors.rows],
+        None if known.units is None else known.units[floors.rows],
+    )
+    few = replace(settings, linear_probe=probe, bootstrap=0)
+    names = (RAW_PIXELS, UNTRAINED) if probe else (KNN_RAW_PIXELS, KNN_UNTRAINED)
+    told: dict[str, np.ndarray] = {}
+    rows = np.zeros(0, np.int64)
+    for name, features in zip(names, (floors.pixels, floors.untrained), strict=True):
+        kind = (network.method, network.split)
+        own = [s for s in measure(features, part, few) if (s.method, s.split) == kind]
+        if own:
+            rows, told[name] = floors.rows[own[0].rows], own[0].scores
+    place = {row: i for i, row in enumerate(network.rows.tolist())}
+    if not told or any(row not in place for row in rows.tolist()):
+        return None
+    learned = part.labels[part.rows(TRAIN)] if network.split else part.labels[part.rows()]
+    told = {MAJORITY: majority(learned, len(known.class_names), len(rows)), **told}
+    scores = network.scores[[place[row] for row in rows.tolist()]]
+    return judge(
+        network.split or "labelled", known.labels[rows], scores, scores.argmax(axis=1), told,
+        groups=known.groups(rows), resamples=max(settings.bootstrap, 200), seed=settings.seed,
+        what=_METHODS[network.method],
+    )  # fmt: skip

@@ -16,10 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.checksums import read_object
-from data_prep.claim import LOCK, claimed
 from data_prep.errors import UserError
-from data_prep.storage import write_bytes, write_text
+from data_prep.storage import LOCK, claimed, read_object, write_bytes, write_text
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from typing import Literal
 
 import numpy as np
 
-from simclr_tf.evaluation.blockwise import Features, Picked, nearest, unit_blocks, unit_rows
 from simclr_tf.evaluation.clustering import kmeans
+from simclr_tf.evaluation.neighbors import Features, Picked, nearest, unit_blocks, unit_rows
 
 Rule = Literal["farthest", "medoids"]
 

@@ -12,8 +12,7 @@ import numpy as np
 
 from simclr_tf.evaluation import metrics
 from simclr_tf.evaluation.degenerate import classifier_ends
-from simclr_tf.evaluation.intervals import RESAMPLES, Interval, percentile_interval
-from simclr_tf.evaluation.resample import draw_counts
+from simclr_tf.evaluation.intervals import RESAMPLES, Interval, draw_counts, percentile_interval
 
 _PER_CLASS = ("precision", "recall", "f1", "roc_auc", "average_precision")
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from simclr_tf.evaluation.curves import CalibrationCurve, PrecisionRecallCurve, RocCurve
-from simclr_tf.evaluation.drawing import (
+from simclr_tf.evaluation.figures import (
     COLOURS,
     GREY,
     NARROW,

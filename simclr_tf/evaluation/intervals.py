@@ -2,21 +2,81 @@
 
 For all metrics of a classifier at once, and fast, see `bootstrap`. Images of one group (a drill
 core, a sample, a patient) are not independent: give `groups`, and whole groups are resampled.
+
+See Efron and Tibshirani 1993, An Introduction to the Bootstrap. What is drawn are units: an image,
+or a group of images (a drill core, a specimen, a patient) that are not independent of each other.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from simclr_tf.evaluation.degenerate import (
     Ends,
+    difference_ends,
     has_no_spread,
     unchanged_ends,
     wilson_ends,
 )
-from simclr_tf.evaluation.resample import draw_counts
+
+# Numbers held at a time: a few megabytes, which stay in the cache.
+_CHUNK = 2**20
+_MIXED = -2
+
+
+def draw_counts(
+    n: int,
+    resamples: int,
+    seed: int,
+    *,
+    groups: Sequence[str] | np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+) -> Iterator[np.ndarray]:
+    """Draws bootstrap samples, a chunk at a time.
+
+    The draws depend on the arguments alone, so two models scored on the same images get the same
+    samples, and their differences are paired.
+
+    Args:
+        n: images.
+        resamples: samples in all.
+        seed: of the draws.
+        groups: [n]; images of one group are drawn together; None = each for itself.
+        labels: int [n]; if given, units are drawn within their class, as a stratified split drew
+            them, and units that hold several classes among themselves. None = all alike.
+
+    Yields:
+        int32 [b, n], how often each image is in each sample; the rows add up to `resamples`.
+    """
+    rng = np.random.default_rng(seed)
+    unit = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    strata = _strata(unit, labels)
+    size = max(1, _CHUNK // max(n, 1))
+    for start in range(0, resamples, size):
+        rows = min(size, resamples - start)
+        counts = np.zeros((rows, int(unit.max()) + 1), np.int32)
+        for members in strata:
+            drawn = rng.integers(0, len(members), (rows, len(members)))
+            drawn += np.arange(rows)[:, np.newaxis] * len(members)
+            tally = np.bincount(drawn.ravel(), minlength=drawn.size)
+            counts[:, members] = tally.reshape(drawn.shape)
+        yield counts if groups is None else counts[:, unit]
+
+
+def _strata(unit: np.ndarray, labels: np.ndarray | None) -> list[np.ndarray]:
+    """The units of every stratum, int64 [m] each."""
+    number = int(unit.max()) + 1
+    if labels is None:
+        return [np.arange(number)]
+    lowest, highest = np.full(number, np.iinfo(np.int64).max), np.full(number, -1)
+    np.minimum.at(lowest, unit, labels)
+    np.maximum.at(highest, unit, labels)
+    stratum = np.where(lowest == highest, lowest, _MIXED)
+    return [np.flatnonzero(stratum == value) for value in np.unique(stratum)]
+
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
@@ -262,3 +322,46 @@ def _two_sided(differences: np.ndarray) -> float:
     n = len(differences)
     below, above = (differences <= 0).sum(), (differences >= 0).sum()
     return float(min(1.0, 2 * (min(below, above) + 1) / (n + 1)))
+
+
+class SampledMean(NamedTuple):
+    """A mean over runs on the same images, and what resampling them gives.
+
+    Attributes:
+        value: The mean on the images as they are.
+        samples: float64 [B], the same on every bootstrap sample.
+        ends: Of its interval where the samples show no spread, see `degenerate`.
+    """
+
+    value: float
+    samples: np.ndarray
+    ends: Ends
+
+    def interval(self, level: float = 0.95) -> Interval:
+        """The percentile interval of the mean; never a point."""
+        return percentile_interval(self.value, self.samples, level, self.ends)
+
+
+def sampled_difference(a: SampledMean, b: SampledMean, level: float = 0.95) -> Difference:
+    """The difference a - b of two means on the same samples.
+
+    Args:
+        a: One model's.
+        b: The other's, from the same runs, resamples and seed.
+        level: Of confidence.
+
+    Returns:
+        The difference, with its percentile interval and two-sided p-value. Where the samples show
+        no spread the interval is that of two independent estimates, which errs on the wide side.
+    """
+    value = a.value - b.value
+    gaps = a.samples - b.samples
+    gaps = gaps[~np.isnan(gaps)]
+    if not len(gaps) or math.isnan(value):
+        return Difference(value, math.nan, math.nan, level, math.nan)
+    low, high = map(float, np.quantile(gaps, [(1 - level) / 2, (1 + level) / 2]))
+    if has_no_spread(low, high):
+        low, high = difference_ends(a.value, a.ends, b.value, b.ends)
+    tail = min((gaps <= 0).sum(), (gaps >= 0).sum())
+    p_value = min(1.0, 2 * (int(tail) + 1) / (len(gaps) + 1))
+    return Difference(value, low, high, level, p_value)

@@ -6,10 +6,7 @@ Zbontar et al. 2021, "Barlow Twins: Self-Supervised Learning via Redundancy Redu
 import tensorflow as tf
 
 from simclr_tf.losses.barlow_twins import barlow_twins_loss
-from simclr_tf.methods.base import Sign, StepOutputs
-from simclr_tf.methods.pairs import both_views
-from simclr_tf.methods.pretraining import ByView, Pretraining
-from simclr_tf.methods.probe import with_probe
+from simclr_tf.methods.base import ByView, Pretraining, Sign, StepOutputs, both_views, with_probe
 from simclr_tf.models.simclr import SimCLRModel
 
 _UNCORRELATED = 0.9

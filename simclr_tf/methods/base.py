@@ -1,13 +1,26 @@
-"""What the training loop asks of a method."""
+"""Base classes and shared parts of the methods of pretraining.
 
+The first part sees every image by itself, but for BatchNorm; the second one sees the whole batch.
+So the first may run on a few images at a time (`training.micro_batches`).
+"""
+
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import keras
 import tensorflow as tf
 
+from simclr_tf.losses.supervised import accuracy, supervised_loss
+from simclr_tf.models.architectures import NUM_GROUPS
 from simclr_tf.models.batch_norm import BatchNorm
+from simclr_tf.models.simclr import (
+    ForwardOutputs,
+    ProjectionPart,
+    SimCLREncoder,
+    SimCLRModel,
+)
 
 
 @dataclass(frozen=True)
@@ -127,3 +140,141 @@ def assign_all(variables: Sequence[keras.Variable], values: Sequence[tf.Tensor])
             )
 
     tf.distribute.get_replica_context().merge_call(assign, args=(list(values),))
+
+
+ByView: TypeAlias = dict[int, tf.Tensor]
+BEHIND_POOL = NUM_GROUPS + 1  # see `ResNet.endpoints`
+
+
+class Pretraining(Extension, ABC):
+    """A method that learns from representations of two views; beside them, of small crops.
+
+    Representations are [b, D], by the number of the view; small crops follow the views.
+
+    Args:
+        model: The network.
+    """
+
+    def __init__(self, model: SimCLRModel) -> None:
+        self._model = model
+
+    @property
+    def encoders(self) -> list[SimCLREncoder]:
+        """The networks that `features` and `targets` run."""
+        return [self._model.encoder]
+
+    def features(self, images: tf.Tensor, small: tf.Tensor | None = None) -> ByView:
+        """Representations by the network that trains.
+
+        As it stands here: of both views, each normalised by its own batch.
+
+        Args:
+            images: Views [2, b, S, S, C].
+            small: Small crops [n, b, s, s, C], for methods that take any.
+        """
+        return {v: self._model.encoder(images[v], training=True) for v in range(2)}
+
+    def targets(self, images: tf.Tensor) -> ByView:
+        """Representations by a network that gets no gradient; as it stands here, none."""
+        return {}
+
+    @abstractmethod
+    def losses(self, features: ByView, targets: ByView, labels: tf.Tensor) -> StepOutputs:
+        """Losses of a replica's batch.
+
+        Args:
+            features: From `features`.
+            targets: From `targets`.
+            labels: Class numbers [b], -1 = none.
+        """
+
+    def __call__(
+        self, images: tf.Tensor, labels: tf.Tensor, small: tf.Tensor | None = None
+    ) -> StepOutputs:
+        """Losses of a replica's batch; see `Method`.
+
+        Args:
+            images: Views [2, b, S, S, C].
+            labels: Class numbers [b], -1 = none.
+            small: Small crops [n, b, s, s, C], for methods that take any.
+        """
+        return self.losses(self.features(images, small), self.targets(images), labels)
+
+
+def heads(model: SimCLRModel, features: tf.Tensor, output: ProjectionPart) -> ForwardOutputs:
+    """Projection and supervised head on representations [b, D]; the latter teaches nothing else.
+
+    Args:
+        model: The network.
+        features: The representations.
+        output: Whether the projection is normalised (`all`) or not (`unnormalised`).
+    """
+    return model.forward(
+        features,
+        training=True,
+        stop_head_gradient=True,
+        projection_layers=output,
+        first_stage=BEHIND_POOL,
+    )
+
+
+_COLLAPSED_SPREAD = 0.02
+PREDICTOR_CURE = "raise --predictor_rate, lower the learning rate, or take a larger batch"
+
+
+def both_views(
+    model: SimCLRModel, features: ByView, output: Literal["all", "unnormalised"]
+) -> list[ForwardOutputs]:
+    """The outputs of the heads for each of two views, each normalised by its own batch.
+
+    Args:
+        model: The network.
+        features: Representations [b, D] of views 0 and 1.
+        output: Whether the projection is normalised (`all`).
+    """
+    return [heads(model, features[view], output) for view in range(2)]
+
+
+def collapse_sign(cure: str = "lower the learning rate, or take a larger batch") -> Sign:
+    """Projections that are the same for every image; see `losses.cosine.projection_spread`.
+
+    Args:
+        cure: What to do about it.
+    """
+    return Sign(
+        "projection_spread",
+        "below",
+        _COLLAPSED_SPREAD,
+        f"different images have nearly the same projection: it collapses; {cure}",
+    )
+
+
+def with_probe(
+    loss: tf.Tensor,
+    metrics: dict[str, tf.Tensor],
+    logits: list[tf.Tensor | None],
+    labels: tf.Tensor,
+    carried: tuple[tf.Tensor, ...] = (),
+) -> StepOutputs:
+    """The outputs of a step, the head's loss and accuracy added where there is a head.
+
+    Args:
+        loss: The method's own.
+        metrics: The method's own.
+        logits: Of the head, on features without gradient, [b, classes] for each view; None
+            without a head.
+        labels: Class numbers [b], -1 = none.
+        carried: See `StepOutputs`.
+    """
+    known = [tf.convert_to_tensor(view) for view in logits if view is not None]
+    if known:
+        repeated = tf.concat([labels] * len(known), axis=0)
+        joined = tf.concat(known, axis=0)
+        supervised = supervised_loss(joined, repeated)
+        loss += tf.cast(supervised, loss.dtype)
+        metrics = {
+            **metrics,
+            "supervised_loss": supervised,
+            "supervised_acc": accuracy(joined, repeated),
+        }
+    return StepOutputs(loss, metrics, carried)

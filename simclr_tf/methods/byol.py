@@ -9,12 +9,17 @@ import keras
 import tensorflow as tf
 
 from simclr_tf.losses.cosine import negative_cosine, projection_spread
-from simclr_tf.methods.base import StepOutputs
+from simclr_tf.methods.base import (
+    PREDICTOR_CURE,
+    ByView,
+    Pretraining,
+    StepOutputs,
+    both_views,
+    collapse_sign,
+    with_probe,
+)
 from simclr_tf.methods.momentum import MomentumNetwork
-from simclr_tf.methods.pairs import PREDICTOR_CURE, both_views, collapse_sign
-from simclr_tf.methods.pretraining import ByView, Pretraining
-from simclr_tf.methods.probe import with_probe
-from simclr_tf.models.predictor import Predictor
+from simclr_tf.models.heads import Predictor
 from simclr_tf.models.simclr import SimCLREncoder, SimCLRModel
 
 

@@ -13,12 +13,17 @@ import tensorflow as tf
 
 from simclr_tf.losses.info_nce import info_nce, positive_found
 from simclr_tf.losses.replicas import gather_rows
-from simclr_tf.methods.base import Sign, StepOutputs, assign_all
-from simclr_tf.methods.momentum import MomentumNetwork
-from simclr_tf.methods.pretraining import ByView, Pretraining, heads
-from simclr_tf.methods.probe import with_probe
-from simclr_tf.methods.queue import enqueue
-from simclr_tf.models.predictor import unit_rows
+from simclr_tf.methods.base import (
+    ByView,
+    Pretraining,
+    Sign,
+    StepOutputs,
+    assign_all,
+    heads,
+    with_probe,
+)
+from simclr_tf.methods.momentum import MomentumNetwork, enqueue
+from simclr_tf.models.heads import unit_rows
 from simclr_tf.models.simclr import SimCLREncoder, SimCLRModel
 
 _NEAR_CHANCE = 0.985

@@ -1,12 +1,11 @@
-"""The momentum network: a second network that follows the trained one slowly."""
+"""The momentum network, which follows the trained one slowly, and the queue of its projections."""
 
 import math
 
 import keras
 import tensorflow as tf
 
-from simclr_tf.methods.base import assign_all
-from simclr_tf.methods.pretraining import BEHIND_POOL
+from simclr_tf.methods.base import BEHIND_POOL, assign_all
 from simclr_tf.models.simclr import SimCLREncoder, SimCLRModel
 
 
@@ -89,3 +88,16 @@ class MomentumNetwork:
 def counter() -> keras.Variable:
     """A count of steps, from 0."""
     return keras.Variable("zeros", shape=(), dtype="int64", trainable=False, name="steps")
+
+
+def enqueue(queue: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """Appends rows and drops as many of the oldest, which stand first.
+
+    Args:
+        queue: [..., K, d].
+        rows: [..., n, d], n <= K.
+
+    Returns:
+        [..., K, d].
+    """
+    return tf.ensure_shape(tf.concat([queue, rows], -2)[..., -queue.shape[-2] :, :], queue.shape)

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from simclr_tf.config.method_settings import ADDED_METHODS
 from simclr_tf.config.run_config import RunConfig
+from simclr_tf.config.sections import ADDED_METHODS
 from simclr_tf.methods.barlow_twins import BarlowTwins
 from simclr_tf.methods.base import Method
 from simclr_tf.methods.byol import BYOL
@@ -14,7 +14,7 @@ from simclr_tf.methods.simclr import SimCLR
 from simclr_tf.methods.simsiam import SimSiam
 from simclr_tf.methods.swav import SwAV
 from simclr_tf.methods.vicreg import VICReg
-from simclr_tf.models.predictor import Predictor, Prototypes
+from simclr_tf.models.heads import Predictor, Prototypes
 from simclr_tf.models.simclr import SimCLRModel
 from simclr_tf.optim.schedules import steps_per_epoch
 

@@ -3,9 +3,7 @@
 import tensorflow as tf
 
 from simclr_tf.losses.nt_xent import contrastive_accuracy, contrastive_entropy, nt_xent
-from simclr_tf.methods.base import StepOutputs
-from simclr_tf.methods.pretraining import ByView, Pretraining, heads
-from simclr_tf.methods.probe import with_probe
+from simclr_tf.methods.base import ByView, Pretraining, StepOutputs, heads, with_probe
 from simclr_tf.models.simclr import SimCLRModel
 
 

@@ -12,13 +12,18 @@ import tensorflow as tf
 
 from simclr_tf.losses.replicas import gather_rows
 from simclr_tf.losses.swav import assignments, prototypes_used, swapped_prediction
-from simclr_tf.methods.base import Sign, StepOutputs, assign_all
-from simclr_tf.methods.momentum import counter
-from simclr_tf.methods.pairs import both_views
-from simclr_tf.methods.pretraining import BEHIND_POOL, ByView, Pretraining
-from simclr_tf.methods.probe import with_probe
-from simclr_tf.methods.queue import enqueue
-from simclr_tf.models.predictor import Prototypes
+from simclr_tf.methods.base import (
+    BEHIND_POOL,
+    ByView,
+    Pretraining,
+    Sign,
+    StepOutputs,
+    assign_all,
+    both_views,
+    with_probe,
+)
+from simclr_tf.methods.momentum import counter, enqueue
+from simclr_tf.models.heads import Prototypes
 from simclr_tf.models.simclr import SimCLRModel
 
 _NEAR_CHANCE = 0.998  # many prototypes are told apart slowly

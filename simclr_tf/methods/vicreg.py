@@ -7,10 +7,15 @@ import tensorflow as tf
 
 from simclr_tf.losses.cosine import projection_spread
 from simclr_tf.losses.vicreg import vicreg_terms
-from simclr_tf.methods.base import Sign, StepOutputs
-from simclr_tf.methods.pairs import both_views, collapse_sign
-from simclr_tf.methods.pretraining import ByView, Pretraining
-from simclr_tf.methods.probe import with_probe
+from simclr_tf.methods.base import (
+    ByView,
+    Pretraining,
+    Sign,
+    StepOutputs,
+    both_views,
+    collapse_sign,
+    with_probe,
+)
 from simclr_tf.models.simclr import SimCLRModel
 
 _NO_VARIANCE = 1.9  # of 2, which is none at all in both views

@@ -5,11 +5,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from simclr_tf.models.architecture import NUM_GROUPS, ResNetArchitecture
+from simclr_tf.models.architectures import NUM_GROUPS, ResNetArchitecture
 from simclr_tf.models.backbone import StagedBackbone
 from simclr_tf.models.batch_norm import BatchNorm
-from simclr_tf.models.blocks import ResidualBlock, Shape, build_chain
-from simclr_tf.models.convolution import Convolution
+from simclr_tf.models.blocks import Convolution, ResidualBlock, Shape, build_chain
 
 
 class Stem(keras.layers.Layer):

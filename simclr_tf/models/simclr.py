@@ -6,12 +6,11 @@ from typing import Any, Literal, NamedTuple
 import keras
 import tensorflow as tf
 
-from simclr_tf.models.backbone import StagedBackbone
+from simclr_tf.models.backbone import StagedBackbone, set_trainability, trainability_of
 from simclr_tf.models.blocks import Shape
 from simclr_tf.models.heads import ProjectionHead, SupervisedHead
 from simclr_tf.models.registry import build_backbone
 from simclr_tf.models.resnet import ResNet
-from simclr_tf.models.trainability import set_trainability, trainability_of
 
 Endpoints = dict[str, tf.Tensor]
 ProjectionPart = Literal["all", "used", "unnormalised"]

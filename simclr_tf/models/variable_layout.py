@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from simclr_tf.models.architecture import (
+from simclr_tf.models.architectures import (
     NUM_GROUPS,
     ProjectionArchitecture,
     ResNetArchitecture,

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from data_prep.errors import UserError
-from simclr_tf.models.architecture import ProjectionArchitecture, ResNetArchitecture
+from simclr_tf.models.architectures import ProjectionArchitecture, ResNetArchitecture
 from simclr_tf.models.backbone import StagedBackbone, stage_leaves
 from simclr_tf.models.batch_norm import BatchNorm
 from simclr_tf.models.resnet import ResNet

@@ -1,15 +1,19 @@
-"""Which parts of a model train.
+"""Freezing of a model's parts, hashes of their weights, copies of networks.
 
 A frozen part keeps its weights *and* its moving statistics. A frozen beginning of the network
 costs no backward pass: `StagedBackbone.endpoints` stops the gradient there.
 """
 
-from collections.abc import Collection
+import hashlib
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import keras
+import numpy as np
 
 from data_prep.errors import UserError
-from simclr_tf.models.architecture import NUM_GROUPS
+from simclr_tf.models.architectures import NUM_GROUPS, PARTS
 from simclr_tf.models.batch_norm import BatchNorm
-from simclr_tf.models.parts import PARTS
 from simclr_tf.models.simclr import SimCLRModel
 
 
@@ -79,3 +83,65 @@ def batch_norms(model: SimCLRModel) -> list[BatchNorm]:
         *model.encoder.projection_head.creation_order(),
     ]
     return [layer for layer in layers if isinstance(layer, BatchNorm)]
+
+
+def part_hashes(model: SimCLRModel) -> dict[str, str]:
+    """SHA-256 of every part of a network, over the bytes of its variables.
+
+    Under a strategy all workers must call it, for reading variables that are spread over workers
+    takes all of them.
+
+    Args:
+        model: A built model.
+
+    Returns:
+        By `stem`, `block_group1` to `block_group4`, `projection_head` and `supervised_head`, those
+        that the network has.
+    """
+    stages = {
+        f"block_group{i}" if i else "stem": stage
+        for i, stage in model.encoder.backbone().stages.items()
+    }
+    parts: dict[str, keras.layers.Layer | None] = {
+        **stages,
+        "projection_head": model.encoder.projection_head,
+        "supervised_head": model.supervised_head,
+    }
+    return {
+        name: variables_hash(part.variables)
+        for name, part in parts.items()
+        if part and part.variables
+    }
+
+
+def variables_hash(variables: Iterable[keras.Variable]) -> str:
+    """SHA-256 over the bytes of variables, in hexadecimal."""
+    digest = hashlib.sha256()
+    for variable in variables:
+        digest.update(np.ascontiguousarray(variable.value.numpy()).tobytes())
+    return digest.hexdigest()
+
+
+def moved(before: dict[str, str], after: dict[str, str]) -> dict[str, bool]:
+    """Whether each part changed."""
+    return {name: after[name] != value for name, value in before.items() if name in after}
+
+
+def float32_copy(model: SimCLRModel) -> SimCLRModel:
+    """A copy of a network, outside any strategy, that computes in float32 and trains as a whole."""
+    return copy_in(model, "float32", trainable=True, trainability={})
+
+
+def copy_in(model: SimCLRModel, dtype: str, **config: Any) -> SimCLRModel:
+    """A copy of a network, outside any strategy.
+
+    Args:
+        model: The network.
+        dtype: Policy that the copy computes in, such as `mixed_bfloat16`.
+        **config: What else differs in its configuration.
+    """
+    copy = SimCLRModel.from_config({**model.get_config(), "dtype": dtype, **config})
+    copy.build((None, None, None, model.image_channels))
+    for target, source in zip(copy.variables, model.variables, strict=True):
+        target.assign(source.value.numpy())
+    return copy

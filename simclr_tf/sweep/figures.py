@@ -8,8 +8,16 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from simclr_tf.evaluation.drawing import COLOURS, GREY, WIDTH, bare_figure, plain, single_axes
-from simclr_tf.evaluation.figures import draw_classes, legend_grid
+from simclr_tf.evaluation.figures import (
+    COLOURS,
+    GREY,
+    WIDTH,
+    bare_figure,
+    draw_classes,
+    legend_grid,
+    plain,
+    single_axes,
+)
 from simclr_tf.evaluation.intervals import Interval
 
 _PANEL_COLUMNS = 3

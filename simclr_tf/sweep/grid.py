@@ -1,4 +1,4 @@
-"""What a sweep varies: values by flag, their product, rows of a table; and what runs are called.
+"""The grid of a sweep: values by flag, their product, rows of a table, names of runs, metrics.
 
 A row holds the flags of one run that are its own, as text: `{"method": "byol", "seed": "1"}`.
 """
@@ -143,3 +143,15 @@ def _name(row: Mapping[str, str], names: Sequence[str]) -> str:
         return text
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     return f"{safe.encode()[: _LONGEST_NAME - 9].decode(errors='ignore')}-{digest}"
+
+
+SCORES = ("knn_accuracy", "linear_probe_accuracy")
+
+# What tables can be sorted by, and whether large values come first.
+SORT_BY = {
+    "knn_accuracy": True,
+    "linear_probe_accuracy": True,
+    "loss": False,
+    "effective_rank": True,
+    "seconds": False,
+}

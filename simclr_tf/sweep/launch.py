@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from data_prep.durations import format_seconds
+from data_prep.phrases import format_seconds
 from simclr_tf.sweep.plan import MANIFEST, PlannedRun
-from simclr_tf.training.loop import StopRequest
+from simclr_tf.training.fit import StopRequest
 from simclr_tf.training.run_dir import RunDir
 
 log = logging.getLogger(__name__)

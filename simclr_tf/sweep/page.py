@@ -1,5 +1,6 @@
 """The page that a sweep ends in: settings side by side, and no more than the numbers carry."""
 
+import logging
 import math
 import platform
 from collections import Counter
@@ -10,16 +11,29 @@ from typing import Literal
 
 import numpy as np
 
-from data_prep.durations import format_seconds
+from data_prep.errors import UserError
+from data_prep.manifest.manifest import Manifest
+from data_prep.manifest.places import short_names
 from data_prep.page import Page, Picture, Section, Table, shell_command, write_page
-from data_prep.phrases import counted
+from data_prep.phrases import counted, format_seconds
+from data_prep.reading.thumbnails import thumbnail
 from simclr_tf.evaluation import figures
 from simclr_tf.evaluation.features import Embeddings, l2_normalize
 from simclr_tf.evaluation.intervals import Interval
+from simclr_tf.explore.compare import write_comparison
+from simclr_tf.explore.data import ExploreData
 from simclr_tf.sweep.figures import SettingPoint, embedding_panels, setting_points
-from simclr_tf.sweep.plan import UNTRAINED_STEPS
-from simclr_tf.sweep.results import RunScores
-from simclr_tf.sweep.summary import SettingScores, difference, is_clear, sorted_settings
+from simclr_tf.sweep.plan import MANIFEST, UNTRAINED_STEPS, PlannedRun
+from simclr_tf.sweep.results import (
+    RunScores,
+    SettingScores,
+    by_setting,
+    collect,
+    difference,
+    is_clear,
+    sorted_settings,
+    write_tables,
+)
 from simclr_tf.training.run_warnings import ALARM, sentence
 
 PAGE = "index.html"
@@ -324,3 +338,135 @@ def _listed(names: Sequence[str]) -> str:
     shown = "; ".join(names[:_MOST_NAMES])
     more = len(names) - _MOST_NAMES
     return f"{shown}; and {more} more" if more > 0 else shown
+
+
+_MOST_IMAGES = 600
+_SIDE = 96
+
+
+def pinned_rows(images: Manifest, asked: Sequence[str]) -> list[int]:
+    """Which images are to be shown with their neighbours.
+
+    Args:
+        images: Those that are scored.
+        asked: Ends of their paths.
+
+    Returns:
+        Positions, in the order they are asked for.
+
+    Raises:
+        UserError: An end fits no image, or several.
+    """
+    rows = []
+    names = short_names(images)
+    for end in asked:
+        fitting = [i for i, name in enumerate(names) if name.endswith(end)]
+        if len(fitting) != 1:
+            raise UserError(
+                f"--pinned={end}: fits {len(fitting)} of the {len(images)} images that are scored; "
+                "give the end of one path"
+            )
+        rows += fitting
+    return rows
+
+
+def shown_rows(number: int, pinned: Sequence[int]) -> list[int]:
+    """The images among which neighbours are looked for: all, or of many a seeded part."""
+    if number <= _MOST_IMAGES:
+        return list(range(number))
+    order = np.random.default_rng(0).permutation(number).tolist()
+    return sorted({*pinned, *order[:_MOST_IMAGES]})
+
+
+def write_neighbours(
+    settings: Sequence[SettingScores],
+    images: Manifest,
+    class_names: Sequence[str],
+    asked: Sequence[str],
+    output: Path,
+) -> str:
+    """Writes the page of neighbours: for each setting its first seed.
+
+    Args:
+        settings: In the order of the page.
+        images: Those that are scored, in the order of their indices.
+        class_names: In the order of the labels.
+        asked: See `pinned_rows`; none = some that differ are chosen.
+        output: The sweep's folder.
+
+    Returns:
+        Name of the page in the folder; empty if there is none.
+    """
+    if len(settings) < 2:
+        return ""
+    first = settings[0].runs[0].held_out
+    scored = images.subset(images.records[i] for i in first.indices)
+    pinned = pinned_rows(scored, asked)
+    rows = shown_rows(len(scored), pinned)
+    every_name, files = short_names(scored), scored.files()
+    pictures = [
+        thumbnail(files[i], scored.records[i].tile, scored.records[i].reading, _SIDE) for i in rows
+    ]
+    labels = ["" if first.labels[i] < 0 else class_names[first.labels[i]] for i in rows]
+    shown = [
+        ExploreData(
+            title=one.name,
+            names=[every_name[i] for i in rows],
+            thumbnails=pictures,
+            features=one.runs[0].held_out.features[rows],
+            columns={"label": labels},
+            facts=_facts(one.runs[0]),
+        )
+        for one in settings
+    ]
+    return write_comparison(output, shown, [every_name[i] for i in pinned]).name
+
+
+def _facts(run: RunScores) -> dict[str, str]:
+    accuracy = run.score("knn_accuracy")
+    known = {"run": run.run.name, "split": run.split, "steps": str(run.steps)}
+    return known if accuracy is None else known | {"k-NN accuracy": f"{accuracy:.3f}"}
+
+
+log = logging.getLogger(__name__)
+
+
+def report(
+    runs: Sequence[PlannedRun],
+    failed: Sequence[str],
+    output: Path,
+    command: Sequence[str],
+    *,
+    sort_by: str = "knn_accuracy",
+    pinned: Sequence[str] = (),
+) -> str:
+    """Writes `sweep.csv`, `settings.csv`, `index.html` and the page of neighbours.
+
+    Args:
+        runs: All runs.
+        failed: Names of those that failed.
+        output: The sweep's folder.
+        command: That repeats the sweep, for the page.
+        sort_by: A column of `columns.SORT_BY`.
+        pinned: See `neighbours.pinned_rows`.
+
+    Returns:
+        The table of settings, as text.
+
+    Raises:
+        UserError: No run is finished.
+    """
+    scores = collect(runs, output)
+    if not scores:
+        raise UserError(f"no run is finished; what they said is in {output / 'logs'}")
+    settings = by_setting(scores, runs)
+    write_tables(runs, scores, settings, output)
+    manifest = Manifest.load(output / MANIFEST)
+    scored = manifest.split(scores[0].split)
+    ordered = sorted_settings(settings, sort_by)
+    names = manifest.class_names
+    comparison = write_neighbours(ordered, scored, names, pinned, output)
+    page = output / PAGE
+    write_sweep_page(settings, failed, names, command, page, sort_by=sort_by, comparison=comparison)
+    log.info("wrote %s", page)
+    return settings_table(ordered, sort_by).text()

@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data_prep.checksums import read_object
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
-from data_prep.storage import write_text
-from simclr_tf.config.method_settings import MethodSettings
+from data_prep.storage import read_object, write_text
 from simclr_tf.config.run_config import RunConfig
+from simclr_tf.config.sections import MethodSettings
 from simclr_tf.sweep.grid import Row, run_names
 from simclr_tf.training.run_dir import RunDir
 

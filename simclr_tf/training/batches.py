@@ -8,11 +8,21 @@ of a global batch are the same on one worker or on many.
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
+import numpy as np
 import tensorflow as tf
 
-from data_prep.augment.views import ViewConfig, evaluation_image, example_seed, host_views
+from data_prep.augment.contact_sheet import tiled
+from data_prep.augment.draws import small_crop_seed
+from data_prep.augment.views import (
+    ViewConfig,
+    device_views,
+    evaluation_image,
+    example_seed,
+    host_views,
+)
 from data_prep.errors import UserError
 from data_prep.sources.source import PARALLEL_CALLS, Source
+from simclr_tf.config.run_config import RunConfig
 from simclr_tf.training.data_service import check_portable, connect
 from simclr_tf.training.distribution import Devices
 
@@ -212,3 +222,56 @@ def _padding(spec: dict[str, tf.TensorSpec], size: int) -> Batch:
         return tf.fill(shape, tf.constant(-1 if name == "index" else 0, tensor.dtype))
 
     return {name: blank(name, tensor) for name, tensor in spec.items()}
+
+
+def with_small_crops(views: ViewConfig, small: ViewConfig | None) -> ViewConfig | MakeExample:
+    """What `training_batches` makes of an image: the views and, under their own names, small crops.
+
+    Args:
+        views: The augmentation.
+        small: That of the small crops; None = there are none, and the views are all.
+
+    Returns:
+        Makes, beside `views` and `draws`, `small_views` [n, s, s, C] and `small_draws` [n, K].
+    """
+    if small is None:
+        return views
+    large_ones, small_ones = view_maker(views), view_maker(small)
+
+    def make(image: tf.Tensor, seed: tf.Tensor) -> Batch:
+        crops = small_ones(image, small_crop_seed(seed))
+        return {**large_ones(image, seed), **{f"small_{k}": v for k, v in crops.items()}}
+
+    return make
+
+
+_IMAGES = 8
+
+
+def view_sheet(source: Source, views: ViewConfig, config: RunConfig) -> np.ndarray:
+    """The views of the first images that training sees.
+
+    Args:
+        source: The training images.
+        views: The augmentation.
+        config: Its `machine.seed` and `train.train_batch_size` fix which images come first.
+
+    Returns:
+        A picture [H, W, 3], uint8: one column an image, one row a view.
+    """
+    return tiled(sample_views(source, views, config))
+
+
+def sample_views(source: Source, views: ViewConfig, config: RunConfig) -> np.ndarray:
+    """The views of up to eight training images: [n, V, S, S, C], float32 in [0, 1]."""
+    batch_size = config.train.train_batch_size
+    elements = source.elements(
+        seed=config.machine.seed, shuffle=True, start=0, batch_size=batch_size
+    )
+    images, draws = [], []
+    for element in elements.take(min(_IMAGES, batch_size)):
+        seed = example_seed(config.machine.seed, element["epoch"], element["index"])
+        image, draw = host_views(source.decode(element), seed, views)
+        images.append(image)
+        draws.append(draw)
+    return device_views(tf.stack(images), tf.stack(draws), views).numpy()

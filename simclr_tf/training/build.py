@@ -1,20 +1,24 @@
-"""From settings to the parts of a run: augmentation, network, method, optimizer."""
+"""From settings to the parts of a run: augmentation, network, start weights, method, optimizer."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 
 from data_prep.augment.config import parse_shares
 from data_prep.augment.views import SMALL_IMAGE, ViewConfig, small_views
 from data_prep.errors import UserError
+from simclr_tf.checkpoints.adapt import StemAdapt, adapt_channels
 from simclr_tf.checkpoints.load import load_model
 from simclr_tf.config.run_config import RunConfig
 from simclr_tf.losses.weight_decay import WeightDecay, decayed_variables
 from simclr_tf.methods.base import Extension, Method, extension_of
-from simclr_tf.methods.distillation import Distillation
 from simclr_tf.methods.registry import METHODS, Recipe
-from simclr_tf.methods.supervised import Supervised
+from simclr_tf.methods.supervised import Distillation, Supervised
+from simclr_tf.models.architectures import KerasArchitecture
 from simclr_tf.models.backbone import StagedBackbone
+from simclr_tf.models.keras_applications import build_trunk
+from simclr_tf.models.keras_backbone import KerasBackbone
 from simclr_tf.models.simclr import ProjectionPart, SimCLREncoder, SimCLRModel
 from simclr_tf.models.variable_names import normalisation_variables, supervised_head_variables
 from simclr_tf.models.weights import freeze
@@ -293,3 +297,47 @@ def load_teacher(config: RunConfig, student: SimCLRModel) -> SimCLRModel:
         )
     teacher.trainable = False
     return teacher
+
+
+_FLAG = "backbone_weights"
+
+
+def weighted_backbone(config: RunConfig) -> KerasBackbone | None:
+    """The network that `--backbone_weights` is of, for images of three channels.
+
+    Returns:
+        The backbone, in float32 and outside any strategy; None if the flag is not given.
+
+    Raises:
+        UserError: There is no such file, it is of another network, or cannot be downloaded.
+    """
+    weights = config.model.backbone_weights
+    if not weights:
+        return None
+    architecture = KerasArchitecture(config.model.backbone)
+    trunk = build_trunk(architecture.application, (None, None, 3), weights, _FLAG)
+    return KerasBackbone(architecture, trunk=trunk, dtype="float32")
+
+
+def take_weights(
+    backbone: StagedBackbone, source: StagedBackbone, stem_adapt: StemAdapt = "sum"
+) -> int:
+    """Sets a backbone's weights to those of another of the same kind.
+
+    Args:
+        backbone: Changed in place.
+        source: For images of the same or another number of channels.
+        stem_adapt: How weights for other channels are made.
+
+    Returns:
+        How many weights (numbers) were taken.
+    """
+    mine, theirs = _variables(backbone), _variables(source)
+    for variable, other in zip(mine, theirs, strict=True):
+        value = keras.ops.convert_to_numpy(other)
+        variable.assign(adapt_channels(value, tuple(variable.shape), stem_adapt))
+    return sum(int(keras.ops.size(variable)) for variable in mine)
+
+
+def _variables(backbone: StagedBackbone) -> list[Any]:
+    return [v for leaf in backbone.creation_order() for v in leaf.variables]

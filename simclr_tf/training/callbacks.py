@@ -18,10 +18,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from data_prep.checksums import Checksums, read_checked
-from data_prep.durations import format_seconds
 from data_prep.errors import UserError
-from data_prep.storage import write_bytes, write_text, writing
+from data_prep.phrases import format_seconds
+from data_prep.storage import Checksums, read_checked, write_bytes, write_text, writing
 from simclr_tf.checkpoints.find import NOTE
 from simclr_tf.checkpoints.read import read_tensors
 from simclr_tf.checkpoints.store import checkpoint_files, checkpoint_steps

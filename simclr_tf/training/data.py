@@ -5,9 +5,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from data_prep.errors import UserError
-from data_prep.manifest.intensity_limits import find_set_limits
 from data_prep.manifest.manifest import Manifest
-from data_prep.manifest.open_images import open_declared
+from data_prep.manifest.open_images import find_set_limits, open_declared
 from data_prep.manifest.read_options import Declaration, declaration_of
 from data_prep.manifest.splits import labels_per_class, parse_ratios, stratified_split
 from data_prep.names import clean_name
@@ -17,7 +16,7 @@ from simclr_tf.config.run_config import RunConfig
 from simclr_tf.config.sections import DataSettings
 
 if TYPE_CHECKING:
-    from data_prep.sources.tfds_source import TFDSSource
+    from data_prep.sources.streams import TFDSSource
 
 log = logging.getLogger(__name__)
 
@@ -224,8 +223,8 @@ def _labelled(part: Manifest, data: DataSettings) -> Manifest:
 
 
 def _open_tfrecords(data: DataSettings) -> RunData:
+    from data_prep.sources.streams import TFRecordSource
     from data_prep.sources.tfrecord import read_declaration, read_facts
-    from data_prep.sources.tfrecord_source import TFRecordSource
 
     _, facts = read_facts(data.tfrecord_dir)
     if data.train_split not in facts:
@@ -241,7 +240,7 @@ def _open_tfrecords(data: DataSettings) -> RunData:
 
 
 def _open_tfds(data: DataSettings) -> RunData:
-    from data_prep.sources.tfds_source import NotPreparedError, TFDSSource
+    from data_prep.sources.streams import NotPreparedError, TFDSSource
 
     try:
         return _open_splits(data, TFDSSource)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from data_prep.errors import UserError
-from data_prep.reading.survey import in_short
+from data_prep.reading.headers import in_short
 from data_prep.sources.source import Source
 
 service = tf.data.experimental.service

@@ -8,15 +8,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from data_prep.durations import format_seconds
 from data_prep.errors import UserError
-from simclr_tf.checkpoints.export import export_keras, export_saved_model
+from data_prep.phrases import format_seconds
+from simclr_tf.checkpoints.write import export_keras, export_saved_model
 from simclr_tf.config.sections import MachineSettings
-from simclr_tf.evaluation.floor_section import FloorVerdict
-from simclr_tf.evaluation.floors import judge
+from simclr_tf.evaluation.floors import FloorVerdict, judge
 from simclr_tf.evaluation.metrics import softmax
-from simclr_tf.models.copies import float32_copy
-from simclr_tf.models.fingerprint import part_hashes
+from simclr_tf.models.weights import float32_copy, part_hashes
 from simclr_tf.training import distribution, scoring
 from simclr_tf.training.build import build_model
 from simclr_tf.training.evaluator import Evaluator, Outputs, simclr_outputs

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from data_prep.augment.color import to_float
 from data_prep.augment.geometry import central_box
-from data_prep.augment.photometry import to_float
-from data_prep.durations import format_seconds
 from data_prep.manifest.manifest import Manifest
+from data_prep.phrases import format_seconds
 from data_prep.sources.manifest_source import ManifestSource
 from data_prep.sources.source import Source
 from simclr_tf.evaluation.floors import (

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from data_prep.augment.photometry import to_float
+from data_prep.augment.color import to_float
 from data_prep.augment.views import ViewConfig, host_views
-from data_prep.durations import format_seconds
 from data_prep.errors import UserError
+from data_prep.phrases import format_seconds
 from data_prep.sources.order import Sampler, ordered_elements
 from data_prep.sources.source import Source
-from simclr_tf.models.architecture import NUM_GROUPS
+from simclr_tf.models.architectures import NUM_GROUPS
 from simclr_tf.models.simclr import SimCLRModel
 from simclr_tf.training.batches import (
     PREFETCH,

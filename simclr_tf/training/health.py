@@ -15,7 +15,7 @@ import numpy as np
 
 from data_prep.errors import UserError
 from data_prep.phrases import counted
-from data_prep.suggestions import FEW_UPDATES
+from data_prep.statistics import FEW_UPDATES
 from simclr_tf.evaluation.metrics import effective_rank
 from simclr_tf.methods.base import Sign
 from simclr_tf.training.run_warnings import RunWarning, warn

@@ -16,14 +16,21 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from data_prep.checksums import CHANGING, Checksums, read_checked, read_object
-from data_prep.checksums import FILE as CHECKSUMS
-from data_prep.claim import claimed, is_unused
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
-from data_prep.reading.lossless import encode_lossless
+from data_prep.reading.images import encode_lossless
 from data_prep.reading.spec import OF_BEFORE
-from data_prep.storage import write_bytes, write_text
+from data_prep.storage import (
+    CHANGING,
+    Checksums,
+    claimed,
+    is_unused,
+    read_checked,
+    read_object,
+    write_bytes,
+    write_text,
+)
+from data_prep.storage import FILE as CHECKSUMS
 from simclr_tf.config.run_config import RunConfig
 from simclr_tf.config.settings import Config
 from simclr_tf.training.run_warnings import WARNINGS_FILE

@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.durations import format_seconds
 from data_prep.errors import UserError
 from data_prep.page import Page, Picture, Section, Table, shell_command, write_page
-from data_prep.phrases import counted
+from data_prep.phrases import counted, format_seconds
 from simclr_tf.config.run_config import RunConfig
-from simclr_tf.evaluation.drawing import NARROW, to_png
-from simclr_tf.evaluation.figures import loss_curves
-from simclr_tf.evaluation.floor_section import FloorVerdict, floor_section
+from simclr_tf.evaluation.figures import NARROW, loss_curves, to_png
+from simclr_tf.evaluation.floors import FloorVerdict, floor_section
 from simclr_tf.evaluation.intervals import Interval, interval_cell
 from simclr_tf.training.callbacks import read_metrics
 from simclr_tf.training.run_dir import RunDir

@@ -9,9 +9,9 @@ from data_prep.csv_files import write_csv
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.places import place_columns
 from simclr_tf.evaluation.intervals import wilson_interval
-from simclr_tf.evaluation.knn import knn_scores
 from simclr_tf.evaluation.linear_probe import fit_linear_probe
 from simclr_tf.evaluation.metrics import softmax
+from simclr_tf.evaluation.neighbors import knn_scores
 from simclr_tf.training.evaluator import Outputs
 
 

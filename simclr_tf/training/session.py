@@ -11,18 +11,23 @@ from simclr_tf.checkpoints.load import Checkpoint, open_checkpoint
 from simclr_tf.checkpoints.preprocessing import preprocessing_record
 from simclr_tf.checkpoints.store import CheckpointStore, model_keys
 from simclr_tf.config.run_config import RunConfig
-from simclr_tf.methods.base import extension_of
-from simclr_tf.methods.pretraining import Pretraining
+from simclr_tf.methods.base import Pretraining, extension_of
 from simclr_tf.models.backbone import StagedBackbone
 from simclr_tf.models.simclr import SimCLRModel
 from simclr_tf.optim.schedules import checkpoint_interval, run_steps
 from simclr_tf.training import distribution
-from simclr_tf.training.backbone import weighted_backbone
 from simclr_tf.training.batches import PREFETCH, PREFETCH_LARGE, local_batch_size
-from simclr_tf.training.build import TrainingParts, build_seeded, small_view_config, view_config
+from simclr_tf.training.build import (
+    TrainingParts,
+    build_seeded,
+    small_view_config,
+    view_config,
+    weighted_backbone,
+)
 from simclr_tf.training.data import RunData, open_data
 from simclr_tf.training.evaluator import Evaluator
-from simclr_tf.training.loop import LoopPlan
+from simclr_tf.training.fit import LoopPlan
+from simclr_tf.training.gradients import check_size
 from simclr_tf.training.memory import (
     Load,
     check_memory,
@@ -30,7 +35,6 @@ from simclr_tf.training.memory import (
     memory_here,
     variable_bytes,
 )
-from simclr_tf.training.micro_batches import check_size
 from simclr_tf.training.run_dir import EVALUATION, RunDir
 from simclr_tf.training.workers import check_images, check_settings
 

@@ -6,15 +6,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from data_prep.augment.photometry import to_float
+from data_prep.augment.color import to_float
 from data_prep.augment.views import ViewConfig, device_views
 from simclr_tf.losses.weight_decay import WeightDecay
-from simclr_tf.methods.base import Method, extension_of
-from simclr_tf.methods.pretraining import Pretraining
+from simclr_tf.methods.base import Method, Pretraining, extension_of
 from simclr_tf.training.batches import Batch
 from simclr_tf.training.distribution import Devices
-from simclr_tf.training.gradients import Found, LossGradients
-from simclr_tf.training.micro_batches import MicroBatches, Rows, rows_of_views
+from simclr_tf.training.gradients import Found, LossGradients, MicroBatches, Rows, rows_of_views
 
 
 class TrainStep:

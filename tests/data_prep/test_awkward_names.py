@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.augment.copies import write_copies
-from data_prep.augment.copying import CopyPlan
+from data_prep.augment.copies import CopyPlan, write_copies
 from data_prep.manifest.folder_tree import write_trees
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.scan import check_images, scan_folder
 from data_prep.manifest.splits import stratified_split
 from data_prep.sources.manifest_source import ManifestSource
-from data_prep.sources.tfrecord_source import TFRecordSource
+from data_prep.sources.streams import TFRecordSource
 from data_prep.sources.tfrecord_writer import write_shards
 from tests.data_prep.image_files import pixels, write
 

@@ -9,16 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.checksums import AGAIN, Checksums, read_checked, read_object
-from data_prep.claim import claimed
 from data_prep.errors import UserError
 from data_prep.manifest.digest import files_digest
-from data_prep.storage import write_bytes, write_text, writing
+from data_prep.storage import (
+    AGAIN,
+    Checksums,
+    claimed,
+    read_checked,
+    read_object,
+    write_bytes,
+    write_text,
+    writing,
+)
 
 ROOT = Path(__file__).parents[2]
 HOLD = (
     "import sys, time; from pathlib import Path\n"
-    "from data_prep.claim import claimed\n"
+    "from data_prep.storage import claimed\n"
     "with claimed(Path(sys.argv[1]), 'busy'):\n"
     "    print('in', flush=True)\n"
     "    time.sleep(60)\n"
@@ -89,7 +96,7 @@ def test_what_is_not_as_it_was_written_is_found(tmp_path: Path) -> None:
 def test_a_last_file_is_known_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sums = Checksums(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr("data_prep.checksums.write_text", _killed_at("done"))
+        patch.setattr("data_prep.storage.write_text", _killed_at("done"))
         with pytest.raises(KeyboardInterrupt):
             sums.write_last("done", "all")
     assert sums.fault("done") == "is gone"
@@ -110,7 +117,7 @@ def test_processes_change_checksums_one_after_the_other(tmp_path: Path) -> None:
     """Of what a hundred notes of two processes say nothing is lost."""
     program = (
         "import sys; from pathlib import Path\n"
-        "from data_prep.checksums import Checksums\n"
+        "from data_prep.storage import Checksums\n"
         "for i in range(50): Checksums(Path(sys.argv[1])).note(sys.argv[2] + str(i), 0, '')\n"
     )
     both = [

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_prep.check.examine import examine
+from data_prep.check.files import examine
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest, Record
 from data_prep.reading.headers import parse_header, read_header

@@ -1,6 +1,6 @@
 import pytest
 
-from data_prep.durations import format_seconds
+from data_prep.phrases import format_seconds
 
 
 @pytest.mark.parametrize(

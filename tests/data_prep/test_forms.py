@@ -17,8 +17,7 @@ from data_prep.cli import split as split_command
 from data_prep.cli.app import run_app
 from data_prep.errors import UserError
 from data_prep.manifest.folder_tree import tree_paths
-from data_prep.manifest.folds import FoldPlan
-from data_prep.manifest.groups import with_group_column
+from data_prep.manifest.groups import keep_together, torn_pairs, torn_units, with_group_column
 from data_prep.manifest.identity import Picture
 from data_prep.manifest.label_subsets import label_fraction, pool_subset
 from data_prep.manifest.leaks import check_leaks
@@ -27,8 +26,7 @@ from data_prep.manifest.open_images import open_declared
 from data_prep.manifest.read_options import Declaration
 from data_prep.manifest.scan import check_images, list_folder
 from data_prep.manifest.split_request import SplitRequest, divide
-from data_prep.manifest.splits import labels_per_class, stratified_split
-from data_prep.manifest.together import keep_together, torn_pairs, torn_units
+from data_prep.manifest.splits import FoldPlan, labels_per_class, stratified_split
 
 SIDE, NUMBER = 16, 40
 CLASSES = ("a", "b")

@@ -19,7 +19,7 @@ from data_prep.reading.images import read_image, read_stored
 from data_prep.reading.thumbnails import thumbnail
 from data_prep.sources.decoding import decode_file
 from data_prep.sources.manifest_source import ManifestSource
-from data_prep.sources.tfrecord_source import TFRecordSource
+from data_prep.sources.streams import TFRecordSource
 from data_prep.sources.tfrecord_writer import write_shards
 from tests.data_prep.image_files import pixels, write
 

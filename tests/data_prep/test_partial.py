@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.errors import UserError
-from data_prep.partial import COMPLETE, is_complete, partial_folder
+from data_prep.storage import COMPLETE, is_complete, partial_folder
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,7 +25,7 @@ def killed(target: Path, plan: str) -> None:
     """Leaves what a killed process leaves."""
     program = (
         "import os, signal; from pathlib import Path\n"
-        "from data_prep.partial import partial_folder\n"
+        "from data_prep.storage import partial_folder\n"
         f"with partial_folder(Path({str(target)!r}), {plan!r}) as folder:\n"
         "    (folder / 'half').write_text('done')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

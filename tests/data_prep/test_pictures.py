@@ -247,7 +247,7 @@ def test_tiles_of_pictures_of_any_size(
 
 @pytest.mark.parametrize("bits", [4, 5, 12])
 def test_copies_of_few_bits_keep_their_brightness(tmp_path: Path, bits: int) -> None:
-    from data_prep.augment.copy_files import encode_like
+    from data_prep.augment.copies import encode_like
     from data_prep.reading.images import read_stored
 
     kind = np.uint8 if bits < 8 else np.uint16

@@ -4,9 +4,9 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
+from data_prep.manifest.groups import keep_together
 from data_prep.manifest.scan import scan_folder
 from data_prep.manifest.splits import stratified_split
-from data_prep.manifest.together import keep_together
 from tests.data_sets import data_set
 
 

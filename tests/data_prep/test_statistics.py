@@ -11,7 +11,7 @@ from data_prep import statistics
 from data_prep.errors import UserError
 from data_prep.manifest.scan import scan_folder
 from data_prep.sources.manifest_source import ManifestSource
-from data_prep.sources.tfrecord_source import TFRecordSource
+from data_prep.sources.streams import TFRecordSource
 from data_prep.sources.tfrecord_writer import write_shards
 from data_prep.statistics import PERCENTILES, PixelStatistics, measure
 from tests.data_prep.image_files import pixels, write, write_class_folders

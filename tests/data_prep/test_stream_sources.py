@@ -14,8 +14,7 @@ from data_prep.manifest.scan import scan_folder
 from data_prep.manifest.splits import stratified_split
 from data_prep.sources import streams
 from data_prep.sources.source import Source
-from data_prep.sources.tfds_source import TFDSSource
-from data_prep.sources.tfrecord_source import TFRecordSource
+from data_prep.sources.streams import TFDSSource, TFRecordSource
 from data_prep.sources.tfrecord_writer import write_shards
 from tests.data_prep.image_files import pixels, write, write_class_folders, write_tiff
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 
-from data_prep.suggestions import class_weights, suggest_finetuning, suggest_pretraining
+from data_prep.statistics import class_weights, suggest_finetuning, suggest_pretraining
 
 
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=6))

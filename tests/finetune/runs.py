@@ -8,8 +8,8 @@ import numpy as np
 
 from finetune.config import FinetuneConfig
 from finetune.finetune import finetune
-from simclr_tf.checkpoints.export import export_keras
 from simclr_tf.checkpoints.preprocessing import preprocessing_record
+from simclr_tf.checkpoints.write import export_keras
 from simclr_tf.models.simclr import SimCLREncoder
 from tests import tiny
 

@@ -19,8 +19,7 @@ import tifffile
 from PIL import Image
 
 from data_prep.cli import check, label_fraction, split
-from data_prep.cli.app import run_app
-from data_prep.cli.handing_on import run_handing_on
+from data_prep.cli.app import run_app, run_handing_on
 from data_prep.csv_files import read_rows
 from data_prep.manifest.manifest import Manifest, Record
 from data_prep.reading.spec import parse_reading

@@ -10,9 +10,13 @@ import pytest
 import tensorflow as tf
 
 from data_prep.errors import UserError
-from finetune.classifier import Classifier, load_classifier
-from finetune.heads import ClassifierHead
-from finetune.simclr_backbone import SimCLRBackbone, simclr_keys
+from finetune.classifier import (
+    Classifier,
+    ClassifierHead,
+    SimCLRBackbone,
+    load_classifier,
+    simclr_keys,
+)
 from simclr_tf.checkpoints.load import load_model
 from simclr_tf.checkpoints.store import CheckpointStore
 from simclr_tf.models.simclr import SimCLREncoder, SimCLRModel

@@ -9,8 +9,7 @@ from absl import flags
 from data_prep.cli.app import parse
 from data_prep.errors import UserError
 from finetune.cli.finetune import define
-from finetune.config import FinetuneConfig
-from finetune.presets import PRESETS, preset
+from finetune.config import PRESETS, FinetuneConfig, preset
 from simclr_tf.cli import config_flags
 from simclr_tf.config.run_config import RunConfig
 

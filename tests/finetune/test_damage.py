@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.checksums import FILE as CHECKSUMS
 from data_prep.errors import UserError
+from data_prep.storage import FILE as CHECKSUMS
 from finetune.folds import read_folds
 from finetune.report.files import read_results
-from finetune.run_folder import ClassifierDir
+from finetune.session import ClassifierDir
 from finetune.trained import open_trained
 from tests.damaging import Damage, do_damage, flipped, half, removed, zeroed
 from tests.finetune.runs import run, write_encoder

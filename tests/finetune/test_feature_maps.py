@@ -3,7 +3,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from data_prep.errors import UserError
-from finetune.feature_maps import CHANNELS, feature_map_figure, feature_maps, liveliest
+from finetune.explain import CHANNELS, feature_map_figure, feature_maps, liveliest
 from finetune.keras_backbones import build_backbone, inputs_of, trunk_of
 
 SIZE = 32

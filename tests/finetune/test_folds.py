@@ -11,8 +11,7 @@ from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest, Record
 from finetune.cli.folds import main
 from finetune.folds import FoldsPlan, OneRun, manifests_of, read_folds, train_folds, write_table
-from finetune.folds_compare import compare
-from finetune.folds_page import fold_table, write_compare_page, write_folds_page
+from finetune.folds_page import compare, fold_table, write_compare_page, write_folds_page
 from finetune.report.files import write_results
 from finetune.report.results import evaluate_classifier
 from finetune.report.scored_split import ScoredSplit

@@ -4,8 +4,7 @@ import tensorflow as tf
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from finetune.classifier import Classifier
-from finetune.explain import watched_classifier
-from finetune.grad_cam import grad_cam, overlay_figure
+from finetune.explain import grad_cam, overlay_figure, watched_classifier
 from finetune.keras_backbones import build_backbone, trunk_of
 
 SIZE = 32

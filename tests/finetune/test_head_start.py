@@ -13,15 +13,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from data_prep.manifest.manifest import Manifest
-from finetune.classifier import Classifier, load_classifier
+from finetune.classifier import Classifier, ClassifierHead, FeatureScaling, load_classifier
 from finetune.config import FinetuneConfig
 from finetune.former_settings import of_the_run
-from finetune.head_start import bounded
-from finetune.heads import ClassifierHead, FeatureScaling
 from finetune.image_data_generator import flow_from_split
 from finetune.keras_backbones import build_backbone, trunk_of
+from finetune.session import bounded
+from finetune.transfer import train_transfer
 from finetune.transfer_config import PRESETS, TransferConfig, preset
-from finetune.transfer_stages import train_transfer
 from simclr_tf.evaluation.linear_probe import fit_linear_probe
 
 

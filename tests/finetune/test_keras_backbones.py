@@ -6,8 +6,13 @@ import tensorflow as tf
 from data_prep.errors import UserError
 from finetune import keras_backbones
 from finetune.classifier import Classifier
-from finetune.keras_backbones import build_backbone, inputs_of, trunk_of, unfreeze_after
-from finetune.standardize_input import StandardizeInput
+from finetune.keras_backbones import (
+    StandardizeInput,
+    build_backbone,
+    inputs_of,
+    trunk_of,
+    unfreeze_after,
+)
 from simclr_tf.models.keras_applications import shapes_only
 from tests.finetune.weights import weights_file
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from finetune.depth.runs import train_all
+from finetune.transfer import train_transfer
 from finetune.transfer_config import TransferConfig
-from finetune.transfer_stages import train_transfer
 from tests.finetune.depth.sets import config as depth_config
 from tests.finetune.depth.sets import make_set
 from tests.finetune.runs import run, write_encoder

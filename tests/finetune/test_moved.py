@@ -14,7 +14,7 @@ from data_prep.csv_files import read_rows
 from finetune.cli import finetune as finetune_command
 from finetune.cli import predict as predict_command
 from finetune.report.files import read_results
-from finetune.serve.similar import open_neighbours
+from finetune.serve.answer import open_neighbours
 from finetune.trained import open_trained
 from simclr_tf.cli import embed as embed_command
 from simclr_tf.embedding.stored import open_stored

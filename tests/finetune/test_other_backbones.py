@@ -11,14 +11,12 @@ from data_prep.errors import UserError
 from data_prep.manifest.read_options import Declaration
 from finetune.export.export import ExportRequest, export
 from finetune.export.plain_keras import standard_model
-from finetune.listed import list_images
-from finetune.predict import PredictSettings, predict_images
+from finetune.predict import PredictSettings, list_images, predict_images
 from finetune.trained import open_trained
-from simclr_tf.checkpoints.export import export_keras
 from simclr_tf.checkpoints.preprocessing import preprocessing_record, write_record
-from simclr_tf.checkpoints.write import write_model
+from simclr_tf.checkpoints.write import export_keras, write_model
 from simclr_tf.config.run_config import RunConfig
-from simclr_tf.models.fingerprint import variables_hash
+from simclr_tf.models.weights import variables_hash
 from simclr_tf.training.evaluator import simclr_outputs
 from simclr_tf.training.run import execute
 from tests.finetune import runs

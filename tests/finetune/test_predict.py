@@ -16,8 +16,7 @@ from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest, Record
 from data_prep.manifest.read_options import Declaration
 from finetune import predict
-from finetune.listed import list_images
-from finetune.predict import PredictSettings, predict_images
+from finetune.predict import PredictSettings, list_images, predict_images
 from finetune.report.files import write_results
 from finetune.report.results import evaluate_classifier
 from finetune.report.scored_split import ScoredSplit
@@ -211,7 +210,7 @@ _MEASURE = """
 import resource, sys
 from pathlib import Path
 from data_prep.manifest.read_options import Declaration
-from finetune.listed import list_images
+from finetune.predict import list_images
 from finetune.predict import PredictSettings, predict_images
 from finetune.trained import open_trained
 

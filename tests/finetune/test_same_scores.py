@@ -13,18 +13,15 @@ from PIL import Image
 from data_prep.manifest.manifest import Manifest, Record
 from data_prep.manifest.read_options import Declaration
 from data_prep.reading.training_files import TrainingFiles, look_at
-from finetune.classifier import Classifier
+from finetune.classifier import Classifier, SimCLRBackbone
 from finetune.export.export import ExportRequest, export
 from finetune.export.reading import Input
-from finetune.listed import list_images
-from finetune.predict import PredictSettings, predict_images
-from finetune.serve.answer import Classify
-from finetune.serve.similar import Neighbours
-from finetune.simclr_backbone import SimCLRBackbone
+from finetune.predict import PredictSettings, list_images, predict_images
+from finetune.serve.answer import Classify, Neighbours
 from finetune.trained import Scorer, open_trained
-from simclr_tf.checkpoints.export import export_keras
 from simclr_tf.checkpoints.preprocessing import preprocessing_record, write_record
-from simclr_tf.embedding.network import Featuriser, open_network
+from simclr_tf.checkpoints.write import export_keras
+from simclr_tf.embedding.compute import Featuriser, open_network
 from simclr_tf.embedding.settings import FeatureSettings
 from tests.finetune.networks import network, write_run
 

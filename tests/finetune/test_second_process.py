@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from data_prep.claim import claimed
-from data_prep.cli.app import run_app
-from data_prep.cli.handing_on import run_handing_on
+from data_prep.cli.app import run_app, run_handing_on
+from data_prep.storage import claimed
 from finetune.cli import compare, depth_train, finetune, folds, transfer
 from simclr_tf.cli import run as run_command
 from tests.finetune.depth.sets import TINY, make_set

@@ -16,9 +16,8 @@ from finetune.significance import (
     sampled_means,
     spread,
 )
-from simclr_tf.evaluation.intervals import paired_difference
+from simclr_tf.evaluation.intervals import paired_difference, sampled_difference
 from simclr_tf.evaluation.metrics import accuracy
-from simclr_tf.evaluation.sampled import sampled_difference
 from tests.finetune.scores import scored
 
 A, B = np.array([0.81, 0.84, 0.79, 0.88, 0.80]), np.array([0.78, 0.80, 0.80, 0.83, 0.77])

@@ -3,7 +3,7 @@ import logging
 import numpy as np
 import pytest
 
-from finetune.spoilt import SpoiltFeatures, guessing_loss
+from finetune.train import SpoiltFeatures, guessing_loss
 
 
 def test_guessing_costs_the_entropy_of_the_classes() -> None:

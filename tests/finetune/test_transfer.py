@@ -19,10 +19,16 @@ from finetune.image_data_generator import flow_from_split, predict_once
 from finetune.keras_backbones import build_backbone, trunk_of
 from finetune.session import ClassifierSession, open_session
 from finetune.train import fit
-from finetune.transfer import Transfer, generator_arguments
+from finetune.transfer import (
+    FROZEN_STAGE,
+    Transfer,
+    TransferDir,
+    _first_stage,
+    generator_arguments,
+    train_transfer,
+)
 from finetune.transfer_config import PRESETS, TransferConfig, preset
-from finetune.transfer_stages import FROZEN_STAGE, TransferDir, _first_stage, train_transfer
-from simclr_tf.training.loop import StopRequest
+from simclr_tf.training.fit import StopRequest
 from tests.images import make_folder, make_split_folder
 
 # Keras' own code imports a name of SciPy that is going away.

@@ -16,10 +16,9 @@ from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.read_options import Declaration
 from data_prep.manifest.scan import scan_folder
 from data_prep.reading.images import read_image
-from data_prep.sources.tfrecord_source import TFRecordSource
+from data_prep.sources.streams import TFRecordSource
 from finetune.cli import predict
-from finetune.serve.answer import Classify
-from finetune.serve.similar import Neighbours
+from finetune.serve.answer import Classify, Neighbours
 from finetune.trained import open_trained
 from simclr_tf.checkpoints.preprocessing import preprocessing_record, write_record
 from simclr_tf.cli import embed

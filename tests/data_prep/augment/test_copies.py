@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.augment.copies import write_copies
-from data_prep.augment.copying import CopyPlan, copy_pixels
+from data_prep.augment.copies import CopyPlan, copy_pixels, write_copies
 from data_prep.errors import UserError
 from data_prep.manifest.groups import unit_numbers
 from data_prep.manifest.manifest import Manifest, Record
@@ -139,7 +138,7 @@ def test_a_killed_call_goes_on_to_the_same_bytes(tree: Path, tmp_path: Path) -> 
     program = (
         "import os, signal, sys; from pathlib import Path\n"
         "from data_prep.augment import copying\n"
-        "from data_prep.augment.copying import CopyPlan\n"
+        "from data_prep.augment.copies import CopyPlan\n"
         "from data_prep.augment.copies import write_copies\n"
         "from data_prep.manifest.scan import scan_folder\n"
         "written = copying._write\n"

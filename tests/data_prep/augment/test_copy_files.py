@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.augment.copy_files import encode_like, kept_reading
+from data_prep.augment.copies import encode_like, kept_reading
 from data_prep.reading.images import read_image, read_stored
 from tests.data_prep.augment.common import noise
 from tests.data_prep.image_files import write, write_tiff

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from data_prep.augment import color, geometry
+from data_prep.augment.color import all_at_once, one_by_one
 from data_prep.augment.draws import Draw
-from data_prep.augment.photometry import all_at_once, one_by_one
 from data_prep.augment.views import ViewConfig, evaluation_image
 from tests.data_prep.augment.common import ARRAYS, BOTH_WAYS, RECORD, TOLERANCE, source_image
 

@@ -15,13 +15,14 @@ from data_prep.augment.image_data_generator import (
     TransformParameters,
     draw_parameters,
     feature_statistics,
+    linear_map,
     standardize,
     supervised_dataset,
     supervised_image,
     transform,
+    warp,
 )
 from data_prep.augment.image_data_generator_config import FILL_MODES, GENERATOR_RECIPE, TURN_RECIPE
-from data_prep.augment.warp import linear_map, warp
 from data_prep.errors import UserError
 from data_prep.manifest.scan import scan_folder
 from data_prep.sources.manifest_source import ManifestSource

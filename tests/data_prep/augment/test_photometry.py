@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from data_prep.augment.color import all_at_once, one_by_one, photometry
 from data_prep.augment.draws import Draw
-from data_prep.augment.photometry import all_at_once, one_by_one, photometry
 from data_prep.augment.views import ViewConfig, host_views
 from tests.data_prep.augment.common import TOLERANCE, noise
 

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_prep.augment.copies import write_copies
-from data_prep.augment.copying import CopyPlan
+from data_prep.augment.contact_sheet import chosen_images, copy_rows, supervised_rows, view_rows
+from data_prep.augment.copies import CopyPlan, write_copies
 from data_prep.augment.draws import example_seed
 from data_prep.augment.image_data_generator import SupervisedConfig, resized, supervised_image
-from data_prep.augment.preview import chosen_images, copy_rows, supervised_rows, view_rows
 from data_prep.augment.views import ViewConfig, device_views, host_views
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest, Record

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from data_prep import parallel
-from data_prep.check import examine as examining
+from data_prep.check import files as examining
 from data_prep.check.check import Checked, check
-from data_prep.check.examine import examine
+from data_prep.check.files import examine
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.scan import list_folder
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import mutual_info_score
 
-from data_prep.check.independence import _information, independence_p_value
+from data_prep.check.labels import _information, independence_p_value
 
 
 def test_it_orders_tables_as_mutual_information_does() -> None:

@@ -7,8 +7,8 @@ import pytest
 from data_prep.check.names import name_findings
 from data_prep.cli import check as command
 from data_prep.cli.app import run_app
-from data_prep.manifest.left_out import LeftOut
 from data_prep.manifest.manifest import Manifest, Record
+from data_prep.manifest.scan import LeftOut
 from tests.data_prep.image_files import pixels, write
 
 KOREAN = "석영"

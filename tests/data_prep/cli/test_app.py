@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from data_prep.cli import help_text
+from data_prep.cli import app
 from data_prep.cli.app import parse, run_app, topic
 from data_prep.errors import UserError
 
@@ -199,7 +199,7 @@ def test_help_fits_any_terminal(columns: str, monkeypatch: pytest.MonkeyPatch) -
     fv = flags.FlagValues()
     flags.DEFINE_enum("choice", "a" * 30, ["a" * 30, "b" * 30], "Long.", flag_values=fv)
     define(fv)
-    lines = help_text.render(fv, "simclr-x", "word " * 60).splitlines()
+    lines = app.render(fv, "simclr-x", "word " * 60).splitlines()
     usage, footer = (
         next(row for row, line in enumerate(lines) if line.startswith(start))
         for start in ("Usage: ", "A switch is")

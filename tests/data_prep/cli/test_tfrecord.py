@@ -5,7 +5,7 @@ import pytest
 from data_prep.cli.app import run_app
 from data_prep.cli.tfrecord import define, run
 from data_prep.manifest.manifest import Manifest
-from data_prep.sources.tfrecord_source import TFRecordSource
+from data_prep.sources.streams import TFRecordSource
 from tests.data_prep.image_files import write_class_folders
 
 

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.manifest.allocation import apportion_table
-from data_prep.manifest.dealing import deal, fill, misfit
+from data_prep.manifest.allocation import apportion_table, deal, fill, misfit
 
 
 def squared_differences(counts: np.ndarray, wanted: np.ndarray, chosen: np.ndarray) -> int:

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep import new_folder
+from data_prep import storage
 from data_prep.errors import UserError
-from data_prep.manifest.folds import FoldPlan, fold_names, make_folds, save_folds
 from data_prep.manifest.manifest import Manifest, Record
-from tests.data_prep.test_splits import manifest_of, members
+from data_prep.manifest.splits import FoldPlan, fold_names, make_folds, save_folds
+from tests.data_prep.manifest.test_splits import manifest_of, members
 
 seeds = st.integers(0, 2**31)
 
@@ -145,7 +145,7 @@ def test_files_of_folds_are_written_all_or_none(
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(new_folder.Path, "replace", fail)
+    monkeypatch.setattr(storage.Path, "replace", fail)
     with pytest.raises(KeyboardInterrupt):
         save_folds(made, tmp_path / "other" / "folds")
     assert not (tmp_path / "other").exists()

@@ -9,7 +9,7 @@ from data_prep.manifest.allocation import apportion
 from data_prep.manifest.label_subsets import label_fraction, pool_subset
 from data_prep.manifest.manifest import Manifest, Record
 from data_prep.manifest.splits import labels_per_class, stratified_split
-from tests.data_prep.test_splits import manifest_of
+from tests.data_prep.manifest.test_splits import manifest_of
 
 seeds = st.integers(0, 2**31)
 sizes_of_classes = st.lists(st.integers(1, 60), min_size=1, max_size=6)

@@ -4,7 +4,7 @@ import pytest
 
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest, Record
-from data_prep.manifest.merging import merge_classes, parse_merges
+from data_prep.manifest.splits import merge_classes, parse_merges
 
 IMAGES = Manifest(
     tuple(

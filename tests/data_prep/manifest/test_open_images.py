@@ -12,14 +12,13 @@ import tifffile
 from PIL import Image
 
 from data_prep.errors import UserError
-from data_prep.manifest.intensity_limits import find_set_limits, has_open_limits
 from data_prep.manifest.manifest import Manifest, Record
-from data_prep.manifest.open_images import open_declared
+from data_prep.manifest.open_images import find_set_limits, has_open_limits, open_declared
 from data_prep.manifest.read_options import Declaration, declaration_of
 from data_prep.manifest.scan import check_images, scan_folder
+from data_prep.reading.headers import survey
 from data_prep.reading.images import read_image
 from data_prep.reading.spec import parse_reading
-from data_prep.reading.survey import survey
 from data_prep.reading.tiles import parse_box
 from tests.data_prep.image_files import pixels, write, write_class_folders
 

@@ -4,11 +4,10 @@ from dataclasses import replace
 import pytest
 
 from data_prep.errors import UserError
-from data_prep.manifest.folds import FoldPlan, make_folds
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.split_request import SplitRequest, departure, divide
-from data_prep.manifest.splits import stratified_split
-from tests.data_prep.test_splits import manifest_of
+from data_prep.manifest.splits import FoldPlan, make_folds, stratified_split
+from tests.data_prep.manifest.test_splits import manifest_of
 
 RATIOS = {"train": 0.75, "validation": 0.25}
 

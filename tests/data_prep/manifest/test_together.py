@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from data_prep.errors import UserError
-from data_prep.manifest.groups import unit_numbers
+from data_prep.manifest.groups import keep_together, torn_units, unit_numbers
 from data_prep.manifest.manifest import Manifest, Record
-from data_prep.manifest.together import keep_together, torn_units
 from tests.data_prep.cli.test_split_command import texture
 from tests.data_prep.image_files import write
 

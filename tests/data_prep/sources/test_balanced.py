@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.scan import scan_folder
-from data_prep.sources.balanced import balanced_sampler
 from data_prep.sources.manifest_source import ManifestSource
+from data_prep.sources.order import balanced_sampler
 from tests.images import make_folder
 
 LABELS = np.array([0] * 9 + [1] * 4 + [2] * 2)

@@ -18,8 +18,8 @@ from data_prep.manifest.scan import scan_folder
 from data_prep.manifest.splits import stratified_split
 from data_prep.sources import tfrecord_writer
 from data_prep.sources.manifest_source import ManifestSource
+from data_prep.sources.streams import TFRecordSource
 from data_prep.sources.tfrecord import damaged_shards, read_declaration, read_facts
-from data_prep.sources.tfrecord_source import TFRecordSource
 from data_prep.sources.tfrecord_writer import write_shards
 from tests.data_prep.image_files import pixels, write, write_class_folders, write_tiff
 

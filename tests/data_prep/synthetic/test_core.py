@@ -4,9 +4,19 @@ import math
 import numpy as np
 import pytest
 
-from data_prep.synthetic.core import CORE_CLASSES, CoreParameters, CorePiece, draw_piece, render
-from data_prep.synthetic.core_features import breccia, fracture, layers, self_affine_line, specks
-from data_prep.synthetic.draws import image_generator
+from data_prep.synthetic.core import (
+    CORE_CLASSES,
+    CoreParameters,
+    CorePiece,
+    breccia,
+    draw_piece,
+    fracture,
+    layers,
+    render,
+    self_affine_line,
+    specks,
+)
+from data_prep.synthetic.sample import image_generator
 
 Y, X = np.meshgrid(np.arange(160) / 128, np.arange(128) / 128, indexing="ij")
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from data_prep.synthetic.deflection import (
+from data_prep.synthetic.lens_system import (
     Deflector,
     Ellipsoid,
     Line,

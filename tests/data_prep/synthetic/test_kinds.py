@@ -12,8 +12,7 @@ from PIL import Image
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
 from data_prep.synthetic.kinds import KINDS, find_kind
-from data_prep.synthetic.parameters import Parameters
-from data_prep.synthetic.sample import NPY, Request, encode, to_levels
+from data_prep.synthetic.sample import NPY, Parameters, Request, encode, to_levels
 from data_prep.synthetic.write import write_set
 
 every_kind = pytest.mark.parametrize("name", list(KINDS))

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from data_prep.errors import UserError
-from data_prep.synthetic.deflection import Ellipsoid, mean_radial_deflection
-from data_prep.synthetic.draws import image_generator
 from data_prep.synthetic.lens_system import (
     LENSING_CLASSES,
+    Ellipsoid,
     Galaxy,
     LensingParameters,
     LensSystem,
     draw_system,
+    mean_radial_deflection,
 )
 from data_prep.synthetic.lensing import lensing_sample, render, stretch
-from data_prep.synthetic.sample import NPY, Request
+from data_prep.synthetic.sample import NPY, Request, image_generator
 from data_prep.synthetic.write import write_set
 
 DARK_LENS = Galaxy(0.0, 0.5, 1.0, 1.0, 0.0)

@@ -3,7 +3,6 @@ import math
 import numpy as np
 import pytest
 
-from data_prep.synthetic.draws import image_generator
 from data_prep.synthetic.rheed import (
     RHEED_CLASSES,
     RheedParameters,
@@ -22,7 +21,7 @@ from data_prep.synthetic.rheed_geometry import (
     transmission_spots,
     wave_number,
 )
-from data_prep.synthetic.sample import PNG16, Request
+from data_prep.synthetic.sample import PNG16, Request, image_generator
 
 GRAZING = math.radians(2.5)
 K = wave_number(15)

@@ -8,15 +8,17 @@ from PIL import Image
 
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
-from data_prep.synthetic.draws import image_generator
-from data_prep.synthetic.sample import NPY, PNG, PNG16
+from data_prep.synthetic.sample import NPY, PNG, PNG16, image_generator
 from data_prep.synthetic.sem_depth import (
+    Beam,
     SemDepthParameters,
     case_depth,
     depth_map,
+    detect,
     draw_hole,
+    signal,
+    sky_view,
 )
-from data_prep.synthetic.sem_physics import Beam, detect, signal, sky_view
 from data_prep.synthetic.write import write_set
 
 PLAIN = Beam(

@@ -11,7 +11,7 @@ from data_prep.augment.views import ViewConfig, evaluation_image
 from data_prep.cli.app import run_app
 from data_prep.reading.images import read_image
 from finetune.cli.predict import define, run
-from simclr_tf.checkpoints import imagenet
+from simclr_tf.checkpoints import zoo
 from simclr_tf.checkpoints.load import load_model
 from simclr_tf.checkpoints.preprocessing import preprocessing_record
 from simclr_tf.checkpoints.write import write_model
@@ -61,8 +61,8 @@ def test_an_imagenet_checkpoint_says_wordnet_ids_and_names(images: Path, tmp_pat
         batch = tf.image.convert_image_dtype(image, tf.float32)[tf.newaxis]
         scores = tf.nn.softmax(model(batch)["logits_sup"]).numpy()[0]
         best = np.argsort(-scores)[:3]
-        assert [row[f"class_{k}"] for k in (1, 2, 3)] == [imagenet.class_names()[c] for c in best]
-        assert [row[f"id_{k}"] for k in (1, 2, 3)] == [imagenet.wordnet_ids()[c] for c in best]
+        assert [row[f"class_{k}"] for k in (1, 2, 3)] == [zoo.class_names()[c] for c in best]
+        assert [row[f"id_{k}"] for k in (1, 2, 3)] == [zoo.wordnet_ids()[c] for c in best]
         ours = [float(row[f"score_{k}"]) for k in (1, 2, 3)]
         np.testing.assert_allclose(ours, scores[best], rtol=1e-3)
 

@@ -9,11 +9,10 @@ import pytest
 
 from data_prep.cli.app import run_app
 from data_prep.manifest.manifest import Manifest
-from finetune.classifier import Classifier
+from finetune.classifier import Classifier, SimCLRBackbone
 from finetune.cli.compare import define, run
-from finetune.compare.distill import FACTOR, as_simclr
+from finetune.compare.chain import FACTOR, as_simclr
 from finetune.compare.images import load_division
-from finetune.simclr_backbone import SimCLRBackbone
 from simclr_tf.checkpoints.load import load_encoder
 from simclr_tf.models.simclr import SimCLREncoder
 from tests.finetune.runs import write_encoder

@@ -8,7 +8,7 @@ from data_prep.manifest.leaks import check_leaks
 from data_prep.manifest.manifest import Manifest, Record
 from data_prep.manifest.scan import scan_folder
 from finetune.compare.images import Division, divide_images, load_division, save_division
-from finetune.compare.settings import CompareSettings
+from finetune.compare.strategies import CompareSettings
 from tests.images import make_folder
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest, Record
-from finetune.compare.cells import Cell, cell_file, save_cell
+from finetune.compare.chain import Cell, cell_file, save_cell
 from finetune.compare.images import Division, LabelSet
 from finetune.compare.results import collect, holm, write_tables
 from finetune.compare.strategies import Row, parse_strategies

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from data_prep.manifest.scan import scan_folder
-from finetune.compare.images import divide_images
-from finetune.compare.settings import CompareSettings
-from finetune.compare.sources import Sources
+from finetune.compare.images import Sources, divide_images
+from finetune.compare.strategies import CompareSettings
 from tests.images import make_folder
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from data_prep.errors import UserError
-from finetune.compare import together
-from finetune.compare.together import Together
+from finetune.compare import run as together
+from finetune.compare.run import Together
 
 
 @pytest.fixture

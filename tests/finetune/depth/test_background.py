@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from data_prep.errors import UserError
-from finetune.depth.background import parse_background
+from finetune.depth.pipeline import parse_background
 
 
 def test_only_depths_near_the_surface_of_their_case_become_it() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from finetune.depth.image_pool import ImagePool, exchange
+from finetune.depth.cyclegan import ImagePool, exchange
 from tests.replicas import mirrored, per_replica
 
 SHAPE = (2, 2, 1)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from finetune.depth import losses
-from finetune.depth.schedules import ConstantThenLinear, constant_then_linear
+from finetune.depth import cyclegan
+from finetune.depth.build import ConstantThenLinear, constant_then_linear
 
 
 def scores(seed: int) -> np.ndarray:
@@ -23,12 +23,12 @@ def test_losses_are_those_of_loops_over_all_values() -> None:
         "wgan_critic": sum(m - r for r, m in pairs) / n,
     }
     for name, value in wanted.items():
-        found = getattr(losses, name)(tf.constant(real), tf.constant(made))
+        found = getattr(cyclegan, name)(tf.constant(real), tf.constant(made))
         assert float(found) == pytest.approx(value, rel=1e-5), name
-    assert float(losses.lsgan_generator(made)) == pytest.approx(
+    assert float(cyclegan.lsgan_generator(made)) == pytest.approx(
         sum((m - 1) ** 2 for _, m in pairs) / n, rel=1e-5
     )
-    assert float(losses.wgan_generator(made)) == pytest.approx(-sum(m for _, m in pairs) / n)
+    assert float(cyclegan.wgan_generator(made)) == pytest.approx(-sum(m for _, m in pairs) / n)
 
 
 KERNELS = [(3, 3, 1, 3), (2, 2, 3, 1)]
@@ -58,7 +58,7 @@ def test_the_gradient_penalty_is_that_of_numerical_gradients() -> None:
             )
             gradient[i] = (up - down) / 2e-5
         terms.append((np.linalg.norm(gradient) - 1) ** 2)
-    found = losses.gradient_penalty(critic, *map(tf.constant, (real, made, share)))
+    found = cyclegan.gradient_penalty(critic, *map(tf.constant, (real, made, share)))
     assert float(found) == pytest.approx(np.mean(terms), rel=1e-6)
 
 
@@ -66,7 +66,7 @@ def test_a_flat_critic_has_a_penalty_with_finite_gradients() -> None:
     weight = tf.Variable(0.0)
     images = tf.zeros([2, 3, 3, 1])
     with tf.GradientTape() as tape:
-        penalty = losses.gradient_penalty(lambda x: x * weight, images, images, tf.zeros([2]))
+        penalty = cyclegan.gradient_penalty(lambda x: x * weight, images, images, tf.zeros([2]))
     assert float(penalty) == pytest.approx(1, abs=1e-5)
     assert np.isfinite(float(tape.gradient(penalty, weight)))
 

@@ -7,8 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from finetune.depth.networks import autoencoder, patch_discriminator, resnet_generator, unet
-from finetune.depth.pretrained import encoder_unet, grey_encoder
+from finetune.depth.networks import (
+    autoencoder,
+    encoder_unet,
+    grey_encoder,
+    patch_discriminator,
+    resnet_generator,
+    unet,
+)
 from tests.finetune.runs import write_encoder
 
 SAMSUNG = (72, 48)

@@ -10,8 +10,15 @@ from PIL import Image
 
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest, Record
-from finetune.depth.data import open_data, open_manifest
-from finetune.depth.pairs import DepthSet, case_of, depth_range, refuse_leaks, unique_targets
+from finetune.depth.pairs import (
+    DepthSet,
+    case_of,
+    depth_range,
+    open_data,
+    open_manifest,
+    refuse_leaks,
+    unique_targets,
+)
 from finetune.depth.settings import RegressionSettings
 from finetune.depth.train import example_maker
 from simclr_tf.training.batches import training_batches

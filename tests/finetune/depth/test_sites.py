@@ -7,7 +7,7 @@ import pytest
 
 from data_prep.errors import UserError
 from data_prep.synthetic.write import write_set
-from finetune.depth.sites import compare_sites, read_site_means
+from finetune.depth.results import compare_sites, read_site_means
 
 
 def test_means_of_a_site_are_compared_after_averaging_its_images() -> None:

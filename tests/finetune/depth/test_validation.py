@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from finetune.depth.pairs import DepthSet
-from finetune.depth.sources import grey_source
+from finetune.depth.metrics import DepthValidation, ErrorSums, MapMaker, errors_by_case
+from finetune.depth.pairs import DepthSet, grey_source
 from finetune.depth.trained import in_units
-from finetune.depth.validation import DepthValidation, ErrorSums, MapMaker, errors_by_case
 from simclr_tf.training.distribution import Devices
 from tests.finetune.depth.sets import SIZE, make_set
 from tests.replicas import mirrored

@@ -26,12 +26,11 @@ from finetune.export.export import ExportRequest, Format, Input, export
 from finetune.export.plain_keras import standard_model
 from finetune.export.reading import GivenImage
 from finetune.keras_backbones import build_backbone
-from finetune.listed import list_images
-from finetune.predict import PredictSettings, predict_images
+from finetune.predict import PredictSettings, list_images, predict_images
 from finetune.report.side_files import FACTS
 from finetune.trained import Trained, open_trained
-from simclr_tf.checkpoints.export import export_keras
 from simclr_tf.checkpoints.preprocessing import preprocessing_record, write_record
+from simclr_tf.checkpoints.write import export_keras
 from simclr_tf.models.keras_applications import PreprocessInput
 from simclr_tf.training.evaluator import simclr_outputs
 from simclr_tf.training.scoring import softmax

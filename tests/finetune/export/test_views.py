@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from data_prep.augment.views import ViewConfig, evaluation_image
-from finetune.export.views import bicubic, evaluation_view
+from finetune.export.export import bicubic, evaluation_view
 
 
 @pytest.mark.parametrize("shape", [(61, 61), (70, 35), (33, 20), (211, 300), (40, 40), (1, 5)])

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from finetune.report.learning import curves_by_quantity, learning_pictures
+from finetune.report.page import curves_by_quantity, learning_pictures
 
 EPOCH = np.array([1.0, 2.0, 3.0])
 

@@ -4,9 +4,9 @@ import numpy as np
 from PIL import Image
 
 from data_prep.manifest.manifest import Manifest, Record
-from finetune.report.mistakes import mistake_pictures, most_confident_mistakes
+from finetune.report.page import mistake_pictures, most_confident_mistakes
+from finetune.report.results import Decision
 from finetune.report.scored_split import ScoredSplit
-from finetune.report.threshold import Decision
 
 NAMES = ("no", "yes")
 

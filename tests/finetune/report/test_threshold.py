@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, roc_curve
 
-from finetune.report.threshold import Criterion, Decision, choose_threshold
+from finetune.report.results import Criterion, Decision, choose_threshold
 
 
 def scores(seed: int, n: int = 80, digits: int = 2) -> tuple[np.ndarray, np.ndarray]:

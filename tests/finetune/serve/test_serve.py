@@ -20,12 +20,10 @@ from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.read_options import Declaration
 from data_prep.manifest.scan import scan_folder
 from data_prep.reading.uploads import Upload, read_upload
-from finetune.listed import list_images
-from finetune.predict import PredictSettings, predict_images
-from finetune.serve.answer import Classify, upload_options
+from finetune.predict import PredictSettings, list_images, predict_images
+from finetune.serve.answer import CACHE, Classify, open_neighbours, upload_options
 from finetune.serve.http_server import HttpServer
 from finetune.serve.serve import ServeLimits, make_service
-from finetune.serve.similar import CACHE, open_neighbours
 from finetune.trained import Trained, open_trained
 from tests.chromium import look_at
 from tests.finetune.networks import write_run
@@ -322,7 +320,7 @@ def test_embeddings_are_kept_for_as_long_as_images_and_weights_are_the_same(
     assert (run / CACHE).is_file()
     calls = []
     monkeypatch.setattr(
-        "finetune.serve.similar._embed", lambda *a: calls.append(a) or first.embeddings
+        "finetune.serve.answer._embed", lambda *a: calls.append(a) or first.embeddings
     )
     again = open_neighbours(trained)
     np.testing.assert_array_equal(again.embeddings, first.embeddings)

@@ -9,9 +9,9 @@ from data_prep.errors import UserError
 from simclr_tf.checkpoints.identify import recognise
 from simclr_tf.checkpoints.load import Checkpoint, open_checkpoint
 from simclr_tf.checkpoints.read import SUFFIX, LeftOut, Naming, StoredWeights
-from simclr_tf.models.architecture import ResNetArchitecture
+from simclr_tf.models.architectures import ResNetArchitecture
 from simclr_tf.models.variable_layout import model_variables, resnet_variables
-from simclr_tf.training.expected import refuse_contradictions
+from simclr_tf.training.from_checkpoint import refuse_contradictions
 from tests import golden
 from tests.simclr_tf.checkpoints.common import path_of
 from tests.simclr_tf.golden_models import encoder_arguments

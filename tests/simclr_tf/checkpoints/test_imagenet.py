@@ -1,7 +1,7 @@
 import importlib.util
 from pathlib import Path
 
-from simclr_tf.checkpoints.imagenet import class_names, wordnet_ids
+from simclr_tf.checkpoints.zoo import class_names, wordnet_ids
 
 
 def test_the_order_is_that_of_tensorflow_datasets() -> None:

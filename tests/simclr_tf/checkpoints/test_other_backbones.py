@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 
 from data_prep.errors import UserError
+from simclr_tf.checkpoints.adapt import rescale
 from simclr_tf.checkpoints.load import convert, fill, load_encoder, open_checkpoint
-from simclr_tf.checkpoints.rescale import rescale
 from simclr_tf.checkpoints.write import write_model
 from simclr_tf.config.run_config import RunConfig
 from simclr_tf.models import SimCLRModel
-from simclr_tf.training.expected import network_facts, refuse_contradictions
-from simclr_tf.training.from_checkpoint import adopt_checkpoint
+from simclr_tf.training.from_checkpoint import (
+    adopt_checkpoint,
+    network_facts,
+    refuse_contradictions,
+)
 from tests.simclr_tf.backbones import QUICK, SMALL, encoder, images, model
 
 VIT = "vit_tiny"

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from data_prep.errors import UserError
+from simclr_tf.checkpoints.adapt import initial_norms, kernel_norms, rescale
 from simclr_tf.checkpoints.load import load_model
-from simclr_tf.checkpoints.rescale import initial_norms, kernel_norms, rescale
 from simclr_tf.models import SimCLREncoder, SimCLRModel, canonical_variables
 from tests.simclr_tf.checkpoints.common import path_of
 

@@ -17,7 +17,7 @@ from simclr_tf.checkpoints import download, zoo
 from simclr_tf.checkpoints.load import load_encoder, load_model
 from simclr_tf.checkpoints.write import write_model
 from simclr_tf.cli.zoo import define, run
-from simclr_tf.models.architecture import ResNetArchitecture
+from simclr_tf.models.architectures import ResNetArchitecture
 from simclr_tf.models.variable_layout import resnet_variables
 from tests import golden
 from tests.simclr_tf.checkpoints.bucket import DATA, WANTED, Bucket, release, serving

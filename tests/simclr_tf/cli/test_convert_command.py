@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from data_prep.cli.app import run_app
-from simclr_tf.checkpoints import verify
+from simclr_tf.checkpoints import adapt
 from simclr_tf.checkpoints.load import load_encoder, load_model
 from simclr_tf.checkpoints.write import write_model
 from simclr_tf.cli.convert import define, run
@@ -62,12 +62,12 @@ def test_numbers_unlike_the_originals_are_refused(
 ) -> None:
     source = load_model(path_of("tf1_tiny_r18_w8_img64_finetune"))
     write_model(source, tmp_path / "s", "saved_model")
-    original = verify._execute
+    original = adapt._execute
 
     def other(folder: str, images: tf.Tensor) -> dict[str, np.ndarray]:
         return {name: value * 1.01 for name, value in original(folder, images).items()}
 
-    monkeypatch.setattr(verify, "_execute", other)
+    monkeypatch.setattr(adapt, "_execute", other)
     output = tmp_path / "e.keras"
     assert convert(f"--checkpoint={tmp_path / 's'}", f"--output={output}", "--trust") == 1
     assert "differs from" in capsys.readouterr().err

@@ -15,7 +15,7 @@ import pytest
 from data_prep.manifest.manifest import Manifest
 from simclr_tf.cli.sweep import main
 from simclr_tf.evaluation.features import Embeddings
-from simclr_tf.evaluation.knn import knn_predict
+from simclr_tf.evaluation.neighbors import knn_predict
 from simclr_tf.training.callbacks import read_metrics
 from tests.images import make_folder
 

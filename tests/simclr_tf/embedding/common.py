@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 
 from data_prep.manifest.manifest import Manifest, Record
-from simclr_tf.embedding.joining import join_shards
+from simclr_tf.embedding.compute import join_shards
 from simclr_tf.embedding.settings import EmbedConfig
 from simclr_tf.embedding.shards import Plan, open_shards
-from simclr_tf.embedding.stored import FEATURES, FeatureFile, Stored, write_facts
-from simclr_tf.embedding.table import known_columns
+from simclr_tf.embedding.stored import FEATURES, FeatureFile, Stored, known_columns, write_facts
 
 QUICK: dict[str, Any] = {"bootstrap": 50, "explore": False, "eval_batch_size": 8}
 

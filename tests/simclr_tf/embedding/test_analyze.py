@@ -11,11 +11,9 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from data_prep.manifest.manifest import Manifest, Record
-from simclr_tf.embedding.again import reanalyse, stored_settings
-from simclr_tf.embedding.analyze import analyse
-from simclr_tf.embedding.floors import FloorFeatures
-from simclr_tf.embedding.stored import Stored, open_stored
-from simclr_tf.embedding.table import read_rows
+from simclr_tf.embedding.analyze import analyse, reanalyse, stored_settings
+from simclr_tf.embedding.measures import FloorFeatures
+from simclr_tf.embedding.stored import Stored, open_stored, read_rows
 from simclr_tf.evaluation.intervals import wilson_interval
 from simclr_tf.evaluation.linear_probe import fit_linear_probe
 from tests.simclr_tf.embedding.common import blobs, config, records, store

@@ -6,11 +6,8 @@ import pytest
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest, Record
 from data_prep.manifest.places import short_names
-from simclr_tf.embedding.again import reanalyse
-from simclr_tf.embedding.analyze import analyse
-from simclr_tf.embedding.expert import join_labels
-from simclr_tf.embedding.stored import Stored, open_stored
-from simclr_tf.embedding.table import read_rows
+from simclr_tf.embedding.analyze import analyse, reanalyse
+from simclr_tf.embedding.stored import Stored, join_labels, open_stored, read_rows
 from tests.simclr_tf.embedding.common import blobs, config, records, store
 
 PATHS = ("a/one.png", "a/two.png", "b/one.png", "b/three.png")

@@ -11,10 +11,9 @@ from PIL import Image
 
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest, Record
-from simclr_tf.embedding import compare, exploring
-from simclr_tf.embedding.analyze import analyse
+from simclr_tf.embedding import analyze, compare
+from simclr_tf.embedding.analyze import analyse, shown_rows
 from simclr_tf.embedding.compare import compare_embeddings
-from simclr_tf.embedding.exploring import shown_rows
 from simclr_tf.embedding.stored import Stored, open_stored
 from simclr_tf.explore.data import ExploreData
 from tests.simclr_tf.embedding.common import blobs, config, store
@@ -35,7 +34,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         (folder / "comparison.html").write_text("page")
         return folder / "comparison.html"
 
-    monkeypatch.setattr(exploring, "write_explore_page", write_page)
+    monkeypatch.setattr(analyze, "write_explore_page", write_page)
     monkeypatch.setattr(compare, "write_comparison", write_runs)
     return seen
 

@@ -13,16 +13,14 @@ from PIL import Image
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest, Record
 from data_prep.manifest.scan import scan_folder
-from simclr_tf.checkpoints.export import export_keras
 from simclr_tf.checkpoints.load import load_encoder, load_model
 from simclr_tf.checkpoints.preprocessing import preprocessing_record
+from simclr_tf.checkpoints.write import export_keras
 from simclr_tf.embedding import compute
-from simclr_tf.embedding import network as network_module
-from simclr_tf.embedding.compute import embed
-from simclr_tf.embedding.network import Featuriser, open_network
+from simclr_tf.embedding import compute as network_module
+from simclr_tf.embedding.compute import Featuriser, embed, open_network
 from simclr_tf.embedding.settings import FeatureSettings
-from simclr_tf.embedding.stored import open_stored
-from simclr_tf.embedding.table import read_rows
+from simclr_tf.embedding.stored import open_stored, read_rows
 from simclr_tf.evaluation.features import Embeddings
 from tests.finetune.runs import write_encoder
 from tests.images import make_folder

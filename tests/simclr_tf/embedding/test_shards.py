@@ -6,7 +6,7 @@ import pytest
 
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
-from simclr_tf.embedding.joining import join_shards
+from simclr_tf.embedding.compute import join_shards
 from simclr_tf.embedding.shards import Plan, open_shards, the_one_that_joins
 from tests.simclr_tf.embedding.common import records
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from simclr_tf.evaluation.agreement import _of_tables, cluster_agreement, purity
+from simclr_tf.evaluation.clustering import _of_tables, cluster_agreement, purity
 
 
 def test_purity_is_the_share_of_each_clusters_most_frequent_label() -> None:

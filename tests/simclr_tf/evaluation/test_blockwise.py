@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from simclr_tf.evaluation import blockwise as module
-from simclr_tf.evaluation.blockwise import Picked, near_pairs, nearest
+from simclr_tf.evaluation import neighbors as module
+from simclr_tf.evaluation.neighbors import Picked, near_pairs, nearest
 
 
 def unit(x: np.ndarray) -> np.ndarray:

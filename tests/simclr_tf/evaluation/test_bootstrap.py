@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simclr_tf.evaluation.bootstrap import bootstrap_metrics, metric_samples
-from simclr_tf.evaluation.intervals import bootstrap_interval, percentile_interval
+from simclr_tf.evaluation.intervals import bootstrap_interval, draw_counts, percentile_interval
 from simclr_tf.evaluation.metrics import accuracy, class_metrics, classification_metrics
-from simclr_tf.evaluation.resample import draw_counts
 
 Predictions = tuple[np.ndarray, np.ndarray, np.ndarray]
 

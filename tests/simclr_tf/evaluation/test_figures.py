@@ -11,7 +11,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from simclr_tf.evaluation import classifier_figures, curves, figures
-from simclr_tf.evaluation.drawing import line_style, plain, point_style, single_axes
+from simclr_tf.evaluation.figures import line_style, plain, point_style, single_axes
 from simclr_tf.evaluation.intervals import Interval
 
 LONG_NAMES = [f"tetragonal_face_bcc_number_{index}" for index in range(13)]

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from simclr_tf.evaluation import knn
-from simclr_tf.evaluation.knn import knn_predict, knn_scores
+from simclr_tf.evaluation import neighbors
+from simclr_tf.evaluation.neighbors import knn_predict, knn_scores
 
 
 def clusters(seed: int, n: int = 300, d: int = 16, classes: int = 5) -> tuple:
@@ -40,7 +40,7 @@ def test_similarity_weights_equal_a_loop() -> None:
 def test_chunks_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     train_x, train_y, test_x, _ = clusters(2)
     whole = knn_scores(train_x, train_y, test_x)
-    monkeypatch.setattr(knn, "_CHUNK_ELEMENTS", 7 * len(train_x))
+    monkeypatch.setattr(neighbors, "_CHUNK_ELEMENTS", 7 * len(train_x))
     np.testing.assert_allclose(knn_scores(train_x, train_y, test_x), whole)
     alone = knn_scores(train_x, train_y, train_x, k=1, leave_one_out=True)
     monkeypatch.undo()

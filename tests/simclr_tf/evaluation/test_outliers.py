@@ -1,8 +1,8 @@
 import numpy as np
 from sklearn.neighbors import LocalOutlierFactor
 
-from simclr_tf.evaluation.blockwise import nearest
-from simclr_tf.evaluation.outliers import outlier_scores
+from simclr_tf.evaluation.clustering import outlier_scores
+from simclr_tf.evaluation.neighbors import nearest
 
 
 def rows() -> np.ndarray:

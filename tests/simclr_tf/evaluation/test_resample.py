@@ -1,6 +1,6 @@
 import numpy as np
 
-from simclr_tf.evaluation.resample import draw_counts
+from simclr_tf.evaluation.intervals import draw_counts
 
 
 def draws(n: int, resamples: int = 400, seed: int = 0, **how: object) -> np.ndarray:

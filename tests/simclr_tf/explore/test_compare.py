@@ -8,9 +8,8 @@ import pytest
 
 from data_prep.errors import UserError
 from simclr_tf.evaluation.neighbors import nearest_neighbours
-from simclr_tf.explore.compare import shared_neighbours, write_comparison
+from simclr_tf.explore.compare import diverse_images, shared_neighbours, write_comparison
 from simclr_tf.explore.data import ExploreData
-from simclr_tf.explore.pins import diverse_images
 from tests.chromium import look_at
 from tests.simclr_tf.explore.common import NASTY, make_data
 

@@ -14,12 +14,10 @@ import pytest
 from PIL import Image
 
 from data_prep.errors import UserError
-from simclr_tf.explore import projector
+from simclr_tf.explore import projections
 from simclr_tf.explore.data import ExploreData
-from simclr_tf.explore.page import write_explore_page
-from simclr_tf.explore.payload import payload, script_json
-from simclr_tf.explore.projections import project
-from simclr_tf.explore.projector import write_projector
+from simclr_tf.explore.page import payload, script_json, write_explore_page
+from simclr_tf.explore.projections import project, write_projector
 from simclr_tf.explore.thumbnails import make_atlas
 from tests.simclr_tf.explore.common import NASTY, jpeg, make_data, pixels
 
@@ -65,7 +63,7 @@ def test_tensorboard_reads_what_is_written(tmp_path: Path) -> None:
 
     data = make_data(20)
     write_projector(tmp_path, data)
-    text = (tmp_path / projector.CONFIG).read_text(encoding="utf-8")
+    text = (tmp_path / projections.CONFIG).read_text(encoding="utf-8")
     (embedding,) = text_format.Parse(text, ProjectorConfig()).embeddings
     features = np.loadtxt(tmp_path / embedding.tensor_path, delimiter="\t")
     np.testing.assert_allclose(features, data.features, rtol=1e-5)
@@ -84,14 +82,14 @@ def test_tensorboard_reads_what_is_written(tmp_path: Path) -> None:
 def test_metadata_of_names_alone_has_no_headers(tmp_path: Path) -> None:
     data = dataclasses.replace(make_data(3), columns={}, names=["a\tb", "c\nd", "e"])
     write_projector(tmp_path, data)
-    assert (tmp_path / projector.METADATA).read_text(encoding="utf-8") == "a b\nc d\ne\n"
+    assert (tmp_path / projections.METADATA).read_text(encoding="utf-8") == "a b\nc d\ne\n"
 
 
 def test_very_many_numbers_are_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(projector, "_MOST_NUMBERS", 100)
-    monkeypatch.setattr(projector, "_DIMENSIONS", 5)
+    monkeypatch.setattr(projections, "_MOST_NUMBERS", 100)
+    monkeypatch.setattr(projections, "_DIMENSIONS", 5)
     write_projector(tmp_path, make_data(20))
-    written = np.loadtxt(tmp_path / projector.TENSORS, delimiter="\t")
+    written = np.loadtxt(tmp_path / projections.TENSORS, delimiter="\t")
     assert written.shape == (20, 5)
     centred = make_data(20).features - make_data(20).features.mean(axis=0)
     variances = np.linalg.svd(centred, compute_uv=False)[:5] ** 2

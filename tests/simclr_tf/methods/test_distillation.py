@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from simclr_tf.losses.distillation import distillation_loss
-from simclr_tf.methods.distillation import Distillation
+from simclr_tf.methods.supervised import Distillation
 from simclr_tf.models import SimCLREncoder, SimCLRModel
 from tests.simclr_tf.golden_models import fill_model
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from data_prep.errors import UserError
-from simclr_tf.config.method_settings import MethodSettings
 from simclr_tf.config.run_config import RunConfig
+from simclr_tf.config.sections import MethodSettings
 from simclr_tf.evaluation.metrics import effective_rank
 from simclr_tf.methods.registry import METHODS
 from tests.simclr_tf.methods.trainer import Trainer, views

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from simclr_tf.methods.moco import MoCo
-from simclr_tf.methods.queue import enqueue
+from simclr_tf.methods.momentum import enqueue
 from simclr_tf.methods.swav import SwAV
 from simclr_tf.models.simclr import SimCLREncoder
 from tests.simclr_tf.methods.trainer import Trainer

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simclr_tf.models.convolution import Convolution
+from simclr_tf.models.blocks import Convolution
 
 
 @pytest.mark.parametrize("channels", [4, 8])

@@ -1,7 +1,7 @@
 import numpy as np
 
 from simclr_tf.models import SimCLREncoder, SimCLRModel, weights
-from simclr_tf.models.copies import float32_copy
+from simclr_tf.models.weights import float32_copy
 
 
 def test_the_copy_holds_the_same_weights_and_trains_as_a_whole() -> None:

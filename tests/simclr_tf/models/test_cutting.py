@@ -3,8 +3,8 @@
 import keras
 import pytest
 
-from simclr_tf.models.cutting import cut_points, single_outputs
 from simclr_tf.models.keras_applications import build_trunk
+from simclr_tf.models.keras_backbone import cut_points, single_outputs
 
 layers = keras.layers
 

@@ -15,8 +15,7 @@ from simclr_tf.models.architectures import KerasArchitecture
 from simclr_tf.models.batch_norm import BatchNorm
 from simclr_tf.models.keras_applications import build_trunk
 from simclr_tf.models.keras_backbone import KerasBackbone
-from simclr_tf.training.backbone import take_weights, weighted_backbone
-from simclr_tf.training.build import check_image_sizes
+from simclr_tf.training.build import check_image_sizes, take_weights, weighted_backbone
 from tests.simclr_tf.backbones import images, shared_encoder, with_statistics
 
 pytestmark = pytest.mark.slow

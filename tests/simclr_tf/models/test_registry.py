@@ -13,13 +13,12 @@ from data_prep.errors import UserError
 from simclr_tf.losses.weight_decay import decayed_variables
 from simclr_tf.models import SimCLREncoder, SimCLRModel, canonical_variables, weights
 from simclr_tf.models.architectures import BACKBONES
-from simclr_tf.models.fingerprint import moved, part_hashes
 from simclr_tf.models.variable_names import (
     normalisation_variables,
     supervised_head_variables,
     tf2_checkpoint_keys,
 )
-from simclr_tf.models.weights import batch_norms
+from simclr_tf.models.weights import batch_norms, moved, part_hashes
 from simclr_tf.optim.factory import build_optimizer
 from tests.simclr_tf.backbones import QUICK, SMALL, encoder, images, model, shared_encoder
 

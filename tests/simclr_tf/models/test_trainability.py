@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 
 from simclr_tf.models import SimCLREncoder, SimCLRModel, weights
+from simclr_tf.models.backbone import trainability_of
 from simclr_tf.models.blocks import leaves
 from simclr_tf.models.resnet import ResNet
-from simclr_tf.models.trainability import trainability_of
 from simclr_tf.models.weights import batch_norms
 from tests import golden
 

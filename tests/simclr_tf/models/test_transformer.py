@@ -7,8 +7,7 @@ import tensorflow as tf
 
 from simclr_tf.models.architectures import ViTArchitecture
 from simclr_tf.models.keras_applications import shapes_only
-from simclr_tf.models.transformer import Attention, TransformerBlock, position_embedding
-from simclr_tf.models.vit import ViT
+from simclr_tf.models.vit import Attention, TransformerBlock, ViT, position_embedding
 
 
 def test_positions_are_sines_and_cosines_of_column_and_row() -> None:

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simclr_tf.optim.factory import OPTIMIZERS, build_optimizer
-from simclr_tf.optim.layerwise import decayed_rates
+from simclr_tf.optim.factory import OPTIMIZERS, build_optimizer, decayed_rates
 from tests.replicas import mirrored
 
 SHAPES = [(4, 3), (3,), (3, 2), (2, 2)]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from simclr_tf.evaluation.drawing import to_png
+from simclr_tf.evaluation.figures import to_png
 from simclr_tf.evaluation.intervals import Interval
 from simclr_tf.sweep.figures import SettingPoint, embedding_panels, setting_points
 

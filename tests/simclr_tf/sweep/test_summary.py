@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simclr_tf.sweep.summary import (
+from simclr_tf.sweep.results import (
     by_setting,
     difference,
     floor_of,

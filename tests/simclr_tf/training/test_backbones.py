@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from simclr_tf.methods.byol import BYOL
-from simclr_tf.models.fingerprint import part_hashes
+from simclr_tf.models.weights import part_hashes
 from tests.simclr_tf.backbones import FLAGS
 from tests.simclr_tf.methods.trainer import Trainer, views
 

@@ -15,7 +15,7 @@ from data_prep.manifest.scan import scan_folder
 from data_prep.sources import streams
 from data_prep.sources.manifest_source import ManifestSource
 from data_prep.sources.source import Source
-from data_prep.sources.tfrecord_source import TFRecordSource
+from data_prep.sources.streams import TFRecordSource
 from data_prep.sources.tfrecord_writer import write_shards
 from simclr_tf.config.sections import MachineSettings
 from simclr_tf.training import data_service

@@ -18,9 +18,8 @@ from simclr_tf.checkpoints.store import CheckpointStore, checkpoint_steps
 from simclr_tf.config.sections import MachineSettings
 from simclr_tf.training import callbacks as cb
 from simclr_tf.training.distribution import connect
-from simclr_tf.training.fit import Fitting, Keepers, fit
+from simclr_tf.training.fit import Fitting, Keepers, LoopPlan, StopRequest, fit
 from simclr_tf.training.health import DivergedError, check_outputs
-from simclr_tf.training.loop import LoopPlan, StopRequest
 from simclr_tf.training.run_dir import RunDir
 from tests.damaging import CHANGES, Damage, do_damage, emptied, flipped, zeroed
 from tests.killing import WRITES, Killed

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from data_prep.manifest.manifest import Manifest, Record
-from simclr_tf.training.lineage import seen_before, seen_by
+from simclr_tf.training.from_checkpoint import seen_before, seen_by
 
 
 def trained_on(folder: Path, *records: Record) -> Any:

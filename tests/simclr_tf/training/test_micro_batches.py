@@ -12,15 +12,14 @@ import tensorflow as tf
 from data_prep.augment.views import host_views
 from data_prep.errors import UserError
 from simclr_tf.config.run_config import RunConfig
-from simclr_tf.methods.base import StepOutputs
-from simclr_tf.methods.pretraining import Pretraining
+from simclr_tf.methods.base import Pretraining, StepOutputs
 from simclr_tf.methods.registry import METHODS
-from simclr_tf.models.architecture import BLOCKS_PER_GROUP
+from simclr_tf.models.architectures import BLOCKS_PER_GROUP
 from simclr_tf.models.batch_norm import BatchNorm
 from simclr_tf.models.simclr import SimCLREncoder
 from simclr_tf.training.build import build_step
 from simclr_tf.training.callbacks import read_metrics
-from simclr_tf.training.micro_batches import check_size
+from simclr_tf.training.gradients import check_size
 from simclr_tf.training.run import execute
 from tests.images import make_split_folder
 from tests.replicas import per_replica

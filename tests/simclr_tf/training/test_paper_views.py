@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from absl import flags
 
-from data_prep.augment.recipes import PAPER_VIEWS
+from data_prep.augment.config import PAPER_VIEWS
 from data_prep.cli import augment
 from data_prep.cli.app import parse
 from data_prep.errors import UserError

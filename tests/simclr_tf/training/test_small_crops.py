@@ -5,8 +5,8 @@ import tensorflow as tf
 
 from data_prep.augment.views import ViewConfig, host_views
 from simclr_tf.config.run_config import RunConfig
+from simclr_tf.training.batches import with_small_crops
 from simclr_tf.training.build import small_view_config, view_config
-from simclr_tf.training.small_crops import with_small_crops
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (48, 48, 1), np.uint8)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.check.examine import examine
+from data_prep.check.files import examine
 from data_prep.cli.app import run_app
 from data_prep.cli.manifest import define, run
 from data_prep.errors import UserError

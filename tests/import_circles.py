@@ -1,0 +1,24 @@
+"""Fails if modules import one another in a circle, also inside functions: part of `make lint`."""
+
+import sys
+from graphlib import CycleError, TopologicalSorter
+
+import grimp
+
+PACKAGES = ("data_prep", "simclr_tf", "finetune")
+
+
+def main() -> int:
+    graph = grimp.build_graph(*PACKAGES)
+    imports = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        print("a circle of imports:", " <- ".join(error.args[1]))
+        return 1
+    print(f"no circle in the imports of {len(imports)} modules")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
