@@ -1,5 +1,5 @@
 """From files to batches: manifests, splits, readers, sources, views and synthetic images.
 
-The file half (`errors`, `manifest`, `scan`, `splits`, `readers`, `synthetic`) works without
-TensorFlow, so that checking and splitting a data set starts at once.
+`manifest`, `reading`, `check` and `synthetic` work without TensorFlow, so that checking and
+splitting a data set starts at once.
 """

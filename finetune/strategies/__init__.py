@@ -1,1 +1,0 @@
-"""Which way to a classifier is best for given images: strategies side by side."""
