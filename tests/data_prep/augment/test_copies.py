@@ -137,16 +137,16 @@ def test_copies_are_a_function_of_image_and_seed(tree: Path, tmp_path: Path) -> 
 def test_a_killed_call_goes_on_to_the_same_bytes(tree: Path, tmp_path: Path) -> None:
     program = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from data_prep.augment import copying\n"
+        "from data_prep.augment import copies\n"
         "from data_prep.augment.copies import CopyPlan\n"
         "from data_prep.augment.copies import write_copies\n"
         "from data_prep.manifest.scan import scan_folder\n"
-        "written = copying._write\n"
+        "written = copies._write\n"
         "def once(path, ending, content, seen=[]):\n"
         "    seen.append(1)\n"
         "    len(seen) > 6 and os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return written(path, ending, content)\n"
-        "copying._write = once\n"
+        "copies._write = once\n"
         f"write_copies(scan_folder({str(tree)!r}), {str(tmp_path / 'out')!r},"
         " CopyPlan(('hflip', 'vflip', 'rot180')), workers=1)\n"
     )
