@@ -200,20 +200,22 @@ def _poison(image: tf.Tensor, *, in_range: bool) -> tf.Tensor:
 
 def _filled(values: tf.Tensor, rule: str) -> tf.Tensor:
     """`fill_not_finite`."""
-    finite = tf.equal(values - values, 0)
+    # Only of a condition that is `IsNaN` itself, tf2onnx makes a choice of values; else it adds
+    # products with 0 and 1, and 0 times NaN is NaN. Infinity less itself is NaN, too.
+    bad = tf.math.is_nan(values - values)
     if rule == "zero":
         filling = tf.constant(0, values.dtype)
     elif rule == "min":
         highest = tf.constant(values.dtype.max, values.dtype)
-        filling = tf.reduce_min(tf.where(finite, values, highest))
+        filling = tf.reduce_min(tf.where(bad, highest, values))
     else:
-        number = tf.reduce_sum(tf.cast(finite, tf.int32))
+        number = tf.reduce_sum(1 - tf.cast(bad, tf.int32))
         last = tf.constant(values.dtype.max, values.dtype)
-        ranked = _sorted(tf.reshape(tf.where(finite, values, last), [-1]))
+        ranked = _sorted(tf.reshape(tf.where(bad, last, values), [-1]))
         low, high = (number - 1) // 2, number // 2
         middle = tf.cast(tf.gather(ranked, [low, high]), tf.float64)
         filling = tf.cast(tf.reduce_mean(middle), values.dtype)
-    return tf.where(finite, values, filling)
+    return tf.where(bad, filling, values)
 
 
 def _ruled(stored: tf.Tensor, rule: Intensity) -> tf.Tensor:

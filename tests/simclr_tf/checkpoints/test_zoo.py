@@ -199,7 +199,8 @@ def test_the_command_lists_fetches_and_complains(
 
 def test_the_command_starts_without_tensorflow_and_bears_a_closed_pipe() -> None:
     code = (
-        "import sys; from simclr_tf.checkpoints.zoo import class_names; from simclr_tf.cli import zoo;"
+        "import sys; from simclr_tf.checkpoints.zoo import class_names;"
+        "from simclr_tf.cli import zoo;"
         "class_names(); sys.argv[1:] = []; code = zoo.main();"
         "sys.exit(code or 7 * ('tensorflow' in sys.modules or 'keras' in sys.modules))"
     )
