@@ -18,7 +18,7 @@ from finetune.serve.answer import open_neighbours
 from finetune.trained import open_trained
 from simclr_tf.cli import embed as embed_command
 from simclr_tf.embedding.stored import open_stored
-from tests.finetune.runs import write_encoder
+from tests.finetune.runs import RESNET, write_encoder
 
 pytestmark = pytest.mark.slow
 
@@ -62,7 +62,7 @@ def embed(base: Path, *more: str) -> int:
 def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("moved") / "here"
     write_images(base / "images")
-    write_encoder(base / "encoder.keras")
+    write_encoder(base / "encoder.keras", **RESNET)
     assert train(base, base / "images") == 0
     assert embed(
         base, f"--encoder={base / 'encoder.keras'}", f"--image_dir={base / 'images'}",

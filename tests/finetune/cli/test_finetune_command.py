@@ -11,7 +11,7 @@ import pytest
 from data_prep.cli.app import run_app
 from finetune.cli.finetune import DESCRIPTION, NAME, define, run
 from simclr_tf.training.callbacks import read_metrics
-from tests.finetune.runs import write_encoder
+from tests.finetune.runs import RESNET, write_encoder
 from tests.images import make_folder, make_split_folder
 
 
@@ -21,7 +21,7 @@ def command(*arguments: str) -> int:
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_encoder(tmp_path_factory.mktemp("encoder") / "encoder.keras")
+    return write_encoder(tmp_path_factory.mktemp("encoder") / "encoder.keras", **RESNET)
 
 
 @pytest.fixture(scope="module")

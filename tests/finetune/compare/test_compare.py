@@ -23,7 +23,7 @@ from simclr_tf.models.variable_names import canonical_variables
 from simclr_tf.training.health import DivergedError
 from tests.chromium import look_at
 from tests.docs import readme_arguments
-from tests.finetune.runs import write_encoder
+from tests.finetune.runs import RESNET, write_encoder
 from tests.images import make_folder
 
 TINY = (
@@ -186,10 +186,10 @@ def test_a_killed_comparison_goes_on_to_the_same_results(
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert len(list(out.glob("cells/*/*.json"))) == 4, "those of the untrained network"
+    assert len(list(out.glob("cells/*/fold_*.json"))) == 4, "those of the untrained network"
     assert not (out / "report.html").exists()
     assert compare(*flags) == 0
-    resumed = sorted(out.glob("cells/*/*.json"))
+    resumed = sorted(out.glob("cells/*/fold_*.json"))
     assert len(resumed) == 16, "with those of the floors"
     for file in resumed:
         ours, theirs = (
@@ -203,7 +203,7 @@ def test_a_killed_comparison_goes_on_to_the_same_results(
 def test_a_public_checkpoint_is_trained_further_with_its_blocks_frozen(
     images: Path, tmp_path: Path
 ) -> None:
-    encoder = write_encoder(tmp_path / "public.keras", channels=1)
+    encoder = write_encoder(tmp_path / "public.keras", channels=1, **RESNET)
     out = tmp_path / "out"
     flags = [
         f"--image_dir={images}", f"--output={out}", *TINY, f"--imagenet_checkpoint={encoder}",

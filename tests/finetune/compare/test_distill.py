@@ -15,7 +15,7 @@ from finetune.compare.chain import FACTOR, as_simclr
 from finetune.compare.images import load_division
 from simclr_tf.checkpoints.load import load_encoder
 from simclr_tf.models.simclr import SimCLREncoder
-from tests.finetune.runs import write_encoder
+from tests.finetune.runs import RESNET, write_encoder
 from tests.images import make_folder
 
 
@@ -28,7 +28,7 @@ def classifier(encoder: SimCLREncoder, hidden: tuple[int, ...] = ()) -> Classifi
 
 @pytest.mark.slow
 def test_a_teacher_says_what_the_classifier_said(tmp_path: Path) -> None:
-    encoder = load_encoder(write_encoder(tmp_path / "encoder.keras", channels=1))
+    encoder = load_encoder(write_encoder(tmp_path / "encoder.keras", channels=1, **RESNET))
     model = classifier(encoder)
     images = np.random.default_rng(0).random((5, 32, 32, 1), dtype=np.float32)
     said = as_simclr(model)(images, training=False)["logits_sup"]
@@ -41,7 +41,7 @@ def test_a_teacher_says_what_the_classifier_said(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_student_sees_all_training_images_and_the_drawn_labels_alone(tmp_path: Path) -> None:
     images = make_folder(tmp_path / "images", per_class=12, channels=1)
-    encoder = write_encoder(tmp_path / "public.keras", channels=1)
+    encoder = write_encoder(tmp_path / "public.keras", channels=1, **RESNET)
     out = tmp_path / "out"
     flags = [
         f"--image_dir={images}", f"--output={out}", f"--imagenet_checkpoint={encoder}",

@@ -15,7 +15,7 @@ from finetune.depth.networks import (
     resnet_generator,
     unet,
 )
-from tests.finetune.runs import write_encoder
+from tests.finetune.runs import RESNET, write_encoder
 
 SAMSUNG = (72, 48)
 
@@ -65,7 +65,7 @@ def test_a_discriminator_scores_patches_that_see_their_surroundings_only() -> No
 
 @pytest.mark.slow
 def test_an_encoder_is_the_contracting_path_and_may_be_kept_as_it_is(tmp_path: Path) -> None:
-    encoder = grey_encoder(str(write_encoder(tmp_path / "encoder.keras")))
+    encoder = grey_encoder(str(write_encoder(tmp_path / "encoder.keras", **RESNET)))
     assert encoder_unet((24, 16), encoder, (2,)).get_layer("pyramid").trainable_variables
     network = encoder_unet((24, 16), encoder, (2, 3), frozen=True)
     pyramid = network.get_layer("pyramid")

@@ -27,7 +27,7 @@ from finetune.export.plain_keras import standard_model
 from finetune.export.reading import GivenImage
 from finetune.keras_backbones import build_backbone
 from finetune.predict import PredictSettings, list_images, predict_images
-from finetune.report.side_files import FACTS
+from finetune.report.side_files import facts_file
 from finetune.trained import Trained, open_trained
 from simclr_tf.checkpoints.preprocessing import preprocessing_record, write_record
 from simclr_tf.checkpoints.write import export_keras
@@ -92,7 +92,8 @@ def test_files_of_any_size_have_the_scores_of_predict_outside_the_package(
     pixels = [read_image(row["path"], 3) for row in rows]
     assert {p.shape for p in pixels} == {(70, 70, 3), (31, 31, 3)}
     found = run_outside(form, tmp_path / "model", pixels, tmp_path)
-    facts = json.loads((tmp_path / "model" / FACTS).read_text())
+    facts_at = facts_file(tmp_path / "model", folder=form == "saved_model")
+    facts = json.loads(facts_at.read_text())
     expected = [[s[name] for name in facts["class_names"]] for s in scores]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
     assert np.ptp(expected, axis=0).min() > 1e-3  # images differ in their scores
@@ -291,7 +292,8 @@ def test_stored_values_have_the_scores_of_predict_outside_the_package(
     checked = export(trained, tmp_path / "model", ExportRequest(form))
     assert (checked.files, checked.other_classes) == (9, 0)
     assert checked.on_noise < 1e-5
-    facts = json.loads((tmp_path / "model" / FACTS).read_text())
+    facts_at = facts_file(tmp_path / "model", folder=form == "saved_model")
+    facts = json.loads(facts_at.read_text())
     assert facts["input"]["type"].startswith(f"uint{kind}")
     stored = [np.asarray(Image.open(file))[..., None].astype(f"uint{kind}") for file in files]
     found = run_outside(form, tmp_path / "model", stored, tmp_path)

@@ -11,7 +11,7 @@ import pytest
 
 from data_prep.cli.app import run_app
 from simclr_tf.cli.embed import define, run
-from tests.finetune.runs import write_encoder
+from tests.finetune.runs import RESNET, write_encoder
 from tests.images import make_folder
 
 QUICK = ["--bootstrap=20", "--noexplore", "--eval_batch_size=4", "--shard_images=4"]
@@ -37,7 +37,10 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """An encoder and 120 images, as flags."""
     folder = tmp_path_factory.mktemp("given")
     images = make_folder(folder / "images", per_class=40)
-    return [f"--encoder={write_encoder(folder / 'encoder.keras')}", f"--image_dir={images}"]
+    return [
+        f"--encoder={write_encoder(folder / 'encoder.keras', **RESNET)}",
+        f"--image_dir={images}",
+    ]
 
 
 @pytest.mark.slow
