@@ -172,7 +172,8 @@ def test_damaged_files_of_a_finished_run_are_named_and_made_again(
 ) -> None:
     folder = tmp_path / "run"
     shutil.copytree(whole, folder)
-    values = {"train_epochs": 12, "learning_rate": 0.01, "sample_every": 5}
+    every = json.loads((whole / "flags.json").read_text())["sample_every"]
+    values = {"train_epochs": 12, "learning_rate": 0.01, "sample_every": every}
     names = ["generator.keras", "history.csv", "result.json", "depth.json"]
     for name in names:
         do_damage(folder / name, damage)
