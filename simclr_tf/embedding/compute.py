@@ -220,7 +220,8 @@ def compute_floors(
         widths[:] = [int(parts[0].shape[1])]
         return {settings.endpoint: tf.concat(parts, axis=1)}
 
-    plain = replace(settings, normalize=False, float16=False)
+    # The memory has been checked: the encoder passed before is as large.
+    plain = replace(settings, normalize=False, float16=False, memory_check=False)
     stand_in: Any = both
     featuriser = Featuriser(replace(network, model=stand_in), plain)
     found, _ = featuriser.features(images.subset(images.records[row] for row in rows))
