@@ -200,7 +200,7 @@ def learning_rate(
         model: The classifier, built.
         fixed_features: Whether an image has the same features in every epoch.
     """
-    if config.optimizer.learning_rate:
+    if config.optimizer.learning_rate or not recipe.new_head:  # a second stage says its own
         return config.optimizer.learning_rate
     fitted = begins_as_probe(config, recipe, model) and not _too_large(model)
     return _PROBE_RATE if fitted and fixed_features else _RATE

@@ -59,7 +59,7 @@ from simclr_tf.models.weights import copy_in, variables_hash
 from simclr_tf.training import distribution
 from simclr_tf.training.data import read_manifest
 from simclr_tf.training.evaluator import Evaluator, Imagewise
-from simclr_tf.training.floors import flat_pixels, some_features
+from simclr_tf.training.floors import PIXELS, flat_pixels, some_features
 from simclr_tf.training.from_checkpoint import seen_by
 from simclr_tf.training.memory import (
     Load,
@@ -210,14 +210,14 @@ def compute_floors(
     keras.utils.set_random_seed(seed)
     fresh = SimCLRModel.from_config({**network.model.get_config(), "dtype": "float32"})
     fresh.build((None, None, None, network.model.image_channels))
-    widths: list[int] = []
+    one = tf.zeros([1, PIXELS, PIXELS, network.model.image_channels])
+    width = int(some_features(flat_pixels(one), seed).shape[1])
 
     def both(batch: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
         layer = tf.cast(fresh(batch, training=training)[settings.endpoint], tf.float32)
         if len(layer.shape) == 4:
             layer = tf.reduce_mean(layer, [1, 2])
         parts = [some_features(flat_pixels(batch), seed), some_features(layer, seed)]
-        widths[:] = [int(parts[0].shape[1])]
         return {settings.endpoint: tf.concat(parts, axis=1)}
 
     # The memory has been checked: the encoder passed before is as large.
@@ -225,7 +225,7 @@ def compute_floors(
     stand_in: Any = both
     featuriser = Featuriser(replace(network, model=stand_in), plain)
     found, _ = featuriser.features(images.subset(images.records[row] for row in rows))
-    return FloorFeatures(rows, found[:, : widths[0]], found[:, widths[0] :])
+    return FloorFeatures(rows, found[:, :width], found[:, width:])
 
 
 def _unreadable(images: Manifest, bad: dict[int, str]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import keras
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -53,12 +54,17 @@ def featuriser(settings: FeatureSettings) -> Featuriser:
     return Featuriser(network(settings), settings)
 
 
+def shared(own: compute.Network, settings: FeatureSettings) -> Featuriser:
+    """The one of an encoder; floors have one of their own."""
+    return featuriser(settings) if isinstance(own.model, keras.Model) else Featuriser(own, settings)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _opened_once() -> Iterator[None]:
     """The same settings share a network and its graph, whose tracing takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compute, "open_network", network)
-        patch.setattr(compute, "Featuriser", lambda _, settings: featuriser(settings))
+        patch.setattr(compute, "Featuriser", shared)
         yield
     network.cache_clear()
     featuriser.cache_clear()
