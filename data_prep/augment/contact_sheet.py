@@ -158,7 +158,7 @@ def chosen_images(manifest: Manifest, number: int) -> Manifest:
 def view_rows(
     manifest: Manifest, config: ViewConfig, seed: int = 0, small: ViewConfig | None = None
 ) -> tuple[list[str], list[SheetRow]]:
-    """The views that pretraining sees: names of the columns, and a row an image.
+    """The views that pretraining sees: names of the columns, and one row for each image.
 
     Args:
         manifest: The images.
@@ -229,7 +229,7 @@ def supervised_rows(
 
 
 def copy_rows(manifest: Manifest, number: int, plan: CopyPlan) -> tuple[list[str], list[SheetRow]]:
-    """The very copies that `folder.write_copies` makes of a few images of a set."""
+    """The same copies that `copies.write_copies` makes of a few images of a set."""
     rows = []
     identities = dict(zip(manifest.records, inner_paths(manifest), strict=True))
     chosen = chosen_images(manifest, number)

@@ -1,4 +1,4 @@
-"""What a check has to say: findings by severity, and what the whole of it looks like as JSON."""
+"""Findings of a check, ordered by severity, and their form in JSON."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -30,7 +30,10 @@ _AT_ONCE = 100
 
 
 def independence_p_value(feature: np.ndarray, labels: np.ndarray, seed: int = 0) -> float:
-    """How often shuffled labels have as much mutual information with a feature as the true ones.
+    """Tests by shuffling labels if a feature is independent of the class.
+
+    The p-value is the share of shuffled labels that have as much mutual information with the
+    feature as the true ones.
 
     Args:
         feature: Of each image, float [n]; more than 8 different values are put into 8 bins of about
@@ -83,7 +86,7 @@ CONTENT = ("bytes per pixel",)
 
 
 def label_findings(examination: Examination, seed: int = 0) -> Iterator[Finding]:
-    """What is suspect about the labels; nothing for sets without.
+    """Yields the findings about labels, and about groups hidden in names.
 
     Args:
         examination: The set.

@@ -24,7 +24,7 @@ _OTHER_IMAGES = tuple(
 
 
 def name_findings(manifest: Manifest, left_out: LeftOut | None = None) -> Iterator[Finding]:
-    """What is suspect about names, and what was left out.
+    """Yields the findings about names, and about what a scan left out.
 
     Args:
         manifest: The images.
