@@ -24,7 +24,7 @@ def open_declared(
 ) -> Manifest:
     """The images of a folder or of a manifest, read as declared.
 
-    What the records of a manifest say themselves is completed, not replaced.
+    What is declared completes the readings in a manifest and does not replace them.
 
     Args:
         image_dir: The folder; with a manifest, where its images lie now.
@@ -128,7 +128,7 @@ def with_tiles(manifest: Manifest, declaration: Declaration) -> Manifest:
 
 
 def has_open_limits(manifest: Manifest) -> bool:
-    """Whether limits of an intensity rule are still to be found over the training images."""
+    """Returns True if limits of any intensity rule must be found over the training images."""
     return any(map(_open_rule, readings_of(manifest)))
 
 
