@@ -26,7 +26,7 @@ _NO_NUMBERS = (
 
 @dataclass(frozen=True)
 class _Layout:
-    """What the header of an NPY file says.
+    """Header of an NPY file.
 
     Attributes:
         shape: Of the array.
