@@ -42,7 +42,7 @@ class Table:
 
     @cached_property
     def numeric(self) -> tuple[bool, ...]:
-        """Which columns hold numbers alone, and are set flush right."""
+        """For every column, True if it holds numbers alone and so is set flush right."""
         columns = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.headers)
         return tuple(
             any(cells) and all(_NUMERIC.match(cell) for cell in cells if cell)

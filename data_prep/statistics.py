@@ -1,4 +1,4 @@
-"""Statistics of an image set's pixels, and what its size suggests for training."""
+"""Statistics of an image set's pixels and classes, and a training schedule for its size."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class PixelStatistics:
 
     @property
     def channels_alike(self) -> bool:
-        """Whether there are several channels, and all have the same statistics."""
+        """True if there are several channels and all have the same statistics."""
         same = all(np.array_equal(row, self._histogram[0]) for row in self._histogram[1:])
         return len(self._histogram) > 1 and same
 
@@ -126,7 +126,7 @@ class PixelStatistics:
 
 @dataclass(frozen=True)
 class SetStatistics:
-    """What one pass over a set of images tells.
+    """Statistics of a set of images, from one pass over it.
 
     Attributes:
         pixels: Statistics of the pixels.
@@ -209,7 +209,7 @@ class Schedule:
     Attributes:
         batch_size: Images of a batch.
         epochs: Times that every image is seen.
-        updates: Steps that makes.
+        updates: Steps of the optimiser in all of them.
     """
 
     batch_size: int

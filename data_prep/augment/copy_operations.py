@@ -189,7 +189,7 @@ STRONGER_LIST: tuple[tuple[str, float], ...] = (
     ("noise", 0.25),
     ("erase", 0.25),
 )
-"""What `stronger` does, in this order, each with its probability."""
+"""Operations of `stronger`, in this order, each with its probability."""
 
 OPERATIONS = (*EXACT, *RANDOM, STRONGER)
 

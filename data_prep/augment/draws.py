@@ -107,7 +107,7 @@ def _ranges(config: ViewConfig) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _probabilities(config: ViewConfig) -> np.ndarray:
-    """Of jitter, grey, blur and solarizing, float32 [V, 4]."""
+    """Probabilities of jitter, grey, blur and solarizing, float32 [V, 4]."""
 
     def by_view(probability: float | tuple[float, ...]) -> np.ndarray:
         return np.resize(shares(probability), config.num_views)

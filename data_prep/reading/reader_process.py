@@ -1,4 +1,4 @@
-"""A child process that reads uploaded images for a service, which they can neither hang nor crash."""
+"""A child process that reads uploaded images, so that none can hang or crash the service."""
 
 import math
 import signal

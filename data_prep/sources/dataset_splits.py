@@ -65,7 +65,7 @@ def split_dataset(
 
     A split is the dataset with the elements of the others filtered out, so whatever comes before
     is done for all of them in every pass. Give a dataset of file names, or of undecoded bytes, and
-    what reads them as `load`: then an image is loaded by its own split only.
+    the function that reads them as `load`: then an image is loaded by its own split only.
 
         files = tf.data.Dataset.from_tensor_slices((paths, classes))
         parts = split_dataset(files, {"train": 0.8, "test": 0.2}, seed=0, load=read_image)
@@ -117,7 +117,7 @@ def split_arrays(
     seed: int,
     groups: Sequence[Any] | np.ndarray | None = None,
 ) -> dict[str, tf.data.Dataset]:
-    """Splits arrays by `split_examples`; the datasets pick rows, no part is copied.
+    """Splits arrays by `split_examples`; the datasets pick rows, and no part is copied.
 
     Args:
         features: Array [n, ...], or a structure (tuple, dictionary) of them.

@@ -26,7 +26,7 @@ _MICROSCOPE = "Microscope"
 
 @dataclass(frozen=True)
 class LatticeParameters(Parameters):
-    """What varies between images of one class: meaning and limits stand beside each default.
+    """Settings of lattice images, each with its meaning and limits beside the default.
 
     The columns of sublattice B are dimmed by `contrast` and shifted by `displacement`, in
     two-element classes only. Orientations are limited, since crystals are usually turned until an
