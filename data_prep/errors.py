@@ -7,10 +7,9 @@ _LONGEST = 400
 
 
 class UserError(ValueError):
-    """Something the user gave cannot be used: one line that says what, and how to mend it.
+    """Error for input that cannot be used: one line that says what is wrong and how to mend it.
 
-    Commands print the message alone and exit with status 1; nothing has been written by then
-    that was not there before.
+    Commands print the message alone and exit with status 1. They have then written nothing new.
     """
 
 
@@ -50,4 +49,4 @@ def damage_refused(what: str) -> Iterator[None]:
 
 
 class FullDiskError(UserError):
-    """A disk takes no more: with room on it the same work can go on where it was."""
+    """Error for a full disk: once there is room, the same work can continue where it was."""

@@ -97,7 +97,7 @@ def shown(names: Iterable[str]) -> str:
 
 
 def match_name(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is meant: the same text, or the same in its one form; None if none is.
+    """The known name that is the same text, or else the same in its one form; None if none is.
 
     Args:
         name: As the user wrote it.

@@ -115,7 +115,7 @@ class Section:
 
     @property
     def anchor(self) -> str:
-        """Its place in the page."""
+        """The section's anchor in the page."""
         return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-") or "section"
 
 

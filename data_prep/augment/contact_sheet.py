@@ -198,7 +198,7 @@ def _finished_views(
 
 
 def _view_names(config: ViewConfig) -> list[str]:
-    """`view 1`, `view 2`, ...; where views are of several kinds, which kind and which draw."""
+    """Names the views `view 1`, `view 2`, ...; views of several kinds also by kind and draw."""
     kinds = config.kinds_of_views
     if kinds == 1:
         return [f"view {n + 1}" for n in range(config.num_views)]

@@ -1,4 +1,4 @@
-"""Augmented copies of the training images on disk: made after the split, of the training part only.
+"""Augmented copies on disk, made after the split and of the training images only.
 
 A copy made before a split, or of an image outside the training part, would put almost the same
 picture on both sides and spoil every number measured. So images without splits are refused, and
@@ -140,8 +140,8 @@ class Source:
     Attributes:
         file: The file.
         record: What its copies inherit.
-        identity: What the random numbers belong to: its path in the set, and which part of it.
-        names: Of its copies, below the output and without ending.
+        identity: Key of the random numbers: the image's path in the set, and its part of the file.
+        names: Names of its copies, below the output and without ending.
     """
 
     file: str

@@ -219,7 +219,7 @@ def _named(file: str) -> FileFacts:
 
 
 def _facts(file: str, reading: str, tile: str) -> tuple[FileFacts, np.ndarray]:
-    """Everything of a readable file, and its thumbnail."""
+    """The facts of a readable file, and its thumbnail."""
     named, header = _named(file), read_header(file, reading, tile)
     quality = 0
     with open(file, "rb") as stream:

@@ -187,7 +187,7 @@ def _features(examination: Examination, rows: list[int]) -> dict[str, np.ndarray
         "format": np.unique([f.format for f in facts], return_inverse=True)[1],
         "ending": np.unique(endings, return_inverse=True)[1],
         "quality": [f.quality for f in facts],
-        # Of a part of a file nobody can tell how many bytes are its own.
+        # A part of a file has no number of bytes of its own.
         "bytes per pixel": [
             0 if part else f.size / (f.width * f.height)
             for f, part in zip(facts, parts, strict=True)

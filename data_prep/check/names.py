@@ -12,7 +12,7 @@ from data_prep.names import clean_name, composed, look_alikes, missing_names, sh
 from data_prep.phrases import counted
 
 _SHOWN = 10
-# Endings of images that are not read: whoever has them would miss them.
+# Endings of images that are not read: users who have such files would miss them.
 _OTHER_IMAGES = tuple(
     """
     .avif .heic .heif .jp2 .j2k .jxl .jxr .webp .svg .psd .xcf .eps .pdf .exr .hdr .tga .pcx .ppm

@@ -203,7 +203,12 @@ def _best_exchange(
     one: int,
     other: int,
 ) -> tuple[int, int, int, int, int]:
-    """Between two splits: (change of misfit, row that one gives, row that other gives, both)."""
+    """The best exchange between two splits.
+
+    Returns:
+        Change of the misfit, row that `one` gives, row that `other` gives, `one`, `other`; row 0
+        is nothing.
+    """
     # A split may give a unit away without getting one only if it has more.
     rows = [np.flatnonzero(have[split] > 0) for split in (one, other)]
     rows = [present[present > 0] for present in rows]

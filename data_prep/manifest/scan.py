@@ -167,7 +167,7 @@ def image_suffixes() -> tuple[str, ...]:
 
 
 def list_folder(image_dir: str | os.PathLike[str], *, reading: str = "") -> Manifest:
-    """Like `scan_folder`, by the names alone: no file is opened, so unreadable ones are listed too.
+    """Like `scan_folder`, but by the names alone: unreadable files are listed too.
 
     Raises:
         UserError: No such folder, no images in it, or split folders beside other images.
@@ -181,7 +181,7 @@ def list_folder(image_dir: str | os.PathLike[str], *, reading: str = "") -> Mani
 def list_with_left_out(
     image_dir: str | os.PathLike[str], *, reading: str = ""
 ) -> tuple[Manifest, LeftOut]:
-    """Like `list_folder`, with what is left out, of which nothing is logged.
+    """Like `list_folder`, but returns what is left out instead of logging it.
 
     Raises:
         UserError: As `list_folder`.
@@ -203,7 +203,7 @@ def list_with_left_out(
 def check_images(manifest: Manifest, *, skip_unreadable: bool = False) -> Manifest:
     """Reads the header of every image; finds unusable files and one file in two splits.
 
-    Damage inside the compressed data of a file that begins and ends as it should is not seen here.
+    Damage inside the compressed data is not seen here if the file begins and ends as it should.
 
     Returns:
         The manifest, without unreadable images if those are to be skipped.
@@ -324,7 +324,7 @@ class _Tree:
             yield from self.images_below(os.path.join(folder, name), above | {real})
 
     def left_out(self) -> LeftOut:
-        """All that was left out so far."""
+        """The files and folders left out so far."""
         parts = self._left.values()
         return LeftOut(
             tuple(name for part in parts for name in part.others),

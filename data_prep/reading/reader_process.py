@@ -74,7 +74,7 @@ class ReaderProcess:
         """Reads the bytes of an image file.
 
         Raises:
-            UserError: They are no image, one that is too large, or one that takes too long.
+            UserError: They are no image, or one that is too large or takes too long.
             ReaderUnavailableError: There is no process to read them.
         """
         with self._lock:

@@ -47,7 +47,7 @@ class TrainingFiles:
     values: tuple[float, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """For the network's record."""
+        """Returns the form in the network's record, read by `from_record`."""
         values = None if self.values is None else [round(v, 6) for v in self.values]
         return {"bits": list(self.bits), "channels": list(self.channels), "values": values}
 

@@ -214,11 +214,11 @@ def _luma(image: tf.Tensor) -> tf.Tensor:
 
 
 class PixelCache:
-    """All images of a set, held once.
+    """All images of a set, held in memory once.
 
-    A vector of variants, each an optional that holds one image: nothing is copied when images are
-    put in or taken out, and datasets that use the vector refer to it. (One flat tensor with offsets
-    would exist twice while it is filled, and every image would be copied out of it.)
+    They are a vector of variants, each an optional that holds one image: nothing is copied when
+    images are put in or taken out, and datasets that use the vector refer to it. (One flat tensor
+    with offsets would exist twice while it is filled, and every image would be copied out of it.)
     """
 
     def __init__(self, images: tf.data.Dataset, num_images: int, channels: int, dtype: tf.DType):

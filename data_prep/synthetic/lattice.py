@@ -123,7 +123,7 @@ class Crystal:
 
     @property
     def lattice(self) -> LatticeClass:
-        """Its class."""
+        """The crystal's class."""
         return LATTICE_CLASSES[self.class_name]
 
     def cell(self) -> np.ndarray:
@@ -133,7 +133,7 @@ class Crystal:
         return self.lattice.cell(self.ratio, self.angle, self.spacing) @ rotation
 
     def to_dict(self) -> dict[str, str | float]:
-        """Its parameters, for a table."""
+        """The crystal's parameters, for a table."""
         return dataclasses.asdict(self)
 
 

@@ -193,7 +193,7 @@ def _header(stream: BinaryIO, place: int) -> dict[str, int]:
 
 
 def _choose(extensions: Any, wanted: str) -> int:
-    """The number of the extension that is meant."""
+    """The number of the extension that is wanted."""
     if wanted:
         try:
             number = int(wanted) if wanted.isdigit() else extensions.index_of(wanted)

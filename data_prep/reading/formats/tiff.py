@@ -48,7 +48,7 @@ _FEW_CHUNKS = 4  # of a page: fewer are not worth reading apart
 
 @dataclass(frozen=True, eq=False)
 class _Image:
-    """The image of a file that is meant.
+    """The image of a file that a reading selects.
 
     Attributes:
         page: The page that its planes are like.
@@ -142,7 +142,7 @@ def _channels_declared(reading: Reading) -> bool:
 
 
 def _find(file: Any, reading: Reading) -> _Image:
-    """The image that is meant."""
+    """The image that the reading selects."""
     planes = _chosen_planes(file, reading)
     if any(plane is None for plane in planes):
         raise UserError("OME TIFF that does not hold all of its planes: save it anew")
@@ -255,7 +255,7 @@ def _series_planes(file: Any) -> list[Any]:
 
 
 def _hyperstack(file: Any) -> tuple[list[Any], int]:
-    """All planes image by image, and how many channels each has."""
+    """All planes, image by image, and the number of channels of each image."""
     axes = _stack_axes(file)
     names = [name for name, _ in axes]
     if names.count("C") != 1:
