@@ -147,7 +147,7 @@ class DiskNames:
         self._listings: dict[str, dict[str, list[str]]] = {}
 
     def find(self, path: str) -> str:
-        """The path as it is on disk; in its plainest form if no file is meant by it.
+        """The path as it is on disk, or in its plainest form if there is no such file.
 
         A file of exactly this name wins; then one with forward slashes instead of backslashes, and
         one whose folders and name are the same but for Unicode form and blanks at the ends.

@@ -47,7 +47,7 @@ class Outputs:
     Attributes:
         request: Hash of all that decides them.
         paths: Files or folders; the note lies beside the first.
-        mend: What is to be done if something else is there.
+        mend: Advice for the error if something else is there.
         overwrite: Replace whatever is there; of folders, the files of the same names.
     """
 

@@ -239,7 +239,7 @@ FEW_UPDATES = 200
 
 
 def suggest_pretraining(images: int) -> Schedule:
-    """Batch and epochs to pretrain on so many images, as a place to start from.
+    """Suggests a batch size and epochs to start from, for pretraining on a number of images.
 
     A network learns by updates, not by epochs: the batch is the largest power of two that leaves 16
     updates an epoch, from 32 to 512; the epochs are as many as make 5,000 updates, from 100 to
@@ -252,9 +252,9 @@ def suggest_pretraining(images: int) -> Schedule:
 
 
 def suggest_finetuning(images: int) -> Schedule:
-    """Batch and epochs to fine-tune on so many labelled images: see `suggest_pretraining`.
+    """Suggests a batch size and epochs for fine-tuning on a number of labelled images.
 
-    Here the batch is from 8 to 64, and 25 to 200 epochs are to make 1,000 updates.
+    As `suggest_pretraining`, with a batch from 8 to 64 and 25 to 200 epochs for 1,000 updates.
     """
     return _suggest(images, _FINETUNE)
 

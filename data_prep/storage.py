@@ -57,11 +57,11 @@ _DISK_IS_FULL = ("No space left on device", "Disk quota exceeded", "File too lar
 
 
 def full_disk(error: BaseException, path: str | os.PathLike[str] = "") -> str:
-    """Says in one line that a disk is full, and how much is left; empty if that is not what failed.
+    """Says in one line that a disk is full, and how much is left; empty if it is not full.
 
     Args:
-        error: What was raised, by whichever library.
-        path: What was being written; that which the error names, if it is not given.
+        error: The exception, by whichever library.
+        path: The file that was being written; if not given, the one that the error names.
     """
     text = str(error)
     known = next((said for said in _DISK_IS_FULL if said in text), "")
@@ -415,7 +415,7 @@ class Checksums:
         write_text(self._folder / name, text)
 
     def note_file(self, name: str) -> None:
-        """Notes the checksum of a file as it is now; what was known must be forgotten first."""
+        """Notes the checksum of a file as it is now; an older one must be forgotten first."""
         self.note_files([name])
 
     def note_files(self, names: Collection[str]) -> None:
@@ -440,7 +440,7 @@ class Checksums:
             known[name] = {"bytes": size, "sha256": sha256}
 
     def forget(self, *names: str) -> None:
-        """Removes what is known of files, before they are changed in another way than growing."""
+        """Removes the checksums of files, before they are changed in another way than growing."""
         with self._changing() as known:
             for name in names:
                 known.pop(name, None)

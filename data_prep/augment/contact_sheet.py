@@ -1,4 +1,4 @@
-"""Sheets of augmented images: bare tiles, rows with names, and a recipe on one's own images."""
+"""Sheets of augmented images: bare tiles, rows with names, and any recipe on a user's images."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def view_rows(
         manifest: The images.
         config: The recipe.
         seed: Of the run.
-        small: That of small crops beside the views.
+        small: The recipe of small crops beside the views.
     """
     names, images = _named(manifest), list(_images(manifest, config.channels))
     seeds = [example_seed(seed, 0, index) for index in range(len(images))]

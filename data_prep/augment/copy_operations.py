@@ -218,7 +218,7 @@ def apply_operation(
         pixels: [H, W, C] of any type; integers count over their full range, floating point
             numbers in [0, 1] for operations on grey levels.
         operation: One of `OPERATIONS`.
-        generator: What is random comes from here.
+        generator: Source of all random numbers.
 
     Returns:
         [H', W', C] of the same type: bit for bit the same values after exact operations; else

@@ -284,7 +284,7 @@ def standardize(
 
     Args:
         image: [..., H, W, C] float32.
-        config: What is done.
+        config: The kinds of rescaling and normalisation.
         statistics: Of the training images; needed for `featurewise_center`.
 
     Raises:

@@ -156,7 +156,7 @@ def examine(manifest: Manifest, progress: Progress = lambda done, total: None) -
         progress: Called with (files done, files in all).
 
     Returns:
-        What was found; the same however many processors there are.
+        The facts found; the same however many processors there are.
     """
     jobs = [
         (file, record.reading, record.tile)

@@ -421,7 +421,7 @@ def torn_pairs(manifest: Manifest, kept: Kept, whole: Manifest) -> int:
 
     Args:
         manifest: Images with splits.
-        kept: What was found.
+        kept: The pairs that were found.
         whole: The images that the pairs were found among, in their order.
     """
     splits = dict(zip(manifest.images(), (r.split for r in manifest.records), strict=True))

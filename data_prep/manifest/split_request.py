@@ -49,7 +49,7 @@ def divide(manifest: Manifest, request: SplitRequest) -> list[Manifest]:
 
     Args:
         manifest: The images, with what must stay together; see `groups.keep_together`.
-        request: What is wanted.
+        request: The division that is wanted.
 
     Returns:
         One manifest, or one a fold, in the order of the images.

@@ -296,7 +296,7 @@ class _Values:
         self._counts[self._OFFSET + least :][: counts.size] += counts
 
     def _one_of_each(self, values: np.ndarray, step: int) -> np.ndarray:
-        """One of every so many values, drawn, so that no pattern of the image is followed."""
+        """One value drawn from every `step`, so that no pattern of the image is followed."""
         if step == 1:
             return values
         starts = np.arange(0, values.size, step)
@@ -376,7 +376,7 @@ def with_limits(intensity: Intensity, limits: Limits) -> Intensity:
 
 
 def fill_not_finite(pixels: np.ndarray, rule: str) -> np.ndarray:
-    """Replaces NaN, infinities and what is masked.
+    """Replaces NaN, infinities and masked values.
 
     Args:
         pixels: Any shape and number type; integers that the file calls undefined are masked.

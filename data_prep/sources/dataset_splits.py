@@ -27,7 +27,7 @@ def split_examples(
         labels: The class of every example, [n] numbers or texts; -1, "" or None = no label.
         ratios: Split -> share, above 0, with sum 1.
         seed: Another seed, another split.
-        groups: What is never torn, [n] numbers or texts; -1, "" or None = on its own.
+        groups: Groups that are never torn, [n] numbers or texts; -1, "" or None = on its own.
 
     Returns:
         Split -> int64 indices of its examples, ascending.
@@ -76,7 +76,7 @@ def split_dataset(
         ratios: Split -> share, above 0, with sum 1.
         seed: Another seed, another split.
         labels: The class of every element, [n]; None = read by one pass over the dataset.
-        groups: What is never torn, [n]; see `split_examples`.
+        groups: Groups that are never torn, [n]; see `split_examples`.
         label_of: Takes the components of an element and returns its scalar class; None = the last
             component of a tuple.
         load: Maps an element after the split, in parallel and in order.
@@ -124,7 +124,7 @@ def split_arrays(
         labels: The class of every row, [n].
         ratios: Split -> share, above 0, with sum 1.
         seed: Another seed, another split.
-        groups: What is never torn, [n]; see `split_examples`.
+        groups: Groups that are never torn, [n]; see `split_examples`.
 
     Returns:
         Split -> dataset of (features, label), in the order of the rows.

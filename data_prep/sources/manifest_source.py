@@ -62,7 +62,7 @@ class ManifestSource(Source):
                 control that shows what the labels are worth.
 
         Raises:
-            UserError: No or unreadable images, channels that cannot be had, unknown labels.
+            UserError: No or unreadable images, impossible channels, unknown labels.
         """
         if not len(manifest):
             raise UserError("no images to read")

@@ -133,7 +133,7 @@ def balanced_sampler(labels: np.ndarray, num_classes: int) -> Sampler:
 
     Positions run through rounds of K slots for each image of the largest class, shuffled anew each
     round; slot s belongs to class s mod K, whose images take turns. So a round shows every class
-    exactly as often, and what comes at a position is a pure function of (seed, position).
+    exactly as often, and the image at a position is a pure function of (seed, position).
 
     Args:
         labels: Class numbers [n], int64, each from 0.

@@ -98,7 +98,7 @@ def resolve_channels(wanted: int | str, present: int) -> int:
         present: Channels of the images: 1, 3 or more.
 
     Raises:
-        UserError: Not a number, or not to be had: only grey and colour become one another.
+        UserError: Not a number, or impossible: only grey and colour become one another.
     """
     if wanted == "auto":
         return present

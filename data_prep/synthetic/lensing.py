@@ -9,7 +9,7 @@ The four classes, as in DeepLense (Alexander et al. 2020, ApJ 893, 15), differ i
 * `subhalo`: also singular isothermal spheres near the ring, the subhaloes of cold dark matter;
 * `vortex`: also a straight line of mass, a vortex of superfluid dark matter.
 
-The main lens is lightened by what is added inside the ring, so that the size of the ring tells
+The main lens is lightened by the mass added inside the ring, so that the size of the ring tells
 nothing. Galaxies have Sersic profiles (Graham & Driver 2005, PASA 22, 118); a Gaussian point
 spread function, photon noise and background noise follow. Lengths are in arcseconds, brightness
 in units of the source's at its effective radius. PNG shows arcsinh(brightness / softening) from

@@ -1,6 +1,6 @@
 """HDF5 files, opened and read by a process of its own.
 
-The HDF5 library looks at little of what it is told: a damaged file makes it free memory twice, or
+The HDF5 library checks little of what a file says: a damaged file makes it free memory twice, or
 read what is not there. That ends the process, at once or a good while later. So the library works
 in a child process, from which shapes and values come, and a file on which it dies twice is
 refused like any other damaged file. The library does one thing at a time anyway.

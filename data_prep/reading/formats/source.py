@@ -81,7 +81,7 @@ def unpacked(stream: BinaryIO, start: bytes, limits: ReadLimits) -> Any:
 
 
 def read_to_end(stream: IO[bytes]) -> None:
-    """Unpacks what has not been read, so that the check sums at the end are compared."""
+    """Unpacks the rest of a file, so that the checksums at its end are compared."""
     while stream.read(_PIECE):
         pass
 

@@ -192,7 +192,7 @@ def _check_page(page: int, number: int) -> None:
 
 
 def _undeclared_planes(file: Any) -> list[Any]:
-    """The planes of the image if nothing is declared; refuses what has no plain meaning."""
+    """The planes of the image if nothing is declared; refuses ambiguous files."""
     if file.is_ome and file.series[0].kind != "ome":
         raise UserError(
             "OME TIFF of a set of several files: say --page=0, --page=all, ... for the planes of"
