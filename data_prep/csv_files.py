@@ -1,4 +1,4 @@
-"""CSV files: the one reader of what people hand in, and the one writer of what they get.
+"""CSV files: the reader of tables that users give, and the writer of tables that they get.
 
 Spreadsheets run a cell that begins like a formula, so a class named `=HYPERLINK(...)` would be live
 in every table of its images. The writer puts an apostrophe before such texts, as OWASP advises
@@ -6,8 +6,8 @@ against CSV injection; numbers stay as they are. The reader takes it away again,
 back as it was written.
 
 The reader takes what spreadsheets and scripts of all systems write: commas, semicolons or tabs
-(`sep=;` as well), UTF-8 with or without a mark, UTF-16, all line ends, line breaks in quotes. What
-can be read in two ways is refused, with the line and how to mend it.
+(`sep=;` as well), UTF-8 with or without a mark, UTF-16, all line ends, line breaks in quotes. A
+file that can be read in two ways is refused, with the line and how to mend it.
 """
 
 import codecs
@@ -145,7 +145,7 @@ class CsvTable:
 def read_csv(
     path: str | os.PathLike[str], wanted: Sequence[str] = PATH_COLUMNS, *, source: str = ""
 ) -> CsvTable:
-    """Reads a CSV file that somebody hands in.
+    """Reads a CSV file that a user gives.
 
     Args:
         path: The file.

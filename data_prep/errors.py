@@ -1,4 +1,4 @@
-"""The one error that users are meant to read, and how the errors of decoders become it."""
+"""The error that users are meant to read, and the conversion of decoders' errors into it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,10 +7,9 @@ _LONGEST = 400
 
 
 class UserError(ValueError):
-    """Something the user gave cannot be used: one line that says what, and how to mend it.
+    """Error for input that cannot be used: one line that says what is wrong and how to mend it.
 
-    Commands print the message alone and exit with status 1; nothing has been written by then
-    that was not there before.
+    Commands print the message alone and exit with status 1. They have then written nothing new.
     """
 
 
@@ -27,14 +26,15 @@ def one_line(error: object) -> str:
 def damage_refused(what: str) -> Iterator[None]:
     """Turns whatever a decoder raises on a damaged file into a `UserError`.
 
-    The libraries that decode raise almost anything on bytes that nobody meant: errors of indices,
-    keys, arithmetic and memory beside those that they document.
+    On damaged bytes, decoding libraries raise almost anything: errors of indices, keys, arithmetic
+    and memory beside those that they document.
 
     Args:
         what: Begins the message, such as "FITS cannot be read".
 
     Raises:
-        UserError: For every exception of the body; its own pass with their message made one line.
+        UserError: For every exception of the body; a `UserError` passes with its message made one
+            line.
     """
     try:
         yield
@@ -49,4 +49,4 @@ def damage_refused(what: str) -> Iterator[None]:
 
 
 class FullDiskError(UserError):
-    """A disk takes no more: with room on it the same work can go on where it was."""
+    """Error for a full disk: once there is room, the same work can continue where it was."""

@@ -1,4 +1,4 @@
-"""Modules of one's own that add a method, a backbone or a file format: docs/extend.md."""
+"""Loading of users' modules that add a method, a backbone or a file format: docs/extend.md."""
 
 import importlib
 import logging

@@ -71,11 +71,11 @@ def missing_names(names: Iterable[str]) -> list[str]:
 
 
 def name_problems(names: Iterable[str], what: str = "class") -> list[str]:
-    """What is suspect about names that are kept apart, a sentence each.
+    """Returns the doubts about names that are kept apart, a sentence each.
 
     Args:
         names: Of the classes, or of something else.
-        what: That has these names.
+        what: The word for what has these names.
     """
     known = tuple(names)
     found = [
@@ -92,15 +92,15 @@ def name_problems(names: Iterable[str], what: str = "class") -> list[str]:
 
 
 def shown(names: Iterable[str]) -> str:
-    """Names side by side, quoted, with what is invisible in them spelled out."""
+    """Names side by side, quoted, with invisible characters in them spelled out."""
     return " and ".join(ascii(n) if _hides(n) else repr(n) for n in names)
 
 
 def match_name(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is meant: the same text, or the same in its one form; None if none is.
+    """The known name that is the same text, or else the same in its one form; None if none is.
 
     Args:
-        name: As somebody wrote it.
+        name: As the user wrote it.
         known: Names to choose from.
     """
     candidates = list(known)
@@ -123,7 +123,7 @@ def _appearance(name: str) -> str:
 
 
 def _hides(name: str) -> bool:
-    """Whether a name holds characters that cannot be told by looking at it."""
+    """Returns True if a name holds characters that cannot be told by looking at it."""
     return any(
         not c.isascii() and (c in _AT_ENDS or c in _LOOK_CHARACTERS or unicodedata.combining(c))
         for c in name
@@ -136,7 +136,7 @@ _LOOK_CHARACTERS = frozenset(map(chr, _LOOK_LIKE)) | frozenset(
 
 
 class DiskNames:
-    """Finds files whose names somebody has written in another form than the disk.
+    """Finds files whose names are written in another form than on the disk.
 
     Args:
         root: Folder to which relative paths belong.
@@ -147,7 +147,7 @@ class DiskNames:
         self._listings: dict[str, dict[str, list[str]]] = {}
 
     def find(self, path: str) -> str:
-        """The path as it is on disk; in its plainest form if no file is meant by it.
+        """The path as it is on disk, or in its plainest form if there is no such file.
 
         A file of exactly this name wins; then one with forward slashes instead of backslashes, and
         one whose folders and name are the same but for Unicode form and blanks at the ends.
@@ -200,7 +200,7 @@ class DiskNames:
 
 
 def _is_plain(path: str) -> bool:
-    """Whether a path can be written in one form only."""
+    """Returns True if a path can be written in one form only."""
     return (
         path.isascii()
         and "\\" not in path

@@ -1,9 +1,9 @@
-"""What a command writes: there whole or not at all, and known again when it is asked for again.
+"""Outputs of a command: there whole or not at all, and recognised when the command is repeated.
 
 Every output is made under a hidden name beside its place. Once all are whole, a hidden note beside
 the first of them, `.NAME.complete.json`, says what was asked for and what the outputs hold; then
 they take their names. So after a kill at any moment it is known which of them are the command's
-own. (`partial.partial_folder` is for folders that are filled in many steps.)
+own. (`storage.partial_folder` is for folders that are filled in many steps.)
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from data_prep.storage import claimed, file_sha256, listing, naming_full_disk, w
 
 _LOGGER = logging.getLogger(__name__)
 
-# What commands write into folders of images and of runs, and nobody reads pixels or weights from.
+# Files that commands write into folders of images and of runs, and that hold no pixels or weights.
 _WRITTEN = (".csv", ".html", ".json", ".log", ".md", ".onnx", ".txt")
 
 
@@ -31,9 +31,9 @@ class Drafts:
     """Outputs in the making.
 
     Attributes:
-        paths: Where each is to be written, in the order of the outputs. What is not there at the
-            end is no output of this request.
-        code: Exit code of the command, which it has again when it is given again.
+        paths: Where each is to be written, in the order of the outputs. A path at which nothing is
+            at the end is no output of this request.
+        code: Exit code of the command, which it returns again when it is repeated.
     """
 
     paths: list[Path]
@@ -47,9 +47,8 @@ class Outputs:
     Attributes:
         request: Hash of all that decides them.
         paths: Files or folders; the note lies beside the first.
-        mend: What is to be done if something else is there.
-        overwrite: Whether what is there is replaced, whatever it is; of folders, what has the same
-            names.
+        mend: Advice for the error if something else is there.
+        overwrite: Replace whatever is there; of folders, the files of the same names.
     """
 
     request: str
@@ -58,10 +57,10 @@ class Outputs:
     overwrite: bool = False
 
     def code_if_complete(self) -> int | None:
-        """The exit code of the command that has written all of this before, and says so.
+        """Looks for a complete earlier run of the same command, and logs it if there is one.
 
         Returns:
-            None if there is something to write.
+            The exit code of that run; None if there is something to write.
 
         Raises:
             UserError: Something else is there, and is not to be replaced.
@@ -158,7 +157,7 @@ class Outputs:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether there is something; an empty folder is nothing."""
+    """Returns True if there is something at the path; an empty folder counts as nothing."""
     return os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir()))
 
 
@@ -170,7 +169,7 @@ def _content(path: Path) -> str:
 
 
 def _move_into(draft: Path, folder: Path) -> None:
-    """Puts a folder's content in the place of another's; what only the other has stays."""
+    """Puts a folder's content in the place of another's; files that only the other has stay."""
     if not any(folder.iterdir()):
         draft.replace(folder)
         return

@@ -42,7 +42,7 @@ class Table:
 
     @cached_property
     def numeric(self) -> tuple[bool, ...]:
-        """Which columns hold numbers alone, and are set flush right."""
+        """For every column, True if it holds numbers alone and so is set flush right."""
         columns = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.headers)
         return tuple(
             any(cells) and all(_NUMERIC.match(cell) for cell in cells if cell)
@@ -115,7 +115,7 @@ class Section:
 
     @property
     def anchor(self) -> str:
-        """Its place in the page."""
+        """The section's anchor in the page."""
         return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-") or "section"
 
 

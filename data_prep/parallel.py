@@ -27,8 +27,8 @@ def in_parallel(
 
     Args:
         work: Does some jobs; a function of a module, so that processes find it.
-        jobs: What is to be done.
-        processes: Processes for many jobs; else threads always, for work that leaves the
+        jobs: The jobs, in order.
+        processes: True: processes for many jobs. False: threads always, for work that leaves the
             interpreter free.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Statistics of an image set's pixels, and what its size suggests for training."""
+"""Statistics of an image set's pixels and classes, and a training schedule for its size."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class PixelStatistics:
 
     @property
     def channels_alike(self) -> bool:
-        """Whether there are several channels, and all have the same statistics."""
+        """True if there are several channels and all have the same statistics."""
         same = all(np.array_equal(row, self._histogram[0]) for row in self._histogram[1:])
         return len(self._histogram) > 1 and same
 
@@ -126,7 +126,7 @@ class PixelStatistics:
 
 @dataclass(frozen=True)
 class SetStatistics:
-    """What one pass over a set of images tells.
+    """Statistics of a set of images, from one pass over it.
 
     Attributes:
         pixels: Statistics of the pixels.
@@ -209,7 +209,7 @@ class Schedule:
     Attributes:
         batch_size: Images of a batch.
         epochs: Times that every image is seen.
-        updates: Steps that makes.
+        updates: Steps of the optimiser in all of them.
     """
 
     batch_size: int
@@ -239,7 +239,7 @@ FEW_UPDATES = 200
 
 
 def suggest_pretraining(images: int) -> Schedule:
-    """Batch and epochs to pretrain on so many images, as a place to start from.
+    """Suggests a batch size and epochs to start from, for pretraining on a number of images.
 
     A network learns by updates, not by epochs: the batch is the largest power of two that leaves 16
     updates an epoch, from 32 to 512; the epochs are as many as make 5,000 updates, from 100 to
@@ -252,9 +252,9 @@ def suggest_pretraining(images: int) -> Schedule:
 
 
 def suggest_finetuning(images: int) -> Schedule:
-    """Batch and epochs to fine-tune on so many labelled images: see `suggest_pretraining`.
+    """Suggests a batch size and epochs for fine-tuning on a number of labelled images.
 
-    Here the batch is from 8 to 64, and 25 to 200 epochs are to make 1,000 updates.
+    As `suggest_pretraining`, with a batch from 8 to 64 and 25 to 200 epochs for 1,000 updates.
     """
     return _suggest(images, _FINETUNE)
 

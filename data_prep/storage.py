@@ -5,7 +5,7 @@ holds it, even a killed one. Network file systems must offer such locks (NFS 4 d
 
 `checksums.json` in a folder holds for some of its files how many bytes had been written and their
 SHA-256. A file may have grown since: a log is checked as far as it had come. A file whose checksum
-is wrong, or that is gone, is damaged. Folders of before version 0.2 have no checksums: nothing is
+is wrong, or that is gone, is damaged. Folders from before version 0.2 have no checksums: nothing is
 checked in them.
 """
 
@@ -57,11 +57,11 @@ _DISK_IS_FULL = ("No space left on device", "Disk quota exceeded", "File too lar
 
 
 def full_disk(error: BaseException, path: str | os.PathLike[str] = "") -> str:
-    """Says in one line that a disk is full, and how much is left; empty if that is not what failed.
+    """Says in one line that a disk is full, and how much is left; empty if it is not full.
 
     Args:
-        error: What was raised, by whichever library.
-        path: What was being written; that which the error names, if it is not given.
+        error: The exception, by whichever library.
+        path: The file that was being written; if not given, the one that the error names.
     """
     text = str(error)
     known = next((said for said in _DISK_IS_FULL if said in text), "")
@@ -165,7 +165,7 @@ def check_new_folder(folder: Path) -> None:
 _LOGGER = logging.getLogger(__name__)
 
 COMPLETE = ".complete.json"
-"""What a finished folder tells of itself: the plan that it was written by, and what is in it."""
+"""The note in a finished folder: the plan that it was written by, and a hash of its content."""
 
 
 @contextmanager
@@ -193,8 +193,8 @@ def only_one(file: Path, busy: str) -> Iterator[IO[str]]:
 def partial_folder(target: Path, plan: str) -> Iterator[Path]:
     """The folder to fill, hidden beside the target; it becomes the target at the end of the block.
 
-    What an interrupted or killed call of the same plan has left in it is still there: whoever
-    fills it skips what it finds. So files must be put there whole (under another name first).
+    Files that an interrupted or killed call of the same plan has left are still in it, and the
+    block should skip them. So files must be put there whole (under another name first).
 
     Args:
         target: A folder that does not exist yet or is empty.
@@ -232,7 +232,7 @@ def partial_folder(target: Path, plan: str) -> Iterator[Path]:
 
 
 def note_complete(folder: Path, plan: str) -> None:
-    """Notes in a folder that all that a plan asks for is there.
+    """Notes in a folder that it holds all that a plan asks for.
 
     Args:
         folder: The whole content.
@@ -242,20 +242,20 @@ def note_complete(folder: Path, plan: str) -> None:
 
 
 def may_be_complete(target: Path) -> bool:
-    """Whether a folder says of itself that it was finished, by whatever plan."""
+    """Returns True if a folder holds the note of a finished one, by whatever plan."""
     return (target.expanduser() / COMPLETE).is_file()
 
 
 def is_complete(target: Path, plan: str) -> bool:
-    """Whether a folder holds what this plan has written: the same command was given before.
+    """Checks if a folder is complete by this plan, as the same command has written it before.
 
     Args:
         target: The folder.
         plan: Hash of all that decides the content.
 
     Returns:
-        Whether it does, no file being gone or of another size; the rest of an interrupted call is
-        removed then.
+        True if it is, no file being gone or of another size. What an interrupted call has left
+        beside it is then removed.
     """
     target = target.expanduser().absolute()
     try:
@@ -293,8 +293,8 @@ def claimed(folder: Path, busy: str, name: str = LOCK) -> Iterator[None]:
         folder: Is made if it is not there. A folder that this call has made and that is empty
             at the end is removed again.
         busy: What to say if another process is in the folder.
-        name: Of the locked file in it; each name is a lock of its own. The file stays, but for one
-            that this call has made when the block ends in a `UserError`.
+        name: Of the locked file in it; each name is a lock of its own. The file stays, unless this
+            call has made it and the block ends in a `UserError`.
 
     Raises:
         UserError: Another process holds the lock, or there is a file in the folder's place;
@@ -327,7 +327,7 @@ def claimed(folder: Path, busy: str, name: str = LOCK) -> Iterator[None]:
 
 
 def is_unused(folder: Path, besides: Collection[Path] = ()) -> bool:
-    """Whether a folder holds nothing but locks, and perhaps certain files."""
+    """Returns True if a folder holds nothing but locks and, perhaps, the given files."""
     if not folder.is_dir():
         return False
     return all(p.name.startswith(LOCK) or p in besides for p in folder.iterdir())
@@ -345,8 +345,8 @@ def _remove_empty(folders: list[Path]) -> None:
 def new_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
     """The folder to fill, hidden beside the target; it becomes the target at the end of the block.
 
-    If the block fails or is interrupted, nothing is left. (`partial.partial_folder` is for long
-    work that is to go on where it was.)
+    If the block fails or is interrupted, nothing is left. (`partial_folder` is for long work that
+    is to go on where it was.)
 
     Args:
         target: A folder that does not exist yet or is empty.
@@ -377,10 +377,10 @@ CHANGING = f"{LOCK}-checksums"
 """The locked file while the checksums change."""
 
 AGAIN = "give the command that has written it again, which mends it"
-"""What to do about a damaged file of a run that another command reads."""
+"""Remedy for a damaged file of a run that another command reads."""
 
 ANEW = "restore it, or begin anew in another folder"
-"""What to do about a damaged file that nothing can make again."""
+"""Remedy for a damaged file that nothing can make again."""
 
 _PART = 1 << 20
 
@@ -406,7 +406,7 @@ class Checksums:
         self.note(name, len(content), hashlib.sha256(content).hexdigest())
 
     def write_last(self, name: str, text: str) -> None:
-        """Writes a file that tells that all others are whole: where it is, its checksum is known.
+        """Writes a file whose presence tells that all others are whole, its checksum first.
 
         After a kill in between, what was there before counts as damaged.
         """
@@ -415,7 +415,7 @@ class Checksums:
         write_text(self._folder / name, text)
 
     def note_file(self, name: str) -> None:
-        """Notes the checksum of a file as it is now; what was known must be forgotten first."""
+        """Notes the checksum of a file as it is now; an older one must be forgotten first."""
         self.note_files([name])
 
     def note_files(self, names: Collection[str]) -> None:
@@ -440,13 +440,13 @@ class Checksums:
             known[name] = {"bytes": size, "sha256": sha256}
 
     def forget(self, *names: str) -> None:
-        """Removes what is known of files, before they are changed in another way than growing."""
+        """Removes the checksums of files, before they are changed in another way than growing."""
         with self._changing() as known:
             for name in names:
                 known.pop(name, None)
 
     def names(self) -> list[str]:
-        """The files that there are checksums of."""
+        """The names of the files that have checksums."""
         return list(self._read())
 
     def check(self, *names: str, remedy: str = "") -> None:
@@ -454,7 +454,7 @@ class Checksums:
 
         Args:
             names: Of files in the folder.
-            remedy: What to do about it; `AGAIN` where another command has written the files.
+            remedy: Advice for the message; `AGAIN` if another command has written the files.
         """
         for name in names:
             if fault := self.fault(name):
@@ -483,7 +483,7 @@ class Checksums:
 
     @contextmanager
     def _changing(self) -> Iterator[_Known]:
-        """What is known, to be changed; it is written at the end if it was."""
+        """The known checksums, to be changed in the block; changes are written at its end."""
         # Another process may evaluate while one trains.
         with filelock.FileLock(self._folder / CHANGING, mode=0o644):
             before = self._read()

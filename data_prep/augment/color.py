@@ -197,7 +197,7 @@ def photometry(views: tf.Tensor, draws: tf.Tensor, config: ViewConfig) -> tf.Ten
 
 
 def has_accelerator() -> bool:
-    """Whether TensorFlow sees a GPU or TPU."""
+    """Returns True if TensorFlow sees a GPU or TPU."""
     return any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU"))
 
 

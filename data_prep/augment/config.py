@@ -1,7 +1,8 @@
-"""The settings of views: every operation a switch, every range a number; recipes of papers.
+"""The settings of views, every operation a switch and every range a number; views of papers.
 
-A run of `simclr-run` has SimCLR's views whatever its method, unless flags say otherwise; these are
-the flags that give it the views of the method's paper (`--preset=moco_views` and so on).
+A run of `simclr-run` has SimCLR's views whatever its method, unless flags say otherwise.
+`PAPER_VIEWS` are the flags that give it the views of the method's paper (`--preset=moco_views`
+and so on).
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ class ViewConfig:
 
     @property
     def jitter(self) -> bool:
-        """Whether any view is jittered."""
+        """True if any view is jittered."""
         return self.color_jitter_strength > 0 and self.color_jitter_probability > 0
 
     @property
@@ -157,12 +158,12 @@ class ViewConfig:
 
     @property
     def solarize(self) -> bool:
-        """Whether any view is solarized."""
+        """True if any view is solarized."""
         return any(shares(self.solarize_probability))
 
     @property
     def kinds_of_views(self) -> int:
-        """How many views come before the shares of `blur` and `solarize` start again."""
+        """Number of views after which `blur_probability` and `solarize_probability` repeat."""
         probabilities = (self.blur_probability, self.solarize_probability)
         return math.lcm(*(len(shares(probability)) for probability in probabilities))
 

@@ -1,4 +1,4 @@
-"""Sheets of augmented images: bare tiles, rows with names, and a recipe on one's own images."""
+"""Sheets of augmented images: bare tiles, rows with names, and any recipe on a user's images."""
 
 from __future__ import annotations
 
@@ -158,13 +158,13 @@ def chosen_images(manifest: Manifest, number: int) -> Manifest:
 def view_rows(
     manifest: Manifest, config: ViewConfig, seed: int = 0, small: ViewConfig | None = None
 ) -> tuple[list[str], list[SheetRow]]:
-    """The views that pretraining sees: names of the columns, and a row an image.
+    """The views that pretraining sees: names of the columns, and one row for each image.
 
     Args:
         manifest: The images.
         config: The recipe.
         seed: Of the run.
-        small: That of small crops beside the views.
+        small: The recipe of small crops beside the views.
     """
     names, images = _named(manifest), list(_images(manifest, config.channels))
     seeds = [example_seed(seed, 0, index) for index in range(len(images))]
@@ -198,7 +198,7 @@ def _finished_views(
 
 
 def _view_names(config: ViewConfig) -> list[str]:
-    """`view 1`, `view 2`, ...; where views are of several kinds, which kind and which draw."""
+    """Names the views `view 1`, `view 2`, ...; views of several kinds also by kind and draw."""
     kinds = config.kinds_of_views
     if kinds == 1:
         return [f"view {n + 1}" for n in range(config.num_views)]
@@ -229,7 +229,7 @@ def supervised_rows(
 
 
 def copy_rows(manifest: Manifest, number: int, plan: CopyPlan) -> tuple[list[str], list[SheetRow]]:
-    """The very copies that `folder.write_copies` makes of a few images of a set."""
+    """The same copies that `copies.write_copies` makes of a few images of a set."""
     rows = []
     identities = dict(zip(manifest.records, inner_paths(manifest), strict=True))
     chosen = chosen_images(manifest, number)

@@ -1,4 +1,4 @@
-"""Augmented copies of the training images on disk: made after the split, of the training part only.
+"""Augmented copies on disk, made after the split and of the training images only.
 
 A copy made before a split, or of an image outside the training part, would put almost the same
 picture on both sides and spoil every number measured. So images without splits are refused, and
@@ -49,7 +49,7 @@ def encode_like(pixels: np.ndarray, file: str, reading: str = "") -> tuple[str, 
     """The bytes of a file that is read as these pixels; the same pixels, the same bytes.
 
     Args:
-        pixels: [H, W, C] as `readers.read_stored` gives them.
+        pixels: [H, W, C] as `images.read_stored` gives them.
         file: Name of the file they came from: arrays stay arrays, pictures pictures.
         reading: What is declared of that file; the axes of an array stay as they are.
 
@@ -76,7 +76,12 @@ def encode_like(pixels: np.ndarray, file: str, reading: str = "") -> tuple[str, 
 
 
 def kept_reading(reading: str, path: str) -> str:
-    """What of an image's reading still holds for a file that `encode_like` has made of it."""
+    """Returns the part of an image's reading that still holds for a file made by `encode_like`.
+
+    Args:
+        reading: What is declared of the image's file.
+        path: Name, or ending, of the file that was made.
+    """
     declared = parse_reading(reading)
     axes = _axes(declared) if os.path.splitext(path)[1] == ".npy" else ""
     return str(
@@ -100,10 +105,10 @@ def _axes(reading: Reading) -> str:
 
 @dataclass(frozen=True)
 class CopyPlan:
-    """Which copies are made of every training image.
+    """Plan of the copies that are made of every training image.
 
     Attributes:
-        operations: Names from `operations.OPERATIONS`.
+        operations: Names from `copy_operations.OPERATIONS`.
         copies: Copies by each operation with random numbers; exact ones make one each.
         seed: The same seed gives the same copies, whatever their order.
     """
@@ -135,8 +140,8 @@ class Source:
     Attributes:
         file: The file.
         record: What its copies inherit.
-        identity: What the random numbers belong to: its path in the set, and which part of it.
-        names: Of its copies, below the output and without ending.
+        identity: Key of the random numbers: the image's path in the set, and its part of the file.
+        names: Names of its copies, below the output and without ending.
     """
 
     file: str
@@ -152,7 +157,7 @@ def copy_pixels(
 
     Args:
         pixels: [H, W, C] as stored.
-        operation: One of `operations.OPERATIONS`.
+        operation: One of `copy_operations.OPERATIONS`.
         number: Which copy by this operation, from 0.
         identity: What image this is, such as its path in the set.
         seed: Seed of all copies.
@@ -244,7 +249,7 @@ def _copy_picture(
 
 
 def part_name(record: Record) -> str:
-    """What tells the images of one file apart in the names of their copies."""
+    """Returns the text that tells the images of one file apart in the names of their copies."""
     page = parse_reading(record.reading).page
     text = f"_p{page}" if isinstance(page, int) else ""
     if record.tile:
@@ -293,8 +298,8 @@ def write_copies(
 
     The output holds SPLIT/CLASS/FILE and `manifest.csv`. A copy is named after its image
     (`f03_aug01_hflip.png`) and has its label, case and group; images without a group get the
-    name of their picture as group, so that copies can never be torn from them. Interrupted, even
-    killed, the same call goes on where it was, to the same bytes.
+    name of their picture as group, so that copies can never be torn from them. After an
+    interruption, even a kill, the same call continues where it was and writes the same bytes.
 
     Args:
         manifest: The images, with splits.

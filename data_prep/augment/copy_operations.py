@@ -63,7 +63,7 @@ def _layer(name: str, *arguments: Any, ranged: bool = False, **options: Any) -> 
 
 
 def _affine(pixels: np.ndarray, seed: int, value_range: Range) -> Any:
-    """All of it in one interpolation, which a chain of layers would repeat."""
+    """All affine operations in one interpolation, which a chain of layers would repeat."""
     import tensorflow as tf
 
     from data_prep.augment.draws import example_seed
@@ -105,13 +105,13 @@ def _elastic(pixels: np.ndarray, seed: int, value_range: Range) -> Any:
 
 
 def _brightness(pixels: np.ndarray, seed: int, value_range: Range) -> Any:
-    """A factor, as in SimCLRv2; a number that is added would drown dark pictures."""
+    """Multiplies by a factor, as in SimCLRv2; adding a number would drown dark pictures."""
     del value_range
     return pixels * np.float32(np.random.default_rng(seed).uniform(0.7, 1.3))
 
 
 def _noise(pixels: np.ndarray, seed: int, value_range: Range) -> Any:
-    """In proportion to the contrast, so that dark pictures are not drowned."""
+    """Adds noise in proportion to the contrast, so that dark pictures are not drowned."""
     import keras
 
     del value_range
@@ -189,13 +189,13 @@ STRONGER_LIST: tuple[tuple[str, float], ...] = (
     ("noise", 0.25),
     ("erase", 0.25),
 )
-"""What `stronger` does, in this order, each with its probability."""
+"""Operations of `stronger`, in this order, each with its probability."""
 
 OPERATIONS = (*EXACT, *RANDOM, STRONGER)
 
 
 def is_exact(operation: str) -> bool:
-    """Whether an operation only moves pixels; there is then just one copy to make by it."""
+    """Returns True if an operation only moves pixels, so that it can make just one copy."""
     return operation in EXACT
 
 
@@ -218,7 +218,7 @@ def apply_operation(
         pixels: [H, W, C] of any type; integers count over their full range, floating point
             numbers in [0, 1] for operations on grey levels.
         operation: One of `OPERATIONS`.
-        generator: What is random comes from here.
+        generator: Source of all random numbers.
 
     Returns:
         [H', W', C] of the same type: bit for bit the same values after exact operations; else

@@ -38,7 +38,7 @@ class Draw(IntEnum):
 
 
 class GeometryDraws(NamedTuple):
-    """What the geometry needs, one row a view.
+    """Random numbers of the geometry, one row for each view.
 
     Attributes:
         crop_seed: int64 [V, 2].
@@ -107,7 +107,7 @@ def _ranges(config: ViewConfig) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _probabilities(config: ViewConfig) -> np.ndarray:
-    """Of jitter, grey, blur and solarizing, float32 [V, 4]."""
+    """Probabilities of jitter, grey, blur and solarizing, float32 [V, 4]."""
 
     def by_view(probability: float | tuple[float, ...]) -> np.ndarray:
         return np.resize(shares(probability), config.num_views)
@@ -134,6 +134,6 @@ def _solarize_numbers(seed: tf.Tensor, config: ViewConfig) -> tf.Tensor:
 def small_crop_seed(seed: tf.Tensor) -> tf.Tensor:
     """Seed of the small crops beside the views of `seed`.
 
-    Seeds of runs are no negative numbers, so it is nobody else's.
+    Seeds of runs are never negative, so no other example has this seed.
     """
     return seed ^ tf.constant([-1, 0], tf.int64)

@@ -1,4 +1,4 @@
-"""The geometric operations: which pixels of an image make a view. They run on the host.
+"""The geometric operations, which choose the pixels of an image that make a view, on the host.
 
 Images are [H, W, C], uint8 or float32. Resizing is bicubic with half-pixel centres and without
 antialiasing, as in SimCLR's TensorFlow 2 code. A float32 result may overshoot its input's range;

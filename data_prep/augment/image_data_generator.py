@@ -99,7 +99,7 @@ def warp(
 
 
 def _positions(shape: tf.Tensor, linear: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
-    """Where every output pixel comes from: float32 [H, W, 2], (x, y)."""
+    """Computes the source position of every output pixel: float32 [H, W, 2], (x, y)."""
     x = tf.range(shape[1], dtype=tf.int32)
     y = tf.range(shape[0], dtype=tf.int32)
     x, y = tf.cast(x, tf.float32)[None, :, None], tf.cast(y, tf.float32)[:, None, None]
@@ -148,7 +148,9 @@ Number: TypeAlias = "tf.Tensor | float"
 
 
 class TransformParameters(NamedTuple):
-    """What is done to one image; scalars, named as in Keras' `apply_transform`. None: left out.
+    """Parameters of one image's transformation: scalars, named as in Keras' `apply_transform`.
+
+    An operation whose parameter is None is left out.
 
     Attributes:
         theta: Rotation in degrees.
@@ -282,7 +284,7 @@ def standardize(
 
     Args:
         image: [..., H, W, C] float32.
-        config: What is done.
+        config: The kinds of rescaling and normalisation.
         statistics: Of the training images; needed for `featurewise_center`.
 
     Raises:
@@ -373,7 +375,7 @@ def supervised_dataset(
 ) -> tf.data.Dataset:
     """Batches for training (shuffled, endless, augmented) or scoring (in order, one pass).
 
-    What a source keeps in memory are decoded images, never augmented ones.
+    A source keeps only decoded images in memory, never augmented ones.
 
     Args:
         source: The images.

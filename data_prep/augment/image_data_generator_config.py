@@ -19,7 +19,7 @@ Shift = float | int | tuple[float, ...]
 
 @dataclass(frozen=True)
 class SupervisedConfig:
-    """What `ImageDataGenerator` takes, under its names and with its defaults: all off.
+    """Arguments of `ImageDataGenerator`, under its names and with its defaults: all off.
 
     Attributes:
         rotation_range: Turn by up to this many degrees either way, 0 to 180.

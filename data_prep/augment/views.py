@@ -65,7 +65,7 @@ def small_views(views: ViewConfig, size: int, number: int, largest_area: float) 
         views: The recipe of the views.
         size: Side of a small crop in pixels.
         number: How many.
-        largest_area: That one has, as a share of the image's area.
+        largest_area: Largest area of a small crop, as a share of the image's area.
     """
     least = min(views.crop_area[0], SMALL_CROP_LEAST)
     area = (least, largest_area)
@@ -75,8 +75,8 @@ def small_views(views: ViewConfig, size: int, number: int, largest_area: float) 
 def device_views(views: tf.Tensor, draws: tf.Tensor, config: ViewConfig) -> tf.Tensor:
     """Colour jitter, grey, blur, solarizing.
 
-    Deterministic, and row by row: a view's result depends on that view and its draws alone. Made
-    for the training step, where a GPU does it; on a CPU a data set's map is as good a place.
+    Deterministic, and row by row: a view's result depends on that view and its draws alone. Meant
+    for the training step, which runs it on the GPU; on a CPU it may as well run in `Dataset.map`.
 
     Args:
         views: [B, V, S, S, C], uint8 or float32, from `host_views`.

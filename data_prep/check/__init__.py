@@ -1,1 +1,1 @@
-"""What is wrong with a set of images, found before anything is trained on it."""
+"""Checks of a set of images for faults, before anything is trained on it."""

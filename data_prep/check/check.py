@@ -20,7 +20,7 @@ from data_prep.manifest.scan import LeftOut
 
 @dataclass(frozen=True, eq=False)
 class Checked:
-    """A set and what was found.
+    """A set and the findings about it.
 
     Attributes:
         examination: The set.
@@ -48,7 +48,7 @@ class Checked:
         )
 
     def counts(self) -> dict[str, Any]:
-        """How many images there are of each class, split, format, mode and size."""
+        """Counts the images of each class, split, format, mode and size."""
         manifest = self.examination.manifest
         facts = [f for f in self.examination.facts if not f.problem]
         sizes = [f.size for f in self.examination.facts]
@@ -75,7 +75,7 @@ def check(
     left_out: LeftOut | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Checked:
-    """Reads every image and looks for what would spoil numbers.
+    """Reads every image and looks for faults that would spoil the numbers of a model.
 
     Args:
         manifest: The images; they need not be readable.

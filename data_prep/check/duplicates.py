@@ -50,7 +50,7 @@ def lookalike_pairs(examination: Examination, distance: int) -> np.ndarray:
 def duplicate_findings(
     examination: Examination, exact: np.ndarray, near: np.ndarray
 ) -> Iterator[Finding]:
-    """What copies there are, the worst first.
+    """Yields the findings about copies, the worst first.
 
     Args:
         examination: The set.

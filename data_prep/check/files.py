@@ -1,4 +1,4 @@
-"""Findings about single files, and the reading of every file that they are made from."""
+"""Findings about single files, and the examination of every file that they are made from."""
 
 import os
 from collections import Counter
@@ -73,7 +73,7 @@ _ENDINGS = {
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What is known of one file after reading all of it.
+    """Facts of one file, from reading all of it.
 
     Attributes:
         problem: Why it cannot be used; empty if it can, and then the rest is known.
@@ -112,7 +112,7 @@ class FileFacts:
 
     @property
     def constant(self) -> bool:
-        """Whether all pixels are (nearly) the same."""
+        """True if all pixels are (nearly) the same."""
         return (self.high - self.low) * 255 <= 2
 
     @property
@@ -156,7 +156,7 @@ def examine(manifest: Manifest, progress: Progress = lambda done, total: None) -
         progress: Called with (files done, files in all).
 
     Returns:
-        What was found; the same however many processors there are.
+        The facts found; the same however many processors there are.
     """
     jobs = [
         (file, record.reading, record.tile)
@@ -219,7 +219,7 @@ def _named(file: str) -> FileFacts:
 
 
 def _facts(file: str, reading: str, tile: str) -> tuple[FileFacts, np.ndarray]:
-    """Everything of a readable file, and its thumbnail."""
+    """The facts of a readable file, and its thumbnail."""
     named, header = _named(file), read_header(file, reading, tile)
     quality = 0
     with open(file, "rb") as stream:
@@ -296,7 +296,7 @@ _DARK_MEDIAN, _DARK_HIGH = 0.1, 4.0
 
 
 def file_findings(examination: Examination) -> Iterator[Finding]:
-    """What is wrong with files one by one.
+    """Yields the findings about single files.
 
     Args:
         examination: The set.
@@ -338,7 +338,7 @@ def file_findings(examination: Examination) -> Iterator[Finding]:
 
 
 def _turned(examination: Examination, usable: list[int]) -> Iterator[Finding]:
-    """Pictures that note an orientation: how they are read."""
+    """Yields a finding about pictures that note an orientation: how they are read."""
     records, facts = examination.manifest.records, examination.facts
     turned = [i for i in usable if facts[i].orientation != 1]
     if not turned:

@@ -1,4 +1,4 @@
-"""What a check has to say: findings by severity, and what the whole of it looks like as JSON."""
+"""Findings of a check, ordered by severity, and their form in JSON."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ SEVERITIES: tuple[Severity, ...] = ("serious", "warning", "note")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found.
+    """One fault, or peculiarity, of a set of images.
 
     Attributes:
         kind: Its name for scripts, such as `unreadable`.
@@ -30,7 +30,7 @@ class Finding:
     examples: tuple[str, ...] = ()
 
     def line(self) -> str:
-        """In one line."""
+        """The finding in one line."""
         shown = f": {'; '.join(self.examples[:2])}" if self.examples else ""
         return f"{self.severity}: {self.title}{shown}. {self.text}"
 

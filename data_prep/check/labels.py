@@ -30,7 +30,10 @@ _AT_ONCE = 100
 
 
 def independence_p_value(feature: np.ndarray, labels: np.ndarray, seed: int = 0) -> float:
-    """How often shuffled labels have as much mutual information with a feature as the true ones.
+    """Tests by shuffling labels if a feature is independent of the class.
+
+    The p-value is the share of shuffled labels that have as much mutual information with the
+    feature as the true ones.
 
     Args:
         feature: Of each image, float [n]; more than 8 different values are put into 8 bins of about
@@ -83,7 +86,7 @@ CONTENT = ("bytes per pixel",)
 
 
 def label_findings(examination: Examination, seed: int = 0) -> Iterator[Finding]:
-    """What is suspect about the labels; nothing for sets without.
+    """Yields the findings about labels, and about groups hidden in names.
 
     Args:
         examination: The set.
@@ -184,7 +187,7 @@ def _features(examination: Examination, rows: list[int]) -> dict[str, np.ndarray
         "format": np.unique([f.format for f in facts], return_inverse=True)[1],
         "ending": np.unique(endings, return_inverse=True)[1],
         "quality": [f.quality for f in facts],
-        # Of a part of a file nobody can tell how many bytes are its own.
+        # A part of a file has no number of bytes of its own.
         "bytes per pixel": [
             0 if part else f.size / (f.width * f.height)
             for f, part in zip(facts, parts, strict=True)

@@ -12,7 +12,7 @@ from data_prep.names import clean_name, composed, look_alikes, missing_names, sh
 from data_prep.phrases import counted
 
 _SHOWN = 10
-# Endings of images that are not read: whoever has them would miss them.
+# Endings of images that are not read: users who have such files would miss them.
 _OTHER_IMAGES = tuple(
     """
     .avif .heic .heif .jp2 .j2k .jxl .jxr .webp .svg .psd .xcf .eps .pdf .exr .hdr .tga .pcx .ppm
@@ -24,7 +24,7 @@ _OTHER_IMAGES = tuple(
 
 
 def name_findings(manifest: Manifest, left_out: LeftOut | None = None) -> Iterator[Finding]:
-    """What is suspect about names, and what was left out.
+    """Yields the findings about names, and about what a scan left out.
 
     Args:
         manifest: The images.

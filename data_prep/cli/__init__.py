@@ -1,1 +1,1 @@
-"""Command-line programs of the data layer, and what every command shares."""
+"""Command-line programs of the data layer, and the parts that all commands share."""

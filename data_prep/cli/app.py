@@ -177,14 +177,14 @@ def run_app(
     name: str,
     description: str = "",
 ) -> int:
-    """Parses the command line, runs the command and turns what goes wrong into exit codes.
+    """Parses the command line, runs the command and turns errors into exit codes.
 
     Args:
         main: the command itself; its return value is the exit code (None = 0).
         define: defines the flags on the `FlagValues` it is given.
         argv: arguments after the program's name; `sys.argv[1:]` if None.
-        name: what the command is called in messages.
-        description: what it does, for the head of `--help`.
+        name: the command's name in messages.
+        description: what the command does, for the head of `--help`.
 
     Returns:
         0 = done; 1 = a `UserError` or a failure of disk or permission; 2 = wrong usage;
@@ -323,7 +323,7 @@ _ILLEGAL_VALUE = re.compile(r"flag --(?P<name>\w+)=(?P<value>.*?): (?P<why>.*)",
 
 
 def _bad_value(flag_values: flags.FlagValues, message: str) -> str:
-    """Says in plain words what absl said about a value."""
+    """Puts absl's message about a bad value in plain words."""
     match = _ILLEGAL_VALUE.match(message)
     if not match or match["name"] not in flag_values:
         return message[:1].lower() + message[1:]
@@ -376,7 +376,7 @@ def run_handing_on(
         command: Called with the parsed flags and the arguments to hand on; returns the exit code.
         define: Defines its own flags.
         argv: All arguments; `sys.argv[1:]` if None.
-        name: What the command is called in messages.
+        name: The command's name in messages.
         description: For the head of `--help`.
     """
     given = list(sys.argv[1:] if argv is None else argv)

@@ -51,7 +51,7 @@ def open_images(flag_values: flags.FlagValues) -> Manifest:
 
 
 def given_images(flag_values: flags.FlagValues) -> tuple[str, str]:
-    """What `--image_dir` and `--manifest` say.
+    """Returns the values of `--image_dir` and `--manifest`; "" for a flag that is not given.
 
     With both, the images that the manifest lists lie in the folder (`Manifest.load`).
 
@@ -83,7 +83,7 @@ def define_reading(flag_values: flags.FlagValues) -> None:
 
 
 def given_reading(flag_values: flags.FlagValues) -> dict[str, Any]:
-    """What the command line says of it, by name."""
+    """Returns the fields of `Declaration` that the command line gives, by name."""
     return {
         field.name: getattr(flag_values, field.name)
         for field in fields(Declaration)
@@ -105,11 +105,11 @@ def define_declared_images(flag_values: flags.FlagValues) -> None:
 def open_declared_images(flag_values: flags.FlagValues, training_split: str = "train") -> Manifest:
     """The images that the flags name, every one checked by its header.
 
-    Limits of intensity rules that are still to be found are found over the training images; of a
-    set without splits over all.
+    Limits of intensity rules that are still to be found are found over the training images, or
+    over all images of a set without splits.
 
     Raises:
-        UserError: Neither or both of the flags, images that cannot be used or read as declared.
+        UserError: Neither of the flags, images that cannot be used or read as declared.
     """
     from data_prep.manifest.open_images import find_set_limits, open_declared
 

@@ -1,4 +1,4 @@
-"""A hash of what a command was asked for, by which it knows its own outputs again."""
+"""A hash of what a command was asked for, by which it recognises its own outputs."""
 
 import hashlib
 import json
@@ -27,8 +27,8 @@ def asked(
     Args:
         flag_values: The parsed flags.
         command: Name of the command.
-        outputs: Names of the flags that name outputs; those that are not given write none. The
-            first is given.
+        outputs: Names of the flags that name outputs. The first must be given; of the others,
+            those that are not given write no output.
         besides: Files that are written beside the outputs.
     """
     given = {

@@ -33,9 +33,9 @@ def import_tensorflow() -> None:
 
 
 def _is_for_users(record: logging.LogRecord) -> bool:
-    """Whether a warning of TensorFlow's is not about what commands do on purpose.
+    """Returns False for warnings of TensorFlow about what commands do on purpose.
 
-    Those that build network after network trace one graph for each; workers that train together
+    Commands that build network after network trace one graph for each; workers that train together
     ask one another between steps whether to stop.
     """
     said = record.getMessage()

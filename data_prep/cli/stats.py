@@ -111,7 +111,7 @@ def _open(flag_values: flags.FlagValues) -> tuple["Source", str]:
 
 
 def _content(measured: "SetStatistics", split: str) -> dict[str, Any]:
-    """What the JSON file holds."""
+    """Returns the content of the JSON file."""
     from data_prep.statistics import (
         PERCENTILES,
         class_weights,

@@ -1,4 +1,4 @@
-"""Whole numbers from shares, and whole groups allocated as near to them as possible."""
+"""Shares as whole numbers, and the allocation of whole groups as near to them as possible."""
 
 from collections.abc import Iterable, Sequence
 from itertools import combinations
@@ -9,9 +9,12 @@ _TINY = 1e-9
 
 
 def apportion(total: int, shares: Sequence[float]) -> np.ndarray:
-    """Whole numbers with sum `total`, each the share of it rounded down or up.
+    """Divides `total` into whole numbers, each its share of it rounded down or up.
 
-    Equal remainders go to the earlier share. int64 [len(shares)].
+    Of equal remainders the earlier share is rounded up.
+
+    Returns:
+        int64 [len(shares)], with sum `total`.
     """
     exact = total * np.asarray(shares, dtype=np.float64) / np.sum(shares)
     # 0.7 * 10 is a hair under 7 in floating point; it must not lose an image for that.
@@ -22,10 +25,10 @@ def apportion(total: int, shares: Sequence[float]) -> np.ndarray:
 
 
 def apportion_table(sizes: Sequence[int], shares: Sequence[float]) -> np.ndarray:
-    """Shares out several classes so that the columns, too, are those of the whole.
+    """Divides several classes so that the totals of the splits, too, are exact.
 
-    Rows are rounded one by one, then single images are moved between columns, along chains of
-    classes where needed, so that a cell stays the exact value rounded down or up.
+    Rows are rounded one by one. Then single images are moved between columns, along chains of
+    classes where needed, so that each cell stays the exact value rounded down or up.
 
     Args:
         sizes: Images of every class, [classes].
@@ -80,7 +83,7 @@ _MOST_CHANGES = 1000
 
 
 def deal(counts: np.ndarray, wanted: np.ndarray, orders: Iterable[np.ndarray]) -> np.ndarray:
-    """Deals units out to splits, and exchanges them until the table comes no nearer.
+    """Deals units out to splits and exchanges them until the table comes no nearer to the wanted.
 
     Args:
         counts: int64 [units, classes], images of every unit.
@@ -120,7 +123,7 @@ def _dealt(counts: np.ndarray, chosen: np.ndarray, num_splits: int) -> np.ndarra
 
 
 def fill(counts: np.ndarray, wanted: np.ndarray, queue: np.ndarray) -> np.ndarray:
-    """Units go one by one where they fill the table best."""
+    """Deals units out one by one, each to the split where it fills the table best."""
     sizes = counts.sum(axis=1)
     missing = wanted.astype(np.float64)
     chosen = np.empty(len(counts), dtype=np.int64)
@@ -200,7 +203,12 @@ def _best_exchange(
     one: int,
     other: int,
 ) -> tuple[int, int, int, int, int]:
-    """Between two splits: (change of misfit, row that one gives, row that other gives, both)."""
+    """The best exchange between two splits.
+
+    Returns:
+        Change of the misfit, row that `one` gives, row that `other` gives, `one`, `other`; row 0
+        is nothing.
+    """
     # A split may give a unit away without getting one only if it has more.
     rows = [np.flatnonzero(have[split] > 0) for split in (one, other)]
     rows = [present[present > 0] for present in rows]

@@ -1,4 +1,4 @@
-"""A digest of what files hold, which two machines can compare before they work together."""
+"""A digest of the content of files, which two machines can compare before they work together."""
 
 import hashlib
 import os
@@ -13,7 +13,8 @@ _BLOCKS, _BLOCK = 16, 2**16  # of a larger one: so many blocks from its beginnin
 def files_digest(files: Sequence[str | os.PathLike[str]]) -> str:
     """SHA-256 over the content of files, in their order, whatever they are called.
 
-    Of a file above 1 MiB its size and 16 blocks of 64 KiB, from the first to the last byte, count.
+    Of a file above 1 MiB only its size and 16 blocks of 64 KiB count, spread from the first to the
+    last byte.
 
     Args:
         files: Their paths; the same path counts once.

@@ -27,9 +27,9 @@ def write_trees(
 ) -> None:
     """Writes trees below one folder; all of it, or nothing if it fails or is interrupted.
 
-    Files keep their names. Where two of one folder would have the same name (whatever the case of
-    its letters) the first by path keeps it and the next get `~2`, `~3` before the ending. Images
-    without a split, or without a label, lie a level higher.
+    Files keep their names. Where two files of one folder would have the same name (whatever the
+    case of its letters), the first by path keeps it and the next get `~2`, `~3` before the ending.
+    Images without a split, or without a label, lie a level higher.
 
     Args:
         manifests: Sub-folder -> its images; "" = the folder itself.
@@ -60,7 +60,7 @@ def write_trees(
 
 
 def tree_paths(manifest: Manifest) -> list[str]:
-    """Where every image goes, as a path with `/` below the tree's folder; no two are the same.
+    """Returns the path of every image below the tree's folder, with `/`; no two are the same.
 
     Raises:
         UserError: The manifest has parts of files, or a name that cannot be a folder's.
@@ -110,12 +110,12 @@ def check_folder_names(manifest: Manifest) -> None:
 
 
 def _folded(name: str) -> str:
-    """What names have in common that Windows or a Mac takes for one."""
+    """Returns a text that is equal for names that Windows or a Mac takes for one."""
     return composed(name).casefold()
 
 
 def _refuse_merged(work: Path, folders: Sequence[str]) -> None:
-    """Classes that differ by case alone need a disk that keeps them apart."""
+    """Refuses classes that differ by case alone on a disk that does not keep them apart."""
     first: dict[str, str] = {}
     for folder in folders:
         other = first.setdefault(_folded(folder), folder)

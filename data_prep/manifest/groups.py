@@ -29,9 +29,9 @@ from data_prep.phrases import counted
 def unit_numbers(manifest: Manifest, pairs: np.ndarray | None = None) -> np.ndarray:
     """Numbers the sets of records that must stay together.
 
-    Together are records of one picture (its tiles), of one group, of one target, those of the same
-    picture in files of one hash, and those of a pair; whatever is together with the same record is
-    together, too.
+    Records stay together that are of one picture (its tiles), of one group or of one target, that
+    are the same picture in files of one hash, or that are a pair. Two records that each stay
+    together with a third stay together, too.
 
     Args:
         manifest: The records.
@@ -80,10 +80,11 @@ def with_group_column(manifest: Manifest, group_by: str, source: str = "") -> Ma
 
     Args:
         manifest: The images.
-        group_by: Name of a column, or a regular expression, told by its parenthesis: what its
-            first group matches in the path is the name. The path is written from the deepest
-            folder that holds all images, with `/` before it. An image for which the first group
-            takes no part, or whose column is empty, is on its own.
+        group_by: Name of a column, or a regular expression, recognised by its parenthesis. The
+            name of the group is then what the first parenthesis matches in the path, which is
+            written from the deepest folder that holds all images, with `/` before it. An image is
+            on its own if its column is empty, or if the first parenthesis takes no part in the
+            match.
         source: The CSV file that the manifest was loaded from, for columns that records do not
             have.
 
@@ -117,7 +118,7 @@ def with_groups_of(manifest: Manifest, other: Manifest) -> Manifest:
 
 
 def with_joined_groups(manifest: Manifest, pairs: np.ndarray) -> Manifest:
-    """Writes what must stay together into `group`, so that later commands keep to it.
+    """Writes what must stay together into `group`, so that later commands keep it together.
 
     Args:
         manifest: The images.
@@ -150,7 +151,7 @@ def with_joined_groups(manifest: Manifest, pairs: np.ndarray) -> Manifest:
 
 
 def linked_pairs(manifest: Manifest) -> np.ndarray:
-    """Pairs of the same picture in what is one file on disk, by a symbolic or hard link.
+    """Pairs of records that are the same picture of one file, by a symbolic or hard link.
 
     Returns:
         int64 [m, 2], record indices.
@@ -285,7 +286,7 @@ def _silent(done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept together, in numbers.
+    """Summary of what is kept together: numbers and pairs.
 
     Attributes:
         groups: Groups that the images had, or got from a column or their paths.
@@ -328,12 +329,12 @@ class Kept:
 
     @property
     def counted_as(self) -> str:
-        """The word for what is counted: file, if each holds one picture."""
+        """The word for what is counted: `file` if each file holds one picture, else `picture`."""
         return "file" if self.pictures == self.files else "picture"
 
     @property
     def chained(self) -> bool:
-        """Whether one unit holds so much that no split can be near the numbers wanted."""
+        """True if one unit holds so much that no split can come near the numbers wanted."""
         return self.largest > max(1, self.pictures / 5)
 
 
@@ -356,8 +357,8 @@ def keep_together(
         source: The CSV file of the manifest, for columns that records do not have.
         hashes: Hash every file, and the values of images that are parts of files, so that identical
             ones are found. Parts of one value, such as empty tiles, are no copies.
-        near_duplicates: Whether images that look alike are looked for, and whether in any of
-            their mirrored and turned positions, too.
+        near_duplicates: Whether to look for images that look alike, and whether to do so in their
+            mirrored and turned positions, too.
         near_distance: Bits in which the perceptual hashes of such images may differ; None = the
             usual number.
         progress: Makes a callback (done, all) from a word for what is counted.
@@ -420,7 +421,7 @@ def torn_pairs(manifest: Manifest, kept: Kept, whole: Manifest) -> int:
 
     Args:
         manifest: Images with splits.
-        kept: What was found.
+        kept: The pairs that were found.
         whole: The images that the pairs were found among, in their order.
     """
     splits = dict(zip(manifest.images(), (r.split for r in manifest.records), strict=True))

@@ -1,8 +1,9 @@
-"""Which image a record stands for: the file, the array and page in it, and the tile of the picture.
+"""Identity of an image: its file, the array and page in the file, and the tile of the picture.
 
 A file may hold many images, so its path alone does not name one. Two records are the same image if
-`image_of` is the same for both; the declared reading beyond array, page and the offset in a RAW
-file (axes, intensity rule, NaN rule, EXIF) says how the image is seen, not which one it is.
+`image_of` is the same for both. Of the declared reading, the array, the page and the offset in a
+RAW file tell which image it is; the rest (axes, intensity rule, NaN rule, EXIF) tells how it is
+seen.
 """
 
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from typing import NamedTuple
 from data_prep.reading.spec import STACK, Reading, parse_reading
 
 ALL_AS_CHANNELS = -1
-"""The page of a picture that all pages of a file make up together."""
+"""The page number of a picture whose channels are all pages of a file."""
 
 
 class Picture(NamedTuple):
@@ -18,8 +19,8 @@ class Picture(NamedTuple):
 
     Attributes:
         file: The file, as the caller names it.
-        array: HDF5 data set, member of an NPZ or extension of a FITS; empty = the only or first. Of
-            a RAW file where its pixels begin: `offset 512`; empty = at once.
+        array: HDF5 data set, member of an NPZ or extension of a FITS; empty = the only or first.
+            For a RAW file, where its pixels begin: `offset 512`; empty = at once.
         page: Page of a TIFF or position in a stack, from 0; `ALL_AS_CHANNELS`. A file whose page is
             not named is read from its first one.
     """
@@ -59,7 +60,7 @@ def image_of(file: str, reading: str = "", tile: str = "") -> Image:
 
 
 def shares_file(reading: str, tile: str = "") -> bool:
-    """Whether an image is a part of its file, so that the file's bytes do not tell what it is."""
+    """Returns True if an image is a part of its file, so that the file's hash does not name it."""
     if not reading:
         return bool(tile)
     declared = parse_reading(reading)
@@ -88,7 +89,7 @@ def image_name(path: str, reading: str = "", tile: str = "") -> str:
 
 
 def _offset(declared: Reading) -> str:
-    """Where the pixels of a RAW file begin, if not at once."""
+    """Returns where the pixels of a RAW file begin: `offset 512`; empty if at once."""
     return f"offset {declared.offset}" if declared.shape and declared.offset else ""
 
 

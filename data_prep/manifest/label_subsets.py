@@ -86,7 +86,7 @@ def pool_subset(manifest: Manifest, split: str, share: float, seed: int) -> Mani
     Args:
         manifest: The images.
         split: The split to thin out.
-        share: What is kept of it, in (0, 1].
+        share: The share of it that is kept, in (0, 1].
         seed: Another seed, another draw.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Whether anything is in two splits at once: a picture, the content of an image, a group."""
+"""A check for leaks: a picture, the content of an image, a group or a target in two splits."""
 
 import os
 from collections import defaultdict
@@ -32,9 +32,9 @@ class LeakCheck:
 def check_leaks(manifest: Manifest, *, contents: bool = True) -> tuple[LeakCheck, ...]:
     """Looks for pictures, equal contents, groups and targets that are in several splits.
 
-    Hashes that the manifest lacks are taken of files that share their size with a file of another
-    split: no others can be equal to one. Of an image that is a part of its file (page, tile) the
-    stored values are compared.
+    Hashes that the manifest lacks are taken only of files that have the size of a file in another
+    split; no others can be equal. Images that are parts of files (pages, tiles) are compared by
+    their stored values.
 
     Args:
         manifest: The images.
@@ -73,7 +73,7 @@ def _compare(
 
 
 def _contents(manifest: Manifest, files: Sequence[str], splits: Sequence[str]) -> list[str]:
-    """A name of every image's content, the same for two only if they are equal; "" = not known."""
+    """Names every image's content, two alike only if the contents are equal; "" = not known."""
     parts = [i for i, r in enumerate(manifest.records) if shares_file(r.reading, r.tile)]
     if not parts:
         return _file_contents(manifest, files, splits)
@@ -92,7 +92,7 @@ def _contents(manifest: Manifest, files: Sequence[str], splits: Sequence[str]) -
 
 
 def _file_contents(manifest: Manifest, files: Sequence[str], splits: Sequence[str]) -> list[str]:
-    """Of images that are whole files."""
+    """Names the content of images that are whole files."""
     known = [record.sha256 for record in manifest.records]
     if all(known):
         return known

@@ -1,11 +1,11 @@
-"""Which images belong to a data set, and what is known of each: the one table behind every source.
+"""The manifest: the table of a data set's images, with what is known of each.
 
 A manifest is a CSV file with the columns `path, label, split, group, case, target` and, where they
 are used, `tile, reading, sha256, target_scale`; only `path` is needed. Order matters: the position
 of a record is the index of its example everywhere else.
 
 Paths are relative to the folder of the CSV, or to the folder that the columns `root` (absolute) and
-`relative_root` (from the folder of the CSV) name, see `manifest_root`.
+`relative_root` (from the folder of the CSV) name; see `root`.
 """
 
 import hashlib
@@ -68,7 +68,7 @@ class Record:
         target: File of the image to predict, for paired data.
         tile: Part of the picture that the record stands for, `x,y,width,height` in pixels; the
             tiles of one picture are never torn between splits.
-        reading: How the file becomes an image: page, axes, intensity rule; see `reading`.
+        reading: How the file becomes an image: page, axes, intensity rule; see `spec.Reading`.
         sha256: Hash of the file's bytes, in hexadecimal.
         target_scale: Physical units of one stored unit of the target, such as 0.01; empty = 1.
     """
@@ -163,7 +163,7 @@ class Manifest:
         ]
 
     def images(self) -> list[Image]:
-        """What tells every record from all others: file, array, page and tile."""
+        """The identity of every record, in order: file, array, page and tile."""
         return list(self._images)
 
     @cached_property
@@ -176,8 +176,8 @@ class Manifest:
     def pictures(self) -> list[Picture]:
         """The picture of every record: what tiles have in common, and no split may tear.
 
-        The pages of a file are pictures of their own, unless some record takes all of them as
-        channels of one picture; so are its arrays, unless some record does not name one.
+        Each page of a file is a picture of its own, unless some record takes all pages as channels
+        of one picture; so is each array, unless some record of the file names none.
         """
         pictures = [image.picture for image in self._images]
         stacked = {picture[:2] for picture in pictures if picture.page == ALL_AS_CHANNELS}
@@ -278,7 +278,7 @@ class Manifest:
 
     @staticmethod
     def load(path: str | os.PathLike[str], image_dir: str | os.PathLike[str] = "") -> "Manifest":
-        """Reads a manifest CSV; where its images lie is decided as `manifest_root` says.
+        """Reads a manifest CSV; its images are looked for as the module `root` says.
 
         Names are brought to their one form (`names.clean_name`), those of splits made canonical
         (`val` -> `validation`); paths are as on disk. Columns of other names are ignored and
@@ -366,7 +366,7 @@ def _check_records(manifest: Manifest, table: CsvTable) -> None:
 
 
 def _hashed(reading: str) -> str:
-    """A reading as it counts for the hash: that of sets of before stays.
+    """A reading as it counts for the hash, so that sets of version 0.1.0 keep theirs.
 
     They were read with EXIF ignored and percentiles sampled, and did not say so.
     """

@@ -1,4 +1,4 @@
-"""Which images are the same, byte for byte or value for value, and which look the same.
+"""Duplicates among images: the same byte for byte or value for value, or alike in looks.
 
 Two pictures are near duplicates if their perceptual hashes (pHash: the signs of the lowest
 frequencies, by the library imagehash) differ in few bits and their thumbnails correlate. The hash
@@ -156,7 +156,7 @@ def _whole_picture(file: str, stamp: tuple[int, int], reading: str) -> np.ndarra
 
 @dataclass(frozen=True, eq=False)
 class Looks:
-    """What n pictures look like.
+    """Looks of n pictures, by which near duplicates are found.
 
     Attributes:
         hashes: Perceptual hashes, uint64 [n].
@@ -225,7 +225,12 @@ def grey_thumbnail(file: str, reading: str = "", tile: str = "") -> np.ndarray:
 
 
 def is_plain_jpeg(stream: BinaryIO, decoder: Decoder) -> bool:
-    """Whether a file is a whole JPEG of 8 bits of which nothing but its orientation is heeded."""
+    """Returns True for a JPEG of 8 bits of which nothing is declared but its orientation.
+
+    Args:
+        stream: The file, at its beginning.
+        decoder: As its header says.
+    """
     if decoder != Decoder.RASTER and decoder not in TURNED:
         return False
     start = stream.read(len(jpeg.START))
@@ -236,7 +241,7 @@ def is_plain_jpeg(stream: BinaryIO, decoder: Decoder) -> bool:
 def jpeg_luma(
     stream: BinaryIO, decoder: Decoder, side: int | None = None
 ) -> tuple[Image.Image, Sequence[int]]:
-    """The luma of a plain JPEG, upright, and its table of quantisation.
+    """The luma of a plain JPEG, upright, and its quantisation table.
 
     Args:
         stream: The file.
@@ -291,12 +296,12 @@ _WAYS = tuple((flip, turns) for flip in (False, True) for turns in range(4))
 
 
 def _lying(thumbnails: np.ndarray, flip: bool, turns: int) -> np.ndarray:
-    """Thumbnails [n, 64, 64], flipped or not and then turned."""
+    """Thumbnails [n, 64, 64], flipped if asked for and then turned."""
     return np.rot90(thumbnails[:, :, ::-1] if flip else thumbnails, turns, axes=(1, 2))
 
 
 def _lying_hashes(thumbnails: Sequence[np.ndarray]) -> list[list[int]]:
-    """The hash of every thumbnail in every way but the first."""
+    """The hash of every thumbnail in every way of `_WAYS` but the first."""
     stack = np.asarray(thumbnails)
     ways = [[perceptual_hash(t) for t in _lying(stack, *way)] for way in _WAYS[1:]]
     return [list(hashes) for hashes in zip(*ways, strict=True)]
@@ -357,7 +362,7 @@ def _without_common_margin(looks: Looks) -> Looks:
 
 @dataclass(frozen=True, eq=False)
 class _Pictures:
-    """What the comparison needs of n thumbnails: hashes, pixels, and their moments [n]."""
+    """Data of n thumbnails for their comparison: hashes, pixels, and their moments [n]."""
 
     hashes: np.ndarray
     thumbnails: np.ndarray
@@ -388,12 +393,12 @@ def _pairs(
     distance: int,
     correlation: float,
 ) -> np.ndarray:
-    """Pairs of which the one, upright, looks like the other as it lies in a way.
+    """Pairs of pictures that look alike, the first upright and the second flipped and turned.
 
     Args:
         pictures: All of them.
-        others: Their hashes when they lie in that way, uint64 [n].
-        way: One of `_WAYS`.
+        others: Their hashes when flipped and turned, uint64 [n].
+        way: Flip and turns, one of `_WAYS`.
         distance: See `near_pairs`.
         correlation: See `near_pairs`.
     """

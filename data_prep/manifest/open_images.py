@@ -24,7 +24,7 @@ def open_declared(
 ) -> Manifest:
     """The images of a folder or of a manifest, read as declared.
 
-    What the records of a manifest say themselves is completed, not replaced.
+    What is declared completes the readings in a manifest and does not replace them.
 
     Args:
         image_dir: The folder; with a manifest, where its images lie now.
@@ -67,14 +67,14 @@ def open_declared(
 
 
 def page_choice(page: str, reading: Reading) -> int | str | None:
-    """The page that is meant: a number, `stack`, `ALL_PAGES`, or None if none is named."""
+    """The page that is chosen: a number, `stack`, `ALL_PAGES`, or None if none is named."""
     if page == ALL_PAGES or (not page and "N" in reading.axes):
         return ALL_PAGES
     return parse_reading(f"page={page}").page if page else None
 
 
 def completed(record: Record, file: str, declared: Reading, all_pages: bool) -> list[Record]:
-    """A record of a manifest with what is declared; all its pages if it has not chosen one."""
+    """Completes a record by what is declared; with `all_pages`, all its pages if it names none."""
     own = parse_reading(record.reading)
     chosen = own.page is not None
     if all_pages and chosen:
@@ -89,7 +89,7 @@ def completed(record: Record, file: str, declared: Reading, all_pages: bool) -> 
 
 
 def _pages(record: Record, file: str) -> list[Record]:
-    """A record for every page; pages of a TIFF form a group, images of a stack do not."""
+    """Makes a record of every page; pages of a TIFF form a group, images of a stack do not."""
     reading = parse_reading(record.reading)
     number = count_pages(file, record.reading)
     if number == 1 and "N" not in reading.axes:
@@ -102,7 +102,7 @@ def _pages(record: Record, file: str) -> list[Record]:
 
 
 def with_tiles(manifest: Manifest, declaration: Declaration) -> Manifest:
-    """A record for every tile; those of one picture form a group."""
+    """Makes a record of every tile; those of one picture form a group."""
     cut(1, 1, declaration.tile, declaration.overlap)  # complains of impossible sizes
     found = survey(manifest.files(), [record.reading for record in manifest.records])
     if found.problems:
@@ -128,7 +128,7 @@ def with_tiles(manifest: Manifest, declaration: Declaration) -> Manifest:
 
 
 def has_open_limits(manifest: Manifest) -> bool:
-    """Whether limits of an intensity rule are still to be found over the training images."""
+    """Returns True if limits of any intensity rule must be found over the training images."""
     return any(map(_open_rule, readings_of(manifest)))
 
 

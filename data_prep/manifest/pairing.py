@@ -21,11 +21,11 @@ PAIRING_HELP = {
     "target_scale": "Physical units of one stored unit of a target, such as 0.01 nm for a 16-bit "
     "PNG; empty = 1.",
 }
-"""What the flags of a command that pairs images say of themselves."""
+"""Help texts of the flags of a command that pairs images."""
 
 
 def paired(manifest: Manifest, target_dir: str, pair_by: str, target_scale: str) -> Manifest:
-    """What the flags `PAIRING_HELP` ask for.
+    """Pairs images with targets as the flags of `PAIRING_HELP` say.
 
     Raises:
         UserError: As `pair_by_name` and `with_target_scale`, or `--pair_by` without a folder.

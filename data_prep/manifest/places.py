@@ -1,4 +1,4 @@
-"""Where an image is, as columns of a table and as a name for people: path, tile, page, array."""
+"""The place of an image (path, tile, page, array) as columns of a table and as a name to show."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,11 +12,11 @@ PLACE = ("path", "tile", "page", "array")
 
 
 def place_columns(manifest: Manifest) -> dict[str, list[str]]:
-    """What tells the images of a manifest apart, in its order: columns of a table.
+    """Returns the columns of a table that tell the images of a manifest apart, in its order.
 
     Returns:
-        `path`, as in the manifest, and where any image has one `tile` (x,y,width,height) and
-        `page`; `array` where a file gives several.
+        `path`, as in the manifest; `tile` (x,y,width,height) and `page` if any image has one;
+        `array` if a file gives several.
     """
     records = manifest.records
     parts = {
@@ -38,6 +38,6 @@ def shown_names(columns: Mapping[str, Sequence[Any]]) -> list[str]:
 
 
 def short_names(images: Manifest) -> list[str]:
-    """Names of images for people: paths below the deepest folder that holds all, and parts."""
+    """Names of images to show: paths below the deepest folder that holds all, and parts."""
     inner = [path.lstrip("/") for path in inner_paths(images)]
     return shown_names({**place_columns(images), "path": inner})

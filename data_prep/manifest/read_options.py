@@ -1,4 +1,4 @@
-"""What a command declares of all its files, as flags say it and as a network carries it along."""
+"""The declaration of how files are read, as flags give it and as a network carries it along."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -13,7 +13,7 @@ ALL_PAGES = "all"
 
 
 def _declared(default: Any, help_text: str, low: float | None = None) -> Any:
-    """A field that knows its meaning and its lower limit, as the settings of a run do."""
+    """A field with its help text and its lower limit, as the settings of a run have them."""
     return field(default=default, metadata={"help": help_text, "low": low, "high": None})
 
 
@@ -82,7 +82,7 @@ class Declaration:
     )
 
     def reading(self) -> Reading:
-        """What is declared of every file, but for the page.
+        """Returns the reading of every file, without its page.
 
         Raises:
             UserError: A value that is impossible.
@@ -106,7 +106,7 @@ class Declaration:
         return parse_reading(";".join(f"{name}={value}" for name, value in parts.items() if value))
 
     def changes(self) -> dict[str, Any]:
-        """What is not as by default."""
+        """Returns the fields that differ from their defaults."""
         return {
             f.name: getattr(self, f.name)
             for f in fields(self)
@@ -114,10 +114,10 @@ class Declaration:
         }
 
     def record(self) -> dict[str, Any]:
-        """The form in which it travels with a network: what is not as by default, and always EXIF.
+        """Returns the form that a network carries: changes of the defaults, and always EXIF.
 
-        Networks of before do not say it, and have seen photographs as stored (`carried`); nor do
-        they say where the percentiles of their intensity rule come from.
+        Networks of version 0.1.0 do not record EXIF and have seen photographs as stored
+        (`carried`); nor do they record where the percentiles of their intensity rule come from.
         """
         said = {**self.changes(), "exif": self.exif}
         return {**said, "percentiles": self.percentiles} if _has_percentiles(said) else said
@@ -129,7 +129,7 @@ DECLARATION_FIELDS = tuple(f.name for f in fields(Declaration))
 READING_FIELDS = tuple(
     f.name for f in fields(Declaration) if f.name not in (*_TILE_FIELDS, *_PERMISSIONS)
 )
-"""What every image that a network sees must have in common; how it was cut out is another thing."""
+"""Fields that must be the same for all images a network sees, however they were cut out."""
 
 
 def _has_percentiles(reading: Mapping[str, Any]) -> bool:
@@ -137,9 +137,9 @@ def _has_percentiles(reading: Mapping[str, Any]) -> bool:
 
 
 def rule_completed(reading: Mapping[str, Any]) -> dict[str, Any]:
-    """What a network's record says of reading files, with the percentiles of its rule.
+    """Completes a network's record of reading files by where its percentiles come from.
 
-    Networks that do not say where they come from were trained with a sample of the values.
+    A network whose record does not say so was trained with percentiles of a sample of the values.
     """
     if "percentiles" in reading or not _has_percentiles(reading):
         return dict(reading)
@@ -147,16 +147,16 @@ def rule_completed(reading: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def carried(reading: Mapping[str, Any]) -> dict[str, Any]:
-    """What a network's record says of reading files, but for what only their owner can permit.
+    """Returns a network's record of reading files, without what only their owner can permit.
 
-    Networks that do not say what became of the EXIF orientation were trained before it was applied.
+    A network whose record does not mention EXIF was trained before the orientation was applied.
     """
     reading = {"exif": OF_BEFORE["exif"], **rule_completed(reading)}
     return {name: value for name, value in reading.items() if name not in _PERMISSIONS}
 
 
 def where_declared(problem: str) -> str:
-    """What to add to a problem that a declaration would mend, for commands without its flags.
+    """Returns advice for a problem that a declaration would mend, for commands without its flags.
 
     Returns:
         A sentence; empty if the problem names no flag of `Declaration`.
@@ -185,7 +185,7 @@ def declaration_of(manifest: Manifest) -> Declaration:
         )
 
     def common(name: str) -> Any:
-        """What all say; the default if they differ, as formats may."""
+        """Returns the value that all readings share; the default if they differ, as formats may."""
         values = {getattr(reading, name) for reading in readings}
         return values.pop() if len(values) == 1 else getattr(Reading(), name)
 

@@ -7,8 +7,8 @@ and `relative_root`, from the folder of the CSV. When it is read, the images are
 2. below `relative_root`: a run was moved, or copied, together with its images;
 3. below `root`: the run was moved alone, the images are where they were.
 
-The first of these that holds the images counts. Below a folder that the user names, the images
-may lie as they lie below any of the folders above them.
+The first of these that holds the images counts. A folder that the user names may stand for any
+of the folders above the images: their paths below it are tried from the deepest one on.
 """
 
 import logging
@@ -49,7 +49,7 @@ class RecordedRoot:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """What stands in the columns of the root in every row."""
+        """The cells of the root's columns, the same in every row; none without a root."""
         return (self.root, self.relative_root) if self.root else ()
 
 
@@ -143,7 +143,7 @@ def placed_paths(
 
 
 def moved_hint(manifest_root: str) -> str:
-    """What to do about images that are not where a manifest says."""
+    """Returns advice for images that are not where a manifest says."""
     return (
         f"the images are not where they are said to be ({manifest_root}): if they were moved,"
         " --image_dir=FOLDER beside --manifest gives their new place"
@@ -196,7 +196,7 @@ def _sample(paths: Sequence[str]) -> list[str]:
 
 
 def _is_foreign(path: str) -> bool:
-    """Whether a path is absolute on another system than this one."""
+    """Returns True if a path is absolute on another system than this one."""
     return os.sep == "/" and bool(_WINDOWS.match(path)) and not os.path.lexists(path)
 
 
@@ -219,8 +219,8 @@ def _below(
 ) -> tuple[list[str], list[str]]:
     """Paths of images and targets relative to a folder that the user names.
 
-    Tried first is what the manifest records relative to its root, then the paths as they lie below
-    the folder that all of them have in common, then below the folder above it, and so on.
+    First the paths are tried as the manifest records them, relative to its root; then relative to
+    the deepest folder that holds all images, then to the folder above it, and so on.
     """
     if not os.path.isdir(root):
         raise UserError(f"--image_dir={root}: no such folder")

@@ -1,4 +1,4 @@
-"""Folder tree -> manifest, with every image checked by its header.
+"""The manifest of a folder tree, with every image checked by its header.
 
 What a folder may look like (names of class folders are the labels):
 
@@ -50,14 +50,14 @@ _RUBBISH_STARTS = ("._", "~$", ".trash-", ".nfs", ".fuse_hidden", "synofile_thum
 
 
 def is_rubbish(name: str) -> bool:
-    """Whether a file or folder is one that a system makes for itself, such as `Thumbs.db`."""
+    """Returns True if a system makes this file or folder for itself, such as `Thumbs.db`."""
     folded = name.casefold()
     return folded in _RUBBISH or folded.startswith(_RUBBISH_STARTS)
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What a scan did not take, as paths below the folder.
+    """Files and folders that a scan left out, as paths below the folder.
 
     Attributes:
         others: Files that are no images by their ending.
@@ -79,7 +79,7 @@ class LeftOut:
         }
 
     def warnings(self, suffixes: Iterable[str]) -> list[str]:
-        """What a user should hear, a sentence each; rubbish is not worth one.
+        """Returns the warnings for the user, a sentence each; rubbish is not worth one.
 
         Args:
             suffixes: Endings of image files.
@@ -117,7 +117,7 @@ _PICTURE_SUFFIXES = tuple(".jpg .jpeg .jpe .jfif .png .bmp .dib .gif .tif .tiff 
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What the headers of all images of a manifest say together.
+    """Facts of all images of a manifest together, from their headers.
 
     Attributes:
         channels: 1 if all images are grey, 3 if any has colour, n for images of n bands.
@@ -167,7 +167,7 @@ def image_suffixes() -> tuple[str, ...]:
 
 
 def list_folder(image_dir: str | os.PathLike[str], *, reading: str = "") -> Manifest:
-    """Like `scan_folder`, by the names alone: no file is opened, so unreadable ones are listed too.
+    """Like `scan_folder`, but by the names alone: unreadable files are listed too.
 
     Raises:
         UserError: No such folder, no images in it, or split folders beside other images.
@@ -181,7 +181,7 @@ def list_folder(image_dir: str | os.PathLike[str], *, reading: str = "") -> Mani
 def list_with_left_out(
     image_dir: str | os.PathLike[str], *, reading: str = ""
 ) -> tuple[Manifest, LeftOut]:
-    """Like `list_folder`, with what is left out, of which nothing is logged.
+    """Like `list_folder`, but returns what is left out instead of logging it.
 
     Raises:
         UserError: As `list_folder`.
@@ -203,7 +203,7 @@ def list_with_left_out(
 def check_images(manifest: Manifest, *, skip_unreadable: bool = False) -> Manifest:
     """Reads the header of every image; finds unusable files and one file in two splits.
 
-    Damage inside the compressed data of a file that begins and ends as it should is not seen here.
+    Damage inside the compressed data is not seen here if the file begins and ends as it should.
 
     Returns:
         The manifest, without unreadable images if those are to be skipped.
@@ -324,7 +324,7 @@ class _Tree:
             yield from self.images_below(os.path.join(folder, name), above | {real})
 
     def left_out(self) -> LeftOut:
-        """All that was left out so far."""
+        """The files and folders left out so far."""
         parts = self._left.values()
         return LeftOut(
             tuple(name for part in parts for name in part.others),
@@ -425,7 +425,7 @@ def _nothing_found(tree: _Tree) -> str:
 
 
 def _check_links(manifest: Manifest, files: list[str], found: Survey) -> None:
-    """One file on disk in two splits, by a symbolic or hard link, is a leak."""
+    """Refuses one file on disk in two splits, by a symbolic or hard link: that is a leak."""
     order = np.lexsort((found.inode, found.device))
     same = np.flatnonzero(
         (np.diff(found.inode[order]) == 0)

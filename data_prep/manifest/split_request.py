@@ -22,7 +22,7 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SplitRequest:
-    """What is wanted.
+    """Settings of a division into splits, folds or subsets.
 
     Attributes:
         ratios: Split -> share; empty = the images keep the splits they have.
@@ -48,8 +48,8 @@ def divide(manifest: Manifest, request: SplitRequest) -> list[Manifest]:
     """Carries out a request.
 
     Args:
-        manifest: The images, with what must stay together; see `together.keep_together`.
-        request: What is wanted.
+        manifest: The images, with what must stay together; see `groups.keep_together`.
+        request: The division that is wanted.
 
     Returns:
         One manifest, or one a fold, in the order of the images.
@@ -64,7 +64,7 @@ def divide(manifest: Manifest, request: SplitRequest) -> list[Manifest]:
 
 
 def departure(manifest: Manifest, ratios: Mapping[str, float]) -> tuple[int, str, str]:
-    """How far a split is from the exact numbers, which groups may not allow.
+    """Measures how far a split is from the exact numbers, which groups may not allow.
 
     Returns:
         The largest difference of a number of images, and of which class and split it is.

@@ -169,13 +169,13 @@ _REST = "the rest"
 
 @dataclass(frozen=True)
 class FoldPlan:
-    """What the folds of one cross-validation look like.
+    """Plan of the folds of one cross-validation.
 
     Attributes:
         count: Number of folds.
-        split: The split that goes round: its parts of the folds share no image.
-        share: Its share of all images in each fold; None = everything that is not sealed, so that
-            every such image is in this split exactly once.
+        split: The split that goes round: no image is in it in two folds.
+        share: Its share of all images in each fold; None = every image that is not sealed is in
+            this split in exactly one fold.
         sealed: Splits that are the same in every fold, with their shares of all images.
         rest: Shares of the splits that what remains of a fold is dealt out to, with sum 1.
     """

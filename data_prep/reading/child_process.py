@@ -1,8 +1,8 @@
-"""A process of our own that works on files which may crash it, and answers in JSON and bytes.
+"""A child process for work on files that may crash it, which answers in JSON and bytes.
 
 A damaged file can send a library round in circles, make it take all memory, or crash it. In a
-process of its own that costs the one file: the process is killed and can be started anew. Nothing
-that comes back could be run.
+process of its own that costs only the one file: the process is killed and can be started anew.
+Its answers hold no code, so nothing that comes back could be run.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ class BrokenChildError(Exception):
     """The process did not answer.
 
     Attributes:
-        late: It was killed when its time was over.
+        late: True if it was killed because its time was over.
     """
 
     def __init__(self, *, late: bool) -> None:
@@ -53,7 +53,7 @@ class ChildProcess:
         )
 
     def runs(self) -> bool:
-        """Whether it has not ended."""
+        """Returns True while the process has not ended."""
         return self._process.poll() is None
 
     def exchange(
@@ -98,7 +98,7 @@ class ChildProcess:
 
 
 def own_streams() -> tuple[IO[bytes], IO[bytes]]:
-    """The streams of frames of this process, which is such a child: to be read, to be written."""
+    """The streams of frames of a child process, called in it: (to read from, to write to)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal, meant for the parent
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever libraries print

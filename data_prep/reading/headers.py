@@ -36,7 +36,7 @@ _TURNED = {orientation: decoder for decoder, orientation in TURNED.items()}
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the header of an image file says.
+    """Facts of an image from the header of its file.
 
     Attributes:
         height: Pixels, of the image upright (or as stored, if EXIF is declared to be ignored).
@@ -66,7 +66,7 @@ def read_header(
         path: The file.
         reading: What is declared of it, as in a manifest.
         tile: Part that counts, as in a manifest.
-        limits: Up to which size of the whole picture; None = any.
+        limits: Largest size of the whole picture; None = any.
 
     Raises:
         UserError: A few words on what is wrong with the file, without its name.
@@ -129,7 +129,7 @@ def parse_header(
 
 @contextmanager
 def _truncation_named() -> Iterator[None]:
-    """Says what the errors of reading past the end of a header mean."""
+    """Turns the errors of reading past the end of a header into a `UserError` that names them."""
     try:
         yield
     except (struct.error, IndexError, EOFError):
@@ -235,8 +235,8 @@ class Survey:
         height: int32, pixels.
         width: int32, pixels.
         channels: int32, 1 grey, 3 colour, or bands.
-        bits: int32, as in `headers.Header.bits`: 8, or more for values that become float32.
-        decoder: int32, `headers.Decoder`.
+        bits: int32, as in `Header.bits`: 8, or more for values that become float32.
+        decoder: int32, `picture.Decoder`.
         device: int64, with `inode` the identity of the file on disk (links share it).
         inode: int64; 0 where the file system has none.
         problems: Index of an unusable file -> what is wrong with it, in index order.
@@ -317,7 +317,7 @@ def unusable(files: Sequence[str], problems: dict[int, str]) -> UserError:
 
 
 def in_short(error: Exception) -> str:
-    """What an error says, in one line and without TensorFlow's names of ops and nodes."""
+    """Shortens an error's message to one line, without TensorFlow's names of ops and nodes."""
     text = re.sub(r"\{\{.*?\}\}|\[Op:\w*\]", "", str(error))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for line in lines:

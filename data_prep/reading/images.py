@@ -43,10 +43,10 @@ def read_image(
         source: File name, or the encoded bytes themselves.
         channels: Wanted number of channels; None = as in the file (1 grey, 3 colour, n bands).
             Grey is repeated to 3 and colour reduced to its luma; other changes are refused.
-        reading: What is declared of the file, as in a manifest (`reading.Reading`). An intensity
+        reading: What is declared of the file, as in a manifest (`spec.Reading`). An intensity
             rule sees the whole picture and all its channels, before tile and luma.
         tile: Part of the picture, `x,y,width,height`; empty = all.
-        limits: Up to which size of the whole picture, found from its header; None = any.
+        limits: Largest size of the whole picture, known from its header; None = any.
 
     Returns:
         [H, W, C]: uint8 in [0, 255] for files of 1, 2, 4 and 8 bits; float32 in [0, 1] for others
@@ -75,9 +75,9 @@ def read_stored(path: str, reading: str = "", *, spread: bool = False) -> np.nda
     Args:
         path: The file.
         reading: What is declared of it, as in a manifest.
-        spread: Unless there is an intensity rule, which counts in the units of the file, spread
-            integers of fewer bits than their type has (12 of 16) over all of it, so that a file of
-            that type shows the same image.
+        spread: Spread integers of fewer bits than their type has (12 of 16) over its full range, so
+            that a file of that type shows the same image. With an intensity rule, which counts in
+            the units of the file, they stay.
 
     Raises:
         UserError: The file cannot be read.
@@ -174,7 +174,10 @@ def _whole_picture(
 
 
 def _reads_parts(stream: BinaryIO, path: str, header: Header, reading: Reading) -> bool:
-    """Whether a tile can be had without decoding the whole picture, which is else worth keeping."""
+    """Returns True if a tile can be read without decoding the whole picture.
+
+    If not, the decoded picture is worth keeping for the next tile.
+    """
     if reading.looks_at_whole_picture:
         return False
     if _is_array(stream, path, reading):
@@ -280,7 +283,7 @@ def _in_range(stored: Stored, reading: Reading) -> np.ndarray:
 
 
 def lossless_decoder(channels: int, bits: int) -> Decoder:
-    """How an image comes back that `encode_lossless` has encoded.
+    """Returns the decoder for an image that `encode_lossless` has encoded.
 
     Args:
         channels: Of the image.
@@ -295,7 +298,7 @@ def encode_lossless(pixels: np.ndarray) -> bytes:
     """The bytes of a PNG or TIFF that decodes to these pixels; the same pixels, the same bytes.
 
     Args:
-        pixels: [H, W, C], uint8 or float32 in [0, 1], as `readers.read_image` gives them.
+        pixels: [H, W, C], uint8 or float32 in [0, 1], as `read_image` gives them.
     """
     buffer = io.BytesIO()
     channels = pixels.shape[-1]

@@ -75,7 +75,7 @@ class Intensity:
 
     @property
     def active(self) -> bool:
-        """Whether values are changed at all."""
+        """True if the rule changes values at all."""
         return self.rule != "none"
 
     @property
@@ -88,11 +88,11 @@ class Intensity:
 
     @property
     def seeks_percentiles(self) -> bool:
-        """Whether percentiles other than the least and greatest value are still to be found."""
+        """True if percentiles other than the least and greatest value are still to be found."""
         return not isinstance(self.limits, tuple) and self.percentiles != (0.0, 100.0)
 
     def same_rule(self, other: "Intensity") -> bool:
-        """Whether both are alike but for where the limits come from."""
+        """Returns True if both rules are alike, wherever their limits come from."""
         return (self.rule, self.parameters) == (other.rule, other.parameters)
 
 
@@ -129,7 +129,7 @@ def parse_intensity(text: str, per: Literal["image", "set"] = "image") -> Intens
 
 
 def needs_rule(kind: str) -> UserError:
-    """The refusal of signed integers, of which nobody can tell black and white.
+    """The refusal of signed integers, which do not tell black and white.
 
     Args:
         kind: NumPy's name of the type.
@@ -145,7 +145,7 @@ def find_limits(pixels: np.ndarray, intensity: Intensity) -> Limits:
 
     Args:
         pixels: Any shape and number type; values that are not finite do not count.
-        intensity: The rule; where it says limits come from does not matter here.
+        intensity: The rule; its own `limits` do not matter here.
     """
     # Version 0.1.0 took the number of values for that of images.
     finder = LimitFinder(intensity, pixels.size if intensity.sampled else 1)
@@ -296,7 +296,7 @@ class _Values:
         self._counts[self._OFFSET + least :][: counts.size] += counts
 
     def _one_of_each(self, values: np.ndarray, step: int) -> np.ndarray:
-        """One of every so many values, drawn, so that no pattern of the image is followed."""
+        """One value drawn from every `step`, so that no pattern of the image is followed."""
         if step == 1:
             return values
         starts = np.arange(0, values.size, step)
@@ -323,8 +323,8 @@ class _Values:
 class _SampledValues:
     """The values that version 0.1.0 took percentiles of: of each image some at even distances.
 
-    Networks of that version see images by its limits, which are a few hundredths of the range away
-    from the exact ones.
+    Networks of that version see images by these limits, which are a few hundredths of the range
+    away from the exact ones.
     """
 
     def __init__(self, images: int):
@@ -376,7 +376,7 @@ def with_limits(intensity: Intensity, limits: Limits) -> Intensity:
 
 
 def fill_not_finite(pixels: np.ndarray, rule: str) -> np.ndarray:
-    """Replaces NaN, infinities and what is masked.
+    """Replaces NaN, infinities and masked values.
 
     Args:
         pixels: Any shape and number type; integers that the file calls undefined are masked.

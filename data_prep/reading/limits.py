@@ -9,8 +9,8 @@ from data_prep.errors import UserError
 class ReadLimits:
     """Size up to which an image is read; the defaults bound nothing that fits a machine.
 
-    A few bytes can declare, or decompress to, any number of pixels. Whoever reads files of others,
-    as a server does, sets limits that its memory bears.
+    A few bytes can declare, or decompress to, any number of pixels. A program that reads the files
+    of others, as a server does, sets limits that its memory bears.
 
     Attributes:
         max_pixels: Height times width of the whole picture.

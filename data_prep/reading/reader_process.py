@@ -1,4 +1,4 @@
-"""A process that reads images of strangers for a service, which it cannot hang or bring down."""
+"""A child process that reads uploaded images, so that none can hang or crash the service."""
 
 import math
 import signal
@@ -30,7 +30,7 @@ _MEBIBYTE = 2**20
 
 @dataclass(frozen=True)
 class ReaderBudget:
-    """What one image may cost.
+    """Limits on the time and the memory that one image may take.
 
     Attributes:
         seconds: Until the process is killed.
@@ -51,7 +51,7 @@ class ReaderProcess:
 
     Args:
         options: How images are read.
-        budget: What one may cost.
+        budget: The time and memory that one image may take.
     """
 
     def __init__(self, options: UploadOptions, budget: ReaderBudget) -> None:
@@ -74,7 +74,7 @@ class ReaderProcess:
         """Reads the bytes of an image file.
 
         Raises:
-            UserError: They are no image, one that is too large, or one that takes too long.
+            UserError: They are no image, or one that is too large or takes too long.
             ReaderUnavailableError: There is no process to read them.
         """
         with self._lock:
@@ -131,7 +131,7 @@ class ReaderProcess:
 
 
 def _upload(facts: dict[str, Any], data: bytes) -> Upload:
-    """What the process says of an image."""
+    """Builds an upload from the process's answer."""
     kind = np.dtype(facts["dtype"])
     size = math.prod(facts["shape"])
     pixels = np.frombuffer(data, kind, size).reshape(facts["shape"])
@@ -154,7 +154,7 @@ def _answer(facts: dict[str, Any], content: bytes, options: UploadOptions) -> tu
 
 
 def _bound_memory(extra: int) -> None:
-    """Lets this process take so many bytes beyond what it has."""
+    """Limits this process to `extra` bytes of memory beyond what it has."""
     if sys.platform != "linux":
         return
     import resource

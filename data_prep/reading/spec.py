@@ -1,4 +1,4 @@
-"""How one file becomes one image: what the file itself does not say, in one line of text.
+"""The reading of a file: all that it does not say about how it becomes an image, in one line.
 
     page=0;axes=CHW;array=/image;shape=512,512;dtype=uint16;nan=min;intensity=percentile(1,99.7)
 
@@ -17,13 +17,13 @@ from data_prep.reading.intensity import NAN_RULES, Intensity, parse_intensity
 STACK = "stack"
 FOLLOW = "follow"
 OF_BEFORE = {"exif": "ignore", "percentiles": "sampled"}
-"""How version 0.1.0 read files, and did not say so, where today's default is another."""
+"""Values by which version 0.1.0 read files, unrecorded, where today's defaults differ."""
 _MOST_CHANNELS_HINT = "N (images of a stack), H (height), W (width), C (channels)"
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What is declared of a file; defaults mean "as the file says".
+    """Declarations about a file; defaults mean "as the file says".
 
     Attributes:
         page: Page of a TIFF, or position on axis N of an array; "stack" = all pages as channels.
@@ -79,7 +79,7 @@ class Reading:
 
     @property
     def looks_at_whole_picture(self) -> bool:
-        """Whether the values of a tile depend on the rest of its picture."""
+        """True if the values of a tile depend on the rest of its picture."""
         rule = self.active_intensity
         return self.nan in ("min", "median") or bool(rule and rule.limits == "image")
 
@@ -106,10 +106,10 @@ def parse_reading(text: str) -> Reading:
 
 
 def merge(own: Reading, declared: Reading) -> Reading:
-    """Completes what a record says of itself by what is declared for all.
+    """Completes the reading of one record by what is declared of all files.
 
     A rule whose limits are still to be found takes them from the declared one if it is the same.
-    Where percentiles come from is left out where there are none to find.
+    `percentiles` is left out if there are none to find.
 
     Raises:
         UserError: Both say something, and not the same.

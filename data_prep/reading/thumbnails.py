@@ -33,7 +33,7 @@ def thumbnail(
 
 
 def small_jpeg(pixels: np.ndarray, side: int = _SIDE) -> bytes:
-    """The same of pixels [H, W, C], uint8 or float32."""
+    """A JPEG, as of `thumbnail`, of pixels [H, W, C], uint8 or float32."""
     image = Image.fromarray(_eight_bits(_grey_or_colour(pixels)))
     image.thumbnail((side, side), Image.Resampling.BOX)
     buffer = io.BytesIO()

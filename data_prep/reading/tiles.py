@@ -1,4 +1,4 @@
-"""Tiles: where large pictures are cut, and the text form `x,y,width,height` of one tile."""
+"""Tiles of large pictures: their places, and the text form `x,y,width,height` of one tile."""
 
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -52,8 +52,8 @@ def cut(
         size: Side of a tile.
         overlap: Pixels that neighbours share, less than `size`.
         rest: What remains at the right and lower edge: "drop" leaves it out; "keep" takes one more
-            tile that ends at the edge and so overlaps its neighbour by more (and takes a picture
-            that is smaller than a tile as far as it goes).
+            tile that ends at the edge and so overlaps its neighbour by more. Along a side that is
+            shorter than a tile, "keep" takes all of it.
 
     Raises:
         UserError: Impossible size or overlap.

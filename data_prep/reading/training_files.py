@@ -33,12 +33,13 @@ _LEAST = 1e-3  # values below this are black
 
 @dataclass(frozen=True)
 class TrainingFiles:
-    """What images that a network was trained on have in common.
+    """Common properties of the images that a network was trained on.
 
     Attributes:
-        bits: Bits a value of the files, those that occur, rising.
-        channels: Channels of the files, those that occur, rising.
-        values: 1st and 99th percentile of what the network was shown, in [0, 1]; None = not known.
+        bits: Numbers of bits a value that occur among the files, rising.
+        channels: Numbers of channels that occur among the files, rising.
+        values: 1st and 99th percentile of the values that the network was shown, in [0, 1]; None =
+            not known.
     """
 
     bits: tuple[int, ...] = ()
@@ -46,13 +47,13 @@ class TrainingFiles:
     values: tuple[float, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """For the network's record."""
+        """Returns the form in the network's record, read by `from_record`."""
         values = None if self.values is None else [round(v, 6) for v in self.values]
         return {"bits": list(self.bits), "channels": list(self.channels), "values": values}
 
     @staticmethod
     def from_record(record: Mapping[str, Any]) -> "TrainingFiles":
-        """What a network's record says; nothing for networks of before."""
+        """Reads the properties from a network's record; unknown ones stay empty."""
         facts = record.get("training_files") or {}
         values = facts.get("values")
         return TrainingFiles(
@@ -65,7 +66,7 @@ class TrainingFiles:
 def look_at(images: Manifest) -> TrainingFiles:
     """Looks at some files of a set, at even distances.
 
-    Files that cannot be read are passed over; somebody else complains of them.
+    Files that cannot be read are passed over; they are reported elsewhere.
     """
     rows = np.linspace(0, len(images) - 1, min(_HEADERS, len(images))).astype(np.int64)
     pairs = list(zip(images.records, images.files(), strict=True))
@@ -82,7 +83,7 @@ def look_at(images: Manifest) -> TrainingFiles:
 
 
 def of_one(header_bits: int, pixels: np.ndarray) -> TrainingFiles:
-    """The same of one image that was read.
+    """The properties of one image that was read.
 
     Args:
         header_bits: Bits a value of its file, see `stored_bits`.
@@ -150,16 +151,16 @@ def _range(values: np.ndarray) -> tuple[float, float]:
 def differences(
     trained: TrainingFiles, new: TrainingFiles, rule: Intensity | None, *, forced: bool = False
 ) -> list[str]:
-    """What a user must know of new files beside those of the training.
+    """Compares new files with those of the training.
 
     Args:
-        trained: Of the training; where it knows nothing nothing is said.
-        new: Of the images that are to be used.
+        trained: Properties of the training files; of what it does not know, nothing is said.
+        new: Properties of the images that are to be used.
         rule: The intensity rule they are read by; None = none.
-        forced: The user said how they are to be read: nothing is refused.
+        forced: The user said how they are to be read, so nothing is refused.
 
     Returns:
-        Sentences.
+        Differences that a user must know of, a sentence each.
 
     Raises:
         UserError: The network would be shown something else than in training.
@@ -204,13 +205,13 @@ def differences(
 def say_differences(
     trained: TrainingFiles, images: Manifest, declaration: Declaration, *, forced: bool = False
 ) -> None:
-    """Logs what a user must know of new images beside those of the training.
+    """Logs the differences between new images and those of the training.
 
     Args:
-        trained: Of the training; where it knows nothing nothing is looked at.
-        images: The new ones, with their readings.
+        trained: Properties of the training files; if nothing is known, no file is looked at.
+        images: The new images, with their readings.
         declaration: How they are read.
-        forced: The user said which intensity rule to read them by: nothing is refused.
+        forced: The user said which intensity rule to read them by, so nothing is refused.
 
     Raises:
         UserError: The network would be shown something else than in training.
@@ -222,7 +223,7 @@ def say_differences(
 
 
 def _other_range(trained: TrainingFiles, new: TrainingFiles) -> str:
-    """That brightest values are far from each other, in words; empty if they are not."""
+    """Says in words that the brightest values are far apart; empty if they are not."""
     if trained.values is None or new.values is None:
         return ""
     before, now = (max(values[1], _LEAST) for values in (trained.values, new.values))

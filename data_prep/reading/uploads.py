@@ -1,4 +1,4 @@
-"""An image that somebody hands over, as a service needs it."""
+"""Reading one uploaded image for a service."""
 
 import io
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from data_prep.reading.training_files import TrainingFiles, of_one, stored_bits
 
 @dataclass(frozen=True)
 class UploadOptions:
-    """How uploads are read.
+    """Options for reading uploads.
 
     Attributes:
         channels: Wanted number of channels, 1 or 3.
         reading: What is declared of them, as in a manifest.
-        limits: Up to which size.
+        limits: Largest size of an image.
     """
 
     channels: int
@@ -33,7 +33,7 @@ class Upload:
     """An image that was read.
 
     Attributes:
-        pixels: [H, W, C] as `readers.read_image` gives them, in the wanted channels.
+        pixels: [H, W, C] as `images.read_image` gives them, in the wanted channels.
         facts: Depth, channels and range of values of the file.
         thumbnail: A small JPEG; empty unless asked for.
     """

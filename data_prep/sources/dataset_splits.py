@@ -27,7 +27,7 @@ def split_examples(
         labels: The class of every example, [n] numbers or texts; -1, "" or None = no label.
         ratios: Split -> share, above 0, with sum 1.
         seed: Another seed, another split.
-        groups: What is never torn, [n] numbers or texts; -1, "" or None = on its own.
+        groups: Groups that are never torn, [n] numbers or texts; -1, "" or None = on its own.
 
     Returns:
         Split -> int64 indices of its examples, ascending.
@@ -65,7 +65,7 @@ def split_dataset(
 
     A split is the dataset with the elements of the others filtered out, so whatever comes before
     is done for all of them in every pass. Give a dataset of file names, or of undecoded bytes, and
-    what reads them as `load`: then an image is loaded by its own split only.
+    the function that reads them as `load`: then an image is loaded by its own split only.
 
         files = tf.data.Dataset.from_tensor_slices((paths, classes))
         parts = split_dataset(files, {"train": 0.8, "test": 0.2}, seed=0, load=read_image)
@@ -76,7 +76,7 @@ def split_dataset(
         ratios: Split -> share, above 0, with sum 1.
         seed: Another seed, another split.
         labels: The class of every element, [n]; None = read by one pass over the dataset.
-        groups: What is never torn, [n]; see `split_examples`.
+        groups: Groups that are never torn, [n]; see `split_examples`.
         label_of: Takes the components of an element and returns its scalar class; None = the last
             component of a tuple.
         load: Maps an element after the split, in parallel and in order.
@@ -117,14 +117,14 @@ def split_arrays(
     seed: int,
     groups: Sequence[Any] | np.ndarray | None = None,
 ) -> dict[str, tf.data.Dataset]:
-    """Splits arrays by `split_examples`; the datasets pick rows, no part is copied.
+    """Splits arrays by `split_examples`; the datasets pick rows, and no part is copied.
 
     Args:
         features: Array [n, ...], or a structure (tuple, dictionary) of them.
         labels: The class of every row, [n].
         ratios: Split -> share, above 0, with sum 1.
         seed: Another seed, another split.
-        groups: What is never torn, [n]; see `split_examples`.
+        groups: Groups that are never torn, [n]; see `split_examples`.
 
     Returns:
         Split -> dataset of (features, label), in the order of the rows.

@@ -51,7 +51,7 @@ def decode_bytes(
 
     Args:
         contents: The encoded file, string scalar.
-        decoder: Which `headers.Decoder` it takes, integer scalar; not looked at if only one can be.
+        decoder: Its `picture.Decoder`, integer scalar; not looked at if only one is present.
         present: The decoders that occur at all; only these get into the graph.
         channels: Wanted channels: 1 or 3 (grey is repeated, colour reduced to luma), or those of
             the file.
@@ -153,8 +153,8 @@ def _branch(
 def _decode_jpeg_tile(contents: tf.Tensor, tile: Text, channels: int) -> tf.Tensor:
     """A tile of a JPEG, with the very pixels of the whole picture.
 
-    At the border of the decoded part colour is interpolated otherwise than inside, so a little more
-    is decoded.
+    At the border of the decoded part, colour is interpolated differently than inside, so a little
+    more than the tile is decoded.
     """
     box = tf.ensure_shape(tf.strings.to_number(tf.strings.split(tile, ","), tf.int32), [4])
     start, size = tf.stack([box[1], box[0]]), tf.stack([box[3], box[2]])
@@ -194,7 +194,7 @@ def _read_in_python(encoded: _Encoded, channels: int, dtype: tf.DType) -> tf.Ten
 
 
 def _plain(text: bytes | np.ndarray) -> bytes:
-    """Strings come as bytes in a graph, as arrays of one object when run eagerly."""
+    """The bytes of a string, which comes as an array of one object when run eagerly."""
     return text.item() if isinstance(text, np.ndarray) else text
 
 
@@ -214,11 +214,11 @@ def _luma(image: tf.Tensor) -> tf.Tensor:
 
 
 class PixelCache:
-    """All images of a set, held once.
+    """All images of a set, held in memory once.
 
-    A vector of variants, each an optional that holds one image: nothing is copied when images are
-    put in or taken out, and datasets that use the vector refer to it. (One flat tensor with offsets
-    would exist twice while it is filled, and every image would be copied out of it.)
+    They are a vector of variants, each an optional that holds one image: nothing is copied when
+    images are put in or taken out, and datasets that use the vector refer to it. (One flat tensor
+    with offsets would exist twice while it is filled, and every image would be copied out of it.)
     """
 
     def __init__(self, images: tf.data.Dataset, num_images: int, channels: int, dtype: tf.DType):

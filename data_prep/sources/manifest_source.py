@@ -39,8 +39,8 @@ class ManifestSource(Source):
     Attributes:
         manifest: The manifest; `index` is a position in it.
         sizes: Height and width of every image, int32 [n, 2].
-        cached: Whether decoded images are kept in memory.
-        sampler: Which image comes when in training, if not all in turn; see `ordered_elements`.
+        cached: True if decoded images are kept in memory.
+        sampler: Order of the images in training, if not all in turn; see `ordered_elements`.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class ManifestSource(Source):
                 control that shows what the labels are worth.
 
         Raises:
-            UserError: No or unreadable images, channels that cannot be had, unknown labels.
+            UserError: No or unreadable images, impossible channels, unknown labels.
         """
         if not len(manifest):
             raise UserError("no images to read")
@@ -127,7 +127,7 @@ class ManifestSource(Source):
             return columns if self.cached else columns | self._file_columns()
 
     def _file_columns(self) -> dict[str, tf.Tensor]:
-        """What decoding needs to know of every image."""
+        """Returns the facts of every image that decoding needs, as columns."""
         columns = {"path": tf.constant(self._files)}
         if len(self._present) > 1:
             columns["decoder"] = tf.constant(self._decoders)
@@ -135,7 +135,7 @@ class ManifestSource(Source):
         return columns | {name: tf.constant(texts) for name, texts in used.items()}
 
     def prepare(self) -> None:
-        """Decodes what is to be kept in memory, if that has not been done yet.
+        """Decodes the images that are to be kept in memory, if that has not been done yet.
 
         Raises:
             UserError: An image cannot be decoded.
@@ -157,7 +157,7 @@ class ManifestSource(Source):
 
     @property
     def cache_bytes(self) -> int:
-        """What decoded images take, or will take, in memory."""
+        """Bytes that decoded images take, or will take, in memory; 0 if none are kept."""
         return int(self._decoded_bytes) if self.cached else 0
 
     @tf.autograph.experimental.do_not_convert

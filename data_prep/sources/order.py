@@ -46,7 +46,7 @@ def shuffle_key(seed: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
 
 
 def shuffled_index(position: tf.Tensor, seed: int | tf.Tensor, num_examples: int) -> tf.Tensor:
-    """Examples at these positions of the endless shuffled run: int64 [m] -> int64 [m]."""
+    """Examples at given positions of the endless shuffled run: int64 [m] -> int64 [m]."""
     epoch = position // num_examples
     return tf.raw_ops.RandomIndexShuffle(
         index=position % num_examples,
@@ -57,7 +57,7 @@ def shuffled_index(position: tf.Tensor, seed: int | tf.Tensor, num_examples: int
 
 
 def check_layout(batch_size: int, start: int, shard: tuple[int, int]) -> None:
-    """Refuses batches that cannot be divided and starts inside a batch.
+    """Refuses batches that cannot be divided over the workers, and a start inside a batch.
 
     Raises:
         UserError: With the numbers in question.
@@ -82,7 +82,7 @@ def ordered_elements(
     shard: tuple[int, int],
     sampler: Sampler | None = None,
 ) -> tf.data.Dataset:
-    """Elements in their order, with what the columns hold for each.
+    """Elements in their order, with the values of the columns for each.
 
     Args:
         num_examples: Examples in the set.
@@ -92,8 +92,8 @@ def ordered_elements(
         start: Examples consumed so far by all workers, a multiple of `batch_size`.
         batch_size: Examples a step over all workers.
         shard: This worker and the number of workers; each sees its rows of every batch.
-        sampler: Which example comes at which position of a shuffled run, and in which epoch of its
-            own; None = all in turn, in another order each epoch.
+        sampler: Gives the example at a position of a shuffled run, and that example's own epoch;
+            None = all examples in turn, in another order each epoch.
 
     Returns:
         Scalars `index`, `epoch` and one for each column.
@@ -133,7 +133,7 @@ def balanced_sampler(labels: np.ndarray, num_classes: int) -> Sampler:
 
     Positions run through rounds of K slots for each image of the largest class, shuffled anew each
     round; slot s belongs to class s mod K, whose images take turns. So a round shows every class
-    exactly as often, and what comes at a position is a pure function of (seed, position).
+    exactly as often, and the image at a position is a pure function of (seed, position).
 
     Args:
         labels: Class numbers [n], int64, each from 0.

@@ -1,4 +1,4 @@
-"""What every source of images offers to the input pipeline."""
+"""The interface of a source of images to the input pipeline."""
 
 import os
 from abc import ABC, abstractmethod
@@ -32,8 +32,8 @@ class Source(ABC):
         channels: Channels of every decoded image.
         image_dtype: tf.uint8, or tf.float32 with values in [0, 1] when any image has more than 8
             bits a channel.
-        identity: Hash of what the examples are and how they are numbered; equal identities mean
-            that `index` means the same image.
+        identity: Hash of the examples and their numbers; for equal identities `index` means the
+            same image.
     """
 
     num_examples: int
@@ -62,8 +62,8 @@ class Source(ABC):
             shuffle: Endless, each epoch in another order; else one pass in the order of the set.
             start: Examples consumed so far over all shards, a multiple of `batch_size`.
             batch_size: Size of the global batch, a multiple of the number of shards.
-            shard: (k, K): of every global batch of B examples the rows k*B/K to (k+1)*B/K - 1. The
-                last batch of a single pass may be short.
+            shard: (k, K): take the rows k*B/K to (k+1)*B/K - 1 of every global batch of B examples.
+                The last batch of a single pass may be short.
 
         Returns:
             Dictionaries of `index` (int64, the example's number in the set), `epoch` (int64; 0 in a
@@ -78,7 +78,7 @@ class Source(ABC):
         """The image of an element, [H, W, channels] of `image_dtype`; graph code for a map."""
 
     def diagnose(self) -> UserError | None:
-        """After a failure while decoding: the error that names the files at fault, if any are.
+        """Finds the files at fault after decoding has failed: the error that names them, or None.
 
         Reads the whole set once more, so it may take a while.
         """
@@ -98,7 +98,7 @@ def resolve_channels(wanted: int | str, present: int) -> int:
         present: Channels of the images: 1, 3 or more.
 
     Raises:
-        UserError: Not a number, or not to be had: only grey and colour become one another.
+        UserError: Not a number, or impossible: only grey and colour become one another.
     """
     if wanted == "auto":
         return present

@@ -26,7 +26,7 @@ SHUFFLE_BYTES = 2**29
 """Encoded images held at once for shuffling; a smaller set is shuffled as a whole."""
 
 _LEAST_BUFFER = 1024
-# Shards of before hold images of several bands as samples whose meaning TIFF cannot say.
+# Old shards hold images of several bands as samples whose meaning TIFF cannot say.
 _BANDS = "extra=band"
 
 
@@ -47,8 +47,8 @@ class StreamSource(Source):
         """All records: dictionaries of `index`, `encoded`, `label` and perhaps `decoder`.
 
         Args:
-            key: uint32 [3]; what may be read in any order, such as files, comes in one that is a
-                function of the key. None = as it is stored.
+            key: uint32 [3]; files, and all else that may be read in any order, come in an order
+                that is a function of the key. None = the order in which they are stored.
         """
 
     def _set_shuffle_buffer(self, encoded_bytes: int) -> None:
@@ -292,11 +292,11 @@ _SHARDS_AT_A_TIME = 8
 class TFRecordSource(StreamSource):
     """One split of a sharded image set.
 
-    A set of at most `stream_source.SHUFFLE_BYTES` encoded bytes is read once, several shards at a
-    time, and then seen in exactly the order in which `ManifestSource` would show the files. Of a
-    larger one the shards come in another order every epoch, several of them interleaved, and pass
-    through the shuffle buffer. Either way `index` is the place of the image in the manifest that
-    the shards were made from, and the order a function of seed and position.
+    A set of at most `SHUFFLE_BYTES` encoded bytes is read once, several shards at a time, and then
+    seen in exactly the order in which `ManifestSource` would show the files. The shards of a larger
+    set come in another order every epoch, several of them interleaved, and pass through the shuffle
+    buffer. Either way `index` is the place of the image in the manifest that the shards were made
+    from, and the order is a function of seed and position.
 
     Attributes:
         split: The split.
@@ -311,7 +311,7 @@ class TFRecordSource(StreamSource):
         channels: int | str = "auto",
         labels: Literal["given", "random"] = "given",
     ):
-        """Reads what `dataset.json` says, and compares the sizes of the shards with it.
+        """Reads `dataset.json` and compares the sizes of the shards with it.
 
         Args:
             folder: Folder of the shards.

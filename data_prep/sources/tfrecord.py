@@ -1,4 +1,4 @@
-"""What a set of TFRecord shards says of itself, and whether its files are still what was written.
+"""Facts about a set of TFRecord shards, and checks that its files are still as written.
 
 A set is a folder of shards with a file `dataset.json` beside them that holds what a reader must
 know first: classes, splits, and of every shard its records, bytes and SHA-256. Each record is a
@@ -45,15 +45,15 @@ class Shard:
 
 @dataclass(frozen=True)
 class SplitFacts:
-    """What one split of a sharded set holds.
+    """Facts about one split of a sharded set.
 
     Attributes:
         shards: Its files, in order.
         num_examples: Records in all of them.
         encoded_bytes: Size of all records.
         channels: 1, 3 or n.
-        bits: of a value, see `headers.Header.bits`.
-        decoders: The `headers.Decoder` values that occur.
+        bits: Of a value, see `headers.Header.bits`.
+        decoders: The `picture.Decoder` values that occur.
         sha256: Hash of the manifest of the split.
     """
 
@@ -86,7 +86,7 @@ def read_facts(folder: str | os.PathLike[str]) -> tuple[tuple[str, ...], dict[st
 
 
 def read_declaration(folder: str | os.PathLike[str]) -> Declaration:
-    """How the files were read that the images were made from, and new ones are to be read.
+    """Returns the declaration by which the set's files were read, and new ones are to be read.
 
     Raises:
         UserError: No such set, or its images were made by different rules.

@@ -1,8 +1,8 @@
 """Image sets as TFRecord shards: few large files instead of many small ones.
 
-An image that is a file goes in byte for byte. What is only part of a file, or is made from one by
-declared rules (a tile, a page, an array, an intensity rule), goes in as the finished image, without
-loss: a stack of a thousand pages would else be stored a thousand times.
+An image that is a file goes in byte for byte. An image that is only part of a file, or is made from
+one by declared rules (a tile, a page, an array, an intensity rule), goes in finished, without loss:
+otherwise a stack of a thousand pages would be stored a thousand times.
 
 Shards are written at the same time by several threads. Until the last one is done they lie in a
 hidden folder beside the output, each with a note of its checksum: a process that is killed loses
@@ -165,7 +165,7 @@ def _jobs(name: str, split: _Split, num_shards: int, shard_mb: float) -> list[_J
 
 
 def _plan(splits: dict[str, _Split], jobs: dict[str, list[_Job]]) -> str:
-    """Hash of all that decides the bytes: what was half done under another plan is of no use."""
+    """Hash of all that decides the bytes: work left half done under another plan is of no use."""
     digest = hashlib.sha256(FORMAT.encode())
     for name, split in splits.items():
         content = [[job.file for job in jobs[name]], split.files, split.labels.tolist()]
@@ -175,7 +175,7 @@ def _plan(splits: dict[str, _Split], jobs: dict[str, list[_Job]]) -> str:
 
 
 def _declared(manifest: Manifest) -> dict[str, Any] | None:
-    """How other files are read as these were; None if these were read in different ways."""
+    """Returns the declaration that reads other files as these were; None if these differ."""
     try:
         return declaration_of(manifest).record()
     except UserError as error:
@@ -235,7 +235,7 @@ def _finished(folder: Path, jobs: list[_Job]) -> dict[str, Shard]:
 
 
 def _note(folder: Path, job: _Job) -> Path:
-    """Where the checksum of a finished shard is kept until all are."""
+    """Returns the path of the note that keeps a finished shard's checksum until all are done."""
     return folder.parent / "notes" / f"{job.file}.json"
 
 

@@ -7,12 +7,12 @@ The classes are what a core logger marks:
 * `crack`: one or several rough fractures, open (dark) or filled (pale), in massive rock;
 * `brecciated`: angular clasts in a matrix.
 
-The rock has a colour, grains, mottling and specks (`core_features`). All classes may show traces
-of bedding, a scratch of the saw, uneven light, and the tray beside the core: none of these tells
-the class. Lengths are fractions of the image's width.
+The rock has a colour, grains, mottling and specks. All classes may show traces of bedding, a
+scratch of the saw, uneven light, and the tray beside the core: none of these tells the class.
 
-Every function takes the pixel grid (y, x) in units of the image's width, so that an image of any
-size shows the same rock, and gives a map that `core` mixes into colours.
+Lengths are fractions of the image's width. The functions of single features (`layers`, `fracture`,
+`breccia`) take the pixel grid (y, x) in that unit, so that an image of any size shows the same
+rock, and give maps that `render` mixes into colours.
 """
 
 import math
@@ -225,7 +225,7 @@ _ROCK, _STRUCTURE, _PICTURE = "Rock", "Structures", "Photograph"
 
 @dataclass(frozen=True)
 class CoreParameters(Parameters):
-    """What varies between images of one class."""
+    """Settings of core photographs; ranges are drawn from for each image."""
 
     grain_contrast: Annotated[
         Range, Meaning("Sigma of the grains' brightness.", topic=_ROCK, most=0.5)

@@ -20,8 +20,8 @@ class Kind:
 
     Attributes:
         name: what `--kind` says.
-        summary: what the images show, in a sentence.
-        classes: its classes and what each is.
+        summary: a sentence on what the images show.
+        classes: its classes, each with a description.
         parameters: the type of its settings, whose defaults are those of the set.
         sample: makes one sample of a class by its index; depends on nothing else.
         size: (height, width) if none is asked for, in pixels.

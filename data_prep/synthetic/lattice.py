@@ -26,7 +26,7 @@ _MICROSCOPE = "Microscope"
 
 @dataclass(frozen=True)
 class LatticeParameters(Parameters):
-    """What varies between images of one class: meaning and limits stand beside each default.
+    """Settings of lattice images, each with its meaning and limits beside the default.
 
     The columns of sublattice B are dimmed by `contrast` and shifted by `displacement`, in
     two-element classes only. Orientations are limited, since crystals are usually turned until an
@@ -123,7 +123,7 @@ class Crystal:
 
     @property
     def lattice(self) -> LatticeClass:
-        """Its class."""
+        """The crystal's class."""
         return LATTICE_CLASSES[self.class_name]
 
     def cell(self) -> np.ndarray:
@@ -133,7 +133,7 @@ class Crystal:
         return self.lattice.cell(self.ratio, self.angle, self.spacing) @ rotation
 
     def to_dict(self) -> dict[str, str | float]:
-        """Its parameters, for a table."""
+        """The crystal's parameters, for a table."""
         return dataclasses.asdict(self)
 
 

@@ -148,7 +148,7 @@ _GALAXIES, _DARK, _TELESCOPE = "Galaxies", "Lens", "Telescope"
 
 @dataclass(frozen=True)
 class LensingParameters(Parameters):
-    """What varies between images of one class; lengths in arcseconds."""
+    """Settings of lens images; ranges are drawn from for each image, lengths in arcseconds."""
 
     engine: Annotated[
         str,

@@ -1,15 +1,15 @@
 """Synthetic images of strong gravitational lenses, with and without substructure.
 
 Light of a source galaxy is traced back through a thin lens: what is seen at x comes from
-beta = x - alpha(x) (`deflection`). The lens is a singular isothermal ellipsoid in an outer shear;
-the four classes, as in DeepLense (Alexander et al. 2020, ApJ 893, 15), differ in what is added:
+beta = x - alpha(x) (`lens_system`). The lens is a singular isothermal ellipsoid in an outer shear.
+The four classes, as in DeepLense (Alexander et al. 2020, ApJ 893, 15), differ in what is added:
 
-* `no_lens`: nothing is deflected: a galaxy with an unrelated neighbour;
+* `no_lens`: no deflection, but a galaxy with an unrelated neighbour;
 * `smooth`: the ellipsoid and the shear alone;
-* `subhalo`: and singular isothermal spheres near the ring, the subhaloes of cold dark matter;
-* `vortex`: and a straight line of mass, a vortex of superfluid dark matter.
+* `subhalo`: also singular isothermal spheres near the ring, the subhaloes of cold dark matter;
+* `vortex`: also a straight line of mass, a vortex of superfluid dark matter.
 
-The main lens is lightened by what is added inside the ring, so that the size of the ring tells
+The main lens is lightened by the mass added inside the ring, so that the size of the ring tells
 nothing. Galaxies have Sersic profiles (Graham & Driver 2005, PASA 22, 118); a Gaussian point
 spread function, photon noise and background noise follow. Lengths are in arcseconds, brightness
 in units of the source's at its effective radius. PNG shows arcsinh(brightness / softening) from

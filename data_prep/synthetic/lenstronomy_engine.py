@@ -28,7 +28,7 @@ def check_installed() -> None:
 def deflection(
     deflectors: tuple[Deflector, ...], x: np.ndarray, y: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The deflections of all masses, added up; like `deflection.total_deflection`."""
+    """The deflections of all masses, added up; like `lens_system.total_deflection`."""
     from lenstronomy.LensModel.lens_model import LensModel
 
     models = [model for one in deflectors for model in _lens_models(one)]

@@ -1,4 +1,4 @@
-"""Smoothing and smooth random fields, which several kinds of image are made of."""
+"""Smoothing and smooth random fields, the building blocks of several kinds of image."""
 
 import numpy as np
 

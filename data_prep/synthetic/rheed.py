@@ -60,7 +60,7 @@ _BEAM, _SURFACE, _CAMERA = "Beam", "Surface", "Camera"
 
 @dataclass(frozen=True)
 class RheedParameters(Parameters):
-    """What varies between images of one class."""
+    """Settings of RHEED patterns; ranges are drawn from for each image."""
 
     energy: Annotated[
         Range, Meaning("Energy of the electrons in keV.", topic=_BEAM, least=1, most=200)

@@ -1,15 +1,16 @@
-"""Where electrons go in reflection high-energy electron diffraction: kinematic geometry.
+"""Kinematic geometry of reflection high-energy electron diffraction (RHEED).
 
 Axes: x along the beam's projection on the surface, y across it, z out of the surface. A beam of
 wave number k comes in at a grazing angle: k_in = k (cos, 0, -sin). A point of the screen stands
 for a direction (1, u, v): u across, v up from the surface's plane, as tangents. The scattering
-vector is q = k_out - k_in, so every point of the screen lies on the Ewald sphere, and what is
-scattered there is how close q is to the reciprocal lattice (Ichimiya & Cohen 2004, "Reflection
-High-Energy Electron Diffraction", chapters 5 and 6):
+vector is q = k_out - k_in, so every point of the screen lies on the Ewald sphere. The intensity
+scattered there depends on how close q is to the reciprocal lattice (Ichimiya & Cohen 2004,
+"Reflection High-Energy Electron Diffraction", chapters 5 and 6):
 
 * a flat surface has rods, q_parallel = G. They cut the sphere in spots on Laue circles; short
   terraces make the rods thick and, cut at a grazing angle, the spots long: streaks;
-* a rough surface is shone through: a three-dimensional reciprocal lattice, hence an array of spots;
+* a rough surface is shone through: its reciprocal lattice is three-dimensional, hence an array of
+  spots;
 * grains of all orientations make spheres |q| = |G|, hence rings around the direct beam.
 
 Lengths are in angstroms, wave numbers in inverse angstroms (2 pi included). Refraction at the
@@ -29,7 +30,7 @@ def wave_number(kilovolts: float) -> float:
     """Relativistic wave number of electrons, in inverse angstroms.
 
     Args:
-        kilovolts: what they were accelerated by.
+        kilovolts: the voltage that accelerated them.
     """
     volts = 1000 * kilovolts
     return 2 * math.pi * math.sqrt(volts * (1 + 0.978476e-6 * volts)) / 12.26426

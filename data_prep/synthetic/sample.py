@@ -1,5 +1,7 @@
 """Request, settings, random numbers and result of one synthetic sample.
 
+The settings of a kind are a subclass of `Parameters`:
+
     @dataclass(frozen=True)
     class RingParameters(Parameters):
         radius: Annotated[Range, Meaning("Radius over the side.", most=1)] = (0.2, 0.4)
@@ -29,7 +31,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Meaning:
-    """What is known of one setting.
+    """Description and limits of one setting.
 
     Attributes:
         text: what it means, with its unit.
@@ -93,7 +95,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Request:
-    """What holds for a whole set.
+    """Seed, size, settings and format, the same for a whole set.
 
     Attributes:
         seed: from 0.

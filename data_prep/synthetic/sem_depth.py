@@ -1,14 +1,14 @@
 """Synthetic holes: depth maps, two simulated SEM pictures of each, and pictures of a "real" domain.
 
-A sample is one rounded hole in a level surface. Depth counts from a reference plane above the
-surface, in units that one may think of as nanometres, and its mean over the map is 140 + 10 * case
-for the cases 1 to 4, give or take `depth_spread`. `sem_physics` makes pictures of it:
+Every picture shows one rounded hole in a level surface. Depth counts from a reference plane above
+the surface, in units that one may think of as nanometres, and its mean over the map is
+140 + 10 * case for the cases 1 to 4, give or take `depth_spread`. A set has two domains:
 
 * the simulated domain: two pictures of each map with different settings of the microscope, the
   depth map beside them;
 * the "real" domain: other holes from the same distribution, seen by a microscope with stronger
-  noise, a wider beam, charging and another contrast. Of every site, four pictures, only the mean
-  depth is known: the mean of its maps.
+  noise, a wider beam, charging and another contrast. Each site has four pictures, and only its
+  mean depth is known: the mean of its maps.
 
     sim_sem/CASE/CASE_00000_0.png     real_sem/CASE/CASE_site_0000_0.png
     sim_depth/CASE/CASE_00000.png     site_means.csv    site, case, mean_depth
@@ -22,9 +22,10 @@ The signal of a pixel is the number of secondary electrons that leave it and get
 
 * a tilted surface gives more of them, as 1 / cos(tilt) (Seiler 1983, J. Appl. Phys. 54, R1): walls
   and edges are bright;
-* inside a hole most are caught by the walls. Electrons leave with a cosine distribution, so of a
-  level patch the mean over all directions of cos^2(horizon angle) escapes, its sky view factor
-  (Dozier & Frew 1990, IEEE Trans. Geosci. Remote Sens. 28, 963): deep floors are dark;
+* inside a hole the walls catch most of them. Electrons leave with a cosine distribution, so the
+  share that escapes from a level patch is its sky view factor, the mean of cos^2(horizon angle)
+  over all directions (Dozier & Frew 1990, IEEE Trans. Geosci. Remote Sens. 28, 963): deep floors
+  are dark;
 * the beam has a finite width, its electrons come one by one (Poisson), rows are shifted and shaded
   by an unsteady scan and by charging, and the detector has an offset, a gain and a gamma.
 
@@ -162,7 +163,7 @@ def detect(clean: np.ndarray, beam: Beam, rng: np.random.Generator) -> np.ndarra
 
 
 def _tails(rows: np.ndarray, decay: float = 0.85) -> np.ndarray:
-    """What edges leave behind along the scan: an exponentially fading sum of rises."""
+    """Computes the tails behind edges along the scan: an exponentially fading sum of rises."""
     from scipy.signal import lfilter
 
     rises = np.maximum(np.diff(rows, axis=1, prepend=rows[:, :1]), 0)
@@ -181,7 +182,7 @@ _HOLE, _SIM, _REAL = "Holes", "Simulated microscope", "'Real' microscope"
 
 @dataclass(frozen=True)
 class SemDepthParameters(Parameters):
-    """What varies between holes and pictures of one case."""
+    """Settings of holes and of their pictures; ranges are drawn from for each of them."""
 
     depth_spread: Annotated[
         float, Meaning("Sigma of the maps' mean depths within a case.", topic=_HOLE, most=20)

@@ -1,4 +1,4 @@
-"""Which format a file has, and one image of the array that it holds: page, axes, tile."""
+"""The format of a file that holds an array, and one image of the array: page, axes, tile."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -58,7 +58,13 @@ def register_format(suffixes: Sequence[str], start: bytes, open_array: OpenArray
 
 
 def holds_array(start: bytes, source: FileSource, reading: Reading) -> bool:
-    """Whether a file that begins with these bytes is read here: by content, or declared RAW."""
+    """Returns True for a file of one of these formats, by its content or declared RAW.
+
+    Args:
+        start: The file's first bytes.
+        source: The file.
+        reading: What is declared of it.
+    """
     if _is_raw(source, reading):
         return True
     if any(start.startswith(magic) for magic, _ in _BY_START):
@@ -83,7 +89,7 @@ def open_array(
     Args:
         source: The file.
         reading: What is declared of it.
-        limits: How much memory may be taken before the size of the image is known.
+        limits: Bounds on the memory taken before the size of the image is known.
 
     Raises:
         UserError: It cannot be read, or does not hold numbers.
@@ -123,7 +129,7 @@ def check_range(kind: np.dtype, reading: Reading) -> None:
 
 
 def image_axes(shape: tuple[int, ...], reading: Reading) -> str:
-    """The axes of an array as declared; the last two if it has no others longer than 1.
+    """The axes of an array as declared; undeclared, HW if no other axis is longer than 1.
 
     Returns:
         Letters as in `Reading.axes`, with a `1` for each leading axis of length 1 left undeclared.
@@ -190,7 +196,7 @@ def read_array(
         source: The file.
         reading: What is declared of it.
         box: Only this part, which alone is read where the format allows.
-        limits: Up to which size of the whole image.
+        limits: Largest size of the whole image.
 
     Returns:
         [H, W, C] of the stored type, in the machine's byte order. Integers that the file calls

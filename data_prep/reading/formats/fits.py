@@ -61,7 +61,7 @@ class _Stored:
 
         Args:
             extension: As an image, not scaled.
-            tiles: If it is compressed tile by tile, as the table that it is in the file.
+            tiles: The table that the extension is in the file, if it is compressed tile by tile.
         """
         header = extension.header
         bits = int(header["BITPIX"])
@@ -148,10 +148,10 @@ def open_array(source: FileSource, reading: Reading, limits: ReadLimits) -> Iter
 
 
 def _check_headers(stream: BinaryIO, wanted: str) -> None:
-    """Refuses headers on which astropy would run in circles, up to the extension that is meant.
+    """Refuses headers on which astropy would not end, up to the extension that is meant.
 
-    It goes over as many axes as a header says, back in the file where a size is negative, and on
-    for ever in a packed file that does not claim to keep to the standard.
+    Astropy goes over as many axes as a header says, back in the file where a size is negative, and
+    on for ever in a packed file that does not claim to keep to the standard.
     """
     place = number = 0
     while header := _header(stream, place):
@@ -193,7 +193,7 @@ def _header(stream: BinaryIO, place: int) -> dict[str, int]:
 
 
 def _choose(extensions: Any, wanted: str) -> int:
-    """The number of the extension that is meant."""
+    """The number of the extension that is wanted."""
     if wanted:
         try:
             number = int(wanted) if wanted.isdigit() else extensions.index_of(wanted)
@@ -221,7 +221,7 @@ def _check_tiles(table: Any, image: Any, stream: BinaryIO, limits: ReadLimits) -
         table: The extension as the table that it is in the file.
         image: The extension as an image.
         stream: The file, unpacked.
-        limits: To which a file may unpack.
+        limits: Bounds on the size to which a file may unpack.
     """
     header, columns = table.header, table.columns
     compression = header["ZCMPTYPE"]

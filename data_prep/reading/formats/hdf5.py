@@ -1,8 +1,9 @@
 """HDF5 files: one data set of them, whose values lie in the same file.
 
-A data set can also name other files for its values: storage outside, a virtual data set that is
-put together from others, a link to another file. Such a file shows whoever sends it what is in any
-file of the machine that reads it, so they are refused unless the reading says `links=follow`.
+A data set can also name other files for its values: by external storage, as a virtual data set
+that is put together from others, or by a link to another file. The sender of such a file could see
+what is in any file of the machine that reads it, so these are refused unless the reading says
+`links=follow`.
 """
 
 import math
@@ -28,7 +29,7 @@ _ELSEWHERE = (
 
 
 def after_user_block(source: FileSource) -> bool:
-    """Whether HDF5 begins behind a block of 512, 1024, 2048, ... bytes, as in files of MATLAB."""
+    """Returns True if HDF5 begins behind a block of 512, 1024, ... bytes, as in files of MATLAB."""
     with opened(source) as stream:
         size, place = file_size(stream), 512
         while place < size:
@@ -239,7 +240,7 @@ def _check_filters(dataset: Any) -> None:
 
 
 def _has_own_filling(dataset: Any) -> bool:
-    """Whether somebody chose the value of what is never written, so that its lack has a meaning."""
+    """Returns True if the file sets its own fill value, which gives unwritten parts a meaning."""
     import h5py
 
     plan = dataset.id.get_create_plist()

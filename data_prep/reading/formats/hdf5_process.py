@@ -1,6 +1,6 @@
 """HDF5 files, opened and read by a process of its own.
 
-The HDF5 library looks at little of what it is told: a damaged file makes it free memory twice, or
+The HDF5 library checks little of what a file says: a damaged file makes it free memory twice, or
 read what is not there. That ends the process, at once or a good while later. So the library works
 in a child process, from which shapes and values come, and a file on which it dies twice is
 refused like any other damaged file. The library does one thing at a time anyway.
@@ -39,7 +39,7 @@ class _Library:
     """The child process, started with the first file; after a fork each process has its own.
 
     Attributes:
-        apart: False = the library works in this process.
+        apart: True if the library works in a child process, False if in this one.
     """
 
     def __init__(self) -> None:
@@ -49,10 +49,10 @@ class _Library:
         self._owner = 0
 
     def ask(self, facts: dict[str, Any], content: bytes) -> tuple[dict[str, Any], bytes]:
-        """Has the child answer.
+        """Puts a question to the child and returns its answer.
 
         Raises:
-            UserError: It cannot, or what it says of the file.
+            UserError: The child cannot answer, or reports an error in the file.
         """
         with self._lock:
             answer, data = self._exchange(facts, content)
@@ -89,7 +89,7 @@ LIBRARY = _Library()
 
 
 def work_here() -> None:
-    """Has the library work in this process from now on: one that may be ended by it."""
+    """Makes the library work in this process from now on, which may be ended by it."""
     LIBRARY.apart = False
 
 
@@ -120,7 +120,7 @@ def open_array(source: FileSource, reading: Reading, limits: ReadLimits) -> Iter
     Args:
         source: The file.
         reading: What is declared of it.
-        limits: How much memory a chunk of it may take.
+        limits: Bounds on the memory that a chunk of it may take.
 
     Raises:
         UserError: As `hdf5.open_array`, or the file crashes the HDF5 library.

@@ -117,7 +117,7 @@ class CheckedStream(io.RawIOBase):
 
 
 def _layout(stream: BinaryIO) -> tuple[int, int, int]:
-    """Where HDF5 begins in a file, and the bytes that it takes for a length and for an address."""
+    """Finds where HDF5 begins in a file, and the sizes of a length and an address, in bytes."""
     size, place = stream.seek(0, os.SEEK_END), 0
     while place < size:
         stream.seek(place)

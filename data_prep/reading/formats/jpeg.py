@@ -110,7 +110,7 @@ def _check_kind(marker: int, bits: int, height: int, components: int) -> None:
 
 
 def _stores_rgb(jfif: bool, adobe: int, names: bytes) -> bool:
-    """Whether red, green and blue are stored instead of luma and colour, as libjpeg decides."""
+    """Returns True if RGB is stored instead of luma and colour, decided as libjpeg does."""
     if jfif:
         return False
     return adobe == 0 if adobe >= 0 else names == b"RGB"

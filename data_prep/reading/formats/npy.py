@@ -26,7 +26,7 @@ _NO_NUMBERS = (
 
 @dataclass(frozen=True)
 class _Layout:
-    """What the header of an NPY file says.
+    """Header of an NPY file.
 
     Attributes:
         shape: Of the array.
@@ -141,7 +141,7 @@ def _as_array(values: bytes, layout: _Layout) -> np.ndarray:
 
 
 def choose(wanted: str, names: list[str], kind: str) -> str:
-    """The array that is meant: the named one, or the only one.
+    """Chooses an array of a file: the named one, or the only one.
 
     Raises:
         UserError: No such array, or several and none named.

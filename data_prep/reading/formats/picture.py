@@ -1,4 +1,4 @@
-"""What all readers of pictures (JPEG, PNG, TIFF, ...) share: how to decode, depth, orientation."""
+"""Common parts of the readers of pictures (JPEG, PNG, TIFF, ...): decoder, depth, orientation."""
 
 import logging
 import struct
@@ -15,7 +15,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class Decoder(IntEnum):
-    """How a file is decoded: in the TensorFlow graph, or in Python.
+    """Ways to decode a file: in the TensorFlow graph, or in Python.
 
     TFRecord shards keep these numbers.
     """
@@ -24,12 +24,12 @@ class Decoder(IntEnum):
     """JPEG of 8 bits; PNG of grey values of up to 8 bits; one op."""
     PNG16 = 1
     GIF = 2
-    """Only in shards of before: TensorFlow takes a first frame smaller than the picture for all."""
+    """Only in old shards: TensorFlow takes a first frame smaller than the picture for all of it."""
     BMP = 3
     PYTHON = 4
-    """`readers.read_image`."""
+    """`images.read_image`."""
     DECLARED = 5
-    """`readers.read_image` with the record's `reading` and `tile`; arrays always."""
+    """`images.read_image` with the record's `reading` and `tile`; arrays always."""
     JPEG_TILE = 6
     """A tile of a JPEG, of which no more than needed is decoded in the graph."""
     PNG_COLOUR = 7
@@ -53,7 +53,7 @@ DEEPEST = 32
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What the file of a picture says.
+    """Facts of a picture from its file.
 
     Attributes:
         height: Pixels, as stored.
@@ -103,11 +103,14 @@ _TURNS = {
 
 
 def steps_upright(orientation: int) -> tuple[bool, tuple[int, ...]]:
-    """What turns a picture upright: whether to swap rows and columns first, then axes to reverse.
+    """Returns the steps that turn a picture upright.
 
     Args:
         orientation: 1 to 8, tag 274 of TIFF 6.0 and EXIF 2.3: the sides at which the stored row 0
             and column 0 are to be seen.
+
+    Returns:
+        Whether to swap rows and columns first, and the axes to reverse then.
     """
     swap, rows, columns = _TURNS[orientation]
     return swap, tuple(axis for axis, flip in ((0, rows), (1, columns)) if flip)

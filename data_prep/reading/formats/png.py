@@ -90,7 +90,7 @@ def _orientation_at_end(stream: BinaryIO, position: int, length: int, size: int)
 
 
 def palette_is_grey(palette: bytes) -> bool:
-    """Whether all entries, three bytes each, are grey."""
+    """Returns True if all entries of a palette, three bytes each, are grey."""
     return palette[0::3] == palette[1::3] == palette[2::3]
 
 

@@ -1,4 +1,4 @@
-"""What readers take: the name of a file, or an open one; and files packed by gzip or bzip2."""
+"""Sources that readers take: the name of a file or an open file, perhaps packed (gzip, bzip2)."""
 
 import bz2
 import gzip
@@ -65,7 +65,7 @@ def unpacked(stream: BinaryIO, start: bytes, limits: ReadLimits) -> Any:
     Args:
         stream: The packed file, at its beginning.
         start: Its first bytes, which tell gzip from bzip2.
-        limits: How much it may unpack to; reading further raises `UserError`.
+        limits: Bounds on the size it may unpack to; reading further raises `UserError`.
 
     Returns:
         An open file; None for a file that is not packed.
@@ -81,7 +81,7 @@ def unpacked(stream: BinaryIO, start: bytes, limits: ReadLimits) -> Any:
 
 
 def read_to_end(stream: IO[bytes]) -> None:
-    """Unpacks what has not been read, so that the check sums at the end are compared."""
+    """Unpacks the rest of a file, so that the checksums at its end are compared."""
     while stream.read(_PIECE):
         pass
 

@@ -1,4 +1,4 @@
-"""TIFF files: what they hold and their pixels, by tifffile with the codecs of imagecodecs.
+"""TIFF files: their facts and their pixels, by tifffile with the codecs of imagecodecs.
 
 One image of a file is one of its planes (pages), or several of them as channels:
 
@@ -9,7 +9,7 @@ One image of a file is one of its planes (pages), or several of them as channels
 
 The Orientation tag (274) is applied as in other pictures, WhiteIsZero is inverted, palettes and
 CMYK become colour, alpha is dropped. Samples whose meaning the file does not say are dropped or
-taken as bands if so declared, and refused if not; but three grey samples or more are bands.
+taken as bands as declared, and refused if nothing is; but three grey samples or more are bands.
 """
 
 import math
@@ -48,7 +48,7 @@ _FEW_CHUNKS = 4  # of a page: fewer are not worth reading apart
 
 @dataclass(frozen=True, eq=False)
 class _Image:
-    """The image of a file that is meant.
+    """The image of a file that a reading selects.
 
     Attributes:
         page: The page that its planes are like.
@@ -142,7 +142,7 @@ def _channels_declared(reading: Reading) -> bool:
 
 
 def _find(file: Any, reading: Reading) -> _Image:
-    """The image that is meant."""
+    """The image that the reading selects."""
     planes = _chosen_planes(file, reading)
     if any(plane is None for plane in planes):
         raise UserError("OME TIFF that does not hold all of its planes: save it anew")
@@ -192,7 +192,7 @@ def _check_page(page: int, number: int) -> None:
 
 
 def _undeclared_planes(file: Any) -> list[Any]:
-    """The planes of the image if nothing is declared; refuses what has no plain meaning."""
+    """The planes of the image if nothing is declared; refuses ambiguous files."""
     if file.is_ome and file.series[0].kind != "ome":
         raise UserError(
             "OME TIFF of a set of several files: say --page=0, --page=all, ... for the planes of"
@@ -255,7 +255,7 @@ def _series_planes(file: Any) -> list[Any]:
 
 
 def _hyperstack(file: Any) -> tuple[list[Any], int]:
-    """All planes image by image, and how many channels each has."""
+    """All planes, image by image, and the number of channels of each image."""
     axes = _stack_axes(file)
     names = [name for name, _ in axes]
     if names.count("C") != 1:
@@ -364,7 +364,7 @@ def _check_whole(image: _Image, size: int) -> None:
 
 
 def reads_parts(stream: BinaryIO, reading: Reading) -> bool:
-    """Whether a part of an image takes less than decoding all of it."""
+    """Returns True if reading a part of an image takes less than decoding all of it."""
     with _opened(stream, "damaged TIFF header") as file:
         image = _find(file, reading)
         plane, page = image.planes[0], image.page
@@ -374,7 +374,7 @@ def reads_parts(stream: BinaryIO, reading: Reading) -> bool:
 
 
 def _by_its_own(page: Any) -> bool:
-    """Whether a page is decoded in a way of its own, as a whole."""
+    """Returns True if a page can be decoded as a whole only, for its JPEG tables or its YCbCr."""
     return page.jpegheader is not None or _takes_libtiff(page)
 
 
@@ -383,7 +383,7 @@ def _takes_libtiff(page: Any) -> bool:
 
 
 def _is_plain(plane: Any, page: Any) -> bool:
-    """Whether the values lie in the file as they are, one row after the other."""
+    """Returns True if the values lie in the file as they are, one row after the other."""
     return isinstance(plane, int) or bool(page.is_memmappable and plane.is_contiguous)
 
 
@@ -410,7 +410,7 @@ def _plane(file: Any, stream: BinaryIO, page: Any, plane: Any, box: Box) -> np.n
 def _plain_rows(
     stream: BinaryIO, start: int, stored: np.dtype, shaped: tuple[int, ...], box: Box
 ) -> np.ndarray:
-    """A part of a page whose values lie one row after the other from a place on."""
+    """A part of a page whose values lie one row after the other, from the byte `start` on."""
     separate, _, height, width, samples = shaped
     row = width * samples * stored.itemsize
     parts = []
@@ -447,7 +447,7 @@ def _window(plane: Any, page: Any, rows: slice, columns: slice) -> np.ndarray:
 
 
 def _by_libtiff(stream: BinaryIO, page: Any) -> np.ndarray:
-    """YCbCr of 8 bits, perhaps with fewer samples of colour, as RGB."""
+    """YCbCr of 8 bits, perhaps with subsampled colour, decoded to RGB."""
     if page.tags.valueof(274, 1) != 1:
         raise UserError("YCbCr TIFF that is turned: save it as RGB")
     stream.seek(0)

@@ -9,7 +9,7 @@ from data_prep.errors import UserError
 
 
 def check_pages(stream: BinaryIO) -> tuple[int, ...]:
-    """Refuses a file whose pages never end or overlap, over which readers would go for hours.
+    """Refuses a file whose pages never end or overlap, which would keep readers busy for hours.
 
     The chain of a file on disk is walked once, not for each of its pages.
 
@@ -31,7 +31,7 @@ def check_pages(stream: BinaryIO) -> tuple[int, ...]:
 
 
 class _Open:
-    """An open file that no cache tells from another: what does is given beside it."""
+    """An open file as a cache key: all are equal, and a stamp beside it tells files apart."""
 
     def __init__(self, stream: BinaryIO):
         self.stream: BinaryIO | None = stream

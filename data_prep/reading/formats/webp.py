@@ -13,7 +13,7 @@ _HAS_EXIF = 0x08
 
 
 def starts_webp(start: bytes) -> bool:
-    """Whether a file that begins with these 12 bytes or more is a WebP."""
+    """Returns True if a file that begins with these bytes, 12 or more, is a WebP."""
     return start[:4] == b"RIFF" and start[8:12] == b"WEBP"
 
 
