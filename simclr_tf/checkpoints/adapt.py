@@ -24,7 +24,7 @@ Shape = tuple[int, ...]
 
 
 def adaptable(there: Shape | None, here: Shape | None, old: int, new: int) -> bool:
-    """Whether weights differ in nothing but the channels of the images.
+    """True if two shapes of a weight differ in nothing but the channels of the images.
 
     Args:
         there: Shape in the checkpoint; None = missing.
@@ -135,7 +135,7 @@ _BATCH = 2
 
 @dataclass(frozen=True)
 class InferenceCheck:
-    """What one pass over two random images gave.
+    """Result of one pass over two random images.
 
     Attributes:
         spread: Mean and standard deviation of every endpoint.

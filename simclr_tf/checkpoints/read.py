@@ -46,7 +46,7 @@ def describe(model: SimCLRModel | SimCLREncoder) -> np.ndarray | None:
 
 
 def read_description(content: np.ndarray) -> Mapping[str, Any]:
-    """What `describe` has written: fields of the architecture, and `feature_dim`."""
+    """Reads what `describe` wrote: fields of the architecture, and `feature_dim`."""
     facts: dict[str, Any] = json.loads(content.tobytes().decode())
     return facts
 
@@ -80,7 +80,7 @@ class StoredWeights:
         left_out: Every other tensor.
         read: Reads a weight by its name; verifies its checksum.
         config: Constructor arguments of the encoder that shapes do not tell, where they are known.
-        description: What the file says of a backbone that is no ResNet, see `description.py`.
+        description: What the file says of a backbone that is no ResNet, see `read_description`.
     """
 
     path: str

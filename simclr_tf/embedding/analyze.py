@@ -117,7 +117,7 @@ def explore_data(
     names: Sequence[str] | None = None,
     title: str = "",
 ) -> ExploreData:
-    """What the pages are made of.
+    """Collects what the explorer's pages show.
 
     Args:
         stored: The embedding.
@@ -143,7 +143,7 @@ def explore_data(
 
 
 def _places(stored: Stored, rows: np.ndarray) -> dict[str, list[str]]:
-    """Where images lie below the folder that holds all of them, as columns of a manifest."""
+    """Columns of a manifest that locate images below the folder that holds all of them."""
     images = stored.images
     columns = {
         **place_columns(images),
@@ -174,7 +174,7 @@ def _thumbnails(jobs: Sequence[tuple[str, Record]], side: int) -> list[bytes | N
 
 
 def _first(facts: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the page begins with: alarms, and whether the features are above the floors."""
+    """The sentences that the page begins with: alarms, and verdicts against the floors."""
     floors = facts.get("floors", {})
     return (
         *map(sentence, facts.get("alarms", ())),
@@ -190,7 +190,7 @@ def _title(stored: Stored) -> str:
 
 
 def _facts(stored: Stored) -> dict[str, str]:
-    """What the page says of the embedding."""
+    """The facts about the embedding that the page lists, by name."""
     facts = stored.facts
     said = {
         "encoder": str(facts["encoder"]["source"]),
@@ -371,11 +371,11 @@ def _label_texts(stored: Stored) -> list[list[str]]:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well a clustering agrees with labels.
+    """Agreement of a clustering with labels.
 
     Attributes:
         images: Labelled images that are in a cluster.
-        numbers: By `agreement.AGREEMENT_NAMES`.
+        numbers: By `evaluation.clustering.AGREEMENT_NAMES`.
     """
 
     images: int

@@ -182,7 +182,7 @@ class Featuriser:
 
 
 def _load(network: Network, batch_size: int, devices: distribution.Devices) -> Load:
-    """What a pass of images through the network holds in memory; nothing is trained."""
+    """Memory load of a pass of images through the network, without training."""
     model, record = network.model, network.record
     size, channels = record["image_size"], record["channels"]
     activations = count_activations(lambda x: model(x, training=False), size, channels, ())
@@ -315,7 +315,7 @@ def join_shards(
 
 
 def write_archive(path: Path, stored: Stored) -> None:
-    """Writes an NPZ, a block at a time, that `evaluation.embeddings.Embeddings.load` reads.
+    """Writes an NPZ, a block at a time, that `evaluation.features.Embeddings.load` reads.
 
     It holds `features` [n, d], `labels` int64 [n] (positions among `class_names`, -1 = none),
     `indices` int64 [n], `class_names`, and `paths`, `splits` as texts [n].
@@ -448,7 +448,7 @@ def _plan(config: EmbedConfig, network: Network, images: Manifest) -> Plan:
 
 
 def _finished(target: Path, plan: Plan, config: EmbedConfig, images: Manifest) -> bool:
-    """Whether the same command has finished; refuses an output that is of something else."""
+    """True if the same command has finished; refuses an output that is of something else."""
     if not target.exists() or not any(target.iterdir()):
         return False
     if not is_stored(target):

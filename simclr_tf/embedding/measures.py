@@ -1,8 +1,7 @@
 """Measures of features: k-NN and a linear probe with labels; clusters and outliers without.
 
-    floors.npz   the features of the floors, of all images or of a sample
-
-They are computed with the embedding, for labels that come later are measured against them too.
+The features of the floors, of all images or of a sample, are computed with the embedding and kept
+in its folder as `floors.npz`, because labels that come later are measured against them too.
 """
 
 import logging
@@ -90,7 +89,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Scored:
-    """How well labels of some images were told.
+    """Scores of one method that predicts labels of some images.
 
     Attributes:
         method: `knn`, `linear_probe`, `knn_leave_one_out`, or where images form groups
@@ -219,7 +218,7 @@ NOISE_NAME = "noise"
 
 @dataclass
 class Structure:
-    """What was found.
+    """Clusters, neighbours, outliers and near duplicates of an embedding.
 
     Attributes:
         clusters: By method.
@@ -332,7 +331,7 @@ _METHODS = {
 
 @dataclass(frozen=True)
 class FloorFeatures:
-    """What simpler methods see of an embedding's images.
+    """Features of an embedding's images that simpler methods work on.
 
     Attributes:
         rows: Which images, int64 [m], rising.
@@ -355,7 +354,7 @@ class FloorFeatures:
 
     @staticmethod
     def load(folder: Path) -> "FloorFeatures | None":
-        """What `save` wrote; None where there is nothing to be read."""
+        """Reads what `save` wrote; None if the file is missing or cannot be read."""
         try:
             with np.load(folder / FILE) as stored:
                 pixels, untrained = (
@@ -369,7 +368,7 @@ class FloorFeatures:
 def floor_verdict(
     scored: Sequence[Scored], known: Labelled, floors: FloorFeatures, settings: MeasureSettings
 ) -> Verdict | None:
-    """Whether the features are above the floors, for one column of labels.
+    """Judges whether the features are above the floors, for one column of labels.
 
     Args:
         scored: What `measure` says of the embedding.

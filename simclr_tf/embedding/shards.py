@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """How images are dealt out into shards.
+    """Division of images into shards.
 
     Attributes:
         images: Their number.
@@ -38,7 +38,7 @@ class Plan:
 
     @property
     def shards(self) -> int:
-        """How many shards there are."""
+        """The number of shards."""
         return -(-self.images // self.shard_images)
 
     def rows(self, shard: int) -> range:
@@ -79,7 +79,7 @@ class Shards:
         write_text(self._marker(shard), json.dumps(marker) + "\n")
 
     def read(self, shard: int) -> tuple[np.ndarray, dict[int, str]]:
-        """What was kept."""
+        """Reads a shard: its features, and what is wrong with unreadable images by position."""
         noted = read_object(self._marker(shard))["unreadable"]
         return np.load(self._file(shard)), {int(row): why for row, why in noted.items()}
 

@@ -138,7 +138,7 @@ def metric_samples(
 def _decisions(
     labels: np.ndarray, predicted: np.ndarray, counts: np.ndarray, num_classes: int
 ) -> dict[str, np.ndarray]:
-    """What follows from how often each class occurs, is predicted and is hit: all [b, K] or [b]."""
+    """Metrics from how often each class occurs, is predicted and is hit: all [b, K] or [b]."""
     true = _sums(counts, labels, num_classes)
     given = _sums(counts, predicted, num_classes)
     hits = _sums(counts * (labels == predicted), labels, num_classes)

@@ -23,7 +23,7 @@ _NO_SPREAD = 1e-9  # relative: what rounding leaves
 
 
 def has_no_spread(low: float, high: float) -> bool:
-    """Whether an interval is a point, but for rounding; False where its ends are not defined."""
+    """True if an interval is a point, but for rounding; False where its ends are not defined."""
     return high - low <= _NO_SPREAD * max(1.0, abs(low), abs(high))
 
 

@@ -113,7 +113,7 @@ class Floor:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a network is above its floors.
+    """Comparison of a network with all of its floors.
 
     Attributes:
         split: That was scored.
@@ -133,7 +133,7 @@ class Verdict:
 
     @property
     def above(self) -> bool:
-        """Whether the whole interval of every difference is above 0."""
+        """True if the whole interval of every difference is above 0."""
         return all(floor.difference.low > 0 for floor in self.floors)
 
     @property

@@ -21,7 +21,7 @@ from simclr_tf.optim.schedules import steps_per_epoch
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a method is built from.
+    """Everything that a method is built from.
 
     Attributes:
         config: All settings of the run.

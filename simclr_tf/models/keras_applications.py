@@ -89,7 +89,7 @@ class PreprocessInput(keras.layers.Layer):
         self._function = preprocess_function(backbone)
 
     def call(self, images: Any) -> Any:
-        """What the network is shown."""
+        """Brings images to the range and the channels that the weights expect."""
         if images.shape[-1] == 1:
             images = keras.ops.repeat(images, 3, axis=-1)
         return self._function(images * 255.0)
@@ -172,7 +172,7 @@ def _first(error: Exception) -> str:
 def pixel_affine(
     function: Callable[[np.ndarray], Any], channels: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What a function of images does to every pixel, if that is affine.
+    """Finds the affine map that a function of images applies to every pixel.
 
     Args:
         function: Images [B, H, W, channels] -> [B, H, W, C].

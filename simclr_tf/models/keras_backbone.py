@@ -83,7 +83,7 @@ def single_outputs(network: keras.Model) -> list[int]:
 
 
 def _levels(network: keras.Model, places: Sequence[int]) -> list[int]:
-    """How often the side is halved up to each place, never falling.
+    """Counts how often the side is halved up to each place, never falling.
 
     Empty for networks whose layers fit together at one size only.
     """
@@ -200,7 +200,7 @@ class KerasBackbone(DescribedBackbone):
         """Nothing: the layers were built with the network."""
 
     def prepare(self, images: tf.Tensor) -> tf.Tensor:
-        """What the network is shown of images in [0, 1], never in half precision."""
+        """Prepares images in [0, 1] for the network, never in half precision."""
         # Keras exports networks without saying what shape their images have.
         shaped = tf.ensure_shape(images, [None, None, None, self.image_channels])
         scaled = tf.cast(shaped, self.variable_dtype) * self._factor + self._offset

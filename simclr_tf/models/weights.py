@@ -123,7 +123,7 @@ def variables_hash(variables: Iterable[keras.Variable]) -> str:
 
 
 def moved(before: dict[str, str], after: dict[str, str]) -> dict[str, bool]:
-    """Whether each part changed."""
+    """Compares hashes of parts: True for each part that changed."""
     return {name: after[name] != value for name, value in before.items() if name in after}
 
 

@@ -37,7 +37,7 @@ class PerVariableRates:
 
     @property
     def _decoupled(self) -> bool:
-        """Whether weights shrink beside the gradient, and not, as in LARS, as a part of it."""
+        """True if weight decay is applied beside the gradient, not within it as in LARS."""
         return isinstance(self, keras.optimizers.AdamW)
 
     def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:

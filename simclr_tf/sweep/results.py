@@ -235,7 +235,7 @@ class SettingScores:
 
     @property
     def right(self) -> np.ndarray | None:
-        """Whether k-NN classifies each labelled image right, bool [seeds, m]."""
+        """True where k-NN classifies a labelled image right, bool [seeds, m]; None if not known."""
         rows = [run.right for run in self.runs if run.right is not None]
         return np.stack(rows) if len(rows) == len(self.runs) else None
 
@@ -316,7 +316,7 @@ def _gain(runs: Sequence[RunScores], scores: Sequence[RunScores]) -> Difference 
 
 
 def difference(a: SettingScores, b: SettingScores) -> Difference | None:
-    """How much better k-NN is in one setting than in another, on the same images.
+    """Difference in k-NN accuracy between two settings, a - b, on the same images.
 
     Seeds are paired if both have the same; else the means over the seeds are compared, and the
     interval is over images alone.
@@ -330,7 +330,7 @@ def difference(a: SettingScores, b: SettingScores) -> Difference | None:
 
 
 def is_clear(found: Difference | None) -> bool:
-    """Whether the 95 % interval of a difference leaves 0 out."""
+    """True if the 95 % interval of a difference leaves 0 out."""
     return found is not None and (found.low > 0 or found.high < 0)
 
 

@@ -225,7 +225,7 @@ def _padding(spec: dict[str, tf.TensorSpec], size: int) -> Batch:
 
 
 def with_small_crops(views: ViewConfig, small: ViewConfig | None) -> ViewConfig | MakeExample:
-    """What `training_batches` makes of an image: the views and, under their own names, small crops.
+    """Adds small crops to what `training_batches` makes of an image, under names of their own.
 
     Args:
         views: The augmentation.

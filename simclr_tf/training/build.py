@@ -86,7 +86,7 @@ def check_image_sizes(backbone: StagedBackbone, config: RunConfig) -> None:
 
 
 def uses_cifar_stem(config: RunConfig) -> bool:
-    """Whether the network starts with the small-image stem: as set, or at 32 px or less."""
+    """True if the network starts with the small-image stem: as set, or at 32 px or less."""
     stem = config.model.stem
     return stem == "cifar" or (stem == "auto" and config.views.image_size <= SMALL_IMAGE)
 
@@ -134,7 +134,7 @@ def build_model(config: RunConfig, channels: int, num_classes: int) -> SimCLRMod
 
 @dataclass(frozen=True)
 class TrainingParts:
-    """What trains a network.
+    """Method, optimizer and weight decay that train a network.
 
     Attributes:
         method: The losses.
@@ -260,7 +260,7 @@ def _method(config: RunConfig, model: SimCLRModel, num_examples: int, steps: int
 
 
 def first_trained_stage(model: SimCLRModel) -> int:
-    """Where the network begins to train: what comes before may be computed once.
+    """The first stage that trains; the outputs of those before it may be computed once.
 
     Returns:
         1 to 4, a block group; 5, what comes after the average pool.

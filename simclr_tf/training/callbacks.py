@@ -103,7 +103,7 @@ class StepLog(keras.callbacks.Callback):
 
     @property
     def _aside(self) -> Path:
-        """Where a damaged log is kept."""
+        """The path that a damaged log is moved to."""
         return self._path.with_name(f"{self._path.name}.damaged")
 
     def values(self, first_step: int, last_step: int) -> dict[str, np.ndarray]:

@@ -206,7 +206,7 @@ class Imagewise:
 
 
 def _why(source: ManifestSource) -> str:
-    """What is wrong with the one image of a source."""
+    """The reason that the one image of a source cannot be decoded, in short."""
     error = source.diagnose()
     text = str(error) if error else "cannot be decoded"
     return text.partition(" (")[2].partition("). Mend")[0] or text

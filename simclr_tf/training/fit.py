@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoopPlan:
-    """How far to go and how often to look up.
+    """Steps of a whole run, between checkpoints and between looks at the host.
 
     Attributes:
         total_steps: Where the run ends.
@@ -54,7 +54,7 @@ class LoopPlan:
         return min(self.steps_per_loop, to_checkpoint, self.total_steps - step)
 
     def is_checkpoint(self, step: int) -> bool:
-        """Whether a checkpoint is due after this step."""
+        """True if a checkpoint is due after this step."""
         return step % self.checkpoint_steps == 0 or step >= self.total_steps
 
 
@@ -227,7 +227,7 @@ Validation = dict[str, Any]
 
 @dataclass(frozen=True)
 class Keepers:
-    """What accompanies a training.
+    """Log and callbacks that accompany a training.
 
     Attributes:
         step_log: The per-step CSV; None on workers that write nothing.
@@ -368,9 +368,10 @@ class _Validations:
 
 
 def _is_seen(fitting: Fitting, start: int, validations: _Validations) -> bool:
-    """Whether the callbacks were told of the interval that ends where a run goes on.
+    """True if the callbacks were told of the interval that ends where a run goes on.
 
-    They are told before the validation is logged. Where none is due only the end of the run tells.
+    They are told before its validation is logged, so a logged one proves it. Where no validation is
+    due, only a finished run does.
     """
     if not start or not fitting.plan.is_checkpoint(start):
         return True

@@ -66,7 +66,7 @@ class Images:
 
 @dataclass(frozen=True)
 class FloorScores:
-    """What floors say.
+    """Class probabilities that floors give for the images of a split.
 
     Attributes:
         scores: Floor -> class probabilities float64 [m, K].

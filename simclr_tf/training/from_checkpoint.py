@@ -36,7 +36,7 @@ def warn_of_leaks(checkpoint: Checkpoint, manifest: Manifest, train_split: str) 
 
 
 def seen_before(checkpoint: Checkpoint, manifest: Manifest, train_split: str) -> tuple[str, ...]:
-    """Which images to be scored were trained on by the run that the weights come from.
+    """Finds images to be scored that the run of the checkpoint was trained on.
 
     Args:
         checkpoint: Where the weights come from; its folder may tell of its run.
@@ -50,7 +50,7 @@ def seen_before(checkpoint: Checkpoint, manifest: Manifest, train_split: str) ->
 
 
 def seen_by(weights: str, manifest: Manifest, train_split: str = "train") -> tuple[str, ...]:
-    """Which images to be scored were trained on by the run that a file of weights comes from.
+    """Finds images to be scored that the run of a file of weights was trained on.
 
     The runs that this run itself took weights from count too, and so do copies of their images
     under other names.
@@ -132,7 +132,7 @@ def _trained_on(folder: Path) -> Manifest | None:
 
 
 def _seen(trained_on: Manifest, images: Manifest) -> list[bool]:
-    """Whether each image is one of those that were trained on, or a copy of one."""
+    """Marks the images that were trained on, or are copies of such images."""
     known = _Pictures(trained_on)
     seen = [picture in known for picture in images.pictures()]
     if not all(seen):
@@ -142,7 +142,7 @@ def _seen(trained_on: Manifest, images: Manifest) -> list[bool]:
 
 
 def _copies(trained_on: Manifest, images: Manifest) -> list[bool]:
-    """Whether the content of each whole file is that of one that was trained on."""
+    """Marks the images whose whole file has the content of one that was trained on."""
     known: dict[int, list[str]] = defaultdict(list)
     noted: set[str] = set()
     for record, file in zip(trained_on.records, trained_on.files(), strict=True):
@@ -194,7 +194,7 @@ class _Pictures:
 
 
 def network_facts(network: Network) -> dict[str, Any]:
-    """What a network is, by the names of the flags that say so.
+    """Description of a network, by the names of the flags that set it.
 
     Returns:
         `backbone` and what goes with it (`resnet_depth`, `width_multiplier`, `sk_ratio`,

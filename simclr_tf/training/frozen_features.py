@@ -32,7 +32,7 @@ BUDGET = 4 * 2**30  # bytes
 
 @dataclass(frozen=True)
 class FrozenFeatures:
-    """What the frozen stages give for n images, in the order of their source.
+    """Outputs of the frozen stages for n images, in the order of their source.
 
     Attributes:
         features: [n, h, w, c], or [n, D] behind the average pool, float32.
@@ -52,7 +52,7 @@ def frozen_features(
     first_stage: int,
     seed: int = 0,
 ) -> FrozenFeatures:
-    """What the stages before `first_stage` give for every image of a source.
+    """Computes the outputs of the stages before `first_stage` for every image of a source.
 
     Args:
         model: The network, those stages frozen.

@@ -28,7 +28,7 @@ from simclr_tf.models.simclr import SimCLREncoder
 
 
 class Found(NamedTuple):
-    """What a step has found before it updates anything.
+    """Results of a step before it updates anything.
 
     Attributes:
         gradients: For each trained variable; None where the loss does not depend on it.
@@ -219,7 +219,7 @@ class MicroBatches:
         return total
 
     def _rows(self, i: tf.Tensor, number: tf.Tensor) -> Rows:
-        """Which rows micro-batch i of so many holds of a view; see `_in_order`."""
+        """Rows of a view in micro-batch i of `number`: first views by blocks, second by stride."""
         place = tf.range(self._size)
         return lambda view: place * number + i if view % 2 else i * self._size + place
 
@@ -246,7 +246,7 @@ def rows_of_views(inputs: Sequence[tf.Tensor], rows: Rows, axis: int) -> tuple[t
 
 
 def _in_order(view: int, parts: tf.Tensor) -> tf.Tensor:
-    """What micro-batches [n, m, D] hold of a view as a batch [b, D], in which they took turns."""
+    """Joins micro-batches [n, m, D] of a view into the batch [b, D]; the inverse of `_rows`."""
     if view % 2:
         parts = tf.transpose(parts, [1, 0, 2])
     return tf.reshape(parts, [-1, parts.shape[-1]])

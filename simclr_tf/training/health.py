@@ -44,7 +44,7 @@ def nt_xent_at_chance(batch_size: int, decoupled: bool = False) -> float:
 def warnings_before_start(
     num_examples: int, batch_size: int, steps: int, train_mode: str
 ) -> list[str]:
-    """What can be known to go wrong before the first step.
+    """Problems that can be foreseen before the first step.
 
     Args:
         num_examples: Training images.

@@ -37,7 +37,7 @@ _FITS = 0.8  # share of the memory that advice aims at
 
 @dataclass(frozen=True)
 class Activations:
-    """What one image takes in a network.
+    """Memory and layers that one image takes in a network.
 
     Attributes:
         kept: Bytes that the forward pass keeps for the backward pass.
@@ -100,7 +100,7 @@ def _bytes(tensor: tf.Tensor) -> float:
 
 @dataclass(frozen=True)
 class Load:
-    """What training holds in memory.
+    """Everything that decides how much memory training, or a pass, takes.
 
     Attributes:
         activations: Of one image at the network's input size.
@@ -190,7 +190,7 @@ def _available() -> float:
 
 
 def _own() -> float:
-    """What this process holds already, which the estimate counts too."""
+    """Bytes that this process holds already, which the estimate counts too."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):
@@ -199,7 +199,7 @@ def _own() -> float:
 
 
 def _allowed() -> float:
-    """What the control group leaves, of version 2 or 1."""
+    """Bytes that the control group (version 2 or 1) allows; infinite without a limit."""
     for limit, used in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
         ("/sys/fs/cgroup/memory/memory.limit_in_bytes",

@@ -1,4 +1,4 @@
-"""What a run leaves behind, and where: the layout of `--model_dir`."""
+"""The folder of a run (`--model_dir`): its layout, and the files that a run leaves there."""
 
 import json
 import logging
@@ -190,13 +190,14 @@ class RunDir:
             yield
 
     def is_sealed(self) -> bool:
-        """Whether the checksums of what the run hands out are known: it was complete once."""
+        """True if the checksums of what the run hands out are known: it was complete once."""
         return self.last_file in self.checksums.names()
 
     def is_whole(self) -> bool:
-        """Whether the last file is there, and all that was handed out is as it was written.
+        """True if the last file is there, and all that was handed out is as it was written.
 
-        What is not is said. Folders of before have no checksums: nothing is checked in them.
+        Damaged and missing files are logged. Folders of earlier versions have no checksums, so
+        nothing is checked in them.
         """
         names = self._sealed((self.last_file, *self.handed_out))
         faults = {name: fault for name in names if (fault := self.checksums.fault(name))}
@@ -320,7 +321,7 @@ class RunDir:
         return False
 
     def _halves(self) -> list[Path]:
-        """What a kill while the first files were written has left of them."""
+        """Temporary files left by a process that was killed while it wrote the first files."""
         return [*self.path.glob(".config.json.*"), *self.path.glob(f".{CHECKSUMS}.*")]
 
     def remove_halves(self, training: bool = True) -> None:
@@ -351,7 +352,7 @@ class RunDir:
                     yield from folder.glob(".*.????????")
 
     def _holds_run(self) -> bool:
-        """Whether the settings of a run are there, in at least one of their two forms."""
+        """True if the settings of a run are there, in at least one of their two forms."""
         return self.config_file.exists() or self.flat_settings_file.exists()
 
     @property
@@ -433,7 +434,7 @@ class RunDir:
         self.checksums.write_text("environment.json", text)
 
     def read_environment(self) -> dict[str, Any]:
-        """What `write_environment` wrote; empty before that.
+        """Reads what `write_environment` wrote; empty before that.
 
         Raises:
             UserError: The file is damaged.
@@ -458,7 +459,7 @@ class RunDir:
         self.checksums.write_text("blocks.json", json.dumps(hashes, indent=2) + "\n")
 
     def blocks(self) -> dict[str, str]:
-        """What `write_blocks` wrote; empty before that, and if it is damaged, which is said."""
+        """Reads what `write_blocks` wrote; empty if it is missing or damaged, which is logged."""
         try:
             return read_object(self.path / "blocks.json")
         except FileNotFoundError:
@@ -534,7 +535,7 @@ class RunDir:
 
 
 def is_moved(name: str, before: Any, now: Any) -> bool:
-    """Whether a setting names what was moved: the old place is gone, the new has the same name."""
+    """True if a setting names what was moved: the old place is gone, the new has the same name."""
     if name not in _PLACES or not before or not now:
         return False
     moved = (
@@ -548,5 +549,5 @@ def is_moved(name: str, before: Any, now: Any) -> bool:
 
 
 def _is_there(path: str) -> bool:
-    """Whether a file, a folder or a checkpoint's prefix is there."""
+    """True if a file, a folder or a checkpoint's prefix is there."""
     return os.path.exists(path) or os.path.exists(f"{path}.index")

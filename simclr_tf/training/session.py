@@ -77,7 +77,7 @@ class Session:
     claim: ExitStack = field(default_factory=ExitStack)
 
     def last_step(self) -> int:
-        """Where training ends: as planned, or where early stopping has ended it."""
+        """The step at which training ends: as planned, or where early stopping has ended it."""
         return self.run_dir.early_stop() or self.plan.total_steps
 
 
@@ -183,7 +183,7 @@ def _load(
     model: SimCLRModel,
     parts: TrainingParts,
 ) -> Load:
-    """What training holds in memory."""
+    """Memory load of training."""
     size, pretrain = config.views.image_size, config.train.train_mode == "pretrain"
     activations = count_activations(
         lambda images: model(images, training=False), size, data.channels, model.trainable_variables

@@ -81,7 +81,7 @@ class TrainStep:
         return self._update(self.gradients(images, labels, *small))
 
     def gradients(self, images: tf.Tensor, labels: tf.Tensor, *small: tf.Tensor) -> Found:
-        """What `replica_step` updates the network with; arguments as there."""
+        """Computes what `replica_step` updates the network with; arguments as there."""
         if self._micro_batches is None:
             return self._whole_batch(images, labels, *small)
         part = partial(rows_of_views, (images, *small), axis=0)
