@@ -147,7 +147,7 @@ class InferenceCheck:
     compared: dict[str, float]
 
     def table(self) -> str:
-        """A line an endpoint."""
+        """The result as text, one line for each endpoint."""
         lines = [f"  {'endpoint':18s}{'mean':>12s}{'spread':>12s}  difference from the original"]
         for name, (mean, deviation) in self.spread.items():
             difference = f"{self.compared[name]:.1e}" if name in self.compared else "not executed"

@@ -26,7 +26,7 @@ Status = Literal["used", "adapted", "unused", "missing"]
 
 @dataclass(frozen=True)
 class Row:
-    """One tensor.
+    """One tensor in the account of a conversion.
 
     Attributes:
         tensor: Its name in the checkpoint; that of the variable if the checkpoint has none.

@@ -60,7 +60,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A tensor that is no weight of the network, and why; an empty reason means nobody knows."""
+    """A tensor that is no weight of the network, and the reason; empty if it is not known."""
 
     tensor: str
     shape: Shape
@@ -204,7 +204,7 @@ _EXPLANATIONS = (
 
 
 def _explain(keys: Iterable[str]) -> dict[str, str]:
-    """Why each of these tensors is no weight; an empty text where nobody knows."""
+    """The reason why each of these tensors is no weight; empty where it is not known."""
     return {
         key: next((why for pattern, why in _EXPLANATIONS if pattern.search(key)), "")
         for key in keys

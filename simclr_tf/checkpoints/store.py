@@ -219,7 +219,7 @@ class CheckpointStore:
         return None
 
     def restores(self, step: int, directory: Path) -> bool:
-        """Like `restore`; False, which is said, if the checkpoint is damaged."""
+        """Like `restore`, but logs a damaged checkpoint and returns False."""
         try:
             self.restore(step, directory)
         except UserError as error:

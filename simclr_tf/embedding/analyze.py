@@ -318,7 +318,7 @@ def _write_structure(folder: Path, stored: Stored, found: Structure) -> None:
 
 
 def _cluster_rows(stored: Stored, found: Structure, names: Sequence[str]) -> Columns:
-    """A row a cluster: its size, its middle, and what most of it is called."""
+    """Table of clusters: size, medoid, and the most frequent label with its share."""
     rows: dict[str, list[str]] = {"method": [], "cluster": [], "images": [], "medoid": []}
     for name in stored.label_columns:
         rows |= {f"{name}_most": [], f"{name}_share": []}
@@ -335,7 +335,7 @@ def _cluster_rows(stored: Stored, found: Structure, names: Sequence[str]) -> Col
 
 
 def _most_frequent(texts: list[str]) -> list[str]:
-    """The most frequent text, and its share; nothing of nothing."""
+    """The most frequent text and its share; two empty texts if there are none."""
     if not texts:
         return ["", ""]
     names, counts = np.unique(texts, return_counts=True)
@@ -407,7 +407,7 @@ def _measure(stored: Stored, found: Structure, column: str, config: EmbedConfig)
 def _verdicts(
     stored: Stored, measures: dict[str, Numbers], config: EmbedConfig
 ) -> dict[str, Verdict]:
-    """Column of labels -> whether the features are above the floors, where there are floors."""
+    """Verdicts of the features against the floors, by column of labels; empty without floors."""
     floors = FloorFeatures.load(stored.folder) if config.measures.floors else None
     if floors is None:
         return {}

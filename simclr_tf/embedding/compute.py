@@ -364,7 +364,7 @@ def _write_header(file: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
 
 
 def _silent(done: int, total: int) -> None:
-    """No progress."""
+    """Reports no progress."""
 
 
 def embed(config: EmbedConfig, given: Set[str] = frozenset(), progress: Progress = _silent) -> str:
@@ -421,7 +421,7 @@ def embed(config: EmbedConfig, given: Set[str] = frozenset(), progress: Progress
 
 
 def _images(config: EmbedConfig, given: Set[str], network: Network) -> Manifest:
-    """The images, read as the encoder's record says but for what was stated."""
+    """The images, read as the encoder's record says unless a flag says otherwise."""
     own = {name: getattr(config.reading, name) for name in vars(config.reading) if name in given}
     declaration = Declaration(**{**carried(network.record.get("reading", {})), **own})
     if declaration.changes():
@@ -474,7 +474,7 @@ def _finished(target: Path, plan: Plan, config: EmbedConfig, images: Manifest) -
 
 
 def _asked(config: EmbedConfig) -> str:
-    """Hash of all settings that decide what is in the folder, but for where things lie."""
+    """Hash of the settings that decide the content of the folder; paths are not among them."""
     places = {"output", "overwrite", "worker", "num_workers", "image_dir", "manifest", "encoder"}
     how = {*places, "memory_check"}
     values = {name: value for name, value in config.values().items() if name not in how}

@@ -71,7 +71,7 @@ class Labelled:
 
     @staticmethod
     def of(texts: Sequence[str], splits: Sequence[str], units: np.ndarray | None) -> "Labelled":
-        """From texts, "" = not known."""
+        """Makes labels from one text for each image, "" = not known."""
         names = tuple(sorted(set(texts) - {""}))
         index = {name: k for k, name in enumerate(names)} | {"": UNLABELLED}
         labels = np.array([index[text] for text in texts], np.int64)
@@ -199,7 +199,7 @@ def _score(
 
 
 def _sample(rows: np.ndarray, seed: int) -> np.ndarray:
-    """At most so many of the rows, in order."""
+    """All rows, or a seeded sample of `_MOST` of them in ascending order."""
     if len(rows) <= _MOST:
         return rows
     return np.sort(np.random.default_rng(seed).choice(rows, _MOST, replace=False))
@@ -310,7 +310,7 @@ def find_structure(
 
 
 def _classes(stored: Stored) -> int:
-    """Classes of the first column of labels that has two or more; 0 = there is none."""
+    """Number of classes in the first column of labels that has two or more; 0 without one."""
     counts = (len(set(stored.columns[name]) - {""}) for name in stored.label_columns)
     return next((number for number in counts if number > 1), 0)
 

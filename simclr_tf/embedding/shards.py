@@ -127,7 +127,7 @@ def _work_folder(target: Path) -> Path:
 
 
 def _agree(lock: int, work: Path, plan: Plan) -> None:
-    """Sees to it that the folder is of this plan, and stays so while the lock is held."""
+    """Makes the folder one of this plan, which it stays while the shared lock is held."""
     noted, shards = work / "plan", work / "shards"
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -150,7 +150,7 @@ def _agree(lock: int, work: Path, plan: Plan) -> None:
 
 @contextmanager
 def the_one_that_joins(target: Path) -> Iterator[Path | None]:
-    """An empty place to join shards in, for one process at a time; None for all others."""
+    """Yields a free path to join shards at to one process at a time; None to all others."""
     work = _work_folder(target)
     with open(work / "joining", "w") as lock:
         try:

@@ -162,7 +162,7 @@ class HybridArchitecture(_Transformer):
         return NUM_GROUPS // 2
 
     def facts(self) -> dict[str, Any]:
-        """The stem by its flag."""
+        """All options, with the stem by its flag."""
         known = self.options()
         return {**known, "stem": "cifar" if known.pop("cifar_stem") else "imagenet"}
 
@@ -305,7 +305,7 @@ class ResNetArchitecture:
 
     @property
     def smallest_base(self) -> int:
-        """The ResNet-D stem halves the base width, so it needs two channels."""
+        """The least base width: 2 for the ResNet-D stem, which halves it, else 1."""
         return 2 if self.sk_ratio > 0 and not self.cifar_stem else 1
 
     @property

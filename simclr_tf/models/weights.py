@@ -43,7 +43,7 @@ def freeze(
     unused_projection_head: bool = True,
     frozen_statistics_move: bool = False,
 ) -> None:
-    """Sets what of a model trains. The supervised head always does.
+    """Sets which parts of a model train; the supervised head always does.
 
     Call it before the optimizer is built.
 

@@ -142,7 +142,7 @@ def _start(run: PlannedRun, output: Path, command: Command, lock: IO[str] | None
 
 
 def _ended(one: _Active, output: Path, stopped: bool) -> bool:
-    """Says how a run ended; whether that is all right."""
+    """Logs how a run ended; False if it failed."""
     code, seconds = one.process.returncode, format_seconds(time.monotonic() - one.began)
     if code == 0 and is_finished(one.run, output):
         log.info("%s is finished (%s)", one.run.name, seconds)

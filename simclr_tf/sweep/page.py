@@ -111,7 +111,7 @@ def findings(settings: Sequence[SettingScores], failed: Sequence[str]) -> tuple[
 
 
 def _alarms(settings: Sequence[SettingScores]) -> list[str]:
-    """Why numbers cannot be trusted, with the runs that say so."""
+    """Sentences on why numbers cannot be trusted, with the runs that they are of."""
     runs = [run for one in settings for run in one.runs]
     homes: dict[str, list[str]] = {}
     for run in runs:
@@ -181,7 +181,7 @@ def _about_limits(scored: Sequence[SettingScores], split: str) -> str:
 
 
 def settings_table(settings: Sequence[SettingScores], sort_by: str) -> Table:
-    """A row a setting."""
+    """The table of settings, a row for each."""
     headers = (
         "setting", "seeds", "k-NN", "95 % interval", "over untrained,\npoints", "linear probe",
         "effective\nrank",
@@ -371,7 +371,7 @@ def pinned_rows(images: Manifest, asked: Sequence[str]) -> list[int]:
 
 
 def shown_rows(number: int, pinned: Sequence[int]) -> list[int]:
-    """The images among which neighbours are looked for: all, or of many a seeded part."""
+    """Images among which neighbours are looked for: all, or pinned ones and a seeded sample."""
     if number <= _MOST_IMAGES:
         return list(range(number))
     order = np.random.default_rng(0).permutation(number).tolist()

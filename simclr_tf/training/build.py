@@ -183,7 +183,7 @@ def build_training(config: RunConfig, model: SimCLRModel, num_examples: int) -> 
 
 
 def _rate_factors(model: SimCLRModel, own: Extension) -> dict[int, float] | None:
-    """By `id` of the variable; None if all have the same rate."""
+    """Factors on the learning rate by `id` of the variable; None if all have the same rate."""
     if own.rate_factor == 1:
         return None
     factors = {id(v): 1.0 for v in model.trainable_variables}

@@ -177,7 +177,7 @@ class StepLog(keras.callbacks.Callback):
         self.seal()
 
     def _set_aside(self) -> None:
-        """Keeps what has other columns under another name."""
+        """Renames a log that has other columns, and begins anew."""
         name = self._aside.name
         log.warning("%s has other columns than this run writes: kept as %s", self._path, name)
         self._sums.forget(self._path.name)
@@ -346,7 +346,7 @@ class BestCheckpoint(keras.callbacks.Callback):
         self._highest, self._step = (-np.inf, -np.inf), 0
 
     def remember(self, logs: dict[str, Any]) -> bool:
-        """Takes note of a validation; whether it is the best yet."""
+        """Notes a validation; returns True if it is the best yet."""
         value = self._sign * logs.get(self._monitor, np.nan)
         key = (value, -logs.get(self._tie_breaker, 0.0))
         if np.isnan(value) or not key > self._highest:
@@ -360,10 +360,10 @@ class BestCheckpoint(keras.callbacks.Callback):
             self._copy(self._step)
 
     def settle(self, validations: Sequence[dict[str, Any]], redone: Collection[int] = ()) -> None:
-        """Remembers the validations of a run that goes on, and sees that the best is kept.
+        """Takes up the validations of a run that goes on, and mends the copy of the best.
 
-        Where the copy of the best is gone or damaged it is made again; where its original is gone
-        too, the best of the checkpoints that are left takes its place, and that is said.
+        If the copy of the best is gone or damaged, it is made again; if its original is gone too,
+        the best of the checkpoints that are left takes its place, which is logged.
 
         Args:
             validations: In their order, each with its `step`.

@@ -93,7 +93,7 @@ def connect(address: str) -> DataService:
 
 
 def _call_the_roll(address: str) -> list[tuple[int, int]]:
-    """From every worker that is there its number, and that plus the number of all workers."""
+    """Asks each worker for its number, and for the sum of it and the number of workers."""
     answers: list[tuple[int, int]] = []
     failures: list[tf.errors.OpError] = []
 

@@ -81,7 +81,7 @@ class Evaluator:
         return self._forward(to_float(images))
 
     def _mean_of_crops(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Crop after crop, so that a batch takes no more memory than one of single crops."""
+        """Outputs averaged over crops, one crop at a time, to take no more memory than one does."""
         first = self._network(images[:, 0])
         rest = tf.range(1, self._crops**2)
         total = tf.foldl(
@@ -145,7 +145,7 @@ class Evaluator:
 
 
 class Imagewise:
-    """A network over images, however they are dealt out into calls.
+    """Runs a network over images; outputs do not depend on how images are dealt out into calls.
 
     Images of 8 bits are resized in 8 bits and others in floating point, so each kind is taken for
     itself. Labels are not looked at.

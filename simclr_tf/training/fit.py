@@ -59,7 +59,7 @@ class LoopPlan:
 
 
 class StopRequest:
-    """Set by Ctrl-C or SIGTERM; the loop looks at it between steps."""
+    """A request to stop, set by Ctrl-C or SIGTERM; the loop looks at it between steps."""
 
     def __init__(self) -> None:
         self.signal = 0
@@ -136,7 +136,7 @@ class Loop:
             self._callbacks.on_epoch_end(self._interval_number(step), logs)
 
     def _interval_number(self, step: int) -> int:
-        """Of the interval that ends at a step, from 0."""
+        """Number of the interval that ends at a step, from 0."""
         return -(-step // self._plan.checkpoint_steps) - 1
 
     def run(self, iterator: Any, start_step: int, stop: StopRequest) -> int:

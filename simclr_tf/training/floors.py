@@ -56,7 +56,7 @@ class Images:
         return self.manifest.label_indices(self.source.class_names)
 
     def part(self, rows: np.ndarray) -> Source:
-        """Some of them, or all where none can be told from others."""
+        """The images of these rows; all of them without a manifest to choose from."""
         if self.manifest is None or len(rows) == self.source.num_examples:
             return self.source
         records = self.manifest.records
@@ -178,7 +178,7 @@ def raw_pixels(source: Source, devices: Devices, central_crop: float = 0.0) -> n
 
 
 def some_features(features: tf.Tensor, seed: int) -> tf.Tensor:
-    """At most so many of the columns of features [b, D], drawn by a seed."""
+    """All columns of features [b, D], or `_MOST_FEATURES` of them, drawn by a seed."""
     if features.shape[1] <= _MOST_FEATURES:
         return features
     drawn = np.random.default_rng(seed).choice(features.shape[1], _MOST_FEATURES, replace=False)

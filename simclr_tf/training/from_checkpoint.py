@@ -30,7 +30,7 @@ _LEVELS = 4  # run/saved_model/STEP/variables/variables
 
 
 def warn_of_leaks(checkpoint: Checkpoint, manifest: Manifest, train_split: str) -> None:
-    """Says so if images to be scored were trained on by the run that the weights come from."""
+    """Warns if images to be scored were trained on by the run that the weights come from."""
     for text in seen_before(checkpoint, manifest, train_split):
         warn(log, RunWarning(0, ALARM, text))
 
@@ -84,7 +84,7 @@ def seen_by(weights: str, manifest: Manifest, train_split: str = "train") -> tup
 
 
 def _ancestors(weights: str) -> Iterator[str]:
-    """The weights, and those that their run began with or learned from, the nearest first."""
+    """Yields the weights, and those that their runs began with or learned from, nearest first."""
     todo, known = [weights], {os.path.realpath(weights)}
     while todo:
         path = todo.pop(0)
@@ -168,7 +168,7 @@ def _copies(trained_on: Manifest, images: Manifest) -> list[bool]:
 def _needed(
     known: Mapping[int, Sequence[str]], images: Manifest
 ) -> Iterator[tuple[int, Sequence[str]]]:
-    """The files by size, of sizes that some image has: no others can be equal to one."""
+    """The known files by size; only sizes that some image has, as no other can be its copy."""
     sizes = {os.path.getsize(file) for file in images.files() if os.path.isfile(file)}
     return ((size, files) for size, files in known.items() if size in sizes)
 
@@ -314,7 +314,7 @@ def adopt_checkpoint(config: RunConfig, given: Collection[str]) -> RunConfig:
 
 
 def say_exif(record: Mapping[str, Any], exif: str) -> None:
-    """Says so if images are turned upright for a network that has seen them as stored.
+    """Logs if images are turned upright for a network that has seen them as stored.
 
     Args:
         record: Of the network to start from.

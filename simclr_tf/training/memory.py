@@ -150,7 +150,7 @@ class Load:
         return main + activations + pictures + variables
 
     def at(self, *, size: int = 0, batch: int = 0, microbatch: int = 0) -> "Load":
-        """The same with another size, batch or micro-batch."""
+        """The load with another size, batch or micro-batch."""
         ratio = (size / self.size) ** 2 if size else 1.0
         known = self.activations
         return replace(
@@ -199,7 +199,7 @@ def _own() -> float:
 
 
 def _allowed() -> float:
-    """Bytes that the control group (version 2 or 1) allows; infinite without a limit."""
+    """Bytes that this process may hold in its control group (version 2 or 1), else infinite."""
     for limit, used in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
         ("/sys/fs/cgroup/memory/memory.limit_in_bytes",
@@ -254,7 +254,7 @@ def check_memory(
 
 
 def _advice(load: Load, aim: float, flags: set[str]) -> str:
-    """The flags that would fit, each alone, or all together if none does alone."""
+    """Flags under which training would fit, each alone, or together if none does alone."""
     rows = load.batch // load.replicas
     micro = [m for m in range(rows, 0, -1) if rows % m == 0]
     batches = [load.replicas * 2**k for k in range(16, 0, -1) if load.replicas * 2**k < load.batch]

@@ -178,9 +178,9 @@ class RunDir:
 
     @contextmanager
     def handing_out(self) -> Iterator[None]:
-        """The block writes what a finished run hands out, but the last file.
+        """Seals what the block writes: all that a finished run hands out but its last file.
 
-        What is there and damaged is removed before, so that nothing is made from it.
+        The last file, and what is damaged, is removed before, so that nothing is made from it.
         """
         (self.path / self.last_file).unlink(missing_ok=True)
         for name in self._sealed(self.handed_out):
@@ -249,11 +249,11 @@ class RunDir:
             )
 
     def as_begun(self, config: ConfigT) -> ConfigT:
-        """The settings with which a run of before goes on, where today's default is another.
+        """The settings with which a run of an earlier version goes on.
 
-        A run that has seen photographs as stored goes on so, be it that it says so, or that it
-        began before the EXIF orientation was applied and says nothing. The same holds for a run
-        whose intensity rule took its percentiles of a sample of the values.
+        Where the default has changed since, the run keeps what it began with: a run that has seen
+        photographs as stored, whether its settings say so or it began before the EXIF orientation
+        was applied; and a run whose intensity rule took its percentiles of a sample of the values.
 
         Args:
             config: As given; with the settings of `Declaration`.
@@ -268,7 +268,7 @@ class RunDir:
         return type(config).from_values({**values, **changes}) if changes else config
 
     def _reading_of_before(self) -> dict[str, str]:
-        """The settings of `OF_BEFORE` of the run in the folder; empty = there is none."""
+        """The values that the run in the folder has of `OF_BEFORE`; empty without a run."""
         try:
             before = read_object(self.config_file)["reading"]
             return {name: str(before.get(name, how)) for name, how in OF_BEFORE.items()}

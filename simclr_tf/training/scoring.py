@@ -130,7 +130,7 @@ def knn_right(train: Outputs, held_out: Outputs, k: int) -> np.ndarray | None:
 
 
 def worth_saying(scores: Mapping[str, float], split: str, classes: int) -> list[str]:
-    """The names of the accuracies of a split that tell something.
+    """The names of the accuracies of a split that are informative.
 
     Args:
         scores: Of an evaluation or a validation.
