@@ -149,7 +149,7 @@ def _is_needed(name: str) -> bool:
 def _refuse_outside(name: str) -> None:
     """Refuses names that mean another place than a file in the folder or in its `variables/`.
 
-    Those of notes that are kept in the folder are refused too.
+    Names of this module's own files (notes, parts of downloads) are refused too.
     """
     *folders, last = name.split("/")
     own = last.startswith((".", MARKER)) or last.endswith(".part")

@@ -62,7 +62,7 @@ def write_exploration(
     """Writes `explore.html`, of a seeded sample where the images are many.
 
     Args:
-        folder: Where to write.
+        folder: The folder to write to.
         stored: The embedding.
         derived: Columns that were computed: clusters.
         page: Projections, and how many images are shown.
@@ -240,7 +240,7 @@ def analyse(
     Args:
         stored: The embedding.
         config: What to look for.
-        folder: Where to write; features and images stay where they are.
+        folder: The folder to write to; features and images stay where they are.
         joined: Columns of an expert to add or replace.
         progress: Called with (images compared, images in all).
 

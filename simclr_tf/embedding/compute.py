@@ -116,7 +116,7 @@ class Featuriser:
 
     Args:
         network: The encoder.
-        settings: Which features.
+        settings: Layer and form of the features.
     """
 
     def __init__(self, network: Network, settings: FeatureSettings) -> None:
@@ -284,7 +284,7 @@ def join_shards(
         shards: All of them there.
         images: Of the plan; those that could not be read are left out and listed in
             `unreadable.csv`.
-        folder: Where to write.
+        folder: The folder to write to.
         target: Where the files will lie in the end; None = in `folder`.
 
     Returns:

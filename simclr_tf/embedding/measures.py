@@ -99,7 +99,7 @@ class Scored:
         images: Labelled images that were scored.
         metrics: By `METRICS`; intervals by bootstrap, of the accuracy by Wilson where images are
             independent of each other.
-        rows: Which images, int64 [m].
+        rows: Rows of the images, int64 [m].
         scores: Of each class, float64 [m, K].
     """
 
@@ -334,7 +334,7 @@ class FloorFeatures:
     """Features of an embedding's images that simpler methods work on.
 
     Attributes:
-        rows: Which images, int64 [m], rising.
+        rows: Rows of the images, int64 [m], rising.
         pixels: Their raw pixels, float [m, D].
         untrained: Features of the network with fresh weights, float [m, E].
     """

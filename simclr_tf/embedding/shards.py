@@ -52,7 +52,7 @@ class Shards:
     """The shards of a plan in a folder.
 
     Attributes:
-        folder: Where they lie.
+        folder: The folder that they lie in.
         plan: How images are dealt out.
     """
 

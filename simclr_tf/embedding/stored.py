@@ -121,7 +121,7 @@ class Stored:
     """An embedding of n images.
 
     Attributes:
-        folder: Where it lies.
+        folder: The folder that it lies in.
         features: [n, d].
         images: The records of the images, with absolute paths.
         columns: What is known of each: texts of `KNOWN`, and of experts.

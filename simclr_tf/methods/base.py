@@ -167,7 +167,7 @@ class Pretraining(Extension, ABC):
     def features(self, images: tf.Tensor, small: tf.Tensor | None = None) -> ByView:
         """Representations by the network that trains.
 
-        As it stands here: of both views, each normalised by its own batch.
+        By default those of both views, each normalised by its own batch.
 
         Args:
             images: Views [2, b, S, S, C].
@@ -176,7 +176,7 @@ class Pretraining(Extension, ABC):
         return {v: self._model.encoder(images[v], training=True) for v in range(2)}
 
     def targets(self, images: tf.Tensor) -> ByView:
-        """Representations by a network that gets no gradient; as it stands here, none."""
+        """Representations by a network that gets no gradient; by default none."""
         return {}
 
     @abstractmethod

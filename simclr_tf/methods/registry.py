@@ -120,7 +120,7 @@ def register_method(name: str, build: Callable[[Recipe], Method]) -> None:
     """Adds a method, which `--method=name` takes from then on: docs/extend.md.
 
     Args:
-        name: What it is called.
+        name: Its name.
         build: Makes it from what a run has; see `Recipe`.
 
     Raises:

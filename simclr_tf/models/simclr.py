@@ -38,7 +38,7 @@ class SimCLREncoder(keras.Model):
 
     Call: images [B, H, W, image_channels] in [0, 1] -> representation [B, D] (`final_avg_pool`).
     The projection head keeps its weights in the file but runs only in `endpoints` and `hiddens`.
-    Who trains the representation alone sets `encoder.projection_head.trainable = False`, or Keras
+    To train the representation alone, set `encoder.projection_head.trainable = False`, or Keras
     warns of weights without gradients.
 
     Args:

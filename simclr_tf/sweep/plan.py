@@ -102,9 +102,9 @@ def plan_runs(
 def floors(runs: Sequence[PlannedRun]) -> tuple[PlannedRun, ...]:
     """The runs that others are compared with: each network with its starting weights.
 
-    Fresh weights (or those of `--checkpoint`), of which nothing moves in `UNTRAINED_STEPS` steps
-    but BatchNorm's statistics, on the views of the first run with this network. Without that the
-    features would be normalised by 0 and 1 instead of the images' statistics.
+    The weights are fresh, or those of `--checkpoint`. In `UNTRAINED_STEPS` steps, on the views of
+    the first run with this network, only BatchNorm's statistics move; without these steps features
+    would be normalised by 0 and 1 instead of the images' statistics.
 
     Args:
         runs: The runs that train.

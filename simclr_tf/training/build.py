@@ -197,7 +197,7 @@ def build_seeded(
 
     Args:
         config: All settings.
-        devices: What the run is on.
+        devices: The devices of the run.
         channels: Of the images.
         num_classes: Of the supervised head; 0 = no head.
         num_examples: Training images.
@@ -222,7 +222,7 @@ def build_step(
 
     Args:
         config: Augmentation and whether to compile.
-        devices: What the run is on.
+        devices: The devices of the run.
         model: The network.
         parts: What trains it.
         channels: Of the images.

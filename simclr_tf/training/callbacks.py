@@ -290,7 +290,7 @@ class TensorBoard(keras.callbacks.Callback):
     """Writes scalars and a sheet of augmented views for TensorBoard.
 
     Args:
-        directory: Where the event files go.
+        directory: The folder of the event files.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -324,9 +324,10 @@ class BestCheckpoint(keras.callbacks.Callback):
 
     Args:
         directory: The run's folder; the copy goes to its `best/`.
-        monitor: What is to be largest.
+        monitor: Name of the score that decides.
         mode: `max`, or `min` if it is to be smallest.
-        tie_breaker: What decides between equals: the smaller is better; empty = the first.
+        tie_breaker: Name of the score that decides between equals, the smaller the better; empty =
+            the first is kept.
     """
 
     def __init__(

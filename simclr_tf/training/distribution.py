@@ -319,7 +319,7 @@ def choose_precision(asked: str, devices: Devices) -> str:
 
     Args:
         asked: `auto`, `float32` or `bfloat16`.
-        devices: What the run is on.
+        devices: The devices of the run.
 
     Returns:
         `float32` or `mixed_bfloat16`.

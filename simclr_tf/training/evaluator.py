@@ -58,7 +58,7 @@ class Evaluator:
     Args:
         model: The network; or what gives `features` and `logits` of images.
         views: Size and central crop; or what makes the network's input of a decoded image.
-        devices: What it runs on.
+        devices: The devices that it runs on.
         batch_size: Images of a global batch.
         seed: The run's seed, which labels drawn at random depend on.
         crops: 1 = the central crop; more: that many along each side, see `evaluation_crops`.

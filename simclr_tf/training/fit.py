@@ -39,7 +39,7 @@ class LoopPlan:
     """Steps of a whole run, between checkpoints and between looks at the host.
 
     Attributes:
-        total_steps: Where the run ends.
+        total_steps: Steps of the whole run.
         checkpoint_steps: Steps between checkpoints.
         steps_per_loop: Steps between two looks at the host.
     """
@@ -92,10 +92,10 @@ class Loop:
     """Drives the steps of a run.
 
     Args:
-        step: What a step is.
-        plan: How far and how often.
-        store: Where checkpoints go.
-        devices: What the run is on.
+        step: Takes the steps.
+        plan: Number of steps, and of those between checkpoints.
+        store: Keeps the checkpoints.
+        devices: The devices of the run.
         step_log: The per-step CSV; None on workers that write nothing.
         callbacks: Called at the end of every loop ("batch") and interval ("epoch").
         after_validation: Called at the end of intervals that were validated.
@@ -245,11 +245,11 @@ class Fitting:
     """A training that is ready to begin or to go on.
 
     Attributes:
-        folder: Where the run is kept.
-        devices: What it runs on.
+        folder: The folder of the run.
+        devices: The devices that it runs on.
         model: What early stopping speaks to.
         step: Makes the training step.
-        plan: How far to train and how often to look up.
+        plan: Steps to train, between checkpoints and between looks at the host.
         store: The run's checkpoints.
         train: The training images, which errors of decoding are told of.
         keepers: Makes what accompanies the training from a step on.

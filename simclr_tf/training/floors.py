@@ -71,7 +71,7 @@ class FloorScores:
     Attributes:
         scores: Floor -> class probabilities float64 [m, K].
         labels: Classes of these m images, int64 [m], all known.
-        rows: Which images of the split they are, int64 [m].
+        rows: Rows of these images in the split, int64 [m].
         train_images: Training images that the floor of pixels was fitted on.
         note: What a reader must know of them; empty if nothing.
     """
@@ -93,7 +93,7 @@ def measure_floors(
 ) -> FloorScores:
     """Fits the floors on the training images and scores others.
 
-    Of large sets a part is taken: the floors are to cost seconds.
+    Large sets are sampled, so that floors take seconds.
 
     Args:
         train: The training images.

@@ -176,7 +176,7 @@ def _needed(
 class _Pictures:
     """The pictures of a manifest, wherever links lead to them.
 
-    An array that is not named, and all pages as channels, may be any of a file's.
+    An array without a name matches each array of its file, and all pages as channels each page.
     """
 
     def __init__(self, manifest: Manifest) -> None:

@@ -58,7 +58,7 @@ def frozen_features(
         model: The network, those stages frozen.
         source: The training images.
         views: Size and central crop; nothing of it may be random.
-        devices: What the run is on.
+        devices: The devices of the run.
         batch_size: Images of a pass.
         first_stage: 1 to 4: the outputs of the stage before; 5: of the average pool.
         seed: The run's seed, which labels drawn at random depend on.
@@ -140,7 +140,7 @@ def feature_batches(
 
     Args:
         known: The features of the training images.
-        devices: Who consumes the batches.
+        devices: The devices that consume the batches.
         batch_size: Rows of a global batch.
         seed: The run's seed.
         start_step: Steps already taken.

@@ -110,7 +110,7 @@ def diverged(what: str, last_checkpoint: str) -> DivergedError:
     """The error that ends a run whose numbers are no longer numbers.
 
     Args:
-        what: Which numbers, and when.
+        what: The numbers, and when they were seen.
         last_checkpoint: What is still good; empty if nothing is.
     """
     return DivergedError(

@@ -134,7 +134,7 @@ def worth_saying(scores: Mapping[str, float], split: str, classes: int) -> list[
 
     Args:
         scores: Of an evaluation or a validation.
-        split: Whose.
+        split: The split that they are of.
         classes: Number of classes: the true one is always among the best five of five or fewer.
     """
     return [

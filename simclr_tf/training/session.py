@@ -47,13 +47,13 @@ class Session:
 
     Attributes:
         config: All settings.
-        run_dir: Where the run is kept.
-        devices: What it runs on.
+        run_dir: The folder of the run.
+        devices: The devices that it runs on.
         data: The images, by split.
         views: The augmentation.
         model: The network, built and frozen.
         parts: Method, optimizer, weight decay.
-        plan: How far to train and how often to look up.
+        plan: Steps to train, between checkpoints and between looks at the host.
         store: The run's checkpoints.
         evaluator: The network's outputs over a split.
         start: Checkpoint to start from; None for fresh weights.

@@ -26,7 +26,7 @@ class TrainStep:
         optimizer: The optimizer, built on the trainable variables.
         weight_decay: The L2 term of the loss.
         views: The augmentation whose device half runs here; None if batches hold images.
-        devices: What the run is on.
+        devices: The devices of the run.
         jit_compile: Compile losses and gradients with XLA.
         small_views: The augmentation of small crops, if batches hold any.
         microbatch: Images that the network sees at a time, if not the whole batch of a replica;
