@@ -24,7 +24,7 @@ Shape = tuple[int, ...]
 
 
 def adaptable(there: Shape | None, here: Shape | None, old: int, new: int) -> bool:
-    """Whether weights differ in nothing but the channels of the images.
+    """True if two shapes of a weight differ in nothing but the channels of the images.
 
     Args:
         there: Shape in the checkpoint; None = missing.
@@ -135,7 +135,7 @@ _BATCH = 2
 
 @dataclass(frozen=True)
 class InferenceCheck:
-    """What one pass over two random images gave.
+    """Result of one pass over two random images.
 
     Attributes:
         spread: Mean and standard deviation of every endpoint.
@@ -147,7 +147,7 @@ class InferenceCheck:
     compared: dict[str, float]
 
     def table(self) -> str:
-        """A line an endpoint."""
+        """The result as text, one line for each endpoint."""
         lines = [f"  {'endpoint':18s}{'mean':>12s}{'spread':>12s}  difference from the original"]
         for name, (mean, deviation) in self.spread.items():
             difference = f"{self.compared[name]:.1e}" if name in self.compared else "not executed"

@@ -64,10 +64,10 @@ class _NetworkError(Exception):
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether a folder holds all of a checkpoint.
+    """True if a folder holds all of a checkpoint.
 
-    If a download was begun there, every file it listed must be there in its size. A folder that
-    knows of no download was filled by hand; each `.index` must have its `.data` files.
+    If a download was begun there, every file that it listed must be there in its full size. A
+    folder without such a list was filled by hand; each `.index` must have its `.data` files.
     """
     if not folder.is_dir():
         return False
@@ -134,7 +134,7 @@ def list_files(bucket: str, prefix: str, *, base_url: str = BASE_URL) -> list[Re
 
 
 def _is_needed(name: str) -> bool:
-    """Whether a file is needed for the weights, or to execute a SavedModel.
+    """True if a file is needed for the weights, or to execute a SavedModel.
 
     `graph.pbtxt` and `.meta` hold the graph of TF1, of no use here and large; `events.*` are curves
     for TensorBoard; `hub/`, like all sub-folders but the `variables/` of a SavedModel, holds the
@@ -149,7 +149,7 @@ def _is_needed(name: str) -> bool:
 def _refuse_outside(name: str) -> None:
     """Refuses names that mean another place than a file in the folder or in its `variables/`.
 
-    Those of notes that are kept in the folder are refused too.
+    Names of this module's own files (notes, parts of downloads) are refused too.
     """
     *folders, last = name.split("/")
     own = last.startswith((".", MARKER)) or last.endswith(".part")
@@ -158,7 +158,7 @@ def _refuse_outside(name: str) -> None:
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a name is that of one file or folder, on every system; `..` and `C:x` are not."""
+    """True if a name is that of one file or folder on every system, as `..` and `C:x` are not."""
     return name not in ("", ".", "..") and not set(name) & _FORBIDDEN and name.isprintable()
 
 
@@ -184,7 +184,7 @@ def _note_plan(files: list[RemoteFile], folder: Path) -> None:
 
 
 def _agrees(folder: Path, note: Path) -> bool:
-    """Whether the files that a note lists are there in their sizes."""
+    """True if all files that a note lists are there in their full sizes."""
     try:
         files = [RemoteFile(**item) for item in json.loads(note.read_text("utf-8"))["files"]]
     except (OSError, ValueError, KeyError, TypeError):
@@ -254,7 +254,7 @@ def _receive(file: RemoteFile, url: str, part: Path, progress: "_Progress") -> N
 
 
 def _is_right(path: Path, file: RemoteFile) -> bool:
-    """Whether a file on disk is the one in the bucket."""
+    """True if a file on disk has the size and, if known, the MD5 of the one in the bucket."""
     if _size(path) != file.size:
         return False
     if file.md5 is None:  # TensorFlow still checks each tensor's own checksum when it reads it

@@ -1,4 +1,4 @@
-"""Which checkpoint a path means: a prefix, a file, or one of the folders that people have."""
+"""Paths resolved to checkpoints: a prefix, a file, or the folder of a run or a release."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ _SUFFIXES = (".index", ".meta", ".data-00000-of-00001")
 
 @dataclass(frozen=True)
 class Location:
-    """Where weights lie.
+    """Place of a checkpoint on disk.
 
     Attributes:
         kind: `keras` for a `.keras` file, `tensors` for files that TensorFlow's reader opens.
@@ -104,7 +104,7 @@ def _newest(folder: str) -> Location | None:
 
 
 def _noted(folder: str) -> str:
-    """What TensorFlow's note names as the newest checkpoint; empty without one."""
+    """Reads the path of the newest checkpoint from TensorFlow's note; empty without one."""
     file = Path(folder) / NOTE
     text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
     match = re.search(r'^model_checkpoint_path: "(.*)"$', text, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Which network a checkpoint is of: depth, width, SK, SE, stem and heads, from names and shapes."""
+"""The network of a checkpoint from names and shapes: depth, width, SK, SE, stem and heads."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -144,7 +144,7 @@ def _under(stored: StoredWeights, prefixes: Mapping[str, str]) -> dict[str, Shap
 
 
 def stored_name(spec: VariableSpec, naming: Naming) -> str:
-    """What a variable is called in a file of this naming."""
+    """The name of a variable in a file of this naming."""
     return spec.name if naming == "canonical" else spec.tf2_key.removesuffix(SUFFIX)
 
 

@@ -26,7 +26,7 @@ Status = Literal["used", "adapted", "unused", "missing"]
 
 @dataclass(frozen=True)
 class Row:
-    """One tensor.
+    """One tensor in the account of a conversion.
 
     Attributes:
         tensor: Its name in the checkpoint; that of the variable if the checkpoint has none.
@@ -103,7 +103,7 @@ class Checkpoint:
     preprocessing: dict[str, Any]
 
     def describe(self) -> str:
-        """What it is, in one line."""
+        """Describes the checkpoint in one line."""
         n = self.network
         head = f"projection head of {n.projection.depth} layers" if n.projection.depth else ""
         classes = f"{n.num_classes} classes" if n.num_classes else "no supervised head"
@@ -268,7 +268,7 @@ def fill(model: SimCLRModel, checkpoint: Checkpoint, stem_adapt: StemAdapt = "su
 
 
 def _fits(head: str, variables: dict[str, keras.Variable], checkpoint: Checkpoint) -> bool:
-    """Whether a head of the network has exactly the variables of the checkpoint's."""
+    """True if every variable of a network's head is in the checkpoint, in the same shape."""
     here = {n: tuple(v.shape) for n, v in variables.items() if n.startswith(head)}
     weights, shapes = checkpoint.network.weights, checkpoint.stored.shapes
     return all(name in weights and shapes[weights[name]] == s for name, s in here.items())

@@ -58,7 +58,7 @@ def preprocessing_record(
 
 
 def evaluation_views(record: Mapping[str, Any]) -> ViewConfig:
-    """How the record's network is shown images when it is scored or used."""
+    """The views in which the record's network is shown images when it is scored or used."""
     return ViewConfig(
         record["image_size"],
         record["channels"],

@@ -46,7 +46,7 @@ def describe(model: SimCLRModel | SimCLREncoder) -> np.ndarray | None:
 
 
 def read_description(content: np.ndarray) -> Mapping[str, Any]:
-    """What `describe` has written: fields of the architecture, and `feature_dim`."""
+    """Reads what `describe` wrote: fields of the architecture, and `feature_dim`."""
     facts: dict[str, Any] = json.loads(content.tobytes().decode())
     return facts
 
@@ -60,7 +60,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A tensor that is no weight of the network, and why; an empty reason means nobody knows."""
+    """A tensor that is no weight of the network, and the reason; empty if it is not known."""
 
     tensor: str
     shape: Shape
@@ -80,7 +80,7 @@ class StoredWeights:
         left_out: Every other tensor.
         read: Reads a weight by its name; verifies its checksum.
         config: Constructor arguments of the encoder that shapes do not tell, where they are known.
-        description: What the file says of a backbone that is no ResNet, see `description.py`.
+        description: What the file says of a backbone that is no ResNet, see `read_description`.
     """
 
     path: str
@@ -204,7 +204,7 @@ _EXPLANATIONS = (
 
 
 def _explain(keys: Iterable[str]) -> dict[str, str]:
-    """Why each of these tensors is no weight; an empty text where nobody knows."""
+    """The reason why each of these tensors is no weight; empty where it is not known."""
     return {
         key: next((why for pattern, why in _EXPLANATIONS if pattern.search(key)), "")
         for key in keys

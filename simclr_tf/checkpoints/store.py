@@ -43,7 +43,7 @@ def nested_checkpoint(variables: dict[str, tf.Variable]) -> tf.train.Checkpoint:
 def model_keys(model: keras.Model) -> dict[str, tf.Variable]:
     """The variables of a SimCLR model by their checkpoint keys, without TensorFlow's suffix.
 
-    With a backbone other than a ResNet one more says what it is.
+    A backbone other than a ResNet adds a variable with its description.
     """
     by_key = tf2_checkpoint_keys(model)
     keys = {key.removesuffix(SUFFIX): variable.value for key, variable in by_key.items()}
@@ -72,7 +72,7 @@ class CheckpointStore:
     """Saves and restores the whole state of a run: weights, optimizer, step.
 
     Args:
-        directory: Where `ckpt-N` files go.
+        directory: The folder of the `ckpt-N` files.
         model: The network, built.
         optimizer: The optimizer, built.
         keep: How many checkpoints to keep.
@@ -107,7 +107,7 @@ class CheckpointStore:
     def write(self, step: int) -> None:
         """Writes `ckpt-<step>`: it is there whole or not at all.
 
-        Later ones, which are damaged if there are any, are deleted.
+        Checkpoints of later steps, which can only be damaged ones, are deleted.
 
         Args:
             step: Its number.
@@ -219,7 +219,7 @@ class CheckpointStore:
         return None
 
     def restores(self, step: int, directory: Path) -> bool:
-        """Like `restore`; False, which is said, if the checkpoint is damaged."""
+        """Like `restore`, but logs a damaged checkpoint and returns False."""
         try:
             self.restore(step, directory)
         except UserError as error:

@@ -2,10 +2,11 @@
 
 Nothing here needs TensorFlow, so that listing and fetching start at once.
 
-That order is the one of `imagenet2012` in TensorFlow Datasets: WordNet ids, ascending. The ids and
-names stand in `imagenet_classes.csv`. A name is the first lemma of the synset in WordNet 3.0, taken
-from the lists in the package timm; where two classes would share it, a word in brackets or the next
-lemma tells them apart. WordNet's licence asks for this notice:
+The logits of the public supervised heads are in the order of `imagenet2012` in TensorFlow Datasets:
+WordNet ids, ascending. The ids and names of the classes stand in `imagenet_classes.csv`. A name is
+the first lemma of the synset in WordNet 3.0, taken from the lists in the package timm; where two
+classes would share it, a word in brackets or the next lemma tells them apart. WordNet's licence
+asks for this notice:
 
     WordNet 3.0 Copyright 2006 by Princeton University. All rights reserved.
 
@@ -140,7 +141,7 @@ def find(name: str) -> ZooEntry | None:
 
 
 def cache_dir() -> Path:
-    """Where checkpoints are kept: `SIMCLR_TF_CACHE`, or `simclr_tf` in the user's cache."""
+    """The folder of downloads: `SIMCLR_TF_CACHE`, or `simclr_tf` in the user's cache."""
     own = os.environ.get("SIMCLR_TF_CACHE")
     if own:
         return Path(own).expanduser()

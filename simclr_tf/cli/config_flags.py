@@ -22,7 +22,7 @@ def define(
     Args:
         flag_values: Where to define them.
         defaults: Defaults of a command that differ from those of the settings.
-        config_type: Whose settings.
+        config_type: The configuration whose settings become flags.
     """
     for s in config_type.settings():
         default = (defaults or {}).get(s.name, s.default)
@@ -62,7 +62,7 @@ def read_as(
     """The configuration that the parsed flags describe.
 
     Args:
-        config_type: Which configuration.
+        config_type: Class of the configuration.
         flag_values: The parsed flags.
         preset: Values of settings that were not given.
 

@@ -3,11 +3,12 @@
 The command line derives its flags from the declarations, `config.json` in a run directory holds
 their values, and nothing below the command line reads a flag.
 
-`rheed_...`: self-supervised learning on reflection high-energy electron diffraction, with the
-settings of Hippoangel/Self_Supervised_Learning_with_RHEED (PyTorch, lightly). What they left to
-lightly's defaults is as there; the learning rates are those of the stated batch.
+The presets:
 
-`..._views`: a method with the views of its paper, see `data_prep.augment.config`.
+* `rheed_...`: self-supervised learning on reflection high-energy electron diffraction, with the
+  settings of Hippoangel/Self_Supervised_Learning_with_RHEED (PyTorch, lightly). Settings not given
+  there have lightly's defaults; the learning rates are those of the stated batch.
+* `..._views`: a method with the views of its paper, see `data_prep.augment.config`.
 """
 
 from collections.abc import Iterator
@@ -225,7 +226,7 @@ class RunConfig(Config):
 
     @property
     def frozen_statistics_move(self) -> bool:
-        """Whether frozen blocks go on moving their statistics, as in the reference."""
+        """True if frozen blocks go on moving their statistics, as in the reference."""
         return self.start.frozen_bn == "reference" or "frozen_bn" in self.quirks
 
     @property

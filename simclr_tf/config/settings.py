@@ -1,4 +1,4 @@
-"""How a setting is declared: default, meaning and limits in one place; and what they make up."""
+"""Declarations of settings, each with default, meaning and limits; configurations made of them."""
 
 import dataclasses
 import json

@@ -62,7 +62,7 @@ def write_exploration(
     """Writes `explore.html`, of a seeded sample where the images are many.
 
     Args:
-        folder: Where to write.
+        folder: The folder to write to.
         stored: The embedding.
         derived: Columns that were computed: clusters.
         page: Projections, and how many images are shown.
@@ -117,7 +117,7 @@ def explore_data(
     names: Sequence[str] | None = None,
     title: str = "",
 ) -> ExploreData:
-    """What the pages are made of.
+    """Collects what the explorer's pages show.
 
     Args:
         stored: The embedding.
@@ -143,7 +143,7 @@ def explore_data(
 
 
 def _places(stored: Stored, rows: np.ndarray) -> dict[str, list[str]]:
-    """Where images lie below the folder that holds all of them, as columns of a manifest."""
+    """Columns of a manifest that locate images below the folder that holds all of them."""
     images = stored.images
     columns = {
         **place_columns(images),
@@ -174,7 +174,7 @@ def _thumbnails(jobs: Sequence[tuple[str, Record]], side: int) -> list[bytes | N
 
 
 def _first(facts: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the page begins with: alarms, and whether the features are above the floors."""
+    """The sentences that the page begins with: alarms, and verdicts against the floors."""
     floors = facts.get("floors", {})
     return (
         *map(sentence, facts.get("alarms", ())),
@@ -190,7 +190,7 @@ def _title(stored: Stored) -> str:
 
 
 def _facts(stored: Stored) -> dict[str, str]:
-    """What the page says of the embedding."""
+    """The facts about the embedding that the page lists, by name."""
     facts = stored.facts
     said = {
         "encoder": str(facts["encoder"]["source"]),
@@ -240,7 +240,7 @@ def analyse(
     Args:
         stored: The embedding.
         config: What to look for.
-        folder: Where to write; features and images stay where they are.
+        folder: The folder to write to; features and images stay where they are.
         joined: Columns of an expert to add or replace.
         progress: Called with (images compared, images in all).
 
@@ -318,7 +318,7 @@ def _write_structure(folder: Path, stored: Stored, found: Structure) -> None:
 
 
 def _cluster_rows(stored: Stored, found: Structure, names: Sequence[str]) -> Columns:
-    """A row a cluster: its size, its middle, and what most of it is called."""
+    """Table of clusters: size, medoid, and the most frequent label with its share."""
     rows: dict[str, list[str]] = {"method": [], "cluster": [], "images": [], "medoid": []}
     for name in stored.label_columns:
         rows |= {f"{name}_most": [], f"{name}_share": []}
@@ -335,7 +335,7 @@ def _cluster_rows(stored: Stored, found: Structure, names: Sequence[str]) -> Col
 
 
 def _most_frequent(texts: list[str]) -> list[str]:
-    """The most frequent text, and its share; nothing of nothing."""
+    """The most frequent text and its share; two empty texts if there are none."""
     if not texts:
         return ["", ""]
     names, counts = np.unique(texts, return_counts=True)
@@ -371,11 +371,11 @@ def _label_texts(stored: Stored) -> list[list[str]]:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well a clustering agrees with labels.
+    """Agreement of a clustering with labels.
 
     Attributes:
         images: Labelled images that are in a cluster.
-        numbers: By `agreement.AGREEMENT_NAMES`.
+        numbers: By `evaluation.clustering.AGREEMENT_NAMES`.
     """
 
     images: int
@@ -407,7 +407,7 @@ def _measure(stored: Stored, found: Structure, column: str, config: EmbedConfig)
 def _verdicts(
     stored: Stored, measures: dict[str, Numbers], config: EmbedConfig
 ) -> dict[str, Verdict]:
-    """Column of labels -> whether the features are above the floors, where there are floors."""
+    """Verdicts of the features against the floors, by column of labels; empty without floors."""
     floors = FloorFeatures.load(stored.folder) if config.measures.floors else None
     if floors is None:
         return {}

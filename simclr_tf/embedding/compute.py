@@ -116,7 +116,7 @@ class Featuriser:
 
     Args:
         network: The encoder.
-        settings: Which features.
+        settings: Layer and form of the features.
     """
 
     def __init__(self, network: Network, settings: FeatureSettings) -> None:
@@ -182,7 +182,7 @@ class Featuriser:
 
 
 def _load(network: Network, batch_size: int, devices: distribution.Devices) -> Load:
-    """What a pass of images through the network holds in memory; nothing is trained."""
+    """Memory load of a pass of images through the network, without training."""
     model, record = network.model, network.record
     size, channels = record["image_size"], record["channels"]
     activations = count_activations(lambda x: model(x, training=False), size, channels, ())
@@ -285,7 +285,7 @@ def join_shards(
         shards: All of them there.
         images: Of the plan; those that could not be read are left out and listed in
             `unreadable.csv`.
-        folder: Where to write.
+        folder: The folder to write to.
         target: Where the files will lie in the end; None = in `folder`.
 
     Returns:
@@ -316,7 +316,7 @@ def join_shards(
 
 
 def write_archive(path: Path, stored: Stored) -> None:
-    """Writes an NPZ, a block at a time, that `evaluation.embeddings.Embeddings.load` reads.
+    """Writes an NPZ, a block at a time, that `evaluation.features.Embeddings.load` reads.
 
     It holds `features` [n, d], `labels` int64 [n] (positions among `class_names`, -1 = none),
     `indices` int64 [n], `class_names`, and `paths`, `splits` as texts [n].
@@ -365,7 +365,7 @@ def _write_header(file: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
 
 
 def _silent(done: int, total: int) -> None:
-    """No progress."""
+    """Reports no progress."""
 
 
 def embed(config: EmbedConfig, given: Set[str] = frozenset(), progress: Progress = _silent) -> str:
@@ -422,7 +422,7 @@ def embed(config: EmbedConfig, given: Set[str] = frozenset(), progress: Progress
 
 
 def _images(config: EmbedConfig, given: Set[str], network: Network) -> Manifest:
-    """The images, read as the encoder's record says but for what was stated."""
+    """The images, read as the encoder's record says unless a flag says otherwise."""
     own = {name: getattr(config.reading, name) for name in vars(config.reading) if name in given}
     declaration = Declaration(**{**carried(network.record.get("reading", {})), **own})
     if declaration.changes():
@@ -449,7 +449,7 @@ def _plan(config: EmbedConfig, network: Network, images: Manifest) -> Plan:
 
 
 def _finished(target: Path, plan: Plan, config: EmbedConfig, images: Manifest) -> bool:
-    """Whether the same command has finished; refuses an output that is of something else."""
+    """True if the same command has finished; refuses an output that is of something else."""
     if not target.exists() or not any(target.iterdir()):
         return False
     if not is_stored(target):
@@ -475,7 +475,7 @@ def _finished(target: Path, plan: Plan, config: EmbedConfig, images: Manifest) -
 
 
 def _asked(config: EmbedConfig) -> str:
-    """Hash of all settings that decide what is in the folder, but for where things lie."""
+    """Hash of the settings that decide the content of the folder; paths are not among them."""
     places = {"output", "overwrite", "worker", "num_workers", "image_dir", "manifest", "encoder"}
     how = {*places, "memory_check"}
     values = {name: value for name, value in config.values().items() if name not in how}

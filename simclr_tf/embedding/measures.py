@@ -1,8 +1,7 @@
 """Measures of features: k-NN and a linear probe with labels; clusters and outliers without.
 
-    floors.npz   the features of the floors, of all images or of a sample
-
-They are computed with the embedding, for labels that come later are measured against them too.
+The features of the floors, of all images or of a sample, are computed with the embedding and kept
+in its folder as `floors.npz`, because labels that come later are measured against them too.
 """
 
 import logging
@@ -72,7 +71,7 @@ class Labelled:
 
     @staticmethod
     def of(texts: Sequence[str], splits: Sequence[str], units: np.ndarray | None) -> "Labelled":
-        """From texts, "" = not known."""
+        """Makes labels from one text for each image, "" = not known."""
         names = tuple(sorted(set(texts) - {""}))
         index = {name: k for k, name in enumerate(names)} | {"": UNLABELLED}
         labels = np.array([index[text] for text in texts], np.int64)
@@ -90,7 +89,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Scored:
-    """How well labels of some images were told.
+    """Scores of one method that predicts labels of some images.
 
     Attributes:
         method: `knn`, `linear_probe`, `knn_leave_one_out`, or where images form groups
@@ -100,7 +99,7 @@ class Scored:
         images: Labelled images that were scored.
         metrics: By `METRICS`; intervals by bootstrap, of the accuracy by Wilson where images are
             independent of each other.
-        rows: Which images, int64 [m].
+        rows: Rows of the images, int64 [m].
         scores: Of each class, float64 [m, K].
     """
 
@@ -200,7 +199,7 @@ def _score(
 
 
 def _sample(rows: np.ndarray, seed: int) -> np.ndarray:
-    """At most so many of the rows, in order."""
+    """All rows, or a seeded sample of `_MOST` of them in ascending order."""
     if len(rows) <= _MOST:
         return rows
     return np.sort(np.random.default_rng(seed).choice(rows, _MOST, replace=False))
@@ -219,7 +218,7 @@ NOISE_NAME = "noise"
 
 @dataclass
 class Structure:
-    """What was found.
+    """Clusters, neighbours, outliers and near duplicates of an embedding.
 
     Attributes:
         clusters: By method.
@@ -311,7 +310,7 @@ def find_structure(
 
 
 def _classes(stored: Stored) -> int:
-    """Classes of the first column of labels that has two or more; 0 = there is none."""
+    """Number of classes in the first column of labels that has two or more; 0 without one."""
     counts = (len(set(stored.columns[name]) - {""}) for name in stored.label_columns)
     return next((number for number in counts if number > 1), 0)
 
@@ -332,10 +331,10 @@ _METHODS = {
 
 @dataclass(frozen=True)
 class FloorFeatures:
-    """What simpler methods see of an embedding's images.
+    """Features of an embedding's images that simpler methods work on.
 
     Attributes:
-        rows: Which images, int64 [m], rising.
+        rows: Rows of the images, int64 [m], rising.
         pixels: Their raw pixels, float [m, D].
         untrained: Features of the network with fresh weights, float [m, E].
     """
@@ -355,7 +354,7 @@ class FloorFeatures:
 
     @staticmethod
     def load(folder: Path) -> "FloorFeatures | None":
-        """What `save` wrote; None where there is nothing to be read."""
+        """Reads what `save` wrote; None if the file is missing or cannot be read."""
         try:
             with np.load(folder / FILE) as stored:
                 pixels, untrained = (
@@ -369,7 +368,7 @@ class FloorFeatures:
 def floor_verdict(
     scored: Sequence[Scored], known: Labelled, floors: FloorFeatures, settings: MeasureSettings
 ) -> Verdict | None:
-    """Whether the features are above the floors, for one column of labels.
+    """Judges whether the features are above the floors, for one column of labels.
 
     Args:
         scored: What `measure` says of the embedding.

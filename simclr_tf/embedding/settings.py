@@ -39,7 +39,7 @@ class ImageSettings:
     )
 
     def data_settings(self) -> DataSettings:
-        """The same for functions of `simclr-run`."""
+        """These settings as functions of `simclr-run` take them."""
         return DataSettings(
             image_dir=self.image_dir,
             manifest=self.manifest,

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """How images are dealt out into shards.
+    """Division of images into shards.
 
     Attributes:
         images: Their number.
@@ -38,7 +38,7 @@ class Plan:
 
     @property
     def shards(self) -> int:
-        """How many shards there are."""
+        """The number of shards."""
         return -(-self.images // self.shard_images)
 
     def rows(self, shard: int) -> range:
@@ -52,7 +52,7 @@ class Shards:
     """The shards of a plan in a folder.
 
     Attributes:
-        folder: Where they lie.
+        folder: The folder that they lie in.
         plan: How images are dealt out.
     """
 
@@ -79,7 +79,7 @@ class Shards:
         write_text(self._marker(shard), json.dumps(marker) + "\n")
 
     def read(self, shard: int) -> tuple[np.ndarray, dict[int, str]]:
-        """What was kept."""
+        """Reads a shard: its features, and what is wrong with unreadable images by position."""
         noted = read_object(self._marker(shard))["unreadable"]
         return np.load(self._file(shard)), {int(row): why for row, why in noted.items()}
 
@@ -127,7 +127,7 @@ def _work_folder(target: Path) -> Path:
 
 
 def _agree(lock: int, work: Path, plan: Plan) -> None:
-    """Sees to it that the folder is of this plan, and stays so while the lock is held."""
+    """Makes the folder one of this plan, which it stays while the shared lock is held."""
     noted, shards = work / "plan", work / "shards"
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -150,7 +150,7 @@ def _agree(lock: int, work: Path, plan: Plan) -> None:
 
 @contextmanager
 def the_one_that_joins(target: Path) -> Iterator[Path | None]:
-    """An empty place to join shards in, for one process at a time; None for all others."""
+    """Yields a free path to join shards at to one process at a time; None to all others."""
     work = _work_folder(target)
     with open(work / "joining", "w") as lock:
         try:

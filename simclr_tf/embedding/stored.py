@@ -31,7 +31,7 @@ _ROWS = 8192
 
 
 def known_columns(images: Manifest) -> dict[str, list[str]]:
-    """What a manifest knows of its images: place, label and split, and where used group and case.
+    """Columns of a manifest's images: place, label and split, and group and case where used.
 
     Returns:
         Columns of texts, "" = not known.
@@ -121,10 +121,10 @@ class Stored:
     """An embedding of n images.
 
     Attributes:
-        folder: Where it lies.
+        folder: The folder that it lies in.
         features: [n, d].
         images: The records of the images, with absolute paths.
-        columns: What is known of each: texts of `table.KNOWN`, and of experts.
+        columns: What is known of each: texts of `KNOWN`, and of experts.
         facts: What `embedding.json` holds.
     """
 
@@ -150,8 +150,10 @@ class Stored:
 
     @cached_property
     def units(self) -> np.ndarray | None:
-        """What is independent of what: a number an image, the same for images of one group or the
-        tiles of one picture; None = every image alone."""  # noqa: D205, D209
+        """Number of each image's independent unit, int64 [n]; None = every image is one of its own.
+
+        Images of one group share a number, and so do the tiles of one picture.
+        """
         units = unit_numbers(self.images)
         return units if int(units.max()) + 1 < len(units) else None
 
@@ -182,7 +184,7 @@ def open_stored(folder: Path, flag: str = "embedding", image_dir: str = "") -> S
 
 
 def is_stored(folder: Path) -> bool:
-    """Whether a folder holds a finished embedding."""
+    """True if a folder holds a finished embedding."""
     return (folder / FEATURES).is_file() and (folder / FACTS).is_file()
 
 
@@ -222,7 +224,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class _Named:
-    """What a row of the CSV says.
+    """One row of an expert's CSV.
 
     Attributes:
         line: Of the file.
@@ -282,7 +284,7 @@ def _parts_of(stored: Stored) -> dict[str, list[str]]:
 
 
 def _fits(asked: tuple[str, ...], own: tuple[str, ...]) -> bool:
-    """Whether an image is the part that is asked for; a page that has no number is the first."""
+    """True if an image is the part that is asked for; a page that has no number is the first."""
     return all(
         a in ("", o) or (column == "page" and (a, o) == ("0", ""))
         for column, a, o in zip(_PARTS, asked, own, strict=True)

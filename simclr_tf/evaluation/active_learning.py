@@ -1,4 +1,4 @@
-"""Which images an expert should label next: few that show much of what there is."""
+"""Suggestions of images to label next: few that represent much of an embedding."""
 
 from typing import Literal
 

@@ -138,7 +138,7 @@ def metric_samples(
 def _decisions(
     labels: np.ndarray, predicted: np.ndarray, counts: np.ndarray, num_classes: int
 ) -> dict[str, np.ndarray]:
-    """What follows from how often each class occurs, is predicted and is hit: all [b, K] or [b]."""
+    """Metrics from how often each class occurs, is predicted and is hit: all [b, K] or [b]."""
     true = _sums(counts, labels, num_classes)
     given = _sums(counts, predicted, num_classes)
     hits = _sums(counts * (labels == predicted), labels, num_classes)
@@ -163,8 +163,8 @@ def _decisions(
 class _Ranking:
     """One class against the rest, its images sorted by falling score once for all samples.
 
-    Between two neighbouring thresholds the images are drawn so and so often; ROC and
-    precision-recall need only the running sums at the ends of ties that hold positives.
+    Images of equal score form a tie. Both areas follow from how often images are drawn up to and
+    within each tie that holds positives, so only these sums are made for every sample.
     """
 
     def __init__(self, positive: np.ndarray, score: np.ndarray) -> None:

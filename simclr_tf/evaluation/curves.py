@@ -40,7 +40,7 @@ class PrecisionRecallCurve:
 
 @dataclass(frozen=True)
 class CalibrationCurve:
-    """How often the most probable class is right, by its probability; bins with images alone.
+    """Share of images whose most probable class is right, by its probability, in bins with images.
 
     Attributes:
         low: float64 [m], lower end of the bin, open.

@@ -23,7 +23,7 @@ _NO_SPREAD = 1e-9  # relative: what rounding leaves
 
 
 def has_no_spread(low: float, high: float) -> bool:
-    """Whether an interval is a point, but for rounding; False where its ends are not defined."""
+    """True if an interval is a point, but for rounding; False where its ends are not defined."""
     return high - low <= _NO_SPREAD * max(1.0, abs(low), abs(high))
 
 
@@ -140,8 +140,7 @@ def difference_ends(a: float, ends_a: Ends, b: float, ends_b: Ends) -> Ends:
 def unchanged_ends(n: float, level: float) -> Ends:
     """Interval of a difference of shares of n images on all of which two methods agree.
 
-    Of that many images without one on which they differ Wilson's upper end says how large a share
-    they may yet differ on.
+    Wilson's upper end for 0 of n bounds the share of images on which the methods may yet differ.
     """
     most = wilson_ends(0.0, n, level)[1]
     return -most, most

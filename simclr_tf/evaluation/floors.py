@@ -113,7 +113,7 @@ class Floor:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a network is above its floors.
+    """Comparison of a network with all of its floors.
 
     Attributes:
         split: That was scored.
@@ -133,7 +133,7 @@ class Verdict:
 
     @property
     def above(self) -> bool:
-        """Whether the whole interval of every difference is above 0."""
+        """True if the whole interval of every difference is above 0."""
         return all(floor.difference.low > 0 for floor in self.floors)
 
     @property
@@ -239,7 +239,7 @@ def _sampled(
 
 
 def _points(share: float) -> str:
-    """A share in whole points of a hundred, with its sign."""
+    """A difference of shares in whole percentage points, with its sign."""
     points = round(100 * share)
     return f"{points:+d}" if points else "0"
 
@@ -261,7 +261,7 @@ class FloorVerdict:
 
 
 def floor_section(found: FloorVerdict) -> Section:
-    """A row a floor, with its metrics and how far the network is above it."""
+    """Section of a page: a row for each floor, with its metrics and its distance to the network."""
     verdict = found.verdict
     metric = METRIC_WORDS[verdict.metric]
     rows = tuple(

@@ -1,10 +1,8 @@
 """Confidence intervals: Wilson's of a proportion, else a seeded bootstrap of any metric.
 
-For all metrics of a classifier at once, and fast, see `bootstrap`. Images of one group (a drill
-core, a sample, a patient) are not independent: give `groups`, and whole groups are resampled.
-
-See Efron and Tibshirani 1993, An Introduction to the Bootstrap. What is drawn are units: an image,
-or a group of images (a drill core, a specimen, a patient) that are not independent of each other.
+See Efron and Tibshirani 1993, An Introduction to the Bootstrap. Images of one group (a drill core,
+a specimen, a patient) are not independent of each other: give `groups`, and whole groups are
+resampled. For all metrics of a classifier at once, and fast, see `bootstrap`.
 """
 
 import math
@@ -49,7 +47,7 @@ def draw_counts(
             them, and units that hold several classes among themselves. None = all alike.
 
     Yields:
-        int32 [b, n], how often each image is in each sample; the rows add up to `resamples`.
+        int32 [b, n], how often each image is in each sample; over all chunks `resamples` rows.
     """
     rng = np.random.default_rng(seed)
     unit = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]

@@ -120,7 +120,7 @@ def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def calibration_bin(confidence: np.ndarray, bins: int = CALIBRATION_BINS) -> np.ndarray:
-    """Which of equally wide bins of [0, 1] a probability falls in: int64 [n].
+    """Index of the bin that each probability falls in, of equally wide bins of [0, 1]: int64 [n].
 
     Bins are open below and closed above, as in Guo et al. 2017.
     """
@@ -130,7 +130,7 @@ def calibration_bin(confidence: np.ndarray, bins: int = CALIBRATION_BINS) -> np.
 def expected_calibration_error(
     labels: np.ndarray, probabilities: np.ndarray, bins: int = CALIBRATION_BINS
 ) -> float:
-    """How far confidence and accuracy lie apart, weighted over equal-width bins.
+    """Mean gap between confidence and accuracy in equal-width bins, weighted by their images.
 
     Guo et al. 2017, On Calibration of Modern Neural Networks, equation 3. It looks at the class
     of the highest probability, whatever the decision threshold.
@@ -222,7 +222,7 @@ def class_metrics(
 
 
 def effective_rank(features: np.ndarray) -> float:
-    """How many directions the features use: from 1 (collapsed) to min(n, d).
+    """Effective number of directions that features use: from 1 (collapsed) to min(n, d).
 
     The exponential of the entropy of the normalised singular values (Roy and Vetterli 2007,
     The effective rank) of the features after subtracting their mean.
@@ -244,7 +244,7 @@ def effective_rank(features: np.ndarray) -> float:
 
 
 def _single_class(labels: np.ndarray, predicted: np.ndarray) -> bool:
-    """Whether only one class occurs and is predicted, of which scikit-learn would warn."""
+    """True if only one class occurs and is predicted, of which scikit-learn would warn."""
     return len(np.union1d(labels, predicted)) == 1
 
 

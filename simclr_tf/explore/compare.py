@@ -178,7 +178,7 @@ def write_comparison(
 
 
 def shared_neighbours(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """How many neighbours two runs share, image by image.
+    """Counts the neighbours that two runs share, image by image.
 
     Args:
         first: int [n, k].

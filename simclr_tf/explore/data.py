@@ -1,4 +1,4 @@
-"""What is to be looked at: images with their features and what is known of them."""
+"""The data of an explorer page: images with their features and what is known of them."""
 
 from dataclasses import dataclass, field
 

@@ -66,7 +66,7 @@ def script_json(content: Any) -> str:
 
 
 def _column(name: str, values: Sequence[str]) -> dict[str, Any]:
-    """A column as positions in the list of its values (-1 = not known); or of numbers.
+    """A column as positions in the list of its values (-1 = not known), with their numbers.
 
     A column of more than 20 different numbers is a quantity, which gets a gradient, unless it is
     called label, split or cluster.
@@ -88,7 +88,7 @@ def _column(name: str, values: Sequence[str]) -> dict[str, Any]:
 
 
 def _natural(value: str) -> tuple[float, str]:
-    """Numbers by size, then words."""
+    """Sort key: numbers by size, then words."""
     number = _number(value)
     return (float("inf") if number is None else number, value)
 

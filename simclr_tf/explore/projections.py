@@ -188,7 +188,7 @@ def _reduced(features: np.ndarray, seed: int) -> np.ndarray:
 
 
 class _ToLog(io.TextIOBase):
-    """Takes what scikit-learn prints while it works; the log gets it if it is long work."""
+    """A stream for scikit-learn's progress, which goes on to the log if the work is long."""
 
     def __init__(self, told: bool) -> None:
         self._told = told
@@ -234,7 +234,7 @@ def write_projector(folder: Path, data: ExploreData, seed: int = 0) -> None:
 
 
 def _metadata(data: ExploreData) -> str:
-    """A line an image; headers only where there are several columns, as the format wants."""
+    """A line for each image; headers only with several columns, as the format wants."""
     rows = zip(data.names, *data.columns.values(), strict=True)
     lines = ["\t".join(map(_one_line, row)) for row in rows]
     if data.columns:

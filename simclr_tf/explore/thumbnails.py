@@ -16,7 +16,7 @@ _PAPER = (255, 255, 255)
 
 @dataclass(frozen=True)
 class Atlas:
-    """Where the tiles are.
+    """Pictures that hold all thumbnails as tiles, and their layout.
 
     Attributes:
         tile: Pixels of a tile's side; thumbnails are centred in it on white.

@@ -24,7 +24,7 @@ class BarlowTwins(NamedTuple):
 
 
 def barlow_twins_loss(a: tf.Tensor, b: tf.Tensor, off_diagonal_weight: float) -> BarlowTwins:
-    """Zbontar et al. 2021, "Barlow Twins", equations 1 and 2.
+    """The loss of Barlow Twins (Zbontar et al. 2021, equations 1 and 2).
 
     Inside `strategy.run` the correlation is that of the batch of all replicas.
 

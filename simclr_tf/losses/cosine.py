@@ -22,7 +22,7 @@ def negative_cosine(predictions: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
 
 
 def projection_spread(projections: tf.Tensor) -> tf.Tensor:
-    """How far projections differ from image to image: 0 = all alike (collapse), 1 = every way.
+    """Spread of projections over images: 0 = all alike (collapse), 1 = even in all directions.
 
     The standard deviation of each dimension at unit length, averaged, times the root of the number
     of dimensions (SimSiam, section 4.1).

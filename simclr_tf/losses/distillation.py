@@ -8,8 +8,8 @@ def distillation_loss(
 ) -> tf.Tensor:
     """Cross-entropy of the student's probabilities to the teacher's, mean over the batch; scalar.
 
-    Not multiplied by the square of the temperature, as in the paper: raise the learning rate with a
-    high temperature.
+    As in the paper, it is not multiplied by the square of the temperature: raise the learning rate
+    with a high temperature.
 
     Args:
         student_logits: [B, classes], floating point; half precision is computed in float32.

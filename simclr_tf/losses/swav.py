@@ -81,7 +81,7 @@ def swapped_prediction(
 
 
 def prototypes_used(probabilities: tf.Tensor) -> tf.Tensor:
-    """How many prototypes a batch uses: the exponential of the entropy of the mean assignment.
+    """Effective number of prototypes in use: the exponential of the mean assignment's entropy.
 
     Args:
         probabilities: [b, K], rows summing to 1.

@@ -26,7 +26,7 @@ class VICReg(NamedTuple):
 
 
 def vicreg_terms(a: tf.Tensor, b: tf.Tensor) -> VICReg:
-    """Bardes, Ponce, LeCun 2022, "VICReg", section 4.1 and algorithm 1.
+    """The terms of VICReg (Bardes, Ponce, LeCun 2022, section 4.1 and algorithm 1).
 
     Inside `strategy.run` the statistics are those of the batch of all replicas.
 

@@ -1,7 +1,8 @@
 """Base classes and shared parts of the methods of pretraining.
 
-The first part sees every image by itself, but for BatchNorm; the second one sees the whole batch.
-So the first may run on a few images at a time (`training.micro_batches`).
+A pretraining method has two parts: `features` and `targets` see every image by itself, but for
+BatchNorm; `losses` sees the whole batch. So the first part may run on a few images at a time
+(`training.gradients.MicroBatches`).
 """
 
 from abc import ABC, abstractmethod
@@ -25,7 +26,7 @@ from simclr_tf.models.simclr import (
 
 @dataclass(frozen=True)
 class StepOutputs:
-    """What one step computed on one replica.
+    """Results of one step on one replica.
 
     Attributes:
         loss: Scalar whose gradient trains the network, without weight decay.
@@ -69,12 +70,12 @@ class Sign:
     meaning: str
 
     def seen(self, value: float) -> bool:
-        """Whether a value of the metric is a bad sign."""
+        """True if a value of the metric is a bad sign."""
         return value > self.limit if self.kind == "above" else value < self.limit
 
 
 class Extension:
-    """What a method may own beside the network; as it stands here, nothing.
+    """Base of what a method owns beside the network; itself it owns nothing.
 
     Create it where the network is created: under a strategy in its scope, in its precision.
     """
@@ -100,17 +101,17 @@ class Extension:
         """Called on every replica after the optimizer's update; see `assign_all`."""
 
     def warnings(self, num_examples: int) -> list[str]:
-        """What can be known to go wrong with so many training images, one sentence a problem."""
+        """Problems that can be foreseen with so many training images, one sentence each."""
         return []
 
     @property
     def trainable_variables(self) -> list[keras.Variable]:
-        """Of the layers."""
+        """Trainable variables of the layers."""
         return [v for layer in self.layers for v in layer.trainable_variables]
 
     @property
     def undecayed_variables(self) -> list[keras.Variable]:
-        """Of the layers, what the L2 term of a loss leaves alone: scales and offsets of norms."""
+        """Variables of the layers that the L2 term leaves alone: scales and offsets of norms."""
         parts = [part for layer in self.layers for part in layer._flatten_layers()]
         norms = [part for part in parts if isinstance(part, BatchNorm)]
         return [v for norm in norms for v in norm.trainable_variables]
@@ -126,7 +127,7 @@ class Extension:
 
 
 def extension_of(method: Method) -> Extension:
-    """What a method owns beside the network."""
+    """The method itself if it is an `Extension`, else one that owns nothing."""
     return method if isinstance(method, Extension) else Extension()
 
 
@@ -143,7 +144,7 @@ def assign_all(variables: Sequence[keras.Variable], values: Sequence[tf.Tensor])
 
 
 ByView: TypeAlias = dict[int, tf.Tensor]
-BEHIND_POOL = NUM_GROUPS + 1  # see `ResNet.endpoints`
+BEHIND_POOL = NUM_GROUPS + 1  # see `StagedBackbone.endpoints`
 
 
 class Pretraining(Extension, ABC):
@@ -166,7 +167,7 @@ class Pretraining(Extension, ABC):
     def features(self, images: tf.Tensor, small: tf.Tensor | None = None) -> ByView:
         """Representations by the network that trains.
 
-        As it stands here: of both views, each normalised by its own batch.
+        By default those of both views, each normalised by its own batch.
 
         Args:
             images: Views [2, b, S, S, C].
@@ -175,7 +176,7 @@ class Pretraining(Extension, ABC):
         return {v: self._model.encoder(images[v], training=True) for v in range(2)}
 
     def targets(self, images: tf.Tensor) -> ByView:
-        """Representations by a network that gets no gradient; as it stands here, none."""
+        """Representations by a network that gets no gradient; by default none."""
         return {}
 
     @abstractmethod

@@ -66,7 +66,7 @@ class BYOL(Pretraining):
         return [self._model.encoder, self._momentum.encoder]
 
     def targets(self, images: tf.Tensor) -> ByView:
-        """By the momentum network, of both views."""
+        """Representations of both views by the momentum network."""
         return {view: self._momentum.features(images[view]) for view in range(2)}
 
     def losses(self, features: ByView, targets: ByView, labels: tf.Tensor) -> StepOutputs:

@@ -78,11 +78,11 @@ class MoCo(Pretraining):
         return [self._model.encoder, self._momentum.encoder]
 
     def features(self, images: tf.Tensor, small: tf.Tensor | None = None) -> ByView:
-        """Of the first views, the queries."""
+        """Representations of the first views, from which queries are made."""
         return {0: self._model.encoder(images[0], training=True)}
 
     def targets(self, images: tf.Tensor) -> ByView:
-        """By the momentum network, of the second views, the keys."""
+        """Representations of the second views by the momentum network, from which keys are made."""
         return {1: self._momentum.features(images[1])}
 
     def losses(self, features: ByView, targets: ByView, labels: tf.Tensor) -> StepOutputs:
@@ -102,7 +102,7 @@ class MoCo(Pretraining):
         self._momentum.follow()
 
     def warnings(self, num_examples: int) -> list[str]:
-        """A queue that holds whole epochs holds the query's own image."""
+        """Warns of a queue as large as the data: it holds the query's own image as a negative."""
         size = self.queue.shape[0]
         if size < num_examples:
             return []

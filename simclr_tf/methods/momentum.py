@@ -10,7 +10,7 @@ from simclr_tf.models.simclr import SimCLREncoder, SimCLRModel
 
 
 class MomentumNetwork:
-    """Its weights are an exponential moving average of the online network's.
+    """A network whose weights are an exponential moving average of the online network's.
 
     MoCo (He et al. 2020, equation 2) keeps the momentum; BYOL (Grill et al. 2020, section 3.2)
     lets it rise to 1 along a cosine. BatchNorm's moving statistics are the momentum network's own.

@@ -21,7 +21,7 @@ from simclr_tf.optim.schedules import steps_per_epoch
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a method is built from.
+    """Everything that a method is built from.
 
     Attributes:
         config: All settings of the run.
@@ -120,7 +120,7 @@ def register_method(name: str, build: Callable[[Recipe], Method]) -> None:
     """Adds a method, which `--method=name` takes from then on: docs/extend.md.
 
     Args:
-        name: What it is called.
+        name: Its name.
         build: Makes it from what a run has; see `Recipe`.
 
     Raises:

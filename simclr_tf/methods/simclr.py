@@ -25,7 +25,7 @@ class SimCLR(Pretraining):
         self._decoupled = decoupled
 
     def features(self, images: tf.Tensor, small: tf.Tensor | None = None) -> ByView:
-        """Of both views, normalised as one batch."""
+        """Representations of both views, normalised as one batch."""
         both = tf.concat([images[0], images[1]], axis=0)
         return dict(enumerate(tf.split(self._model.encoder(both, training=True), 2)))
 

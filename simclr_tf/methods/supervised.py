@@ -18,8 +18,8 @@ class Supervised:
         model: The network, frozen where it is to be.
         projection_layers: Which layers of the projection head run: those up to the supervised
             head, or, as in the reference, all.
-        first_stage: Where the network begins, see `ResNet.endpoints`: above 0, what the method gets
-            for images are the outputs of the frozen stages before.
+        first_stage: Where the network begins, see `StagedBackbone.endpoints`: above 0, the method
+            gets the outputs of the frozen stages before in the place of images.
     """
 
     def __init__(

@@ -104,7 +104,7 @@ class SwAV(Pretraining):
         return {"steps": self.steps} | ({} if self.queue is None else {"queue": self.queue})
 
     def features(self, images: tf.Tensor, small: tf.Tensor | None = None) -> ByView:
-        """Of each view by its own batch, and of all small crops as one batch.
+        """Representations, each view normalised by its own batch, all small crops as one batch.
 
         Args:
             images: Views [2, b, S, S, C].

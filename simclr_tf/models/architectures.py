@@ -1,8 +1,7 @@
 """Architectures as plain numbers: no TensorFlow, no weights.
 
-The names of the fields are those of the flags of `simclr-run`.
-
-The models and the analytic list of their variables (`layout.py`) are both made from these.
+The names of the fields are those of the flags of `simclr-run`. Models are built from these numbers,
+and so is the list of a ResNet's variables (`variable_layout.py`).
 """
 
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ _REGISTERED: dict[str, type["DescribedArchitecture"]] = {}
 
 
 class DescribedArchitecture:
-    """What the architectures have in common: frozen dataclasses with these two fields, and others.
+    """Base of the architectures: frozen dataclasses with these two fields, and others.
 
     Attributes:
         backbone: The name that `--backbone` takes.
@@ -43,7 +42,7 @@ class DescribedArchitecture:
         return {name: v for name, v in self.config().items() if name != "image_channels"}
 
     def facts(self) -> dict[str, Any]:
-        """What decides on the weights, by the flags of `simclr-run`."""
+        """Fields that decide the weights, by the flags of `simclr-run`."""
         return self.options()
 
     def config(self) -> dict[str, Any]:
@@ -134,7 +133,7 @@ class ViTArchitecture(_Transformer):
             )
 
     def facts(self) -> dict[str, Any]:
-        """Whether the patches' projection trains changes no weight's shape."""
+        """All options but `fixed_patches`, which changes no weight's shape."""
         return {n: v for n, v in self.options().items() if n != "fixed_patches"}
 
 
@@ -163,7 +162,7 @@ class HybridArchitecture(_Transformer):
         return NUM_GROUPS // 2
 
     def facts(self) -> dict[str, Any]:
-        """The stem by its flag."""
+        """All options, with the stem by its flag."""
         known = self.options()
         return {**known, "stem": "cifar" if known.pop("cifar_stem") else "imagenet"}
 
@@ -306,12 +305,12 @@ class ResNetArchitecture:
 
     @property
     def smallest_base(self) -> int:
-        """The ResNet-D stem halves the base width, so it needs two channels."""
+        """The least base width: 2 for the ResNet-D stem, which halves it, else 1."""
         return 2 if self.sk_ratio > 0 and not self.cifar_stem else 1
 
     @property
     def bottleneck(self) -> bool:
-        """Whether blocks are 1x1-3x3-1x1 bottlenecks (otherwise two 3x3 convolutions)."""
+        """True if blocks are 1x1-3x3-1x1 bottlenecks (otherwise two 3x3 convolutions)."""
         return self.depth not in BASIC_DEPTHS
 
     @property
@@ -335,7 +334,7 @@ class ResNetArchitecture:
 
     @property
     def deep_stem(self) -> bool:
-        """Whether the stem has three 3x3 convolutions instead of one 7x7."""
+        """True if the stem has three 3x3 convolutions instead of one 7x7."""
         return self.sk_ratio > 0 and not self.cifar_stem
 
     def sk_hidden(self, filters: int) -> int:
@@ -382,7 +381,7 @@ class ProjectionArchitecture:
         return f"{'l' if self.mode == 'linear' else 'nl'}_{index}"
 
     def is_last(self, index: int) -> bool:
-        """Whether the layer at this index gives the projection itself."""
+        """True if the layer at this index gives the projection itself."""
         return index == self.depth - 1
 
     def layer_dim(self, index: int, input_dim: int) -> int:

@@ -14,7 +14,7 @@ from simclr_tf.models.blocks import Shape
 
 
 def trainability_of(layer: keras.layers.Layer) -> dict[str, bool]:
-    """Where freezing begins and ends.
+    """Layers of a model at which freezing begins or ends.
 
     Args:
         layer: A layer or model.
@@ -58,9 +58,9 @@ class StagedBackbone(keras.Model):
     Call: images [B, H, W, image_channels], floating point in [0, 1] -> representation [B, D]
     (`final_avg_pool`), float32 (float64 under a float64 policy).
 
-    Stages 0 (stem) to 4 (last block group) can be frozen by `trainable=False`, see `freeze.py`.
-    Frozen stages keep their weights and normalise by their stored statistics, and no gradient is
-    computed for the frozen ones before the first trained one.
+    Stages 0 (stem) to 4 (last block group) can be frozen by `trainable=False`, see
+    `weights.freeze`. Frozen stages keep their weights and normalise by their stored statistics, and
+    no gradient is computed for the frozen ones before the first trained one.
 
     A subclass sets `architecture`, `stem` and `block_groups`, and says how they are built and what
     they are called with. All stages hand feature maps [B, h, w, c] on.

@@ -113,7 +113,7 @@ class BatchNorm(keras.layers.Layer):
         return outputs
 
     def _fused(self, inputs: tf.Tensor) -> bool:
-        """Whether the fused kernel takes this input: images in float32 or a half precision."""
+        """True if the fused kernel takes this input: images in float32 or a half precision."""
         return inputs.shape.rank == 4 and self.variable_dtype == "float32"
 
     def _scale_and_offset(self) -> tuple[tf.Tensor, tf.Tensor]:

@@ -28,7 +28,7 @@ Builder = Callable[..., keras.Model]
 
 @cache
 def _applications() -> dict[str, tuple[Builder, ModuleType]]:
-    """Lower-case name -> what builds the network, and the module with its `preprocess_input`."""
+    """Builders of networks, and modules of their `preprocess_input`, by name in lower case."""
     builders = inspect.getmembers(keras.applications, inspect.isfunction)
     return {
         name.lower(): (build, getattr(keras.applications, build.__module__.split(".")[-1]))
@@ -89,7 +89,7 @@ class PreprocessInput(keras.layers.Layer):
         self._function = preprocess_function(backbone)
 
     def call(self, images: Any) -> Any:
-        """What the network is shown."""
+        """Brings images to the range and the channels that the weights expect."""
         if images.shape[-1] == 1:
             images = keras.ops.repeat(images, 3, axis=-1)
         return self._function(images * 255.0)
@@ -164,7 +164,7 @@ def _fill(trunk: keras.Model, name: str, file: Path, flag: str) -> None:
 
 
 def _first(error: Exception) -> str:
-    """The first sentence of what Keras says."""
+    """The first sentence of an error of Keras."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text.split(". ")[0][:200].rstrip(". ")
 
@@ -172,7 +172,7 @@ def _first(error: Exception) -> str:
 def pixel_affine(
     function: Callable[[np.ndarray], Any], channels: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What a function of images does to every pixel, if that is affine.
+    """Finds the affine map that a function of images applies to every pixel.
 
     Args:
         function: Images [B, H, W, channels] -> [B, H, W, C].
@@ -200,7 +200,7 @@ def pixel_affine(
 
 @contextmanager
 def dtype_policy(policy: keras.DTypePolicy | str) -> Iterator[None]:
-    """A policy for what is built within: Keras builds its applications in the one that holds."""
+    """Sets the global policy within the block, because Keras builds its applications in it."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:

@@ -65,7 +65,7 @@ def cut_points(network: keras.Model) -> list[int]:
 
 
 def single_outputs(network: keras.Model) -> list[int]:
-    """The operations whose output is all that later ones use, the last one left out."""
+    """Operations before the last whose output is the only one that later operations use."""
     position = {id(operation): i for i, operation in enumerate(network.operations)}
     last_use = [-1] * len(network.operations)
     for i, operation in enumerate(network.operations):
@@ -83,7 +83,7 @@ def single_outputs(network: keras.Model) -> list[int]:
 
 
 def _levels(network: keras.Model, places: Sequence[int]) -> list[int]:
-    """How often the side is halved up to each place, never falling.
+    """Counts how often the side is halved up to each place, never falling.
 
     Empty for networks whose layers fit together at one size only.
     """
@@ -103,7 +103,7 @@ def _levels(network: keras.Model, places: Sequence[int]) -> list[int]:
 
 
 def _with_weights(ends: Sequence[int], weighted: Sequence[int]) -> list[int]:
-    """Leaves out the ends of parts without weights, and ends behind which there are none."""
+    """Ends of parts that hold weights, and behind which there are further ones."""
     kept: list[int] = []
     for end in ends:
         begin = kept[-1] if kept else -1
@@ -197,10 +197,10 @@ class KerasBackbone(DescribedBackbone):
         return self._feature_dim
 
     def build_stages(self) -> None:
-        """Nothing: the layers were built with the network."""
+        """Does nothing: the layers were built with the network."""
 
     def prepare(self, images: tf.Tensor) -> tf.Tensor:
-        """What the network is shown of images in [0, 1], never in half precision."""
+        """Prepares images in [0, 1] for the network, never in half precision."""
         # Keras exports networks without saying what shape their images have.
         shaped = tf.ensure_shape(images, [None, None, None, self.image_channels])
         scaled = tf.cast(shaped, self.variable_dtype) * self._factor + self._offset

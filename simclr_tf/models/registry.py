@@ -24,7 +24,7 @@ def register_backbone(
     """Adds a backbone, which `--backbone=name` takes from then on: docs/extend.md.
 
     Args:
-        name: What it is called.
+        name: Its name.
         architecture: Its numbers, a frozen dataclass. Fields with the name of a flag of the network
             (`width_multiplier`, `transformer_depth`, `patch_size`) take the flag's value.
         network: The network, made by `network(architecture, batch_norm_decay, global_bn, **kwargs)`

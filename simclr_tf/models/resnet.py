@@ -12,7 +12,7 @@ from simclr_tf.models.blocks import Convolution, ResidualBlock, Shape, build_cha
 
 
 class Stem(keras.layers.Layer):
-    """What comes before the block groups.
+    """Layers before the block groups.
 
     3x3 without pooling (`cifar_stem`), three 3x3 and pooling (ResNet-D, with selective kernels),
     or 7x7 and pooling. Returns (first convolution's output before normalisation, stem's output);

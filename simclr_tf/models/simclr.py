@@ -38,7 +38,7 @@ class SimCLREncoder(keras.Model):
 
     Call: images [B, H, W, image_channels] in [0, 1] -> representation [B, D] (`final_avg_pool`).
     The projection head keeps its weights in the file but runs only in `endpoints` and `hiddens`.
-    Who trains the representation alone sets `encoder.projection_head.trainable = False`, or Keras
+    To train the representation alone, set `encoder.projection_head.trainable = False`, or Keras
     warns of weights without gradients.
 
     Args:
@@ -124,7 +124,7 @@ class SimCLREncoder(keras.Model):
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """How images were prepared in training; kept in the `.keras` file."""
+        """Record of how images were prepared in training; kept in the `.keras` file."""
         return dict(self._preprocessing)
 
     @preprocessing.setter
@@ -132,7 +132,7 @@ class SimCLREncoder(keras.Model):
         self._preprocessing = dict(facts)
 
     def backbone(self) -> StagedBackbone:
-        """What makes the representation of images.
+        """The network that makes the representation of images.
 
         A method, because Keras files walk through attributes and properties, and name the backbone
         after the first that leads to it: `resnet` for a ResNet.

@@ -232,7 +232,7 @@ def tf2_trainable_order(specs: list[VariableSpec]) -> list[str]:
 def tf2_variable_order(specs: Sequence[VariableSpec]) -> list[str]:
     """Names of all variables in the order of the TF2 code's `model.variables`.
 
-    Of backbone, projection head and supervised head in turn, the trained ones come first.
+    Backbone, projection head and supervised head in turn, each with its trained variables first.
     """
     parts = ("base_model", "head_contrastive", "head_supervised")
     ranked = sorted(

@@ -150,8 +150,8 @@ def variable_shapes(num_classes: int | None = None, **config: Any) -> dict[str, 
 def normalisation_variables(model: NamedModel) -> list[keras.Variable]:
     """Scales and offsets of all normalisation layers.
 
-    Of other backbones than ResNets, which have normalisations of several kinds, all vectors: their
-    biases and layer scales too.
+    Other backbones than ResNets have normalisations of several kinds, so all of their vectors are
+    taken, biases and layer scales too.
     """
     norms = [leaf for leaf in _leaves(model) if isinstance(leaf, BatchNorm)]
     known = [v for norm in norms for v in (norm.gamma, norm.beta) if v is not None]

@@ -43,7 +43,7 @@ def freeze(
     unused_projection_head: bool = True,
     frozen_statistics_move: bool = False,
 ) -> None:
-    """Sets what of a model trains. The supervised head always does.
+    """Sets which parts of a model train; the supervised head always does.
 
     Call it before the optimizer is built.
 
@@ -123,7 +123,7 @@ def variables_hash(variables: Iterable[keras.Variable]) -> str:
 
 
 def moved(before: dict[str, str], after: dict[str, str]) -> dict[str, bool]:
-    """Whether each part changed."""
+    """Compares hashes of parts: True for each part that changed."""
     return {name: after[name] != value for name, value in before.items() if name in after}
 
 

@@ -37,11 +37,11 @@ class PerVariableRates:
 
     @property
     def _decoupled(self) -> bool:
-        """Whether weights shrink beside the gradient, and not, as in LARS, as a part of it."""
+        """True if weights decay beside the gradient (AdamW), not as a part of it (LARS)."""
         return isinstance(self, keras.optimizers.AdamW)
 
     def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:
-        """Nothing: `update_step` does it, which knows the rate of its variable."""
+        """Does nothing: `update_step` decays, as it knows the rate of its variable."""
 
     def _factor(self, variable: keras.Variable | tf.Variable) -> float:
         optimizer: Any = self

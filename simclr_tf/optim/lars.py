@@ -101,7 +101,7 @@ class LARS(keras.optimizers.Optimizer):
         self.assign_sub(variable, update)
 
     def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:
-        """Nothing: the decay is part of the gradient here, not a shrinking of its own."""
+        """Does nothing: the decay is part of the gradient here, not a shrinking of its own."""
 
     def _trust(self, variable: tf.Variable, weight: tf.Tensor, direction: tf.Tensor) -> tf.Tensor:
         """The layer's ratio, a scalar."""

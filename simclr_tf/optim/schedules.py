@@ -1,4 +1,4 @@
-"""How long a run takes and how its learning rate goes."""
+"""Length of a run in steps, and schedules of its learning rate."""
 
 import math
 from typing import Any, Literal

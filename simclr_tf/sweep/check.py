@@ -1,4 +1,4 @@
-"""What is looked at before the first run of a sweep begins."""
+"""Checks of images and settings before the first run of a sweep begins."""
 
 from collections.abc import Sequence
 
@@ -32,7 +32,7 @@ def shared_manifest(config: RunConfig) -> Manifest:
 
 
 def check_runs(runs: Sequence[PlannedRun], manifest: Manifest, pinned: Sequence[str]) -> None:
-    """Checks what of the runs can be known to go wrong.
+    """Refuses runs that can be known to fail.
 
     Raises:
         UserError: Views that cannot be made, classes that are not there, images that are not.

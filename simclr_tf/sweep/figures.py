@@ -43,7 +43,7 @@ class SettingPoint:
 def setting_points(
     results: Mapping[str, SettingPoint], *, chance: float | None = None, xlabel: str = "accuracy"
 ) -> Figure:
-    """A row a setting: mean with its interval, and beside it a dot a seed.
+    """Draws a row for each setting: the mean with its interval, and a dot for each seed.
 
     Args:
         results: name -> accuracies in [0, 1], from top to bottom.

@@ -123,7 +123,7 @@ def differing(rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def run_names(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """What the runs are called: the flags that differ, such as `method=byol,seed=1`.
+    """Names of the runs: the flags that differ, such as `method=byol,seed=1`.
 
     Names are fit for folders; values that are not, or are too long, end in a hash.
     """

@@ -27,17 +27,17 @@ Command = Callable[[PlannedRun], Sequence[str]]
 
 
 def run_folder(run: PlannedRun, output: Path) -> RunDir:
-    """Where a run is kept."""
+    """The folder of a run."""
     return RunDir(output / "runs" / run.name)
 
 
 def log_file(run: PlannedRun, output: Path) -> Path:
-    """What a run said."""
+    """The file that takes a run's output."""
     return output / "logs" / f"{run.name}.log"
 
 
 def is_finished(run: PlannedRun, output: Path) -> bool:
-    """Whether a run was trained, evaluated and exported (which comes last), and all is whole."""
+    """True if a run was trained, evaluated and exported (which comes last), and all is whole."""
     folder, name = run_folder(run, output), "result.json"
     if fault := folder.checksums.fault(name):
         log.warning("%s %s; it is made anew", folder.path / name, fault)
@@ -52,7 +52,7 @@ def run_arguments(run: PlannedRun, output: Path) -> list[str]:
 
 
 def run_command(output: Path) -> Command:
-    """What starts a run of a sweep."""
+    """Returns the function that makes the command line of a run."""
     return lambda run: [sys.executable, "-m", "simclr_tf.cli.run", *run_arguments(run, output)]
 
 
@@ -142,7 +142,7 @@ def _start(run: PlannedRun, output: Path, command: Command, lock: IO[str] | None
 
 
 def _ended(one: _Active, output: Path, stopped: bool) -> bool:
-    """Says how a run ended; whether that is all right."""
+    """Logs how a run ended; False if it failed."""
     code, seconds = one.process.returncode, format_seconds(time.monotonic() - one.began)
     if code == 0 and is_finished(one.run, output):
         log.info("%s is finished (%s)", one.run.name, seconds)

@@ -61,7 +61,7 @@ def write_sweep_page(
         class_names: In the order of the labels.
         command: That repeats the sweep.
         path: HTML file.
-        sort_by: A column of `columns.SORT_BY`.
+        sort_by: A column of `grid.SORT_BY`.
         comparison: Address of the page that shows nearest neighbours; empty = there is none.
     """
     settings = sorted_settings(settings, sort_by)
@@ -87,7 +87,7 @@ def write_sweep_page(
 
 
 def findings(settings: Sequence[SettingScores], failed: Sequence[str]) -> tuple[str, ...]:
-    """What can be said, in paragraphs."""
+    """The findings of a sweep, in paragraphs."""
     trained = [one for one in settings if not one.untrained]
     run = settings[0].runs[0]
     number = sum(len(one.runs) for one in trained)
@@ -111,7 +111,7 @@ def findings(settings: Sequence[SettingScores], failed: Sequence[str]) -> tuple[
 
 
 def _alarms(settings: Sequence[SettingScores]) -> list[str]:
-    """Why numbers cannot be trusted, with the runs that say so."""
+    """Sentences on why numbers cannot be trusted, with the runs that they are of."""
     runs = [run for one in settings for run in one.runs]
     homes: dict[str, list[str]] = {}
     for run in runs:
@@ -125,7 +125,7 @@ def _alarms(settings: Sequence[SettingScores]) -> list[str]:
 
 
 def _verdict(settings: Sequence[SettingScores]) -> list[str]:
-    """Whether the best setting is above methods without a network; nothing without floors."""
+    """A sentence that compares the best setting with its floors; none without floors."""
     trained = [one for one in settings if not one.untrained and one.knn is not None]
     if not trained:
         return []
@@ -181,7 +181,7 @@ def _about_limits(scored: Sequence[SettingScores], split: str) -> str:
 
 
 def settings_table(settings: Sequence[SettingScores], sort_by: str) -> Table:
-    """A row a setting."""
+    """The table of settings, a row for each."""
     headers = (
         "setting", "seeds", "k-NN", "95 % interval", "over untrained,\npoints", "linear probe",
         "effective\nrank",
@@ -262,7 +262,7 @@ def _runs_section(runs: Sequence[RunScores]) -> Section:
 
 
 def _warnings(runs: Sequence[RunScores]) -> list[Section]:
-    """What the runs have warned of, where any has."""
+    """The section of the runs' warnings; none if no run has warned."""
     rows = tuple(
         (run.run.name, "\n".join(f"{str(w)[0].upper()}{str(w)[1:]}." for w in run.warnings))
         for run in runs
@@ -345,7 +345,7 @@ _SIDE = 96
 
 
 def pinned_rows(images: Manifest, asked: Sequence[str]) -> list[int]:
-    """Which images are to be shown with their neighbours.
+    """Finds the images that are to be shown with their neighbours.
 
     Args:
         images: Those that are scored.
@@ -371,7 +371,7 @@ def pinned_rows(images: Manifest, asked: Sequence[str]) -> list[int]:
 
 
 def shown_rows(number: int, pinned: Sequence[int]) -> list[int]:
-    """The images among which neighbours are looked for: all, or of many a seeded part."""
+    """Images among which neighbours are looked for: all, or pinned ones and a seeded sample."""
     if number <= _MOST_IMAGES:
         return list(range(number))
     order = np.random.default_rng(0).permutation(number).tolist()
@@ -447,8 +447,8 @@ def report(
         failed: Names of those that failed.
         output: The sweep's folder.
         command: That repeats the sweep, for the page.
-        sort_by: A column of `columns.SORT_BY`.
-        pinned: See `neighbours.pinned_rows`.
+        sort_by: A column of `grid.SORT_BY`.
+        pinned: See `pinned_rows`.
 
     Returns:
         The table of settings, as text.

@@ -1,9 +1,11 @@
-"""Which runs a sweep is made of, and what its folder remembers of them.
+"""The runs of a sweep, and the plan of them in its folder.
 
-sweep.json     the runs: name, flags, arguments, settings
-manifest.csv   the images with their splits, the same for all runs
-runs/NAME      a run of simclr-run
-logs/NAME.log  what it said
+The folder of a sweep holds:
+
+    sweep.json     the runs: name, flags, arguments, settings
+    manifest.csv   the images with their splits, the same for all runs
+    runs/NAME      a run of simclr-run
+    logs/NAME.log  its output
 """
 
 import json
@@ -98,11 +100,11 @@ def plan_runs(
 
 
 def floors(runs: Sequence[PlannedRun]) -> tuple[PlannedRun, ...]:
-    """What the runs must beat: each of their networks with its starting weights.
+    """The runs that others are compared with: each network with its starting weights.
 
-    Fresh weights (or those of `--checkpoint`), of which nothing moves in `UNTRAINED_STEPS` steps
-    but BatchNorm's statistics, on the views of the first run with this network. Without that the
-    features would be normalised by 0 and 1 instead of the images' statistics.
+    The weights are fresh, or those of `--checkpoint`. In `UNTRAINED_STEPS` steps, on the views of
+    the first run with this network, only BatchNorm's statistics move; without these steps features
+    would be normalised by 0 and 1 instead of the images' statistics.
 
     Args:
         runs: The runs that train.

@@ -80,7 +80,7 @@ class RunScores:
 
     @property
     def effective_rank(self) -> float:
-        """Of the scored images' features."""
+        """Effective rank of the scored images' features."""
         return effective_rank(self.held_out.features)
 
 
@@ -156,7 +156,7 @@ def _embed(
 
 
 def data_of(config: RunConfig, output: Path, opened: dict[DataSettings, RunData]) -> RunData:
-    """The images of a run; those that another run has opened are not opened again.
+    """The images of a run; runs with the same images share them.
 
     Args:
         config: All settings of the run.
@@ -171,7 +171,7 @@ def data_of(config: RunConfig, output: Path, opened: dict[DataSettings, RunData]
 
 
 def _evaluator(config: RunConfig, folder: RunDir, data: RunData) -> Evaluator:
-    """As the run's own evaluation: in its precision too, on which neighbours depend."""
+    """The evaluator of a run, in the run's precision, because neighbours depend on it."""
     model = load_model(folder.encoder_file)
     precision = folder.read_environment()["precision"]
     return Evaluator(
@@ -225,17 +225,17 @@ class SettingScores:
         return np.array([float(getattr(run, name)) for run in self.runs])
 
     def mean(self, name: str) -> float:
-        """Its mean over the seeds."""
+        """Mean of a score over the seeds."""
         return float(self.values(name).mean())
 
     def spread(self, name: str) -> float:
-        """Its standard deviation over the seeds (of n - 1); nan for one seed."""
+        """Standard deviation of a score over the seeds (of n - 1); nan for one seed."""
         values = self.values(name)
         return float(values.std(ddof=1)) if len(values) > 1 else math.nan
 
     @property
     def right(self) -> np.ndarray | None:
-        """Whether k-NN classifies each labelled image right, bool [seeds, m]."""
+        """True where k-NN classifies a labelled image right, bool [seeds, m]; None if not known."""
         rows = [run.right for run in self.runs if run.right is not None]
         return np.stack(rows) if len(rows) == len(self.runs) else None
 
@@ -316,7 +316,7 @@ def _gain(runs: Sequence[RunScores], scores: Sequence[RunScores]) -> Difference 
 
 
 def difference(a: SettingScores, b: SettingScores) -> Difference | None:
-    """How much better k-NN is in one setting than in another, on the same images.
+    """Difference in k-NN accuracy between two settings, a - b, on the same images.
 
     Seeds are paired if both have the same; else the means over the seeds are compared, and the
     interval is over images alone.
@@ -330,7 +330,7 @@ def difference(a: SettingScores, b: SettingScores) -> Difference | None:
 
 
 def is_clear(found: Difference | None) -> bool:
-    """Whether the 95 % interval of a difference leaves 0 out."""
+    """True if the 95 % interval of a difference leaves 0 out."""
     return found is not None and (found.low > 0 or found.high < 0)
 
 

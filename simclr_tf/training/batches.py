@@ -38,9 +38,9 @@ def distributed(
 ) -> Batches:
     """A pipeline for the replicas; on a single CPU device the data set itself.
 
-    Letting go of an iterator waits for tf.data's tuner, which sleeps for ever longer, up to a
-    minute. Data sets go without it here, but those that TensorFlow puts between a pipeline and
-    its replicas, to bring batches to a device, always have one.
+    A released iterator waits for tf.data's autotuner, which sleeps longer and longer, up to a
+    minute. Pipelines run without it here; the data sets that TensorFlow puts between a pipeline
+    and its replicas, to bring batches to a device, always have one.
     """
 
     def untuned(context: tf.distribute.InputContext) -> tf.data.Dataset:
@@ -96,7 +96,7 @@ def training_batches(
         source: The training images.
         views: The augmentation; or what makes the tensors of an example out of a decoded image and
             a seed, int64 [2], that belongs to run, epoch and image.
-        devices: Who consumes the batches.
+        devices: The devices that consume the batches.
         batch_size: Images of a global batch.
         seed: The run's seed.
         start_step: Steps already taken.
@@ -165,7 +165,7 @@ def evaluation_batches(
     Args:
         source: The images to score.
         views: Size and central crop of the run; what `view` gets beside the image.
-        devices: Who consumes the batches.
+        devices: The devices that consume the batches.
         batch_size: Images of a global batch; rounded up to a multiple of the replicas.
         seed: The run's seed, which labels drawn at random depend on.
         max_steps: Global batches at most; 0 = all.
@@ -225,7 +225,7 @@ def _padding(spec: dict[str, tf.TensorSpec], size: int) -> Batch:
 
 
 def with_small_crops(views: ViewConfig, small: ViewConfig | None) -> ViewConfig | MakeExample:
-    """What `training_batches` makes of an image: the views and, under their own names, small crops.
+    """Adds small crops to what `training_batches` makes of an image, under names of their own.
 
     Args:
         views: The augmentation.

@@ -86,7 +86,7 @@ def check_image_sizes(backbone: StagedBackbone, config: RunConfig) -> None:
 
 
 def uses_cifar_stem(config: RunConfig) -> bool:
-    """Whether the network starts with the small-image stem: as set, or at 32 px or less."""
+    """True if the network starts with the small-image stem: as set, or at 32 px or less."""
     stem = config.model.stem
     return stem == "cifar" or (stem == "auto" and config.views.image_size <= SMALL_IMAGE)
 
@@ -134,7 +134,7 @@ def build_model(config: RunConfig, channels: int, num_classes: int) -> SimCLRMod
 
 @dataclass(frozen=True)
 class TrainingParts:
-    """What trains a network.
+    """Method, optimizer and weight decay that train a network.
 
     Attributes:
         method: The losses.
@@ -183,7 +183,7 @@ def build_training(config: RunConfig, model: SimCLRModel, num_examples: int) -> 
 
 
 def _rate_factors(model: SimCLRModel, own: Extension) -> dict[int, float] | None:
-    """By `id` of the variable; None if all have the same rate."""
+    """Factors on the learning rate by `id` of the variable; None if all have the same rate."""
     if own.rate_factor == 1:
         return None
     factors = {id(v): 1.0 for v in model.trainable_variables}
@@ -197,7 +197,7 @@ def build_seeded(
 
     Args:
         config: All settings.
-        devices: What the run is on.
+        devices: The devices of the run.
         channels: Of the images.
         num_classes: Of the supervised head; 0 = no head.
         num_examples: Training images.
@@ -222,7 +222,7 @@ def build_step(
 
     Args:
         config: Augmentation and whether to compile.
-        devices: What the run is on.
+        devices: The devices of the run.
         model: The network.
         parts: What trains it.
         channels: Of the images.
@@ -260,7 +260,7 @@ def _method(config: RunConfig, model: SimCLRModel, num_examples: int, steps: int
 
 
 def first_trained_stage(model: SimCLRModel) -> int:
-    """Where the network begins to train: what comes before may be computed once.
+    """The first stage that trains; the outputs of those before it may be computed once.
 
     Returns:
         1 to 4, a block group; 5, what comes after the average pool.

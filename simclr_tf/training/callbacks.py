@@ -103,7 +103,7 @@ class StepLog(keras.callbacks.Callback):
 
     @property
     def _aside(self) -> Path:
-        """Where a damaged log is kept."""
+        """The path that a damaged log is moved to."""
         return self._path.with_name(f"{self._path.name}.damaged")
 
     def values(self, first_step: int, last_step: int) -> dict[str, np.ndarray]:
@@ -177,7 +177,7 @@ class StepLog(keras.callbacks.Callback):
         self.seal()
 
     def _set_aside(self) -> None:
-        """Keeps what has other columns under another name."""
+        """Renames a log that has other columns, and begins anew."""
         name = self._aside.name
         log.warning("%s has other columns than this run writes: kept as %s", self._path, name)
         self._sums.forget(self._path.name)
@@ -290,7 +290,7 @@ class TensorBoard(keras.callbacks.Callback):
     """Writes scalars and a sheet of augmented views for TensorBoard.
 
     Args:
-        directory: Where the event files go.
+        directory: The folder of the event files.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -324,9 +324,10 @@ class BestCheckpoint(keras.callbacks.Callback):
 
     Args:
         directory: The run's folder; the copy goes to its `best/`.
-        monitor: What is to be largest.
+        monitor: Name of the score that decides.
         mode: `max`, or `min` if it is to be smallest.
-        tie_breaker: What decides between equals: the smaller is better; empty = the first.
+        tie_breaker: Name of the score that decides between equals, the smaller the better; empty =
+            the first is kept.
     """
 
     def __init__(
@@ -346,7 +347,7 @@ class BestCheckpoint(keras.callbacks.Callback):
         self._highest, self._step = (-np.inf, -np.inf), 0
 
     def remember(self, logs: dict[str, Any]) -> bool:
-        """Takes note of a validation; whether it is the best yet."""
+        """Notes a validation; returns True if it is the best yet."""
         value = self._sign * logs.get(self._monitor, np.nan)
         key = (value, -logs.get(self._tie_breaker, 0.0))
         if np.isnan(value) or not key > self._highest:
@@ -360,10 +361,10 @@ class BestCheckpoint(keras.callbacks.Callback):
             self._copy(self._step)
 
     def settle(self, validations: Sequence[dict[str, Any]], redone: Collection[int] = ()) -> None:
-        """Remembers the validations of a run that goes on, and sees that the best is kept.
+        """Takes up the validations of a run that goes on, and mends the copy of the best.
 
-        Where the copy of the best is gone or damaged it is made again; where its original is gone
-        too, the best of the checkpoints that are left takes its place, and that is said.
+        If the copy of the best is gone or damaged, it is made again; if its original is gone too,
+        the best of the checkpoints that are left takes its place, which is logged.
 
         Args:
             validations: In their order, each with its `step`.

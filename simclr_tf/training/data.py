@@ -104,7 +104,7 @@ def open_data(config: RunConfig) -> RunData:
 def read_manifest(data: DataSettings, declaration: Declaration | None = None) -> Manifest:
     """The images of a folder or a manifest, each in a split.
 
-    Images without a split get a seeded, stratified one; that is said in the log.
+    Images without a split get a seeded, stratified one, which is logged.
 
     Args:
         data: Where the images are and how to split them.

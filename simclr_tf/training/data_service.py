@@ -54,7 +54,7 @@ class DataService:
     def _from_worker(
         self, worker: int, own_batches: Callable[[int, int], tf.data.Dataset]
     ) -> tf.data.Dataset:
-        """What one worker prepares, with the numbers of the batches.
+        """The batches that one worker prepares, with their numbers.
 
         All workers are sent the pipeline; on the others it is empty. (Reading all of them as one
         would pass over a worker that is slow for once, and so change the order.)
@@ -93,7 +93,7 @@ def connect(address: str) -> DataService:
 
 
 def _call_the_roll(address: str) -> list[tuple[int, int]]:
-    """From every worker that is there its number, and that plus the number of all workers."""
+    """Asks each worker for its number, and for the sum of it and the number of workers."""
     answers: list[tuple[int, int]] = []
     failures: list[tf.errors.OpError] = []
 
@@ -143,7 +143,7 @@ def check_portable(source: Source) -> None:
 
 
 def out_of_turn(error: Exception) -> UserError | None:
-    """What a failure while training says, if a worker of the service is the cause."""
+    """The error to report if a worker of the service made training fail; None for other causes."""
     if _OUT_OF_TURN not in str(error):
         return None
     return UserError(

@@ -44,11 +44,11 @@ class Devices:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process writes the run's files."""
+        """True if this process writes the run's files."""
         return self.worker == 0
 
     def any_worker(self, flag: bool) -> bool:
-        """Whether the flag is set on any worker; all of them must ask at the same step."""
+        """True if the flag is set on any worker; all of them must ask at the same step."""
         if self.num_workers == 1:
             return flag
         per_replica = self.strategy.run(tf.identity, (tf.constant(float(flag)),))
@@ -175,7 +175,7 @@ _TOGETHER: dict[str, Devices] = {}  # workers find one another once in the life 
 
 
 def connected_workers() -> int:
-    """How many processes this one has been connected with to train together, itself included."""
+    """The number of processes that are connected to train together, this one included."""
     return max((devices.num_workers for devices in _TOGETHER.values()), default=1)
 
 
@@ -319,7 +319,7 @@ def choose_precision(asked: str, devices: Devices) -> str:
 
     Args:
         asked: `auto`, `float32` or `bfloat16`.
-        devices: What the run is on.
+        devices: The devices of the run.
 
     Returns:
         `float32` or `mixed_bfloat16`.
@@ -344,7 +344,7 @@ def _computes_in_bfloat16(kind: str) -> bool:
 
 
 def choose_jit(asked: str, devices: Devices) -> bool:
-    """Whether the train step is compiled by XLA.
+    """Decides whether XLA compiles the train step.
 
     On CPUs XLA makes the step about four times slower, so `auto` never takes it there; under
     several GPU replicas the collectives cannot be compiled.

@@ -101,7 +101,7 @@ def evaluate(session: Session, step: int) -> dict[str, Any]:
 def _floors(
     session: Session, held_out: Outputs, split: str, told: Mapping[str, np.ndarray]
 ) -> tuple[FloorVerdict | None, str]:
-    """Whether the network is above simpler methods on the same images.
+    """Compares the network with simpler methods on the same images.
 
     Args:
         session: The run.

@@ -58,7 +58,7 @@ class Evaluator:
     Args:
         model: The network; or what gives `features` and `logits` of images.
         views: Size and central crop; or what makes the network's input of a decoded image.
-        devices: What it runs on.
+        devices: The devices that it runs on.
         batch_size: Images of a global batch.
         seed: The run's seed, which labels drawn at random depend on.
         crops: 1 = the central crop; more: that many along each side, see `evaluation_crops`.
@@ -81,7 +81,7 @@ class Evaluator:
         return self._forward(to_float(images))
 
     def _mean_of_crops(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Crop after crop, so that a batch takes no more memory than one of single crops."""
+        """Outputs averaged over crops, one crop at a time, to take no more memory than one does."""
         first = self._network(images[:, 0])
         rest = tf.range(1, self._crops**2)
         total = tf.foldl(
@@ -145,7 +145,7 @@ class Evaluator:
 
 
 class Imagewise:
-    """A network over images, however they are dealt out into calls.
+    """Runs a network over images; outputs do not depend on how images are dealt out into calls.
 
     Images of 8 bits are resized in 8 bits and others in floating point, so each kind is taken for
     itself. Labels are not looked at.
@@ -206,7 +206,7 @@ class Imagewise:
 
 
 def _why(source: ManifestSource) -> str:
-    """What is wrong with the one image of a source."""
+    """The reason that the one image of a source cannot be decoded, in short."""
     error = source.diagnose()
     text = str(error) if error else "cannot be decoded"
     return text.partition(" (")[2].partition("). Mend")[0] or text

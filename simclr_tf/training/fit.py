@@ -36,10 +36,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoopPlan:
-    """How far to go and how often to look up.
+    """Steps of a whole run, between checkpoints and between looks at the host.
 
     Attributes:
-        total_steps: Where the run ends.
+        total_steps: Steps of the whole run.
         checkpoint_steps: Steps between checkpoints.
         steps_per_loop: Steps between two looks at the host.
     """
@@ -54,12 +54,12 @@ class LoopPlan:
         return min(self.steps_per_loop, to_checkpoint, self.total_steps - step)
 
     def is_checkpoint(self, step: int) -> bool:
-        """Whether a checkpoint is due after this step."""
+        """True if a checkpoint is due after this step."""
         return step % self.checkpoint_steps == 0 or step >= self.total_steps
 
 
 class StopRequest:
-    """Set by Ctrl-C or SIGTERM; the loop looks at it between steps."""
+    """A request to stop, set by Ctrl-C or SIGTERM; the loop looks at it between steps."""
 
     def __init__(self) -> None:
         self.signal = 0
@@ -92,10 +92,10 @@ class Loop:
     """Drives the steps of a run.
 
     Args:
-        step: What a step is.
-        plan: How far and how often.
-        store: Where checkpoints go.
-        devices: What the run is on.
+        step: Takes the steps.
+        plan: Number of steps, and of those between checkpoints.
+        store: Keeps the checkpoints.
+        devices: The devices of the run.
         step_log: The per-step CSV; None on workers that write nothing.
         callbacks: Called at the end of every loop ("batch") and interval ("epoch").
         after_validation: Called at the end of intervals that were validated.
@@ -136,7 +136,7 @@ class Loop:
             self._callbacks.on_epoch_end(self._interval_number(step), logs)
 
     def _interval_number(self, step: int) -> int:
-        """Of the interval that ends at a step, from 0."""
+        """Number of the interval that ends at a step, from 0."""
         return -(-step // self._plan.checkpoint_steps) - 1
 
     def run(self, iterator: Any, start_step: int, stop: StopRequest) -> int:
@@ -227,7 +227,7 @@ Validation = dict[str, Any]
 
 @dataclass(frozen=True)
 class Keepers:
-    """What accompanies a training.
+    """Log and callbacks that accompany a training.
 
     Attributes:
         step_log: The per-step CSV; None on workers that write nothing.
@@ -245,11 +245,11 @@ class Fitting:
     """A training that is ready to begin or to go on.
 
     Attributes:
-        folder: Where the run is kept.
-        devices: What it runs on.
+        folder: The folder of the run.
+        devices: The devices that it runs on.
         model: What early stopping speaks to.
         step: Makes the training step.
-        plan: How far to train and how often to look up.
+        plan: Steps to train, between checkpoints and between looks at the host.
         store: The run's checkpoints.
         train: The training images, which errors of decoding are told of.
         keepers: Makes what accompanies the training from a step on.
@@ -368,9 +368,10 @@ class _Validations:
 
 
 def _is_seen(fitting: Fitting, start: int, validations: _Validations) -> bool:
-    """Whether the callbacks were told of the interval that ends where a run goes on.
+    """True if the callbacks were told of the interval that ends where a run goes on.
 
-    They are told before the validation is logged. Where none is due only the end of the run tells.
+    They are told before its validation is logged, so a logged one proves it. Where no validation is
+    due, only a finished run does.
     """
     if not start or not fitting.plan.is_checkpoint(start):
         return True

@@ -56,7 +56,7 @@ class Images:
         return self.manifest.label_indices(self.source.class_names)
 
     def part(self, rows: np.ndarray) -> Source:
-        """Some of them, or all where none can be told from others."""
+        """The images of these rows; all of them without a manifest to choose from."""
         if self.manifest is None or len(rows) == self.source.num_examples:
             return self.source
         records = self.manifest.records
@@ -66,12 +66,12 @@ class Images:
 
 @dataclass(frozen=True)
 class FloorScores:
-    """What floors say.
+    """Class probabilities that floors give for the images of a split.
 
     Attributes:
         scores: Floor -> class probabilities float64 [m, K].
         labels: Classes of these m images, int64 [m], all known.
-        rows: Which images of the split they are, int64 [m].
+        rows: Rows of these images in the split, int64 [m].
         train_images: Training images that the floor of pixels was fitted on.
         note: What a reader must know of them; empty if nothing.
     """
@@ -93,7 +93,7 @@ def measure_floors(
 ) -> FloorScores:
     """Fits the floors on the training images and scores others.
 
-    Of large sets a part is taken: the floors are to cost seconds.
+    Large sets are sampled, so that floors take seconds.
 
     Args:
         train: The training images.
@@ -178,7 +178,7 @@ def raw_pixels(source: Source, devices: Devices, central_crop: float = 0.0) -> n
 
 
 def some_features(features: tf.Tensor, seed: int) -> tf.Tensor:
-    """At most so many of the columns of features [b, D], drawn by a seed."""
+    """All columns of features [b, D], or `_MOST_FEATURES` of them, drawn by a seed."""
     if features.shape[1] <= _MOST_FEATURES:
         return features
     drawn = np.random.default_rng(seed).choice(features.shape[1], _MOST_FEATURES, replace=False)

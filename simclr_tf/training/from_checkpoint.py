@@ -30,13 +30,13 @@ _LEVELS = 4  # run/saved_model/STEP/variables/variables
 
 
 def warn_of_leaks(checkpoint: Checkpoint, manifest: Manifest, train_split: str) -> None:
-    """Says so if images to be scored were trained on by the run that the weights come from."""
+    """Warns if images to be scored were trained on by the run that the weights come from."""
     for text in seen_before(checkpoint, manifest, train_split):
         warn(log, RunWarning(0, ALARM, text))
 
 
 def seen_before(checkpoint: Checkpoint, manifest: Manifest, train_split: str) -> tuple[str, ...]:
-    """Which images to be scored were trained on by the run that the weights come from.
+    """Finds images to be scored that the run of the checkpoint was trained on.
 
     Args:
         checkpoint: Where the weights come from; its folder may tell of its run.
@@ -50,7 +50,7 @@ def seen_before(checkpoint: Checkpoint, manifest: Manifest, train_split: str) ->
 
 
 def seen_by(weights: str, manifest: Manifest, train_split: str = "train") -> tuple[str, ...]:
-    """Which images to be scored were trained on by the run that a file of weights comes from.
+    """Finds images to be scored that the run of a file of weights was trained on.
 
     The runs that this run itself took weights from count too, and so do copies of their images
     under other names.
@@ -84,7 +84,7 @@ def seen_by(weights: str, manifest: Manifest, train_split: str = "train") -> tup
 
 
 def _ancestors(weights: str) -> Iterator[str]:
-    """The weights, and those that their run began with or learned from, the nearest first."""
+    """Yields the weights, and those that their runs began with or learned from, nearest first."""
     todo, known = [weights], {os.path.realpath(weights)}
     while todo:
         path = todo.pop(0)
@@ -132,7 +132,7 @@ def _trained_on(folder: Path) -> Manifest | None:
 
 
 def _seen(trained_on: Manifest, images: Manifest) -> list[bool]:
-    """Whether each image is one of those that were trained on, or a copy of one."""
+    """Marks the images that were trained on, or are copies of such images."""
     known = _Pictures(trained_on)
     seen = [picture in known for picture in images.pictures()]
     if not all(seen):
@@ -142,7 +142,7 @@ def _seen(trained_on: Manifest, images: Manifest) -> list[bool]:
 
 
 def _copies(trained_on: Manifest, images: Manifest) -> list[bool]:
-    """Whether the content of each whole file is that of one that was trained on."""
+    """Marks the images whose whole file has the content of one that was trained on."""
     known: dict[int, list[str]] = defaultdict(list)
     noted: set[str] = set()
     for record, file in zip(trained_on.records, trained_on.files(), strict=True):
@@ -168,7 +168,7 @@ def _copies(trained_on: Manifest, images: Manifest) -> list[bool]:
 def _needed(
     known: Mapping[int, Sequence[str]], images: Manifest
 ) -> Iterator[tuple[int, Sequence[str]]]:
-    """The files by size, of sizes that some image has: no others can be equal to one."""
+    """The known files by size; only sizes that some image has, as no other can be its copy."""
     sizes = {os.path.getsize(file) for file in images.files() if os.path.isfile(file)}
     return ((size, files) for size, files in known.items() if size in sizes)
 
@@ -176,7 +176,7 @@ def _needed(
 class _Pictures:
     """The pictures of a manifest, wherever links lead to them.
 
-    An array that is not named, and all pages as channels, may be any of a file's.
+    An array without a name matches each array of its file, and all pages as channels each page.
     """
 
     def __init__(self, manifest: Manifest) -> None:
@@ -194,7 +194,7 @@ class _Pictures:
 
 
 def network_facts(network: Network) -> dict[str, Any]:
-    """What a network is, by the names of the flags that say so.
+    """Description of a network, by the names of the flags that set it.
 
     Returns:
         `backbone` and what goes with it (`resnet_depth`, `width_multiplier`, `sk_ratio`,
@@ -314,7 +314,7 @@ def adopt_checkpoint(config: RunConfig, given: Collection[str]) -> RunConfig:
 
 
 def say_exif(record: Mapping[str, Any], exif: str) -> None:
-    """Says so if images are turned upright for a network that has seen them as stored.
+    """Logs if images are turned upright for a network that has seen them as stored.
 
     Args:
         record: Of the network to start from.

@@ -32,7 +32,7 @@ BUDGET = 4 * 2**30  # bytes
 
 @dataclass(frozen=True)
 class FrozenFeatures:
-    """What the frozen stages give for n images, in the order of their source.
+    """Outputs of the frozen stages for n images, in the order of their source.
 
     Attributes:
         features: [n, h, w, c], or [n, D] behind the average pool, float32.
@@ -52,13 +52,13 @@ def frozen_features(
     first_stage: int,
     seed: int = 0,
 ) -> FrozenFeatures:
-    """What the stages before `first_stage` give for every image of a source.
+    """Computes the outputs of the stages before `first_stage` for every image of a source.
 
     Args:
         model: The network, those stages frozen.
         source: The training images.
         views: Size and central crop; nothing of it may be random.
-        devices: What the run is on.
+        devices: The devices of the run.
         batch_size: Images of a pass.
         first_stage: 1 to 4: the outputs of the stage before; 5: of the average pool.
         seed: The run's seed, which labels drawn at random depend on.
@@ -140,7 +140,7 @@ def feature_batches(
 
     Args:
         known: The features of the training images.
-        devices: Who consumes the batches.
+        devices: The devices that consume the batches.
         batch_size: Rows of a global batch.
         seed: The run's seed.
         start_step: Steps already taken.

@@ -28,7 +28,7 @@ from simclr_tf.models.simclr import SimCLREncoder
 
 
 class Found(NamedTuple):
-    """What a step has found before it updates anything.
+    """Results of a step before it updates anything.
 
     Attributes:
         gradients: For each trained variable; None where the loss does not depend on it.
@@ -45,9 +45,9 @@ class LossGradients:
     """Gradients of a method's loss and the L2 term, divided by the number of replicas.
 
     Args:
-        trainable: What trains.
+        trainable: The variables that train.
         weight_decay: The L2 term.
-        num_replicas: Whose gradients are summed.
+        num_replicas: Number of replicas, over which gradients are summed.
     """
 
     def __init__(
@@ -111,9 +111,9 @@ def check_size(size: int, rows: int) -> None:
 class MicroBatches:
     """Finds a step's gradients, on one replica, with the network seeing few images at a time.
 
-    Positive pairs must not be told by the statistics that they share (He et al. 2020, "Momentum
-    Contrast", section 3.3), so the two views of an image are in different micro-batches where
-    possible: first views are taken in turn, second ones with a stride.
+    Views that are normalised by the same statistics could be paired by them (He et al. 2020,
+    "Momentum Contrast", section 3.3). So the two views of an image are in different micro-batches
+    where possible: first views are taken in blocks, second ones with a stride.
 
     Args:
         method: What trains; from now on its networks' BatchNorm never looks at other replicas.
@@ -219,7 +219,7 @@ class MicroBatches:
         return total
 
     def _rows(self, i: tf.Tensor, number: tf.Tensor) -> Rows:
-        """Which rows micro-batch i of so many holds of a view; see `_in_order`."""
+        """Rows of a view in micro-batch i of `number`: first views by blocks, second by stride."""
         place = tf.range(self._size)
         return lambda view: place * number + i if view % 2 else i * self._size + place
 
@@ -229,7 +229,7 @@ def rows_of_views(inputs: Sequence[tf.Tensor], rows: Rows, axis: int) -> tuple[t
 
     Args:
         inputs: Of each kind, views along one of the first two axes, rows along the other.
-        rows: Which rows.
+        rows: Gives the rows of a view.
         axis: Which of the two, 0 or 1, counts the views.
     """
     numbers = iter(range(sum(x.shape[axis] for x in inputs)))
@@ -246,7 +246,7 @@ def rows_of_views(inputs: Sequence[tf.Tensor], rows: Rows, axis: int) -> tuple[t
 
 
 def _in_order(view: int, parts: tf.Tensor) -> tf.Tensor:
-    """What micro-batches [n, m, D] hold of a view as a batch [b, D], in which they took turns."""
+    """Joins micro-batches [n, m, D] of a view into the batch [b, D]; the inverse of `_rows`."""
     if view % 2:
         parts = tf.transpose(parts, [1, 0, 2])
     return tf.reshape(parts, [-1, parts.shape[-1]])

@@ -44,7 +44,7 @@ def nt_xent_at_chance(batch_size: int, decoupled: bool = False) -> float:
 def warnings_before_start(
     num_examples: int, batch_size: int, steps: int, train_mode: str
 ) -> list[str]:
-    """What can be known to go wrong before the first step.
+    """Problems that can be foreseen before the first step.
 
     Args:
         num_examples: Training images.
@@ -110,7 +110,7 @@ def diverged(what: str, last_checkpoint: str) -> DivergedError:
     """The error that ends a run whose numbers are no longer numbers.
 
     Args:
-        what: Which numbers, and when.
+        what: The numbers, and when they were seen.
         last_checkpoint: What is still good; empty if nothing is.
     """
     return DivergedError(

@@ -42,7 +42,7 @@ _ONLY_LOOPBACK = (
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or an address means this machine for itself alone."""
+    """True if a host name or an address is of the loopback interface."""
     return host == "localhost" or host.startswith("127.") or host in ("::1", "[::1]")
 
 

@@ -37,7 +37,7 @@ _FITS = 0.8  # share of the memory that advice aims at
 
 @dataclass(frozen=True)
 class Activations:
-    """What one image takes in a network.
+    """Memory and layers that one image takes in a network.
 
     Attributes:
         kept: Bytes that the forward pass keeps for the backward pass.
@@ -100,7 +100,7 @@ def _bytes(tensor: tf.Tensor) -> float:
 
 @dataclass(frozen=True)
 class Load:
-    """What training holds in memory.
+    """Everything that decides how much memory training, or a pass, takes.
 
     Attributes:
         activations: Of one image at the network's input size.
@@ -150,7 +150,7 @@ class Load:
         return main + activations + pictures + variables
 
     def at(self, *, size: int = 0, batch: int = 0, microbatch: int = 0) -> "Load":
-        """The same with another size, batch or micro-batch."""
+        """The load with another size, batch or micro-batch."""
         ratio = (size / self.size) ** 2 if size else 1.0
         known = self.activations
         return replace(
@@ -190,7 +190,7 @@ def _available() -> float:
 
 
 def _own() -> float:
-    """What this process holds already, which the estimate counts too."""
+    """Bytes that this process holds already, which the estimate counts too."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):
@@ -199,7 +199,7 @@ def _own() -> float:
 
 
 def _allowed() -> float:
-    """What the control group leaves, of version 2 or 1."""
+    """Bytes that this process may hold in its control group (version 2 or 1), else infinite."""
     for limit, used in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
         ("/sys/fs/cgroup/memory/memory.limit_in_bytes",
@@ -254,7 +254,7 @@ def check_memory(
 
 
 def _advice(load: Load, aim: float, flags: set[str]) -> str:
-    """The flags that would fit, each alone, or all together if none does alone."""
+    """Flags under which training would fit, each alone, or together if none does alone."""
     rows = load.batch // load.replicas
     micro = [m for m in range(rows, 0, -1) if rows % m == 0]
     batches = [load.replicas * 2**k for k in range(16, 0, -1) if load.replicas * 2**k < load.batch]

@@ -257,7 +257,7 @@ def _start_scores(session: Session, start_step: int) -> dict[str, float]:
 
 
 def _neighbors(session: Session) -> Outputs:
-    """What k-NN looks for neighbors among while a network trains."""
+    """Outputs of the training images among which k-NN looks for neighbors during training."""
     steps = -(-_KNN_IMAGES // session.config.train.eval_batch_size)
     return session.evaluator.outputs(session.data.train, steps)
 
@@ -295,7 +295,7 @@ class _Validation:
             self._every = 0
 
     def is_due(self, step: int) -> bool:
-        """Whether there are scores to be had at the step of a checkpoint."""
+        """True if the checkpoint of a step is to be scored."""
         return self._is_turn(step) and bool(self._session.data.class_names)
 
     def _is_turn(self, step: int) -> bool:

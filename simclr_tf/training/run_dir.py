@@ -1,4 +1,4 @@
-"""What a run leaves behind, and where: the layout of `--model_dir`."""
+"""The folder of a run (`--model_dir`): its layout, and the files that a run leaves there."""
 
 import json
 import logging
@@ -178,9 +178,9 @@ class RunDir:
 
     @contextmanager
     def handing_out(self) -> Iterator[None]:
-        """The block writes what a finished run hands out, but the last file.
+        """Seals what the block writes: all that a finished run hands out but its last file.
 
-        What is there and damaged is removed before, so that nothing is made from it.
+        The last file, and what is damaged, is removed before, so that nothing is made from it.
         """
         (self.path / self.last_file).unlink(missing_ok=True)
         for name in self._sealed(self.handed_out):
@@ -190,13 +190,14 @@ class RunDir:
             yield
 
     def is_sealed(self) -> bool:
-        """Whether the checksums of what the run hands out are known: it was complete once."""
+        """True if the checksums of what the run hands out are known: it was complete once."""
         return self.last_file in self.checksums.names()
 
     def is_whole(self) -> bool:
-        """Whether the last file is there, and all that was handed out is as it was written.
+        """True if the last file is there, and all that was handed out is as it was written.
 
-        What is not is said. Folders of before have no checksums: nothing is checked in them.
+        Damaged and missing files are logged. Folders of earlier versions have no checksums, so
+        nothing is checked in them.
         """
         names = self._sealed((self.last_file, *self.handed_out))
         faults = {name: fault for name in names if (fault := self.checksums.fault(name))}
@@ -248,11 +249,11 @@ class RunDir:
             )
 
     def as_begun(self, config: ConfigT) -> ConfigT:
-        """The settings with which a run of before goes on, where today's default is another.
+        """The settings with which a run of an earlier version goes on.
 
-        A run that has seen photographs as stored goes on so, be it that it says so, or that it
-        began before the EXIF orientation was applied and says nothing. The same holds for a run
-        whose intensity rule took its percentiles of a sample of the values.
+        Where the default has changed since, the run keeps what it began with: a run that has seen
+        photographs as stored, whether its settings say so or it began before the EXIF orientation
+        was applied; and a run whose intensity rule took its percentiles of a sample of the values.
 
         Args:
             config: As given; with the settings of `Declaration`.
@@ -267,7 +268,7 @@ class RunDir:
         return type(config).from_values({**values, **changes}) if changes else config
 
     def _reading_of_before(self) -> dict[str, str]:
-        """The settings of `OF_BEFORE` of the run in the folder; empty = there is none."""
+        """The values that the run in the folder has of `OF_BEFORE`; empty without a run."""
         try:
             before = read_object(self.config_file)["reading"]
             return {name: str(before.get(name, how)) for name, how in OF_BEFORE.items()}
@@ -320,7 +321,7 @@ class RunDir:
         return False
 
     def _halves(self) -> list[Path]:
-        """What a kill while the first files were written has left of them."""
+        """Temporary files left by a process that was killed while it wrote the first files."""
         return [*self.path.glob(".config.json.*"), *self.path.glob(f".{CHECKSUMS}.*")]
 
     def remove_halves(self, training: bool = True) -> None:
@@ -351,7 +352,7 @@ class RunDir:
                     yield from folder.glob(".*.????????")
 
     def _holds_run(self) -> bool:
-        """Whether the settings of a run are there, in at least one of their two forms."""
+        """True if the settings of a run are there, in at least one of their two forms."""
         return self.config_file.exists() or self.flat_settings_file.exists()
 
     @property
@@ -433,7 +434,7 @@ class RunDir:
         self.checksums.write_text("environment.json", text)
 
     def read_environment(self) -> dict[str, Any]:
-        """What `write_environment` wrote; empty before that.
+        """Reads what `write_environment` wrote; empty before that.
 
         Raises:
             UserError: The file is damaged.
@@ -458,7 +459,7 @@ class RunDir:
         self.checksums.write_text("blocks.json", json.dumps(hashes, indent=2) + "\n")
 
     def blocks(self) -> dict[str, str]:
-        """What `write_blocks` wrote; empty before that, and if it is damaged, which is said."""
+        """Reads what `write_blocks` wrote; empty if it is missing or damaged, which is logged."""
         try:
             return read_object(self.path / "blocks.json")
         except FileNotFoundError:
@@ -534,7 +535,7 @@ class RunDir:
 
 
 def is_moved(name: str, before: Any, now: Any) -> bool:
-    """Whether a setting names what was moved: the old place is gone, the new has the same name."""
+    """True if a setting names what was moved: the old place is gone, the new has the same name."""
     if name not in _PLACES or not before or not now:
         return False
     moved = (
@@ -548,5 +549,5 @@ def is_moved(name: str, before: Any, now: Any) -> bool:
 
 
 def _is_there(path: str) -> bool:
-    """Whether a file, a folder or a checkpoint's prefix is there."""
+    """True if a file, a folder or a checkpoint's prefix is there."""
     return os.path.exists(path) or os.path.exists(f"{path}.index")

@@ -112,7 +112,7 @@ def _scores(result: Mapping[str, Any], classes: int) -> Section:
 
 
 def _metrics(run_dir: RunDir) -> dict[str, np.ndarray]:
-    """What every step has logged; nothing where it cannot be read, be it that it is written now."""
+    """Metrics of every step by name; empty if the log is missing or cannot be read now."""
     if not run_dir.metrics_file.exists():
         return {}
     try:

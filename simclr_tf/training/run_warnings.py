@@ -123,7 +123,7 @@ def noting_warnings() -> Iterator[RunWarnings]:
 
 
 def latest(warnings: Sequence[RunWarning]) -> tuple[RunWarning, ...]:
-    """The last warning of each kind, all alarms and all that have no kind, by step."""
+    """The last warning of each kind, and all alarms and warnings without a kind, by step."""
     last = {w.kind: i for i, w in enumerate(warnings)}
     kept = (w for i, w in enumerate(warnings) if w.kind in ("", ALARM) or last[w.kind] == i)
     return tuple(sorted(kept, key=lambda w: w.step))
@@ -153,7 +153,7 @@ def read_warnings(path: Path) -> list[RunWarning]:
 
 
 def read_alarms(path: Path) -> tuple[str, ...]:
-    """Why the numbers of a run cannot be trusted; nothing where nothing was kept.
+    """Sentences on why the numbers of a run cannot be trusted; empty if none were kept.
 
     Args:
         path: `warnings.csv` of the run's folder.

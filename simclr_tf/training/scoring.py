@@ -87,7 +87,7 @@ def tell_by_features(
     linear_probe: bool,
     num_classes: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """What k-NN (cosine) and, if asked, a linear probe say of images, from frozen features.
+    """Class scores of images by k-NN (cosine) and, if asked, a linear probe on frozen features.
 
     Args:
         train: Outputs for the images to learn from.
@@ -111,7 +111,7 @@ def tell_by_features(
 
 
 def knn_right(train: Outputs, held_out: Outputs, k: int) -> np.ndarray | None:
-    """Whether k-NN (cosine) classifies each labelled held-out image right.
+    """Marks the labelled held-out images that k-NN (cosine) classifies right.
 
     Args:
         train: Outputs for the images that are the neighbours.
@@ -130,11 +130,11 @@ def knn_right(train: Outputs, held_out: Outputs, k: int) -> np.ndarray | None:
 
 
 def worth_saying(scores: Mapping[str, float], split: str, classes: int) -> list[str]:
-    """The names of the accuracies of a split that tell something.
+    """The names of the accuracies of a split that are informative.
 
     Args:
         scores: Of an evaluation or a validation.
-        split: Whose.
+        split: The split that they are of.
         classes: Number of classes: the true one is always among the best five of five or fewer.
     """
     return [

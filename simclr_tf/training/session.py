@@ -47,13 +47,13 @@ class Session:
 
     Attributes:
         config: All settings.
-        run_dir: Where the run is kept.
-        devices: What it runs on.
+        run_dir: The folder of the run.
+        devices: The devices that it runs on.
         data: The images, by split.
         views: The augmentation.
         model: The network, built and frozen.
         parts: Method, optimizer, weight decay.
-        plan: How far to train and how often to look up.
+        plan: Steps to train, between checkpoints and between looks at the host.
         store: The run's checkpoints.
         evaluator: The network's outputs over a split.
         start: Checkpoint to start from; None for fresh weights.
@@ -77,7 +77,7 @@ class Session:
     claim: ExitStack = field(default_factory=ExitStack)
 
     def last_step(self) -> int:
-        """Where training ends: as planned, or where early stopping has ended it."""
+        """The step at which training ends: as planned, or where early stopping has ended it."""
         return self.run_dir.early_stop() or self.plan.total_steps
 
 
@@ -183,7 +183,7 @@ def _load(
     model: SimCLRModel,
     parts: TrainingParts,
 ) -> Load:
-    """What training holds in memory."""
+    """Memory load of training."""
     size, pretrain = config.views.image_size, config.train.train_mode == "pretrain"
     activations = count_activations(
         lambda images: model(images, training=False), size, data.channels, model.trainable_variables

@@ -26,7 +26,7 @@ class TrainStep:
         optimizer: The optimizer, built on the trainable variables.
         weight_decay: The L2 term of the loss.
         views: The augmentation whose device half runs here; None if batches hold images.
-        devices: What the run is on.
+        devices: The devices of the run.
         jit_compile: Compile losses and gradients with XLA.
         small_views: The augmentation of small crops, if batches hold any.
         microbatch: Images that the network sees at a time, if not the whole batch of a replica;
@@ -81,7 +81,7 @@ class TrainStep:
         return self._update(self.gradients(images, labels, *small))
 
     def gradients(self, images: tf.Tensor, labels: tf.Tensor, *small: tf.Tensor) -> Found:
-        """What `replica_step` updates the network with; arguments as there."""
+        """Computes what `replica_step` updates the network with; arguments as there."""
         if self._micro_batches is None:
             return self._whole_batch(images, labels, *small)
         part = partial(rows_of_views, (images, *small), axis=0)

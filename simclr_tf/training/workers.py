@@ -40,7 +40,7 @@ def check_agreement(devices: Devices, facts: Mapping[str, Any], mend: str) -> No
     """Refuses to train if some worker knows one of the facts otherwise; all must call it.
 
     Args:
-        devices: What the run is on.
+        devices: The devices of the run.
         facts: What is to be the same, by name; the same names on all workers.
         mend: What is to be done if they are not.
 
@@ -77,7 +77,7 @@ def check_images(
     """Refuses to train if workers have different images; all must call it.
 
     Args:
-        devices: What the run is on.
+        devices: The devices of the run.
         identity: Of the training images.
         manifest: All images; None if they do not lie in files of their own.
         files: The files that they lie in then.
@@ -98,7 +98,7 @@ def check_start(devices: Devices, step: int, weights: str) -> None:
     """Refuses to train if workers stand at different points of the run; all must call it.
 
     Args:
-        devices: What the run is on.
+        devices: The devices of the run.
         step: Steps already taken.
         weights: Hash of the network.
     """
