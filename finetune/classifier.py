@@ -217,7 +217,7 @@ class Classifier(keras.Model):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """How images are prepared and what the classes are called; kept in the `.keras` file."""
+        """The preparation of images and the names of classes, as kept in the `.keras` file."""
         return dict(self._facts)
 
     @facts.setter

@@ -311,7 +311,7 @@ class OutputSettings:
 
 @dataclass(frozen=True)
 class ClassifierConfig(Config):
-    """What every command that trains a classifier has."""
+    """The settings that all commands share which train a classifier."""
 
     data: LabelledImages = field(default_factory=LabelledImages)
     reading: Declaration = field(default_factory=Declaration)

@@ -40,7 +40,7 @@ class LabelledData:
 
     @property
     def train(self) -> ManifestSource:
-        """What is trained on."""
+        """The training images."""
         return self.sources[self.train_split]
 
     @property
@@ -54,7 +54,7 @@ class LabelledData:
         return self.train.channels
 
     def has_labels(self, split: str) -> bool:
-        """Whether a split is there and any of its images has a label."""
+        """True if there is such a split and any of its images has a label."""
         return split in self.sources and bool((self.sources[split].labels() >= 0).any())
 
 

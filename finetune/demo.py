@@ -64,7 +64,7 @@ FINETUNED = "pretrained, fine-tuned"
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What the demonstration does.
+    """Settings of the demonstration.
 
     Attributes:
         image_dir: Folder of class folders; empty makes the lattice images.
@@ -91,7 +91,7 @@ class DemoSettings:
 
 @dataclass(frozen=True)
 class Results:
-    """What the demonstration found.
+    """Results of the demonstration.
 
     Attributes:
         accuracy: Test accuracy with its 95 % interval, by (name, labels a class).

@@ -272,7 +272,7 @@ def read_shown(chosen: Manifest, data: LabelledData, steps: ImageSteps) -> Shown
 
 
 def watched_classifier(model: Classifier, layer: str = "") -> tuple[Watched, str]:
-    """What Grad-CAM needs of a classifier on a backbone of `keras.applications`.
+    """Prepares a classifier on a backbone of `keras.applications` for Grad-CAM.
 
     Args:
         model: The classifier.

@@ -22,7 +22,7 @@ from simclr_tf.training.evaluator import Evaluator, Outputs
 
 @dataclass(frozen=True)
 class Scored:
-    """What a classifier says of n test images.
+    """Predictions of a classifier for n test images.
 
     Attributes:
         label: True class numbers [n].
@@ -34,7 +34,7 @@ class Scored:
 
     @property
     def right(self) -> np.ndarray:
-        """Whether each prediction is right, bool [n]."""
+        """Mask of the correct predictions, bool [n]."""
         return self.label == self.predicted
 
 

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Floors:
-    """What the floors of a run say.
+    """Scores of the floors of a run.
 
     Attributes:
         split: The images that are scored.
@@ -54,7 +54,7 @@ class Floors:
     def verdict(
         self, judged: Judged, metric: str, resamples: int, seed: int
     ) -> Verdict | None:  # fmt: skip
-        """Whether a network is above them.
+        """Compares a network with the floors.
 
         Args:
             judged: What it says of the split's labelled images, these among them.

@@ -68,7 +68,7 @@ class OneRun:
 
 @dataclass(frozen=True)
 class FoldsPlan:
-    """What is trained.
+    """The trainings of a folder of folds.
 
     Attributes:
         command: `finetune` or `transfer`.
@@ -83,7 +83,7 @@ class FoldsPlan:
 
 @dataclass(frozen=True)
 class FoldResult:
-    """What one run gave on the split that is compared.
+    """The result of one run on the split that is compared.
 
     Attributes:
         name: Of the run.
@@ -110,7 +110,7 @@ class FoldResult:
     floor_metric: str = "accuracy"
 
     def verdict(self) -> Verdict | None:
-        """Whether the run is above its floors; None where they are not known."""
+        """Compares the run with its floors; None where they are not known."""
         if self.floors is None or self.floors.split != self.judged.split.split:
             return None
         return self.floors.verdict(self.judged, self.floor_metric, _FLOOR_RESAMPLES, 0)
@@ -130,7 +130,7 @@ class FoldsResult:
 
     @property
     def shared(self) -> bool:
-        """Whether all runs were scored on the same images: seeds, or a sealed test split."""
+        """True if all runs were scored on the same images: seeds, or a sealed test split."""
         first = set(self.folds[0].judged.split.images)
         return all(set(fold.judged.split.images) == first for fold in self.folds)
 
@@ -336,7 +336,7 @@ def note_warnings(result: FoldsResult, output: Path) -> None:
 
 
 def folds_verdict(result: FoldsResult) -> Verdict | None:
-    """Whether the runs are above their floors, by the means over the runs.
+    """Compares the runs with their floors, by the means over the runs.
 
     The difference to a floor has the interval of the corrected resampled t-test over folds; for a
     single run, runs on the same images and differences without spread it is the mean of the
@@ -386,7 +386,7 @@ def alarms(result: FoldsResult) -> tuple[str, ...]:
 
 
 def other_warnings(result: FoldsResult) -> tuple[str, ...]:
-    """What else the runs warned of, likewise."""
+    """The other warnings of the runs, a sentence each with the runs it holds for."""
     rest = [[t for t in fold.warnings if t not in fold.alarms] for fold in result.folds]
     return tuple(f"Warning of the runs: {text}" for text in _by_run(result.folds, rest))
 

@@ -26,7 +26,7 @@ _MOVED = (
 
 @dataclass(frozen=True)
 class Compared:
-    """What the comparison of two models comes to.
+    """The result of a comparison of two models.
 
     Attributes:
         split: On which both were scored.

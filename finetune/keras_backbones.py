@@ -171,7 +171,7 @@ class StandardizeInput(keras.layers.Layer):
         self._config = SupervisedConfig(**self.options)
 
     def call(self, images: Any) -> Any:
-        """What the network is shown."""
+        """The standardized images in three channels."""
         known = FeatureStatistics(np.array(self.mean), np.array(self.std)) if self.mean else None
         shown = standardize(images * 255.0, self._config, known)
         return keras.ops.repeat(shown, 3, axis=-1) if shown.shape[-1] == 1 else shown

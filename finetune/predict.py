@@ -58,13 +58,13 @@ class Listed:
 
     @property
     def tiled(self) -> bool:
-        """Whether images may be parts of pictures."""
+        """True if images may be parts of pictures."""
         d = self.declaration
         return bool(d.tile or d.overlap) or any(record.tile for record in self.manifest.records)
 
     @property
     def paged(self) -> bool:
-        """Whether images may be pages of files."""
+        """True if images may be pages of files."""
         return page_choice(self.declaration.page, self.declaration.reading()) is not None or any(
             "page=" in record.reading for record in self.manifest.records
         )
@@ -77,7 +77,7 @@ class Listed:
 
     @property
     def several_arrays(self) -> bool:
-        """Whether a file gives several arrays."""
+        """True if a file gives several arrays."""
         return "array" in place_columns(self.manifest)
 
     def chunks(self, files: int) -> Iterator[Chunk]:
@@ -170,7 +170,7 @@ Row = list[str]
 
 @dataclass(frozen=True)
 class PredictSettings:
-    """How scores become rows.
+    """Settings for turning scores into rows of the output.
 
     Attributes:
         top_k: Best classes of each image.
@@ -187,7 +187,7 @@ class PredictSettings:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What became of the images.
+    """Counts of the images by their outcome.
 
     Attributes:
         images: Rows written.

@@ -105,7 +105,7 @@ class ClassifierDir(RunDir):
         return self.path / REPORT_PAGE
 
     def is_complete(self) -> bool:
-        """Whether the run was trained and reported, and what it handed out can still be read."""
+        """True if the run was trained and reported, and its outputs can still be read."""
         if not self.is_whole():
             return False
         try:
@@ -177,7 +177,7 @@ _MOST_WEIGHTS = 500_000
 
 
 def begins_as_probe(config: ClassifierConfig, recipe: Recipe, model: Classifier) -> bool:
-    """Whether the head of a new run is to begin as a linear probe, as far as settings tell.
+    """Returns True if the settings let the head of a new run begin as a linear probe.
 
     Args:
         config: All settings.
@@ -207,7 +207,7 @@ def learning_rate(
 
 
 def _too_large(model: Classifier) -> bool:
-    """Whether a probe of the head's weights would take too long."""
+    """Returns True if a probe of the head's weights would take too long."""
     return int(np.prod(model.head.output_layer.kernel.shape)) > _MOST_WEIGHTS
 
 
@@ -317,7 +317,7 @@ class ClassifierSession:
 
     @property
     def validates(self) -> bool:
-        """Whether there are labelled images to choose the best epoch by."""
+        """True if there are labelled images to choose the best epoch by."""
         return self.data.has_labels(VALIDATION)
 
     @property
@@ -326,7 +326,7 @@ class ClassifierSession:
         return self.folder.best
 
     def last_step(self) -> int:
-        """Where training ends: as planned, or where early stopping has ended it."""
+        """The step at which training ends: as planned, or where early stopping has ended it."""
         return self.folder.early_stop() or self.plan.total_steps
 
 

@@ -194,7 +194,7 @@ def run_folder(path: str) -> Path:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    """What a JSON file holds; nothing if there is none.
+    """Reads a JSON file; nothing if there is none.
 
     Raises:
         UserError: It is damaged: what it says is not replaced by a default.

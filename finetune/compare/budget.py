@@ -32,7 +32,7 @@ _DEAR = 0.25  # share of the budget above which a row with ImageNet weights is l
 
 @dataclass(frozen=True)
 class Speed:
-    """What was measured, or scaled from a measurement.
+    """The speed of a kind of work, measured or scaled from a measurement.
 
     Attributes:
         start: Seconds before the first step: building, tracing, decoding.
@@ -123,7 +123,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is planned, or was given.
+    """The sizes and steps of a comparison, planned or given.
 
     Attributes:
         image_size: Side of the network's input in pixels.
@@ -267,7 +267,7 @@ def _leave_out_dear(work: Work, aim: float, finetune_steps: int) -> tuple[Work, 
 def _leave_out_too_much(
     work: Work, aim: float, slots: int, steps: tuple[int, int]
 ) -> tuple[Work, tuple[str, ...], tuple[str, ...]]:
-    """What a budget holds with so few steps; the names of what is left out.
+    """Leaves work out until the rest fits in a budget, with given numbers of steps.
 
     Fine-tunings go first, the costliest before the others: probes say nearly as much for far less.
     Then encoders go, those without pretraining first: they are what others are compared with.

@@ -78,7 +78,7 @@ class Cell:
 
 
 def cell_file(output: Path, row: Row, labels: LabelSet) -> Path:
-    """Where a cell lies."""
+    """The path of a cell's file."""
     return output / FOLDER / row.slug / f"{labels.name}.json"
 
 
@@ -204,7 +204,7 @@ def as_simclr(classifier: Classifier) -> SimCLRModel:
 
 
 def _with_labels(division: Division, drawn: LabelSet) -> Manifest:
-    """What self-supervision sees, with the labels that were drawn and no others."""
+    """The training images for self-supervision, with only the labels that were drawn."""
     shown = set(drawn.rows.tolist())
     records = division.images.records
     return division.images.subset(
@@ -228,7 +228,7 @@ class Stopped(Exception):  # noqa: N818 (not an error: a signal asked for it)
 
 @dataclass(frozen=True)
 class Setup:
-    """What all chains have in common.
+    """The parts that all chains of a comparison share.
 
     Attributes:
         settings: Of the comparison.
@@ -340,7 +340,7 @@ class Chain:
         return whole
 
     def _features_of(self, seed: int) -> Callable[[ManifestSource], np.ndarray]:
-        """What makes features float32 [n, D] of images."""
+        """Returns a function from images to their features, float32 [n, D]."""
         setup = self._setup
         if self._encoder.is_floor:
             devices = connect(MachineSettings())

@@ -209,7 +209,7 @@ def load_division(output: Path) -> Division:
 
 
 class Sources:
-    """What may be learnt from, and the sealed test images, each as one source.
+    """The labelled training images and the sealed test images, each as one source.
 
     Args:
         division: Who may see which image.

@@ -134,7 +134,7 @@ FLOOR_NOTE = (
 
 
 def _warnings(results: Results) -> list[Section]:
-    """What the pretrainings have warned of; rows of one encoder share its warnings."""
+    """The section of the pretrainings' warnings; rows of one encoder share them."""
     by_warnings: dict[tuple[RunWarning, ...], list[str]] = {}
     for row, warned in results.warned.items():
         by_warnings.setdefault(warned, []).append(row)
@@ -311,7 +311,7 @@ def _done(s: CompareSettings, plan: Plan, seconds: float) -> Section:
 
 
 def _kept_to(plan: Plan, seconds: float, budget: float) -> str:
-    """How the time compares with the budget, and why where they differ."""
+    """Compares the time taken with the budget, and says why they differ where they do."""
     share, planned = seconds / budget, (plan.spent + sum(plan.seconds.values())) / budget
     why = ""
     if planned < 0.8:

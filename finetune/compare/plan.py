@@ -46,7 +46,7 @@ _RAW_PIXELS = 5.0  # seconds of shrinking the images
 
 @dataclass(frozen=True)
 class Plan:
-    """What is done.
+    """The sizes and rows of a comparison, with the reasons for them.
 
     Attributes:
         sizes: Sizes and steps.

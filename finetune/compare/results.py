@@ -47,14 +47,14 @@ class Pair:
 
     @property
     def told_apart(self) -> bool:
-        """Whether the numbers carry a difference: interval without 0, and p after correction."""
+        """True if the difference is significant: interval without 0, and p after correction."""
         d = self.difference
         return (d.low > 0 or d.high < 0) and self.p_holm < 1 - d.level
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a row has taken, all its cells together.
+    """The cost of a row, over all its cells.
 
     Attributes:
         shared: Seconds of pretraining and features, which rows of one encoder share.
@@ -213,14 +213,14 @@ def collect(
 
 
 def _warnings(row: Row, output: Path) -> tuple[RunWarning, ...]:
-    """What a row's pretraining has warned of: the last of each kind, in order."""
+    """The warnings of a row's pretraining: the last of each kind, in order."""
     if not row.encoder.method:
         return ()
     return latest(read_warnings(RunDir(encoder_folder(output, row.encoder)).warnings_file))
 
 
 def _last_word(row: Row, warned: Sequence[RunWarning], output: Path) -> RunWarning | None:
-    """What the health watch said of a pretraining at its last step; None if it was silent."""
+    """The warning of the health watch at the last step of a pretraining; None if it was silent."""
     if not any(w.kind for w in warned):
         return None
     steps = read_metrics(RunDir(encoder_folder(output, row.encoder)).metrics_file)["step"]

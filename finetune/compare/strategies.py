@@ -42,7 +42,7 @@ _DISTILL = "+distill"
 
 @dataclass(frozen=True)
 class Encoder:
-    """Where a strategy's features come from: work that its rows share.
+    """The source of a strategy's features: work that its rows share.
 
     Attributes:
         name: `untrained`, `simclr`, `imagenet_simclr+simclr@0.5`, ...
@@ -58,12 +58,12 @@ class Encoder:
 
     @property
     def random(self) -> bool:
-        """Whether the weights are drawn anew for every seed."""
+        """True if the weights are drawn anew for every seed."""
         return self.network == "own" and not self.method
 
     @property
     def is_floor(self) -> bool:
-        """Whether no network stands behind it."""
+        """True if there is no network: a floor computed from pixels or labels alone."""
         return self.network == "none"
 
     @property
@@ -90,7 +90,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """What it is called in tables."""
+        """The name of the row in tables."""
         if self.title:
             return self.title
         if self.encoder.random:
@@ -292,11 +292,11 @@ class CompareSettings:
 
     @property
     def classes_count_the_same(self) -> bool:
-        """Whether the metric weighs classes alike, however many images they have."""
+        """True if the metric weighs classes alike, however many images they have."""
         return self.metric != "accuracy"
 
     def rows(self) -> tuple[Row, ...]:
-        """What is compared, and the floors that it is compared with."""
+        """The rows to compare, floors included."""
         return with_floors(
             preset_rows(self.preset)
             if self.preset

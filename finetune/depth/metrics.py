@@ -26,7 +26,7 @@ _SSIM_SIGMA = 1.5
 
 @dataclass(frozen=True)
 class ImageErrors:
-    """What is kept of every image; float64 [n] each.
+    """Errors and mean depths of every image, float64 [n] each.
 
     Attributes:
         squared: mean squared error, in squared units.
@@ -361,7 +361,7 @@ class MapMaker:
         self._evaluator = Evaluator(flat, image, devices, batch_size)
 
     def maps(self, source: ManifestSource) -> np.ndarray:
-        """What the network makes of every image, float32 [n, H, W]; all workers must call it."""
+        """The network's output for every image, float32 [n, H, W]; all workers must call it."""
         return self._evaluator.outputs(source).features.reshape(-1, *self._size)
 
 

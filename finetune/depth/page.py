@@ -27,7 +27,7 @@ _MOST_CASES = 12  # whose pictures are shown
 
 @dataclass(frozen=True)
 class DepthFacts:
-    """What the page tells beside the numbers.
+    """The contents of the page beside the numbers.
 
     Attributes:
         model: What made the maps, paragraphs of plain text.
@@ -119,7 +119,7 @@ def summary(results: DepthResults, images: int) -> list[str]:
 
 
 def _against_one_map(m: Measured, unit: str) -> str:
-    """Whether the model is better than the best that can be said without looking at an image."""
+    """Compares the model with the one map that is best for all images."""
     if m.rmse.value >= m.map_rmse:
         return "The model is no better than one map for all images: it has learnt nothing of use."
     against = f"RMSE {m.rmse.value:.2f} against {m.map_rmse:.2f}{unit}"

@@ -77,7 +77,7 @@ class Background:
 
 
 def parse_background(items: Sequence[str], tolerance: float) -> Background | None:
-    """What flags say of the surface.
+    """Reads the known surface from flags.
 
     Args:
         items: `DEPTH`, which holds for every case that is not named, or `CASE:DEPTH`; none = None.
@@ -116,7 +116,7 @@ ReadImages = Callable[[Sequence[Record]], np.ndarray]
 
 
 class DepthNetwork(Protocol):
-    """What a generator must have; see `trained.DepthModel`."""
+    """Interface of a generator of depth maps; see `trained.DepthModel`."""
 
     @property
     def facts(self) -> Any:
@@ -154,7 +154,7 @@ class DepthNetwork(Protocol):
 
 
 class Translation(Protocol):
-    """What a translator of images must have; see `trained.Translator`."""
+    """Interface of a translator of images; see `trained.Translator`."""
 
     def translate(self, images: np.ndarray) -> np.ndarray:
         """Images of the simulated domain, as large and in [0, 1], of real ones."""
@@ -163,7 +163,7 @@ class Translation(Protocol):
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What becomes of an image on its way to a depth map.
+    """The steps from an image to its depth map.
 
     Attributes:
         models: Generators by case; "" = one for all.
@@ -185,7 +185,7 @@ class Pipeline:
 
     @property
     def one_for_all(self) -> bool:
-        """Whether there is one generator for all cases."""
+        """True if there is one generator for all cases."""
         return set(self.models) == {""}
 
     @property
@@ -196,12 +196,12 @@ class Pipeline:
 
     @property
     def reading(self) -> dict[str, Any]:
-        """How files became images in training: fields of `Declaration`."""
+        """The reading of files in training: fields of `Declaration`."""
         return dict(next(iter(self.models.values())).facts.reading)
 
     @property
     def files(self) -> TrainingFiles:
-        """What the training files are like."""
+        """Properties of the training files."""
         facts = next(iter(self.models.values())).facts
         return TrainingFiles.from_record({"training_files": facts.training_files})
 
@@ -384,7 +384,7 @@ def _rows(files: Sequence[str], cases: Sequence[str], batch: Batch, names: Seque
 
 @dataclass(frozen=True)
 class Predictions:
-    """What `predictions.csv` tells of n images.
+    """The columns of `predictions.csv`, for n images.
 
     Attributes:
         routed: [n], where the router sent them; "" without one.

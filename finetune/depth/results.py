@@ -44,7 +44,7 @@ class Site:
 
 @dataclass(frozen=True)
 class SiteErrors:
-    """How far predicted mean depths are from the known ones, in units of depth.
+    """Errors of predicted mean depths against those known of sites, in units of depth.
 
     Attributes:
         sites: in the order of their first image.
@@ -192,7 +192,7 @@ _KEPT = ("test", "validation")
 
 @dataclass(frozen=True)
 class Histograms:
-    """How often depths occur, by case.
+    """Histograms of depths, by case.
 
     Attributes:
         edges: float64 [b + 1], of the bins, in units of depth; what lies beyond is in the end bins.
@@ -238,7 +238,7 @@ class DepthResults:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing could be measured."""
+        """True if nothing could be measured."""
         return not (self.splits or self.sites or self.routing)
 
     def to_json(self) -> dict[str, Any]:

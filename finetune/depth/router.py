@@ -17,7 +17,7 @@ from simclr_tf.evaluation.metrics import confusion_matrix, softmax
 
 @dataclass(frozen=True)
 class Routes:
-    """Where images go.
+    """The cases that images are sent to, with their probabilities.
 
     Attributes:
         cases: The case of every image, [n].
@@ -98,7 +98,7 @@ class Router:
 
 @dataclass(frozen=True)
 class Routing:
-    """How often images went where they belong.
+    """The accuracy of routes where the true case is known.
 
     Attributes:
         names: K names of cases.

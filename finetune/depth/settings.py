@@ -194,7 +194,7 @@ class DepthConfig(Config):
 
     @property
     def to_real(self) -> bool:
-        """Whether the goal are real images, not depth maps."""
+        """True if the goal is images of the real microscope, not depth maps."""
         return self.network.model == CYCLEGAN and self.gan.direction == REAL
 
     @property

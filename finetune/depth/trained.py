@@ -27,7 +27,7 @@ _CASE = "case_"
 
 @dataclass(frozen=True)
 class DepthFacts:
-    """What `depth.json` says.
+    """The contents of `depth.json`.
 
     Attributes:
         kind: `autoencoder`, `unet` or `cyclegan`.

@@ -47,7 +47,7 @@ def _table() -> np.ndarray:
 
 
 def bicubic(image: tf.Tensor, size: int) -> tf.Tensor:
-    """What `tf.image.resize(image, [size, size], "bicubic")` gives.
+    """Resizes an image as `tf.image.resize(image, [size, size], "bicubic")` does.
 
     Args:
         image: float32 [H, W, C].
@@ -82,7 +82,7 @@ def _weights(length: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def evaluation_view(image: tf.Tensor, views: ViewConfig) -> tf.Tensor:
-    """What `evaluation_image` gives, [S, S, C] of the image's type."""
+    """Makes the view that `evaluation_image` makes, [S, S, C] of the image's type."""
     side = views.image_size
     if views.central_crop:
         image = _cropped(image, views.central_crop)
@@ -113,7 +113,7 @@ Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class Checked:
-    """How near an exported model is to what it was made from.
+    """The differences between an exported model and the network it was made from.
 
     Attributes:
         on_noise: Largest difference of a probability on noise of several sizes.
@@ -165,7 +165,7 @@ def check(run: Run, trained: Trained, given: GivenImage, images: Manifest) -> Ch
 
 
 def _on_noise(run: Run, trained: Trained, given: GivenImage) -> float:
-    """How far probabilities lie from the network's own, on noise of several sizes."""
+    """The largest difference of a probability from the network's own, on noise of several sizes."""
     rng, side, worst = np.random.default_rng(0), trained.views.image_size, 0.0
     for height, width in ((side, side), (2 * side + 3, 3 * side), (side // 2 + 1, side)):
         image = given.example(rng, height, width)
@@ -177,7 +177,7 @@ def _on_noise(run: Run, trained: Trained, given: GivenImage) -> float:
 
 
 def _outside(run: Run, trained: Trained, given: GivenImage, image: np.ndarray) -> np.ndarray:
-    """What the exported model says of an image, prepared as its facts say: [1, K]."""
+    """Probabilities [1, K] of the exported model for an image prepared as its facts say."""
     if not given.prepared:
         return run(image)["probabilities"]
     seen = to_float(_seen(trained, given.outside(image))).numpy()
@@ -205,7 +205,7 @@ Signature = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What is wanted.
+    """The format and the input that an export is to have.
 
     Attributes:
         form: `onnx`, `saved_model` or `keras`.

@@ -56,7 +56,7 @@ class GivenImage:
 
     @property
     def prepared(self) -> bool:
-        """Whether crop and size are made outside the model."""
+        """True if images are cropped and resized outside the model."""
         return self.takes == "prepared"
 
     @property

@@ -241,7 +241,7 @@ _MOST_VIEWED = 8
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a report tells beside the numbers.
+    """The contents of a report beside the numbers.
 
     Attributes:
         title: Of the page.
@@ -328,7 +328,7 @@ def classification_page(stored: StoredResults, run: RunFacts) -> Page:
 def warning_paragraphs(
     warnings: Sequence[str], said: Sequence[str] = ()
 ) -> tuple[str, ...]:  # fmt: skip
-    """What a run warned of, for the top of a page.
+    """Paragraphs with the warnings of a run, for the top of a page.
 
     Args:
         warnings: Of the run.

@@ -32,7 +32,7 @@ CRITERIA: dict[Criterion, str] = {
 
 @dataclass(frozen=True)
 class Decision:
-    """How scores become classes.
+    """The rule that turns scores into classes.
 
     Attributes:
         threshold: An image with at least this score of the positive class is of that class; None =

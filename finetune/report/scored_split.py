@@ -1,4 +1,4 @@
-"""What a classifier says of the images of one split: all that metrics and reports are made from."""
+"""Scores of a classifier for the images of one split, from which all metrics are computed."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -104,7 +104,7 @@ class ScoredSplit:
 
     @property
     def images(self) -> tuple[Image, ...]:
-        """What tells every image from all others: path, array, page and tile.
+        """Keys that identify the images: path, array, page and tile.
 
         The array counts only where a file gives several, and the intensity rule not at all: how an
         image is read does not make it another one.
@@ -125,7 +125,7 @@ class ScoredSplit:
 
     @property
     def units(self) -> tuple[str, ...] | None:
-        """What is independent of what: a name an image, the same for images that belong together.
+        """Names of independent units, one an image; images that belong together share theirs.
 
         Images of a group belong together, and tiles of one picture. The pages of a file are
         pictures of their own. None = every image alone.

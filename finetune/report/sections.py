@@ -192,7 +192,7 @@ def _inline(interval: Interval) -> str:
 
 
 def _most_confused(split: SplitResults, names: tuple[str, ...]) -> str:
-    """What the matrix says, for readers who do not see it."""
+    """Describes the confusion matrix in words, for readers who do not see it."""
     off = split.confusion.copy()
     np.fill_diagonal(off, 0)
     if not off.any():

@@ -217,7 +217,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is said of an image.
+    """The answer for one image.
 
     Attributes:
         name: Of the uploaded file.
@@ -247,7 +247,7 @@ class ReadUpload(Protocol):
 
 
 def upload_options(trained: Trained, limits: ReadLimits = NO_LIMITS) -> UploadOptions:
-    """How images are read for a classifier."""
+    """Options for reading uploads as a classifier's training images were read."""
     declaration = Declaration(**trained.reading)
     reading = declaration.reading()
     page = page_choice(declaration.page, reading)
@@ -299,7 +299,7 @@ class Classify:
             return replace(answer, remarks=remarks, picture=picture)
 
     def _remarks(self, facts: TrainingFiles) -> tuple[str, ...]:
-        """What the image has not in common with the training images."""
+        """Describes the differences between the image and the training images."""
         trained = self._trained.files
         if not trained.bits:
             return ()

@@ -166,7 +166,7 @@ class Service:
 
 @dataclass(frozen=True)
 class ServeLimits:
-    """What one upload may cost.
+    """Limits on size, memory and time of one upload.
 
     Attributes:
         max_megabytes: Of the file.
@@ -223,7 +223,7 @@ def _check_host(request: Request) -> None:
 
 
 def _plain(error: UserError) -> str:
-    """What is wrong with an image, without the flags that would mend it on the command line."""
+    """Returns the message of an error without the flags that would mend it on the command line."""
     text = re.split(r"[;:,(] ?[^;:,()]*--", str(error).removeprefix("image: "))[0].rstrip()
     return text if "--" not in text else "cannot be read as the training images were"
 

@@ -1,1 +1,1 @@
-"""Which way to a classifier is best for given images: strategies side by side."""
+"""Empty package: the comparison of strategies is in `finetune.compare`."""
