@@ -1,4 +1,4 @@
-"""The model that fine-tuning and transfer learning make: backbone, head, probabilities, step."""
+"""The classifier of fine-tuning and transfer learning: backbone, head, and loss."""
 
 import math
 import os
@@ -428,7 +428,7 @@ class Classification:
     Attributes:
         model: The classifier.
         settings: Of the loss.
-        class_weights: One a class; None = all 1.
+        class_weights: One per class; None = all 1.
         iterations: The optimizer's count of steps, which with `seed` decides what dropout drops: a
             run that goes on drops what it would have dropped.
         seed: The run's seed.

@@ -1,6 +1,6 @@
-"""The whole job on one folder of images: pretrain without labels, learn from five labels a class.
+"""Demonstration on one folder of images: pretrain without labels, learn from few labels per class.
 
-What is compared, on test images that no step has seen, over several draws of the labels:
+The following are compared, on test images that no step has seen, over several draws of the labels:
 
 * the features of an untrained network, with a linear probe;
 * the same network trained from scratch on the same labels, for as many steps as ours is

@@ -75,7 +75,7 @@ def liveliest(maps: np.ndarray, count: int = CHANNELS) -> np.ndarray:
 def feature_map_figure(
     images: np.ndarray, maps: np.ndarray, names: Sequence[str], *, title: str = ""
 ) -> Figure:
-    """A row an image: the image, then its maps in the liveliest channels.
+    """One row per image: the image, then its maps in the liveliest channels.
 
     A channel has one grey scale over all rows, so rows can be compared.
 
@@ -301,7 +301,7 @@ def _last_maps(trunk: keras.Model) -> keras.layers.Layer:
 def feature_map_pictures(
     model: Classifier, layers: Sequence[str], shown: Shown
 ) -> Iterator[tuple[str, Figure]]:
-    """A figure a layer."""
+    """Figures of feature maps, one per layer."""
     for name, maps in feature_maps(model.backbone, layers, shown.images).items():
         sizes = f"{name}: {maps.shape[3]} maps of {maps.shape[1]} x {maps.shape[2]}"
         yield name, feature_map_figure(shown.images, maps, shown.names, title=sizes)

@@ -1,4 +1,4 @@
-"""Fine-tuning the same network again and again: other labels, other starting weights.
+"""Repeated fine-tuning of one network, with other labels and other starting weights.
 
 The graph is traced once; what differs between fits are weights, labels and the seed. Nothing is
 written: for one run that is kept use `simclr-run --train_mode=finetune`.

@@ -253,7 +253,7 @@ def write_views(session: ClassifierSession) -> np.ndarray:
 
 
 def _what_moved(session: ClassifierSession, hashes: Mapping[str, str]) -> Section:
-    """A row a part: how many weights train, at which rate, and whether it is as it was."""
+    """One row per part: how many weights train, at which rate, and whether they have changed."""
     config, before = session.config.optimizer, session.folder.blocks()
     factors = rate_factors(session.recipe, session.model, config.layer_decay)
     parts = {**session.recipe.parts(session.model), HEAD: [session.model.head]}

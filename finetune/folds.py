@@ -1,6 +1,6 @@
 """The same training over folds or seeds: results of every run, mean, spread, floors, warnings.
 
-A folder of folds holds a run a fold (`fold_1`, `fold_2`, ... or `seed_0`, ...), and
+A folder of folds holds one run per fold (`fold_1`, `fold_2`, ...) or seed (`seed_0`, ...), and
 
     folds.json   what was trained; it is checked before the training goes on
     folds.csv    every metric of every run, all digits
@@ -223,7 +223,7 @@ def _keep_plan(plan: FoldsPlan, output: Path) -> None:
 
 
 def _without_places(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """A plan but for where the manifests lie, which may be moved: their hashes tell them apart."""
+    """A plan without the paths of its manifests, which may be moved: their hashes identify them."""
     facts = dict(plan)
     facts["runs"] = [{**run, "manifest": ""} for run in facts["runs"]]
     return facts

@@ -103,7 +103,7 @@ def skipped(steps: ImageSteps) -> list[str]:
 def sample_views(
     source: Source, steps: ImageSteps, seed: int, batch_size: int, images: int = 8, views: int = 4
 ) -> np.ndarray:
-    """The first training images as the network sees them, one view an epoch.
+    """The first training images as the network sees them, one view per epoch.
 
     Args:
         source: The training images.

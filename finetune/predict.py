@@ -35,7 +35,7 @@ class Chunk:
 
     Attributes:
         files: How many files were looked at.
-        images: A record a page and tile, without label and split.
+        images: One record per page and tile, without label and split.
         problems: What is wrong with the other files, by path.
     """
 
@@ -49,7 +49,7 @@ class Listed:
     """Files by name, and how they are read.
 
     Attributes:
-        manifest: A record a file, as listed; no file has been opened.
+        manifest: One record per file, as listed; no file has been opened.
         declaration: What is declared of all of them.
     """
 
@@ -94,7 +94,7 @@ class Listed:
         return Chunk(len(listed), found, problems)
 
     def _pages(self, listed: Manifest, problems: dict[str, str]) -> Manifest:
-        """A record a page; what is wrong with the other files goes to `problems`."""
+        """One record per page; the problems of files that cannot be read go to `problems`."""
         reading = self.declaration.reading()
         pages = page_choice(self.declaration.page, reading)
         declared = replace(reading, page=0 if pages == ALL_PAGES else pages)
@@ -108,7 +108,7 @@ class Listed:
         return listed.subset(images)
 
     def _checked(self, images: Manifest, problems: dict[str, str]) -> Manifest:
-        """Those with a readable header, large enough for a tile."""
+        """The images with a readable header that are large enough for a tile."""
         facts = survey(
             images.files(),
             [record.reading for record in images.records],
@@ -296,7 +296,7 @@ class _Table:
     def rows(
         self, images: Manifest, scores: np.ndarray, predicted: np.ndarray, sure: np.ndarray
     ) -> Iterator[Row]:
-        """A row an image."""
+        """The rows of the output, one per image."""
         files = zip(images.records, images.files(), strict=True)
         places = [self.place(replace(record, path=file)) for record, file in files]
         order = np.argsort(-scores, axis=1, kind="stable")[:, : self._top_k]

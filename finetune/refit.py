@@ -1,4 +1,4 @@
-"""The same classifier fitted again and again: other labels, other weights, one traced graph.
+"""Repeated fits of one classifier, with other labels and weights but one traced graph.
 
 What a `ClassifierSession` does for one run that is kept, this does for many that are only scored:
 there is no folder, no validation and no choice of an epoch, so the labels that a fit is given are

@@ -81,7 +81,7 @@ class Transfer:
         """Builds the backbone once before anything is written: what is wrong with it comes first.
 
         Returns:
-            Which images to be scored the run has seen that a file of weights lies in.
+            Sentences on images to be scored that the run of a file of weights was trained on.
 
         Raises:
             UserError: Network, weights or layers cannot be had.

@@ -33,7 +33,7 @@ class Advice:
     alarms: tuple[str, ...] = ()
 
     def text(self) -> str:
-        """All of it, a paragraph a line."""
+        """The whole advice, one paragraph per line."""
         parts = (*self.alarms, self.recommendation, *self.by_labels, *self.against, *self.cautions)
         return "\n".join(parts)
 

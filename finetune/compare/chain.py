@@ -320,7 +320,7 @@ class Chain:
         return self._classifier
 
     def _features(self, seed: int) -> np.ndarray:
-        """Features of all images, float32 [n, D]; those of images without a label are 0."""
+        """Features of all images, float32 [n, D]; 0 for images without a label."""
         setup, encoder = self._setup, self._encoder
         name = f"{encoder.slug}_seed_{seed}" if encoder.random else encoder.slug
         file = setup.output / "features" / f"{name}.npz"
@@ -426,5 +426,5 @@ class Chain:
 
 
 def _order_seed(drawn: LabelSet) -> int:
-    """Of order and augmentation: another one in every fold."""
+    """Seed of order and augmentation: another one in every fold."""
     return 1000 * drawn.seed + drawn.fold

@@ -56,7 +56,7 @@ class LabelSet:
 
 @dataclass(frozen=True)
 class Division:
-    """All images with their parts to play.
+    """The images of a comparison, divided into training, test and sets of labels.
 
     Attributes:
         images: All of them.
@@ -252,7 +252,7 @@ class Sources:
 
 
 def subset_sampler(chosen: np.ndarray) -> Sampler:
-    """A sampler under which only some images come: all of them in turn, in another order an epoch.
+    """A sampler of some images only: all of them in every epoch, each time in another order.
 
     Args:
         chosen: int64 [n], their indices in the source.

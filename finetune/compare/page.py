@@ -25,7 +25,7 @@ _LINE = 0.24  # inches a line of the legend
 
 
 def label_curves(results: Results, rows: Sequence[str] = ()) -> Figure:
-    """The metric over the number of labels, a curve a strategy; bands are 95 % intervals.
+    """The metric over the number of labels, one curve per strategy; bands are 95 % intervals.
 
     Args:
         results: The table.
@@ -149,7 +149,7 @@ def _warnings(results: Results) -> list[Section]:
 
 
 def mean_table(results: Results) -> Table:
-    """A row a strategy: mean and interval at every amount of labels."""
+    """One row per strategy: mean and interval at every amount of labels."""
     rows = []
     for name in results.shown:
         cells = [format(results.value(name, fraction), ".3f") for fraction in results.fractions]

@@ -73,12 +73,12 @@ class Networks:
         }
 
     def pretraining(self, encoder: Encoder, manifest: Path, images: int) -> RunConfig:
-        """Self-supervision on one's own images.
+        """Settings of self-supervision on one's own images.
 
         Args:
             encoder: With a method.
             manifest: Of the images, without labels.
-            images: How many they are.
+            images: Their number.
         """
         s, sizes = self._settings, self._sizes
         batch, steps = sizes.pretrain_batch, sizes.pretrain_steps

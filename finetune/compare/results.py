@@ -70,7 +70,7 @@ class Cost:
 
     @property
     def seconds(self) -> float:
-        """All of it."""
+        """All seconds of the row."""
         return self.shared + self.fits
 
 
@@ -285,7 +285,7 @@ def _cost(
 
 
 def write_tables(results: Results, rows: Sequence[Row], division: Division, output: Path) -> None:
-    """Writes `results.csv` (a line a fit), `summary.csv`, `comparisons.csv` and `costs.csv`."""
+    """Writes `results.csv` (one line per fit), `summary.csv`, `comparisons.csv` and `costs.csv`."""
     write_csv(output / "results.csv", _result_lines(rows, division, output))
     write_csv(output / "summary.csv", _summary_lines(results))
     write_csv(output / "comparisons.csv", _pair_lines(results))

@@ -116,7 +116,7 @@ def parse_strategies(names: Sequence[str], heads: Sequence[str] = HEADS) -> tupl
     """The rows that names ask for, each once.
 
     Args:
-        names: See above.
+        names: As listed at the top of this module.
         heads: Heads of the strategies that do not name one.
 
     Raises:
@@ -230,9 +230,9 @@ class CompareSettings:
         image_dir: Folder of class folders; or
         manifest: a CSV that lists the images.
         skip_unreadable: Leave unreadable images out.
-        group_by: What must not be torn apart, see `together.keep_together`.
+        group_by: Images that stay in one split, see `data_prep.manifest.groups.keep_together`.
         test_share: Share of the images that is sealed for the test, if they have no test split.
-        strategies: Names, see `named`.
+        strategies: Names, see `parse_strategies`.
         heads: Heads of those that name none.
         preset: Rows of a published work instead.
         label_fractions: Shares of a fold's labelled training images that keep their labels.

@@ -288,7 +288,7 @@ class CycleLosses(Extension):
 
 
 class CycleStep(TrainStep):
-    """One step: some updates of the discriminators, each on images of its own, one of generators.
+    """Updates of the discriminators, each on other images, then one update of the generators.
 
     A batch holds [k * b, H, W, 2] pairs for k updates of the discriminators; rows j, j + k, ... are
     those of update j, and the generators learn from the last ones. Losses are means over the images

@@ -1,8 +1,9 @@
 """Errors of depth maps in units of depth, over whole sets and splits, with intervals.
 
-Per image only a few numbers are kept, so a set may be of any size: the errors of a set follow from
-them exactly, as all its maps have the same number of pixels. What a number is worth is told by the
-best that can be said without looking at an image: one depth for every pixel, or one map for all.
+Only a few numbers are kept of each image, so a set may be of any size: the errors of a set follow
+from them exactly, as all its maps have the same number of pixels. They are compared with two
+baselines that need no image: the best single depth for every pixel, and the best single map for
+all images.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -190,7 +191,7 @@ def measure(
     Args:
         errors: Of its images.
         map_rmse: From `MapSums`.
-        units: [n], what belongs together (a name an image, the same for those of a group).
+        units: [n], a name for each image, the same for images of a group.
         cases: int [n]; if given, units are drawn within their case.
         resamples: Bootstrap samples; 0 = values alone.
         level: Of confidence.
@@ -227,8 +228,8 @@ def sample_intervals(
     """Percentile bootstrap intervals of several numbers over the same samples.
 
     Args:
-        of_samples: The numbers by name, float64 [b] each, of samples that hold each of the n things
-            so and so often: counts [b, n].
+        of_samples: Computes the numbers by name, float64 [b] each, of b samples. Counts [b, n] say
+            how often each sample holds each of the n things.
         n: How many things are resampled.
         groups: See `draw_counts`.
         labels: See `draw_counts`.
@@ -249,7 +250,7 @@ def sample_intervals(
 
 
 def _of_samples(errors: ImageErrors, counts: np.ndarray) -> dict[str, np.ndarray]:
-    """The numbers of samples that hold each image so and so often: counts [b, n] -> [b] each."""
+    """The numbers, [b] each, of samples given as counts [b, n] of the images in them."""
     rmse = np.sqrt(_mean(errors.squared, counts))
     constant = _constant_rmse(errors, counts)
     nothing = np.full(len(counts), np.nan)

@@ -1,7 +1,7 @@
 """Images and their depth maps as arrays: read, paired, split, checked for leaks.
 
 Depth is in physical units: what the file stores, times the manifest's `target_scale` (units of
-one stored unit; empty = 1). 8-bit, 16-bit and floating point maps all have their own values.
+one stored unit; empty = 1). 8-bit, 16-bit and floating-point maps are read without rescaling.
 """
 
 import hashlib

@@ -1,12 +1,12 @@
 """Depth maps of any number of images: translate, route, generate, level the surface, write.
 
-Images are taken in batches, so memory does not grow with their number but for their names. What a
-stopped call has finished is found again by the next one.
+Images are taken in batches; only their names are kept for all of them. A call that was stopped is
+continued by the next one, which keeps the maps that are finished.
 
-Networks leave noise of a unit or so on a surface that is level by construction. Where a
-predicted depth is within a tolerance of the known surface depth of its case, it becomes that depth;
-nothing else changes. The floor of a hole that is no deeper than the tolerance would be flattened
-too, so the tolerance must be smaller than the shallowest structure.
+Networks leave noise of a unit or so on a surface that is level by construction; `Background` levels
+it. Where a predicted depth is within a tolerance of the known surface depth of its case, it becomes
+that depth; nothing else changes. The floor of a hole that is no deeper than the tolerance would be
+flattened too, so the tolerance must be smaller than the shallowest structure.
 """
 
 import logging
@@ -120,17 +120,17 @@ class DepthNetwork(Protocol):
 
     @property
     def facts(self) -> Any:
-        """Has `reading`, fields of `Declaration`: how files became images in training."""
+        """Facts with `reading`, fields of `Declaration`: how files became images in training."""
         ...
 
     @property
     def kind(self) -> str:
-        """Of network."""
+        """Kind of network."""
         ...
 
     @property
     def unit(self) -> str:
-        """Of depth; empty = not said."""
+        """Unit of depth; empty = not said."""
         ...
 
     @property

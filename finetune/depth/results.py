@@ -1,6 +1,7 @@
-"""All measurements of predicted depth maps, mean depths of sites among them, and `metrics.json`.
+"""Results of predicted depth maps: errors by split and case, mean depths of sites, `metrics.json`.
 
-Of real microscope images no depth map is known, but a mean depth a site, over all of its images.
+For real microscope images no depth map is known, only the mean depth of each site over all of its
+images.
 """
 
 import json
@@ -149,7 +150,7 @@ def compare_sites(
 def _of_samples(
     predicted: np.ndarray, true: np.ndarray, counts: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """The numbers of samples that hold each site so and so often: counts [b, s] -> [b] each."""
+    """The numbers, [b] each, of samples given as counts [b, s] of the sites in them."""
 
     def mean(values: np.ndarray) -> np.ndarray:
         return (counts * values).sum(axis=1) / counts.sum(axis=1)

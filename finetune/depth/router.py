@@ -66,7 +66,7 @@ class Router:
         return Routes(tuple(self.cases[c] for c in best), likeliest, scores)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Of every case, float64 [n, K]; see `route`."""
+        """Probabilities of every case, float64 [n, K]; see `route`."""
         parts = []
         for start in range(0, len(images), self._batch_size):
             some = images[start : start + self._batch_size]
@@ -81,7 +81,7 @@ class Router:
 
     @tf.function(reduce_retracing=True)
     def _logits(self, images: tf.Tensor) -> tf.Tensor:
-        """Of images [B, H, W, C]: [B, K], the mean over the crops."""
+        """Logits [B, K] of images [B, H, W, C], the mean over the crops."""
         views, crops, forward = self._trained.views, self._trained.crops, self._trained.forward
         shape = (views.image_size, views.image_size, views.channels)
 

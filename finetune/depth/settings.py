@@ -199,12 +199,12 @@ class DepthConfig(Config):
 
     @property
     def learning_rate(self) -> float:
-        """Of the network, or of the generators."""
+        """Learning rate of the network, or of the generators."""
         own = 2e-4 if self.network.model == CYCLEGAN else 1e-3
         return self.optimizer.learning_rate or own
 
     def altered(self, **values: Any) -> "DepthConfig":
-        """The same but for some settings."""
+        """The configuration with some settings changed."""
         return type(self).from_values({**self.values(), **values})
 
     def validate(self) -> None:

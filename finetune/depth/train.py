@@ -1,4 +1,4 @@
-"""Training a depth network: the same loop as every other training; sheets of samples.
+"""Training of a depth network with the common training loop, and sheets of sample images.
 
     open -> train, RMSE in physical units on validation after every epoch -> the best epoch's
     weights -> errors by split and case -> depth.json, written last

@@ -3,7 +3,8 @@
 Images can go in as they are: crop, resizing and scaling are part of the exported graph.
 
 TensorFlow's bicubic resizing takes its weights from a table of 1,024 steps, ONNX's operator
-computes them; rounded to 8 bits that is a level here and there. This one has TensorFlow's table.
+computes them; rounded to 8 bits, some pixels differ by a level. `bicubic` therefore has
+TensorFlow's table.
 """
 
 import contextlib
@@ -117,10 +118,10 @@ class Checked:
 
     Attributes:
         on_noise: Largest difference of a probability on noise of several sizes.
-        on_files: The same on training images through their files, from what prediction says of
-            these; None if they are not there.
+        on_files: The same on training images read from their files, against what prediction says
+            of these; None if they are not there.
         files: How many files.
-        other_classes: Of how many of them the likeliest class is another.
+        other_classes: How many of them get another class.
     """
 
     on_noise: float
@@ -223,8 +224,8 @@ class ExportRequest:
 def export(trained: Trained, output: Path, request: ExportRequest) -> Checked:
     """Writes the model, and beside it what a user must know (`facts_file`).
 
-    It is read back and run before it takes its name: what it says must be what the network says,
-    of noise and of training images from their files on.
+    The model is read back and run before it takes its name: its outputs must be those of the
+    network, for noise and for training images read from their files.
 
     Args:
         trained: The classifier.

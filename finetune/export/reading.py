@@ -1,7 +1,8 @@
-"""What becomes of stored values before a network sees them, inside the exported graph.
+"""Conversion of stored values to a network's input, inside the exported graph.
 
-The NaN rule, the intensity rule and the change of channels of `readers.read_image`, in operations
-that ONNX has; float64 where `data_prep.reading.intensity` counts in float64.
+The NaN rule, the intensity rule and the change of channels are those of `read_image`
+(`data_prep.reading.images`), in operations that ONNX has; they are computed in float64 where
+`data_prep.reading.intensity` computes in float64.
 """
 
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class GivenImage:
 
     @property
     def in_words(self) -> str:
-        """The values, for whoever gives them."""
+        """Describes the values to users of the exported model."""
         if self.takes != "image":
             return "float32 in [0, 1]"
         name, rule = str(self.dtype.name), self.reading.active_intensity
@@ -97,7 +98,7 @@ class GivenImage:
         return _channels(image, self.wanted), fine
 
     def outside(self, image: np.ndarray) -> np.ndarray:
-        """The same by what `read_image` itself calls."""
+        """The same as `as_read`, by the functions that `read_image` itself calls."""
         if self.takes != "image":
             eight = np.rint(image * 255).astype(np.uint8)
             return eight if self.eight_bit else image

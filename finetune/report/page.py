@@ -149,7 +149,7 @@ def curves_by_quantity(history: Mapping[str, np.ndarray]) -> dict[str, dict[str,
 
 
 def learning_pictures(history: Mapping[str, np.ndarray]) -> tuple[Picture, ...]:
-    """A picture a quantity, the splits as its curves."""
+    """One picture per quantity, with a curve for each split."""
     axis = next(iter(history), "")
     return tuple(
         Picture(

@@ -1,10 +1,10 @@
 """The results of a classifier: every metric of every split, with intervals; the threshold.
 
     results = evaluate_classifier({"validation": ..., "test": ...}, class_names)
-    write_results(folder, results, splits, history)      # result_files
-    write_report(folder, RunFacts(...))                  # classification_page
+    write_results(folder, results, splits, history)      # in `files`
+    write_report(folder, RunFacts(...))                  # in `page`
 
-All choices (the best epoch, the decision threshold) are made before, on validation; test is scored
+The best epoch is chosen before, and the decision threshold here, both on validation; test is scored
 once and handed over with the rest.
 """
 
@@ -100,7 +100,7 @@ class SplitResults:
         units: Groups, pictures and single images that were resampled.
         grouped: Whether units hold several images.
         metrics: Name -> interval.
-        per_class: Name -> an interval a class.
+        per_class: Name -> one interval per class.
         support: int [K], labelled images of every class.
         confusion: int64 [K, K]; rows = true, columns = predicted.
     """

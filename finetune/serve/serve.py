@@ -94,7 +94,7 @@ class Service:
         return int(self._megabytes * _MEBIBYTE) + 4096
 
     def refuse(self, path: str, code: int) -> Response:
-        """Answers what is no proper request, or too large."""
+        """Answers a request that is malformed or too large."""
         said = (
             self._too_large
             if code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
@@ -188,7 +188,7 @@ class ServeLimits:
         return ReadLimits(int(self.max_megapixels * 1e6), bytes_stored)
 
     def budget(self) -> ReaderBudget:
-        """Of the process that reads images, for what the header does not tell."""
+        """Limits of the process that reads images, for what the header does not tell."""
         return ReaderBudget(self.read_seconds, int(self.max_memory * _MEBIBYTE))
 
 
