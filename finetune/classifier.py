@@ -432,7 +432,7 @@ class Classification:
         iterations: The optimizer's count of steps, which with `seed` decides what dropout drops: a
             run that goes on drops what it would have dropped.
         seed: The run's seed.
-        from_features: What the method gets for images are features, computed before.
+        from_features: Whether the method gets features, computed before, in place of images.
     """
 
     model: Classifier

@@ -82,7 +82,7 @@ class AugmentSettings(ViewSettings):
         """The augmentation of `--augment=generator`.
 
         Raises:
-            UserError: A range that is none.
+            UserError: An invalid range.
         """
         zoom: Any = _numbers("zoom_range", self.zoom_range) or (0.0,)
         return SupervisedConfig(

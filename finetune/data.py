@@ -29,7 +29,7 @@ class LabelledData:
         train_split: Name of the training split.
         sources: Every split by name, in the manifest's order.
         reading: How the files become images, as the network's record should say.
-        files: What the training files are like; None = not known.
+        files: Properties of the training files; None = not known.
     """
 
     manifest: Manifest

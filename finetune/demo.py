@@ -114,7 +114,7 @@ class Demo:
     """Runs the stages one after the other; the pretraining goes on where it was stopped.
 
     Args:
-        settings: What to do.
+        settings: Its settings.
         output: Folder for images, runs and the page.
     """
 

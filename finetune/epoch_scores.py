@@ -32,8 +32,8 @@ class ImageScorer:
     Args:
         model: The classifier.
         data: The images.
-        steps: What becomes of them.
-        devices: What it runs on.
+        steps: Steps from decoded image to network input.
+        devices: The devices that it runs on.
         batch_size: Images of a pass.
     """
 
@@ -71,8 +71,8 @@ class FeatureScorer:
     Args:
         model: The classifier; its backbone stays as it is.
         data: The images.
-        steps: What becomes of them.
-        devices: What it runs on.
+        steps: Steps from decoded image to network input.
+        devices: The devices that it runs on.
         batch_size: Images of a pass.
     """
 

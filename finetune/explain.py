@@ -152,7 +152,7 @@ def grad_cam(
 
 
 def overlay_figure(images: np.ndarray, heat: np.ndarray, titles: Sequence[str]) -> Figure:
-    """Every image, and beside it the same under its heat map.
+    """Every image, and beside it the image under its heat map.
 
     Args:
         images: [n, H, W, C] in [0, 1], 1 or 3 channels.
@@ -214,7 +214,7 @@ def choose_images(asked: str, data: LabelledData, flag: str) -> Manifest:
     """The images that a flag names.
 
     Args:
-        asked: A number of held-out images (of test, or else validation, a class after the other),
+        asked: A number of held-out images (of test, or else validation, from each class in turn),
             or paths: of the data, as a manifest has them, or of any image file. A file that gives
             several images stands for all of them; `FILE:PAGE` for one of its pages.
         data: The images of the run.

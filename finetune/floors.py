@@ -42,7 +42,7 @@ class Floors:
         scores: Floor -> probabilities float64 [n, K] of those of its images that were scored.
         images: Which these n images are.
         train_images: Training images that they were fitted on.
-        note: What a reader must know of them; empty if nothing.
+        note: Caveat for readers; empty if there is none.
     """
 
     split: str
@@ -57,7 +57,7 @@ class Floors:
         """Compares a network with the floors.
 
         Args:
-            judged: What it says of the split's labelled images, these among them.
+            judged: Its scores of the split's labelled images, these among them.
             metric: `accuracy`, `balanced_accuracy` or `roc_auc`.
             resamples: Bootstrap samples.
             seed: Of the resampling.
@@ -90,7 +90,7 @@ def compute_floors(
         data: The images.
         scored: Those that are scored, in the order of their split.
         untrained: The network with fresh weights.
-        steps: What becomes of images before the network sees them.
+        steps: Steps from decoded image to network input.
         batch_size: Images of a pass.
         seed: Of the parts taken and of the fits.
     """

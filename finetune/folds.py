@@ -88,14 +88,14 @@ class FoldResult:
     Attributes:
         name: Of the run.
         folder: Of the run.
-        judged: Its labelled images, with absolute paths, and what was said of them.
+        judged: Its labelled images, with absolute paths, their scores and predicted classes.
         measured: Their metrics with intervals over images.
         train_images: Labelled images it was trained on.
         classes: Names of the classes.
-        alarms: Why its numbers cannot be trusted.
-        warnings: What the run warned of, alarms among it.
-        floors: What simpler methods say of the same images; None = not known.
-        floor_metric: By what network and floors are compared.
+        alarms: Reasons not to trust its numbers.
+        warnings: Warnings of the run, alarms included.
+        floors: Scores of simpler methods on the same images; None = not known.
+        floor_metric: The metric that network and floors are compared by.
     """
 
     name: str
@@ -179,7 +179,7 @@ def train_folds(plan: FoldsPlan, output: Path, train: Train) -> int:
     """Trains what is not yet complete.
 
     Args:
-        plan: What is trained.
+        plan: The trainings.
         output: Folder of the runs; of the same plan if it is there.
         train: Trains one run.
 
@@ -381,7 +381,7 @@ def _mean(each: Sequence[Interval], shared: bool) -> Interval:
 
 
 def alarms(result: FoldsResult) -> tuple[str, ...]:
-    """Why the numbers cannot be trusted, a sentence for each reason with the runs it holds for."""
+    """Reasons not to trust the numbers, a sentence each with the runs it holds for."""
     return _by_run(result.folds, [fold.alarms for fold in result.folds])
 
 

@@ -35,7 +35,7 @@ class Compared:
             single runs.
         bootstrap: Metric -> the difference over images by the paired bootstrap; empty if the folds
             have different test images.
-        remarks: What a reader must know, sentences.
+        remarks: Caveats for readers, sentences.
         cautions: Of each model: why its numbers cannot be trusted, whether it is above simpler
             methods, and what its runs warned of, sentences.
     """

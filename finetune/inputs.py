@@ -53,7 +53,7 @@ class ImageSteps:
 
         Args:
             forward: Gives `features` and `logits` of images.
-            devices: What it runs on.
+            devices: The devices that it runs on.
             batch_size: Images of a global batch.
         """
         return Evaluator(forward, self.views, devices, batch_size, crops=self.crops)
@@ -107,7 +107,7 @@ def sample_views(
 
     Args:
         source: The training images.
-        steps: What becomes of them.
+        steps: Steps from decoded image to network input.
         seed: The run's seed.
         batch_size: Of the run: it fixes which images come first.
         images: How many at most.

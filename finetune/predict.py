@@ -36,7 +36,7 @@ class Chunk:
     Attributes:
         files: How many files were looked at.
         images: One record per page and tile, without label and split.
-        problems: What is wrong with the other files, by path.
+        problems: Problems of the other files, by path.
     """
 
     files: int
@@ -50,7 +50,7 @@ class Listed:
 
     Attributes:
         manifest: One record per file, as listed; no file has been opened.
-        declaration: What is declared of all of them.
+        declaration: Their common declaration.
     """
 
     manifest: Manifest
@@ -333,7 +333,7 @@ def _parts(images: Manifest) -> Iterator[Manifest]:
 def _score(
     scorer: Scorer, images: Manifest
 ) -> tuple[Manifest, np.ndarray, list[tuple[Record, str]]]:
-    """Images that can be decoded, their scores float64 [n, K], and what is wrong with the rest."""
+    """Images that can be decoded, their scores float64 [n, K], and the problems of the rest."""
     try:
         return images, scorer.scores(images), []
     except (tf.errors.OpError, UserError):

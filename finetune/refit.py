@@ -104,7 +104,7 @@ class Refit:
         """Trains from the weights that `start` has set.
 
         Args:
-            labelled: What is learnt from; fewer images than a batch come several times in it.
+            labelled: The images to learn from; if fewer than a batch, they are repeated in it.
             seed: Of their order and augmentation.
             steps: Updates; 0 = all that are planned.
         """

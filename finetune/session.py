@@ -134,7 +134,7 @@ class Recipe:
         record: (data, steps) -> what a user must know to prepare images: `preprocessing.json`.
         program: Name of the command.
         title: Of the report.
-        about: What was trained, sentences for the report.
+        about: Description of model and training, sentences for the report.
         settings: Settings for the report, beside those that differ from their defaults.
         folder: Kind of run folder.
         look: Looks at the data before anything is written: what a reader of the numbers must know.
@@ -182,7 +182,7 @@ def begins_as_probe(config: ClassifierConfig, recipe: Recipe, model: Classifier)
 
     Args:
         config: All settings.
-        recipe: What the command brings.
+        recipe: The part of the run that is the command's own.
         model: The classifier, built.
     """
     asked = config.head.head_start
@@ -197,7 +197,7 @@ def learning_rate(
 
     Args:
         config: All settings.
-        recipe: What the command brings.
+        recipe: The part of the run that is the command's own.
         model: The classifier, built.
         fixed_features: Whether an image has the same features in every epoch.
     """
@@ -286,18 +286,18 @@ class ClassifierSession:
 
     Attributes:
         config: All settings.
-        recipe: What the command brings.
+        recipe: The part of the run that is the command's own.
         folder: Where the run is kept.
-        devices: What it runs on.
+        devices: The devices that it runs on.
         precision: Keras dtype policy of the network.
         data: The images, by split.
-        steps: What becomes of them.
+        steps: Steps from decoded image to network input.
         model: The classifier, built and frozen.
         step: A training step.
         scorer: Gives the logits of whole splits.
         plan: How far to train; an interval is an epoch.
         store: The run's checkpoints.
-        remarks: What a reader of the numbers must know.
+        remarks: Caveats for readers of the numbers.
         claim: Keeps other processes out of the folder until it is closed.
     """
 
@@ -336,7 +336,7 @@ def open_session(config: ClassifierConfig, recipe: Recipe) -> ClassifierSession:
 
     Args:
         config: All settings.
-        recipe: What the command brings.
+        recipe: The part of the run that is the command's own.
 
     Returns:
         The opened run, whose `claim` must be closed; its folder holds settings, environment and

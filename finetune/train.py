@@ -91,7 +91,7 @@ def train_classifier(config: ClassifierConfig, recipe: Recipe, command: Sequence
 
     Args:
         config: All settings.
-        recipe: What the command brings.
+        recipe: The part of the run that is the command's own.
         command: Program and arguments, for the report.
 
     Returns:

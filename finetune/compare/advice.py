@@ -22,8 +22,8 @@ class Advice:
         recommendation: In a sentence or two.
         by_labels: One sentence an amount of labels.
         against: The recommended row against every other one.
-        cautions: What a reader must know.
-        alarms: Why the numbers cannot be trusted: said before all else.
+        cautions: Caveats for readers.
+        alarms: Reasons not to trust the numbers, shown first.
     """
 
     recommendation: str

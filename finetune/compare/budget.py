@@ -164,7 +164,7 @@ class Steps:
 
 
 def makespan(seconds: Sequence[float], slots: int) -> float:
-    """When the last of some jobs ends: the longest first, each to the slot that is free first."""
+    """Time until the last job ends: the longest goes first, each to the slot that is free first."""
     ends = [0.0] * slots
     for job in sorted(seconds, reverse=True):
         ends[ends.index(min(ends))] += job
@@ -185,7 +185,7 @@ def plan_steps(
     One always stays, and takes the time that it takes.
 
     Args:
-        work: What is to be done, with its speeds.
+        work: The work, with its speeds.
         budget: Seconds that are left.
         slots: Chains that go at the same time, each at these speeds.
         pretrain_steps: Given; 0 = planned.
@@ -383,7 +383,7 @@ def choose(
 
     Args:
         known: The size that was measured.
-        work: What was measured there.
+        work: The work, with its speeds there.
         budget: Seconds that are left.
         own: Names of the chains that have this network.
         options: Sizes, rising in cost.

@@ -146,7 +146,7 @@ def distil(
         folder: For teacher and student.
 
     Returns:
-        What the student says of the test images, float64 [n, K], and its updates.
+        The student's probabilities of the test images, float64 [n, K], and its updates.
 
     Raises:
         KeyboardInterrupt: A signal asked to stop.
@@ -233,9 +233,9 @@ class Setup:
     Attributes:
         settings: Of the comparison.
         sizes: As planned.
-        division: Who sees what.
+        division: The images and their labels, divided.
         sources: The labelled images.
-        networks: How things are built.
+        networks: Makes settings and recipes.
         channels: Of the images.
         output: Folder of the comparison.
     """
@@ -253,9 +253,9 @@ class Chain:
     """An encoder with its rows; whatever is on disk already is not done again.
 
     Args:
-        setup: What all chains have in common.
+        setup: The parts that all chains share.
         encoder: The encoder.
-        rows: What stands on it.
+        rows: The rows that use the encoder.
     """
 
     def __init__(self, setup: Setup, encoder: Encoder, rows: tuple[Row, ...]) -> None:

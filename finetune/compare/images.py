@@ -60,9 +60,9 @@ class Division:
 
     Attributes:
         images: All of them.
-        unlabelled: What self-supervision sees.
-        label_sets: What is learnt from; every fold and seed has every fraction.
-        remarks: What a reader must know, sentences.
+        unlabelled: The images for self-supervision.
+        label_sets: The sets of labels to learn from; every fold and seed has every fraction.
+        remarks: Caveats for readers, sentences.
         grouped: Whether some images stay together.
     """
 
@@ -212,7 +212,7 @@ class Sources:
     """The labelled training images and the sealed test images, each as one source.
 
     Args:
-        division: Who may see which image.
+        division: The images and their labels, divided.
         channels: Of the images.
     """
 

@@ -92,13 +92,13 @@ def write_comparison(
 
     Args:
         output: The folder of the comparison.
-        settings: How it was asked for.
+        settings: Its settings.
         division: Its images.
         plan: Its sizes and steps.
         results: Its table.
-        advice: What the table says.
+        advice: The recommendation.
         command: Program and arguments that repeat it.
-        seconds: What all of it took.
+        seconds: Time of the whole comparison.
     """
     page = Page(
         title="Which strategy for these images",

@@ -50,9 +50,9 @@ class Plan:
 
     Attributes:
         sizes: Sizes and steps.
-        rows: Slugs of the rows that are done.
-        left_out: What is not, and why, sentences.
-        said: How the plan came about, sentences.
+        rows: Slugs of the rows to run.
+        left_out: Strategies that are left out, and why, sentences.
+        said: Reasons for the plan, sentences.
         seconds: Planned seconds of every chain; empty without a budget.
         spent: Seconds from the start of the command until the plan stood.
     """

@@ -203,10 +203,10 @@ class Networks:
 
 
 def missing_weights(settings: CompareSettings, encoder: Encoder) -> str:
-    """Why an encoder cannot be had, in a sentence; "" if it can.
+    """The reason why an encoder is not available, in a sentence; "" if it is.
 
     Args:
-        settings: Which weights there are.
+        settings: Of the comparison.
         encoder: Of a strategy.
     """
     s = settings

@@ -79,7 +79,7 @@ class Results:
     """The table.
 
     Attributes:
-        metric: What rows are compared by.
+        metric: The metric that rows are compared by.
         rows: Names, in the order that they were asked for.
         fractions: Shares of the labels, rising.
         labels: Share -> labels of a cell.
@@ -92,7 +92,7 @@ class Results:
         floor: Name of the row of untrained features, if there is one.
         floors: Names of the floors that no network stands behind; they are in `means`, and in
             `pairs` as the second of a strategy, but not among the rows.
-        warned: Row -> what its pretraining has warned of.
+        warned: Row -> warnings of its pretraining.
         unlearned: Row -> the warning that stood at the last step of its pretraining, where there
             was one: it has learnt nothing, or fallen apart.
         minutes: Budget that the sizes were planned for; 0 = none.
@@ -159,10 +159,10 @@ def collect(
     """Reads all cells and compares them.
 
     Args:
-        rows: What was done, with the floors.
+        rows: The rows that were run, floors included.
         division: Images and labels.
         output: Folder of the comparison.
-        metric: What rows are compared by.
+        metric: The metric that rows are compared by.
         seed: Of the resampling.
         minutes: Budget of the comparison; 0 = none.
 

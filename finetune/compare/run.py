@@ -73,7 +73,7 @@ class Experiment:
     """A comparison; what is on disk is not done again.
 
     Args:
-        settings: What to do.
+        settings: Its settings.
         output: Its folder.
         open_images: Finds the images; called only if they have not been divided yet.
         progress: Makes a callback (done, all) from a word for what is counted.

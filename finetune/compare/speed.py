@@ -44,7 +44,7 @@ class Stopwatch:
     """Measures chains at given sizes.
 
     Args:
-        networks: How things are built; their folder is a temporary one.
+        networks: Makes settings and recipes; its folder is a temporary one.
         division: The images.
         sources: The labelled ones.
         channels: Of the images.
@@ -72,7 +72,7 @@ class Stopwatch:
 
         Args:
             encoder: The encoder; its weights do not matter.
-            rows: What stands on it.
+            rows: The rows that use the encoder.
             sizes: That are timed.
             seeds: Of the comparison.
         """

@@ -77,9 +77,9 @@ class Row:
     """One line of the comparison: an encoder with a head.
 
     Attributes:
-        encoder: What it stands on.
+        encoder: The encoder that it uses.
         head: A linear probe on its features, or the whole network fine-tuned.
-        distill: Whether a student of the fine-tuned network is what counts.
+        distill: Whether a student of the fine-tuned network is scored in its place.
         title: Name to show; "" = made of the others.
     """
 
@@ -120,7 +120,7 @@ def parse_strategies(names: Sequence[str], heads: Sequence[str] = HEADS) -> tupl
         heads: Heads of the strategies that do not name one.
 
     Raises:
-        UserError: A name that is none, or a head that a strategy cannot have.
+        UserError: An unknown name, or a head that a strategy cannot have.
     """
     wrong = [head for head in heads if head not in HEADS]
     if wrong or not heads:
@@ -230,7 +230,7 @@ class CompareSettings:
         image_dir: Folder of class folders; or
         manifest: a CSV that lists the images.
         skip_unreadable: Leave unreadable images out.
-        group_by: Images that stay in one split, see `data_prep.manifest.groups.keep_together`.
+        group_by: Images to keep in one split, see `data_prep.manifest.groups.keep_together`.
         test_share: Share of the images that is sealed for the test, if they have no test split.
         strategies: Names, see `parse_strategies`.
         heads: Heads of those that name none.
@@ -256,7 +256,7 @@ class CompareSettings:
         color_jitter_strength: Of pretraining.
         min_crop_area: Smallest share of an image's area that a crop may have.
         central_crop: Central share of an image that is kept before anything else; 0 = all.
-        metric: What strategies are compared by.
+        metric: The metric that strategies are compared by.
     """
 
     image_dir: str = ""

@@ -298,7 +298,7 @@ class CycleStep(TrainStep):
         networks: Built.
         state: Optimizers and pools.
         settings: Weights and kinds of losses.
-        devices: What the run is on.
+        devices: The devices of the run.
         seed: The run's.
     """
 

@@ -339,7 +339,7 @@ class MapMaker:
     Args:
         forward: Images [b, H, W, 1] in [0, 1] -> likewise.
         size: Height and width.
-        devices: What it runs on.
+        devices: The devices that it runs on.
         batch_size: Images of a pass.
     """
 
@@ -386,7 +386,7 @@ class DepthValidation:
         self._images, self._source, self._maker, self._limits = images, source, maker, limits
 
     def __call__(self) -> dict[str, float]:
-        """`rmse` and `mae` of now; all workers must call it."""
+        """`rmse` and `mae` with the weights as they are; all workers must call it."""
         maps = in_units(self._maker.maps(self._source), self._limits)
         sums, start = ErrorSums(), 0
         for records in parts_of(self._images.records):

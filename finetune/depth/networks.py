@@ -252,7 +252,7 @@ def encoder_unet(
 
     Args:
         size: Height and width.
-        encoder: For images of one channel; its weights are copied, in the precision of now.
+        encoder: For images of one channel; its weights are copied, in the current precision.
         filters: Of the expanding path, as those of `unet`: the first at the images' resolution.
             Deeper levels than there are numbers have the last.
         frozen: Keep the encoder's weights and statistics as they are.

@@ -157,7 +157,7 @@ class Translation(Protocol):
     """Interface of a translator of images; see `trained.Translator`."""
 
     def translate(self, images: np.ndarray) -> np.ndarray:
-        """Images of the simulated domain, as large and in [0, 1], of real ones."""
+        """Translates real images to the simulated domain: of the same size, in [0, 1]."""
         ...
 
 
@@ -284,7 +284,7 @@ class Batch:
     Attributes:
         depth: float32 [n, H, W], in units of depth.
         routed: [n], the case that the router chose; "" without one.
-        probability: float64 [n], what it gives that case; nan without one.
+        probability: float64 [n], the probability of that case; nan without one.
     """
 
     depth: np.ndarray

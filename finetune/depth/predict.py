@@ -77,7 +77,7 @@ def predict_folder(
     one with the same request.
 
     Args:
-        request: What is asked for.
+        request: The request.
         pipeline: From `open_pipeline`.
         manifest: The images; their targets and groups serve to measure.
         site_means: Site (the manifest's group) -> known mean depth.

@@ -222,7 +222,7 @@ class DepthResults:
         level: of confidence.
         resamples: bootstrap samples behind the intervals.
         seed: of the resampling.
-        remarks: what a reader must know, sentences.
+        remarks: caveats for readers, sentences.
     """
 
     unit: str

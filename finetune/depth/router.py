@@ -21,8 +21,8 @@ class Routes:
 
     Attributes:
         cases: The case of every image, [n].
-        probability: What the classifier gives that case, float64 [n].
-        shares: What it gives every case, in the order of `Router.cases`, float64 [n, K].
+        probability: The classifier's probability of that case, float64 [n].
+        shares: Probabilities of all cases, in the order of `Router.cases`, float64 [n, K].
     """
 
     cases: tuple[str, ...]

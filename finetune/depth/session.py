@@ -109,7 +109,7 @@ class DepthSession:
     Attributes:
         config: All settings.
         folder: Where the run is kept.
-        devices: What it runs on.
+        devices: The devices that it runs on.
         precision: Keras dtype policy of the networks.
         data: The images.
         training: The networks and what trains them.
@@ -158,7 +158,7 @@ def open_session(
     Args:
         config: All settings.
         manifest: From `open_manifest`.
-        devices: What it runs on.
+        devices: The devices that it runs on.
 
     Returns:
         The opened run, whose `claim` must be closed.

@@ -136,7 +136,7 @@ def train_depth(config: DepthConfig, manifest: Manifest, devices: Devices) -> in
     Args:
         config: All settings.
         manifest: From `open_manifest`.
-        devices: What it runs on.
+        devices: The devices that it runs on.
 
     Returns:
         0, or 128 + the number of the signal that asked the run to stop.

@@ -62,7 +62,7 @@ class DepthFacts:
         """Reads `depth.json`.
 
         Raises:
-            UserError: There is none, or it is not one.
+            UserError: The file is missing or invalid.
         """
         file = Path(folder) / DEPTH_FILE
         try:

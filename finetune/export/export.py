@@ -146,7 +146,7 @@ def check(run: Run, trained: Trained, given: GivenImage, images: Manifest) -> Ch
 
     Args:
         run: The model.
-        trained: What it was made from.
+        trained: The classifier that it was made from.
         given: Its input.
         images: Training images.
     """

@@ -41,7 +41,7 @@ class GivenImage:
         takes: `image` = stored values; `float_image` and `prepared` = as `read_image` gives it.
         dtype: Of the values.
         channels: Of the image.
-        reading: What becomes of the values; the rest (page, axes, EXIF) is done before.
+        reading: Rules for the values; the rest (page, axes, EXIF) is done before.
         wanted: Channels of the network.
         eight_bit: Images are of 8 bits, and the network sees them resized in 8 bits.
         declared: How files are read.
@@ -140,7 +140,7 @@ def input_of(trained: Trained, takes: Input) -> GivenImage:
 
     Args:
         trained: The network.
-        takes: What is to go in.
+        takes: Kind of input.
 
     Raises:
         UserError: Values of one image alone do not say what the network is to see.

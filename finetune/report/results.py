@@ -126,7 +126,7 @@ class ClassificationResults:
         resamples: Bootstrap samples behind every interval.
         level: Of confidence.
         seed: Of the resampling.
-        remarks: What a reader must know of the numbers, sentences.
+        remarks: Caveats for readers of the numbers, sentences.
     """
 
     class_names: tuple[str, ...]
@@ -213,7 +213,7 @@ def evaluate_classifier(
     Args:
         splits: Name -> scores; `test` once, when all else is decided.
         class_names: K names in the order of the scores' columns.
-        criterion: What the threshold is chosen for.
+        criterion: The criterion that the threshold is chosen by.
         threshold: Of the positive class; given, nothing is chosen.
         positive: The positive class of two; the second one if None.
         resamples: Bootstrap samples; 2,000 of 10,000 images take a few seconds.
