@@ -1,8 +1,8 @@
 """Repeated fits of one classifier, with other labels and weights but one traced graph.
 
-What a `ClassifierSession` does for one run that is kept, this does for many that are only scored:
-there is no folder, no validation and no choice of an epoch, so the labels that a fit is given are
-all the labels that it has seen.
+A `ClassifierSession` makes one run that is kept; `Refit` makes many that are only scored. There is
+no folder, no validation and no choice of an epoch, so a fit has seen no labels but those that it is
+given.
 """
 
 from collections.abc import Sequence

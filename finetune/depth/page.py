@@ -289,7 +289,7 @@ class _Examples:
         return [self._example(row) for row in order[:number]]
 
     def typical(self) -> list[figures.Example]:
-        """The image with the median error, of every case; the first one where errors are unknown."""
+        """The image of median error of every case; the first one where errors are unknown."""
         by_case: dict[str, list[int]] = {}
         for row in self._measured or self._rows.tolist():
             by_case.setdefault(self._cases[row], []).append(row)
