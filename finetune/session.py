@@ -1,8 +1,8 @@
 """The parts of a classifier's run, opened and checked before anything is trained.
 
-The head of a new run can begin as a linear probe (`start_head`). A head drawn at random sends large
-gradients through a pretrained network and spoils its features before the head has learnt anything
-(Kumar et al. 2022, Fine-Tuning can Distort Pretrained Features and Underperform
+The head of a new run can begin as a linear probe (`start_head`). A head drawn at random sends
+meaningless gradients through a pretrained network and spoils its features before the head has
+learnt anything (Kumar et al. 2022, Fine-Tuning can Distort Pretrained Features and Underperform
 Out-of-Distribution); one that begins as a linear probe has little to correct.
 """
 

@@ -230,7 +230,7 @@ class CompareSettings:
         image_dir: Folder of class folders; or
         manifest: a CSV that lists the images.
         skip_unreadable: Leave unreadable images out.
-        group_by: Images to keep in one split, see `data_prep.manifest.groups.keep_together`.
+        group_by: Column or regular expression that groups images, see `keep_together`.
         test_share: Share of the images that is sealed for the test, if they have no test split.
         strategies: Names, see `parse_strategies`.
         heads: Heads of those that name none.
