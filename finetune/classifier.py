@@ -1,4 +1,4 @@
-"""The model that fine-tuning and transfer learning make: backbone, head, probabilities, step."""
+"""The classifier of fine-tuning and transfer learning: backbone, head, and loss."""
 
 import math
 import os
@@ -217,7 +217,7 @@ class Classifier(keras.Model):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """How images are prepared and what the classes are called; kept in the `.keras` file."""
+        """The preparation of images and the names of classes, as kept in the `.keras` file."""
         return dict(self._facts)
 
     @facts.setter
@@ -428,11 +428,11 @@ class Classification:
     Attributes:
         model: The classifier.
         settings: Of the loss.
-        class_weights: One a class; None = all 1.
+        class_weights: One per class; None = all 1.
         iterations: The optimizer's count of steps, which with `seed` decides what dropout drops: a
             run that goes on drops what it would have dropped.
         seed: The run's seed.
-        from_features: What the method gets for images are features, computed before.
+        from_features: Whether the method gets features, computed before, in place of images.
     """
 
     model: Classifier

@@ -82,7 +82,7 @@ class AugmentSettings(ViewSettings):
         """The augmentation of `--augment=generator`.
 
         Raises:
-            UserError: A range that is none.
+            UserError: An invalid range.
         """
         zoom: Any = _numbers("zoom_range", self.zoom_range) or (0.0,)
         return SupervisedConfig(
@@ -311,7 +311,7 @@ class OutputSettings:
 
 @dataclass(frozen=True)
 class ClassifierConfig(Config):
-    """What every command that trains a classifier has."""
+    """The settings that all commands share which train a classifier."""
 
     data: LabelledImages = field(default_factory=LabelledImages)
     reading: Declaration = field(default_factory=Declaration)

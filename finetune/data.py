@@ -29,7 +29,7 @@ class LabelledData:
         train_split: Name of the training split.
         sources: Every split by name, in the manifest's order.
         reading: How the files become images, as the network's record should say.
-        files: What the training files are like; None = not known.
+        files: Properties of the training files; None = not known.
     """
 
     manifest: Manifest
@@ -40,7 +40,7 @@ class LabelledData:
 
     @property
     def train(self) -> ManifestSource:
-        """What is trained on."""
+        """The training images."""
         return self.sources[self.train_split]
 
     @property
@@ -54,7 +54,7 @@ class LabelledData:
         return self.train.channels
 
     def has_labels(self, split: str) -> bool:
-        """Whether a split is there and any of its images has a label."""
+        """True if there is such a split and any of its images has a label."""
         return split in self.sources and bool((self.sources[split].labels() >= 0).any())
 
 

@@ -1,6 +1,6 @@
-"""The whole job on one folder of images: pretrain without labels, learn from five labels a class.
+"""Demonstration on one folder of images: pretrain without labels, learn from few labels per class.
 
-What is compared, on test images that no step has seen, over several draws of the labels:
+The following are compared, on test images that no step has seen, over several draws of the labels:
 
 * the features of an untrained network, with a linear probe;
 * the same network trained from scratch on the same labels, for as many steps as ours is
@@ -64,7 +64,7 @@ FINETUNED = "pretrained, fine-tuned"
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What the demonstration does.
+    """Settings of the demonstration.
 
     Attributes:
         image_dir: Folder of class folders; empty makes the lattice images.
@@ -91,7 +91,7 @@ class DemoSettings:
 
 @dataclass(frozen=True)
 class Results:
-    """What the demonstration found.
+    """Results of the demonstration.
 
     Attributes:
         accuracy: Test accuracy with its 95 % interval, by (name, labels a class).
@@ -114,7 +114,7 @@ class Demo:
     """Runs the stages one after the other; the pretraining goes on where it was stopped.
 
     Args:
-        settings: What to do.
+        settings: Its settings.
         output: Folder for images, runs and the page.
     """
 

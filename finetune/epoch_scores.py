@@ -1,4 +1,4 @@
-"""What a classifier gives for whole splits, and the numbers of an epoch made of it."""
+"""Logits and features of whole splits, and the scores of an epoch computed from them."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -32,8 +32,8 @@ class ImageScorer:
     Args:
         model: The classifier.
         data: The images.
-        steps: What becomes of them.
-        devices: What it runs on.
+        steps: Steps from decoded image to network input.
+        devices: The devices that it runs on.
         batch_size: Images of a pass.
     """
 
@@ -71,8 +71,8 @@ class FeatureScorer:
     Args:
         model: The classifier; its backbone stays as it is.
         data: The images.
-        steps: What becomes of them.
-        devices: What it runs on.
+        steps: Steps from decoded image to network input.
+        devices: The devices that it runs on.
         batch_size: Images of a pass.
     """
 
@@ -135,7 +135,7 @@ def split_scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 def epoch_scores(
     data: LabelledData, scorer: Scorer, *, score_train: bool
 ) -> Callable[[int], dict[str, float]]:
-    """What is scored after every epoch: validation and, if asked, the training set; never test.
+    """Returns a function that scores validation and, if asked, the training set; never test.
 
     Args:
         data: The images.

@@ -75,7 +75,7 @@ def liveliest(maps: np.ndarray, count: int = CHANNELS) -> np.ndarray:
 def feature_map_figure(
     images: np.ndarray, maps: np.ndarray, names: Sequence[str], *, title: str = ""
 ) -> Figure:
-    """A row an image: the image, then its maps in the liveliest channels.
+    """One row per image: the image, then its maps in the liveliest channels.
 
     A channel has one grey scale over all rows, so rows can be compared.
 
@@ -152,7 +152,7 @@ def grad_cam(
 
 
 def overlay_figure(images: np.ndarray, heat: np.ndarray, titles: Sequence[str]) -> Figure:
-    """Every image, and beside it the same under its heat map.
+    """Every image, and beside it the image under its heat map.
 
     Args:
         images: [n, H, W, C] in [0, 1], 1 or 3 channels.
@@ -214,7 +214,7 @@ def choose_images(asked: str, data: LabelledData, flag: str) -> Manifest:
     """The images that a flag names.
 
     Args:
-        asked: A number of held-out images (of test, or else validation, a class after the other),
+        asked: A number of held-out images (of test, or else validation, from each class in turn),
             or paths: of the data, as a manifest has them, or of any image file. A file that gives
             several images stands for all of them; `FILE:PAGE` for one of its pages.
         data: The images of the run.
@@ -272,7 +272,7 @@ def read_shown(chosen: Manifest, data: LabelledData, steps: ImageSteps) -> Shown
 
 
 def watched_classifier(model: Classifier, layer: str = "") -> tuple[Watched, str]:
-    """What Grad-CAM needs of a classifier on a backbone of `keras.applications`.
+    """Prepares a classifier on a backbone of `keras.applications` for Grad-CAM.
 
     Args:
         model: The classifier.
@@ -301,7 +301,7 @@ def _last_maps(trunk: keras.Model) -> keras.layers.Layer:
 def feature_map_pictures(
     model: Classifier, layers: Sequence[str], shown: Shown
 ) -> Iterator[tuple[str, Figure]]:
-    """A figure a layer."""
+    """Figures of feature maps, one per layer."""
     for name, maps in feature_maps(model.backbone, layers, shown.images).items():
         sizes = f"{name}: {maps.shape[3]} maps of {maps.shape[1]} x {maps.shape[2]}"
         yield name, feature_map_figure(shown.images, maps, shown.names, title=sizes)

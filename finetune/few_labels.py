@@ -1,4 +1,4 @@
-"""Fine-tuning the same network again and again: other labels, other starting weights.
+"""Repeated fine-tuning of one network, with other labels and other starting weights.
 
 The graph is traced once; what differs between fits are weights, labels and the seed. Nothing is
 written: for one run that is kept use `simclr-run --train_mode=finetune`.
@@ -22,7 +22,7 @@ from simclr_tf.training.evaluator import Evaluator, Outputs
 
 @dataclass(frozen=True)
 class Scored:
-    """What a classifier says of n test images.
+    """Predictions of a classifier for n test images.
 
     Attributes:
         label: True class numbers [n].
@@ -34,7 +34,7 @@ class Scored:
 
     @property
     def right(self) -> np.ndarray:
-        """Whether each prediction is right, bool [n]."""
+        """Mask of the correct predictions, bool [n]."""
         return self.label == self.predicted
 
 

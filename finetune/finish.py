@@ -39,11 +39,11 @@ log = logging.getLogger(__name__)
 
 
 class Validated(Protocol):
-    """What `take_best` needs of a run that was trained."""
+    """Interface of a trained run, as `take_best` takes it."""
 
     @property
     def validates(self) -> bool:
-        """Whether there was something to choose the best epoch by."""
+        """True if there was something to choose the best epoch by."""
         ...
 
     @property
@@ -53,7 +53,7 @@ class Validated(Protocol):
 
     @property
     def devices(self) -> Devices:
-        """What it ran on."""
+        """The devices that the run was trained on."""
         ...
 
     @property
@@ -63,11 +63,11 @@ class Validated(Protocol):
 
     @property
     def plan(self) -> LoopPlan:
-        """How far it was trained."""
+        """The planned length of the training."""
         ...
 
     def last_step(self) -> int:
-        """Where training ended."""
+        """The step at which training ended."""
         ...
 
 
@@ -150,7 +150,7 @@ def _judge(
 
 
 def _scorer(session: ClassifierSession, copy: Classifier) -> Scorer:
-    """What scores the splits: the numbers are those of the network that is handed out."""
+    """The scorer of the splits: it gives the numbers of the network that is handed out."""
     if session.precision == "float32":
         return session.scorer
     batch_size = session.config.train.eval_batch_size
@@ -195,7 +195,7 @@ def _measure(session: ClassifierSession, splits: dict[str, ScoredSplit]) -> Clas
 
 
 def history(session: ClassifierSession) -> dict[str, np.ndarray]:
-    """What was scored after every epoch, for `history.csv` and the learning curves."""
+    """Reads the scores of every epoch, for `history.csv` and the learning curves."""
     file = session.folder.validation_file
     columns = read_metrics(file) if file.exists() else {}
     if len(columns) < 2:
@@ -253,7 +253,7 @@ def write_views(session: ClassifierSession) -> np.ndarray:
 
 
 def _what_moved(session: ClassifierSession, hashes: Mapping[str, str]) -> Section:
-    """A row a part: how many weights train, at which rate, and whether it is as it was."""
+    """One row per part: how many weights train, at which rate, and whether they have changed."""
     config, before = session.config.optimizer, session.folder.blocks()
     factors = rate_factors(session.recipe, session.model, config.layer_decay)
     parts = {**session.recipe.parts(session.model), HEAD: [session.model.head]}

@@ -35,14 +35,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Floors:
-    """What the floors of a run say.
+    """Scores of the floors of a run.
 
     Attributes:
         split: The images that are scored.
         scores: Floor -> probabilities float64 [n, K] of those of its images that were scored.
         images: Which these n images are.
         train_images: Training images that they were fitted on.
-        note: What a reader must know of them; empty if nothing.
+        note: Caveat for readers; empty if there is none.
     """
 
     split: str
@@ -54,10 +54,10 @@ class Floors:
     def verdict(
         self, judged: Judged, metric: str, resamples: int, seed: int
     ) -> Verdict | None:  # fmt: skip
-        """Whether a network is above them.
+        """Compares a network with the floors.
 
         Args:
-            judged: What it says of the split's labelled images, these among them.
+            judged: Its scores of the split's labelled images, these among them.
             metric: `accuracy`, `balanced_accuracy` or `roc_auc`.
             resamples: Bootstrap samples.
             seed: Of the resampling.
@@ -90,7 +90,7 @@ def compute_floors(
         data: The images.
         scored: Those that are scored, in the order of their split.
         untrained: The network with fresh weights.
-        steps: What becomes of images before the network sees them.
+        steps: Steps from decoded image to network input.
         batch_size: Images of a pass.
         seed: Of the parts taken and of the fits.
     """

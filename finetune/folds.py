@@ -1,6 +1,6 @@
 """The same training over folds or seeds: results of every run, mean, spread, floors, warnings.
 
-A folder of folds holds a run a fold (`fold_1`, `fold_2`, ... or `seed_0`, ...), and
+A folder of folds holds one run per fold (`fold_1`, `fold_2`, ...) or seed (`seed_0`, ...), and
 
     folds.json   what was trained; it is checked before the training goes on
     folds.csv    every metric of every run, all digits
@@ -68,7 +68,7 @@ class OneRun:
 
 @dataclass(frozen=True)
 class FoldsPlan:
-    """What is trained.
+    """The trainings of a folder of folds.
 
     Attributes:
         command: `finetune` or `transfer`.
@@ -83,19 +83,19 @@ class FoldsPlan:
 
 @dataclass(frozen=True)
 class FoldResult:
-    """What one run gave on the split that is compared.
+    """The result of one run on the split that is compared.
 
     Attributes:
         name: Of the run.
         folder: Of the run.
-        judged: Its labelled images, with absolute paths, and what was said of them.
+        judged: Its labelled images, with absolute paths, their scores and predicted classes.
         measured: Their metrics with intervals over images.
         train_images: Labelled images it was trained on.
         classes: Names of the classes.
-        alarms: Why its numbers cannot be trusted.
-        warnings: What the run warned of, alarms among it.
-        floors: What simpler methods say of the same images; None = not known.
-        floor_metric: By what network and floors are compared.
+        alarms: Reasons not to trust its numbers.
+        warnings: Warnings of the run, alarms included.
+        floors: Scores of simpler methods on the same images; None = not known.
+        floor_metric: The metric that network and floors are compared by.
     """
 
     name: str
@@ -110,7 +110,7 @@ class FoldResult:
     floor_metric: str = "accuracy"
 
     def verdict(self) -> Verdict | None:
-        """Whether the run is above its floors; None where they are not known."""
+        """Compares the run with its floors; None where they are not known."""
         if self.floors is None or self.floors.split != self.judged.split.split:
             return None
         return self.floors.verdict(self.judged, self.floor_metric, _FLOOR_RESAMPLES, 0)
@@ -130,7 +130,7 @@ class FoldsResult:
 
     @property
     def shared(self) -> bool:
-        """Whether all runs were scored on the same images: seeds, or a sealed test split."""
+        """True if all runs were scored on the same images: seeds, or a sealed test split."""
         first = set(self.folds[0].judged.split.images)
         return all(set(fold.judged.split.images) == first for fold in self.folds)
 
@@ -179,7 +179,7 @@ def train_folds(plan: FoldsPlan, output: Path, train: Train) -> int:
     """Trains what is not yet complete.
 
     Args:
-        plan: What is trained.
+        plan: The trainings.
         output: Folder of the runs; of the same plan if it is there.
         train: Trains one run.
 
@@ -223,7 +223,7 @@ def _keep_plan(plan: FoldsPlan, output: Path) -> None:
 
 
 def _without_places(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """A plan but for where the manifests lie, which may be moved: their hashes tell them apart."""
+    """A plan without the paths of its manifests, which may be moved: their hashes identify them."""
     facts = dict(plan)
     facts["runs"] = [{**run, "manifest": ""} for run in facts["runs"]]
     return facts
@@ -336,7 +336,7 @@ def note_warnings(result: FoldsResult, output: Path) -> None:
 
 
 def folds_verdict(result: FoldsResult) -> Verdict | None:
-    """Whether the runs are above their floors, by the means over the runs.
+    """Compares the runs with their floors, by the means over the runs.
 
     The difference to a floor has the interval of the corrected resampled t-test over folds; for a
     single run, runs on the same images and differences without spread it is the mean of the
@@ -381,12 +381,12 @@ def _mean(each: Sequence[Interval], shared: bool) -> Interval:
 
 
 def alarms(result: FoldsResult) -> tuple[str, ...]:
-    """Why the numbers cannot be trusted, a sentence for each reason with the runs it holds for."""
+    """Reasons not to trust the numbers, a sentence each with the runs it holds for."""
     return _by_run(result.folds, [fold.alarms for fold in result.folds])
 
 
 def other_warnings(result: FoldsResult) -> tuple[str, ...]:
-    """What else the runs warned of, likewise."""
+    """The other warnings of the runs, a sentence each with the runs it holds for."""
     rest = [[t for t in fold.warnings if t not in fold.alarms] for fold in result.folds]
     return tuple(f"Warning of the runs: {text}" for text in _by_run(result.folds, rest))
 

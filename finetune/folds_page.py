@@ -26,7 +26,7 @@ _MOVED = (
 
 @dataclass(frozen=True)
 class Compared:
-    """What the comparison of two models comes to.
+    """The result of a comparison of two models.
 
     Attributes:
         split: On which both were scored.
@@ -35,7 +35,7 @@ class Compared:
             single runs.
         bootstrap: Metric -> the difference over images by the paired bootstrap; empty if the folds
             have different test images.
-        remarks: What a reader must know, sentences.
+        remarks: Caveats for readers, sentences.
         cautions: Of each model: why its numbers cannot be trusted, whether it is above simpler
             methods, and what its runs warned of, sentences.
     """
@@ -122,7 +122,7 @@ _SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "average_preci
 
 
 def fold_table(result: FoldsResult, metrics: Sequence[str] = _SHOWN) -> Table:
-    """A row a run, then mean, standard deviation and the corrected interval of the mean."""
+    """One row per run, then mean, standard deviation and the corrected interval of the mean."""
     folds = result.folds
     rows = [
         (
@@ -225,7 +225,7 @@ def write_folds_page(result: FoldsResult, plan: FoldsPlan, command: Sequence[str
 
 
 def compare_table(found: Compared, names: tuple[str, str]) -> Table:
-    """A row a metric: both models, their difference, and the tests."""
+    """One row per metric: both models, their difference, and the tests."""
     tests = {"t-test": found.t_test, "bootstrap": found.bootstrap}
     used = {what: test for what, test in tests.items() if test}
     rows = []

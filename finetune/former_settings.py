@@ -1,4 +1,4 @@
-"""Settings of runs that versions before this one began: they go on as they were begun."""
+"""Settings of runs begun by former versions, which go on with the behaviour they began with."""
 
 import logging
 from collections.abc import Collection, Mapping
@@ -34,7 +34,7 @@ _OPEN: dict[str, Any] = {"train_batch_size": 0, "train_epochs": 0, "warmup_epoch
 
 
 def with_former_settings(values: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
-    """Stored settings, with those that their version did not have as it did without them.
+    """Stored settings; those that their version did not have get the value that it worked by.
 
     Args:
         values: Flat name-value pairs of a `config.json`.
@@ -80,7 +80,7 @@ def of_the_run(config: C, *folders: Path) -> C:
 def _stored(folder: Path) -> dict[str, Any] | None:
     """The settings of the run in a folder, of the second copy if the first is damaged; or None.
 
-    What is wrong with them is said where they are read for good.
+    Errors in them are reported where the settings are finally read.
     """
     with suppress(OSError, UserError, AttributeError):
         return _flat(read_object(folder / CONFIG_FILE))

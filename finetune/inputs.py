@@ -1,4 +1,4 @@
-"""What becomes of a decoded image before the network sees it, in training and in scoring."""
+"""Steps from decoded images to the network's input, in training and in scoring."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,7 +26,7 @@ _LEVELS = 255.0
 
 @dataclass(frozen=True)
 class ImageSteps:
-    """How images are made.
+    """The steps from a decoded image to the network's input.
 
     Attributes:
         shape: (H, W, C) of the network's input.
@@ -49,22 +49,22 @@ class ImageSteps:
         return partial(evaluation_image, config=self.views)
 
     def evaluator(self, forward: Forward, devices: Devices, batch_size: int) -> Evaluator:
-        """What runs a network over the crops that are scored.
+        """Returns an evaluator that runs a network over the crops that are scored.
 
         Args:
             forward: Gives `features` and `logits` of images.
-            devices: What it runs on.
+            devices: The devices that it runs on.
             batch_size: Images of a global batch.
         """
         return Evaluator(forward, self.views, devices, batch_size, crops=self.crops)
 
     @property
     def augments(self) -> bool:
-        """Whether training images differ from epoch to epoch."""
+        """True if training images differ from epoch to epoch."""
         return self.trained is not None
 
     def training_example(self) -> MakeExample:
-        """What makes a training example."""
+        """Returns the function that makes a training example."""
         return self.trained or (lambda image, _seed: {"image": self.scored(image)})
 
 
@@ -103,11 +103,11 @@ def skipped(steps: ImageSteps) -> list[str]:
 def sample_views(
     source: Source, steps: ImageSteps, seed: int, batch_size: int, images: int = 8, views: int = 4
 ) -> np.ndarray:
-    """The first training images as the network sees them, one view an epoch.
+    """The first training images as the network sees them, one view per epoch.
 
     Args:
         source: The training images.
-        steps: What becomes of them.
+        steps: Steps from decoded image to network input.
         seed: The run's seed.
         batch_size: Of the run: it fixes which images come first.
         images: How many at most.

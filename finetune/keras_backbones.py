@@ -4,12 +4,13 @@
     model = Classifier(backbone, 13, (400, 400, 3), hidden=(2048, 1024))
     unfreeze_after(backbone, "block4_pool")     # for a second stage at a lower rate
 
-A backbone takes images in [0, 1], grey or colour. What the weights expect instead (0 to 255, BGR
-less the mean, -1 to 1, ...) is a step inside it, so it happens exactly once, in training and in
-whatever is exported.
+A backbone takes images in [0, 1], grey or colour. Its first step converts them to what the weights
+expect (0 to 255, BGR less the mean, -1 to 1, ...), so this happens exactly once, in training and in
+everything exported.
 
-What a model was trained on (`rescale`, normalisation by each image or by the training set) is then
-a part of it: it happens once, whichever pipeline makes the images, and in everything exported.
+`StandardizeInput` can stand in place of that step. It standardizes images by the arguments of
+ImageDataGenerator (`rescale`, normalisation by each image or by the training set), so that these
+too are part of the model, whichever pipeline makes the images.
 """
 
 import difflib
@@ -153,7 +154,7 @@ class StandardizeInput(keras.layers.Layer):
 
     Args:
         options: Arguments of ImageDataGenerator that standardize.
-        mean: Of the training images, one a channel, after `rescale`; for `featurewise_center`.
+        mean: Of the training images, one per channel, after `rescale`; for `featurewise_center`.
         std: Their standard deviation, likewise.
         **kwargs: Of `keras.layers.Layer`.
     """
@@ -171,7 +172,7 @@ class StandardizeInput(keras.layers.Layer):
         self._config = SupervisedConfig(**self.options)
 
     def call(self, images: Any) -> Any:
-        """What the network is shown."""
+        """The standardized images in three channels."""
         known = FeatureStatistics(np.array(self.mean), np.array(self.std)) if self.mean else None
         shown = standardize(images * 255.0, self._config, known)
         return keras.ops.repeat(shown, 3, axis=-1) if shown.shape[-1] == 1 else shown

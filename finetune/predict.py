@@ -35,8 +35,8 @@ class Chunk:
 
     Attributes:
         files: How many files were looked at.
-        images: A record a page and tile, without label and split.
-        problems: What is wrong with the other files, by path.
+        images: One record per page and tile, without label and split.
+        problems: Problems of the other files, by path.
     """
 
     files: int
@@ -49,8 +49,8 @@ class Listed:
     """Files by name, and how they are read.
 
     Attributes:
-        manifest: A record a file, as listed; no file has been opened.
-        declaration: What is declared of all of them.
+        manifest: One record per file, as listed; no file has been opened.
+        declaration: Their common declaration.
     """
 
     manifest: Manifest
@@ -58,13 +58,13 @@ class Listed:
 
     @property
     def tiled(self) -> bool:
-        """Whether images may be parts of pictures."""
+        """True if images may be parts of pictures."""
         d = self.declaration
         return bool(d.tile or d.overlap) or any(record.tile for record in self.manifest.records)
 
     @property
     def paged(self) -> bool:
-        """Whether images may be pages of files."""
+        """True if images may be pages of files."""
         return page_choice(self.declaration.page, self.declaration.reading()) is not None or any(
             "page=" in record.reading for record in self.manifest.records
         )
@@ -77,7 +77,7 @@ class Listed:
 
     @property
     def several_arrays(self) -> bool:
-        """Whether a file gives several arrays."""
+        """True if a file gives several arrays."""
         return "array" in place_columns(self.manifest)
 
     def chunks(self, files: int) -> Iterator[Chunk]:
@@ -94,7 +94,7 @@ class Listed:
         return Chunk(len(listed), found, problems)
 
     def _pages(self, listed: Manifest, problems: dict[str, str]) -> Manifest:
-        """A record a page; what is wrong with the other files goes to `problems`."""
+        """One record per page; the problems of files that cannot be read go to `problems`."""
         reading = self.declaration.reading()
         pages = page_choice(self.declaration.page, reading)
         declared = replace(reading, page=0 if pages == ALL_PAGES else pages)
@@ -108,7 +108,7 @@ class Listed:
         return listed.subset(images)
 
     def _checked(self, images: Manifest, problems: dict[str, str]) -> Manifest:
-        """Those with a readable header, large enough for a tile."""
+        """The images with a readable header that are large enough for a tile."""
         facts = survey(
             images.files(),
             [record.reading for record in images.records],
@@ -170,7 +170,7 @@ Row = list[str]
 
 @dataclass(frozen=True)
 class PredictSettings:
-    """How scores become rows.
+    """Settings for turning scores into rows of the output.
 
     Attributes:
         top_k: Best classes of each image.
@@ -187,7 +187,7 @@ class PredictSettings:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What became of the images.
+    """Counts of the images by their outcome.
 
     Attributes:
         images: Rows written.
@@ -296,7 +296,7 @@ class _Table:
     def rows(
         self, images: Manifest, scores: np.ndarray, predicted: np.ndarray, sure: np.ndarray
     ) -> Iterator[Row]:
-        """A row an image."""
+        """The rows of the output, one per image."""
         files = zip(images.records, images.files(), strict=True)
         places = [self.place(replace(record, path=file)) for record, file in files]
         order = np.argsort(-scores, axis=1, kind="stable")[:, : self._top_k]
@@ -333,7 +333,7 @@ def _parts(images: Manifest) -> Iterator[Manifest]:
 def _score(
     scorer: Scorer, images: Manifest
 ) -> tuple[Manifest, np.ndarray, list[tuple[Record, str]]]:
-    """Images that can be decoded, their scores float64 [n, K], and what is wrong with the rest."""
+    """Images that can be decoded, their scores float64 [n, K], and the problems of the rest."""
     try:
         return images, scorer.scores(images), []
     except (tf.errors.OpError, UserError):

@@ -1,8 +1,8 @@
-"""The same classifier fitted again and again: other labels, other weights, one traced graph.
+"""Repeated fits of one classifier, with other labels and weights but one traced graph.
 
-What a `ClassifierSession` does for one run that is kept, this does for many that are only scored:
-there is no folder, no validation and no choice of an epoch, so the labels that a fit is given are
-all the labels that it has seen.
+A `ClassifierSession` makes one run that is kept; `Refit` makes many that are only scored. There is
+no folder, no validation and no choice of an epoch, so a fit has seen no labels but those that it is
+given.
 """
 
 from collections.abc import Sequence
@@ -104,7 +104,7 @@ class Refit:
         """Trains from the weights that `start` has set.
 
         Args:
-            labelled: What is learnt from; fewer images than a batch come several times in it.
+            labelled: The images to learn from; if fewer than a batch, they are repeated in it.
             seed: Of their order and augmentation.
             steps: Updates; 0 = all that are planned.
         """

@@ -1,8 +1,9 @@
 """The parts of a classifier's run, opened and checked before anything is trained.
 
-A head drawn at random sends gradients of its own making through a pretrained network and spoils it
-before it has learnt anything (Kumar et al. 2022, Fine-Tuning can Distort Pretrained Features and
-Underperform Out-of-Distribution). A head that begins as a linear probe has little to correct.
+The head of a new run can begin as a linear probe (`start_head`). A head drawn at random sends
+meaningless gradients through a pretrained network and spoils its features before the head has
+learnt anything (Kumar et al. 2022, Fine-Tuning can Distort Pretrained Features and Underperform
+Out-of-Distribution); one that begins as a linear probe has little to correct.
 """
 
 import logging
@@ -105,7 +106,7 @@ class ClassifierDir(RunDir):
         return self.path / REPORT_PAGE
 
     def is_complete(self) -> bool:
-        """Whether the run was trained and reported, and what it handed out can still be read."""
+        """True if the run was trained and reported, and its outputs can still be read."""
         if not self.is_whole():
             return False
         try:
@@ -133,7 +134,7 @@ class Recipe:
         record: (data, steps) -> what a user must know to prepare images: `preprocessing.json`.
         program: Name of the command.
         title: Of the report.
-        about: What was trained, sentences for the report.
+        about: Description of model and training, sentences for the report.
         settings: Settings for the report, beside those that differ from their defaults.
         folder: Kind of run folder.
         look: Looks at the data before anything is written: what a reader of the numbers must know.
@@ -177,11 +178,11 @@ _MOST_WEIGHTS = 500_000
 
 
 def begins_as_probe(config: ClassifierConfig, recipe: Recipe, model: Classifier) -> bool:
-    """Whether the head of a new run is to begin as a linear probe, as far as settings tell.
+    """Returns True if the settings let the head of a new run begin as a linear probe.
 
     Args:
         config: All settings.
-        recipe: What the command brings.
+        recipe: The part of the run that is the command's own.
         model: The classifier, built.
     """
     asked = config.head.head_start
@@ -196,7 +197,7 @@ def learning_rate(
 
     Args:
         config: All settings.
-        recipe: What the command brings.
+        recipe: The part of the run that is the command's own.
         model: The classifier, built.
         fixed_features: Whether an image has the same features in every epoch.
     """
@@ -207,7 +208,7 @@ def learning_rate(
 
 
 def _too_large(model: Classifier) -> bool:
-    """Whether a probe of the head's weights would take too long."""
+    """Returns True if a probe of the head's weights would take too long."""
     return int(np.prod(model.head.output_layer.kernel.shape)) > _MOST_WEIGHTS
 
 
@@ -285,18 +286,18 @@ class ClassifierSession:
 
     Attributes:
         config: All settings.
-        recipe: What the command brings.
+        recipe: The part of the run that is the command's own.
         folder: Where the run is kept.
-        devices: What it runs on.
+        devices: The devices that it runs on.
         precision: Keras dtype policy of the network.
         data: The images, by split.
-        steps: What becomes of them.
+        steps: Steps from decoded image to network input.
         model: The classifier, built and frozen.
         step: A training step.
         scorer: Gives the logits of whole splits.
         plan: How far to train; an interval is an epoch.
         store: The run's checkpoints.
-        remarks: What a reader of the numbers must know.
+        remarks: Caveats for readers of the numbers.
         claim: Keeps other processes out of the folder until it is closed.
     """
 
@@ -317,7 +318,7 @@ class ClassifierSession:
 
     @property
     def validates(self) -> bool:
-        """Whether there are labelled images to choose the best epoch by."""
+        """True if there are labelled images to choose the best epoch by."""
         return self.data.has_labels(VALIDATION)
 
     @property
@@ -326,7 +327,7 @@ class ClassifierSession:
         return self.folder.best
 
     def last_step(self) -> int:
-        """Where training ends: as planned, or where early stopping has ended it."""
+        """The step at which training ends: as planned, or where early stopping has ended it."""
         return self.folder.early_stop() or self.plan.total_steps
 
 
@@ -335,7 +336,7 @@ def open_session(config: ClassifierConfig, recipe: Recipe) -> ClassifierSession:
 
     Args:
         config: All settings.
-        recipe: What the command brings.
+        recipe: The part of the run that is the command's own.
 
     Returns:
         The opened run, whose `claim` must be closed; its folder holds settings, environment and

@@ -1,7 +1,7 @@
-"""Whether two classifiers differ: tests that respect what their runs have in common.
+"""Tests of the difference between two classifiers whose runs share training or test images.
 
 Folds share training images, so their scores are not independent, and the plain t-test finds
-differences that are none; `corrected_t_test` widens the variance as Nadeau and Bengio (2003,
+differences where there are none; `corrected_t_test` widens the variance as Nadeau and Bengio (2003,
 Inference for the Generalization Error) do. Models scored on the same images are compared on the
 same bootstrap samples of them.
 """

@@ -39,7 +39,7 @@ _EARLY = 0.25  # of all steps: later a high loss is overfitting
 
 
 def guessing_loss(labels: np.ndarray) -> float:
-    """Log loss in nats of saying the shares of the classes of every image.
+    """Log loss in nats of predicting the shares of the classes for every image.
 
     Args:
         labels: Class numbers int [n]; -1 = not known.
@@ -50,7 +50,7 @@ def guessing_loss(labels: np.ndarray) -> float:
 
 
 class SpoiltFeatures(keras.callbacks.Callback):
-    """Warns when the validation loss is far above that of guessing early in training.
+    """Warns if, early in training, the validation loss is far above that of guessing.
 
     Args:
         labels: Class numbers of the validation images, int [n].
@@ -91,7 +91,7 @@ def train_classifier(config: ClassifierConfig, recipe: Recipe, command: Sequence
 
     Args:
         config: All settings.
-        recipe: What the command brings.
+        recipe: The part of the run that is the command's own.
         command: Program and arguments, for the report.
 
     Returns:
@@ -225,7 +225,7 @@ def _say_plan(session: ClassifierSession) -> None:
 
 
 def _keepers(session: ClassifierSession, start: int) -> Keepers:
-    """The per-step log, what watches every epoch, and what judges validations."""
+    """The per-step log, and the callbacks that watch every epoch and judge validations."""
     train, folder = session.config.train, session.folder
     watchers: list[keras.callbacks.Callback] = []
     judges: list[keras.callbacks.Callback] = []

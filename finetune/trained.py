@@ -35,16 +35,16 @@ class Trained:
     """A classifier with what is needed to use it.
 
     Attributes:
-        path: What was opened.
+        path: The path that was opened.
         folder: Of the run that made it.
         network: Of images [B, S, S, C] in [0, 1].
         class_names: K names in the order of the logits.
         class_ids: WordNet ids of ImageNet's classes; empty for other classes.
-        views: How an image becomes the network's input.
+        views: Steps from image to network input.
         crops: Crops of an image along each side; 1 = the central one.
         reading: Fields of `Declaration`: how files become images.
         decision: How the run made classes of scores.
-        files: What the files are like that it was trained on.
+        files: Properties of the files that it was trained on.
     """
 
     path: str
@@ -95,7 +95,7 @@ class Scorer:
     def outputs(self, images: Manifest) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities float64 [n, K] and features float32 [n, D] of images.
 
-        What is said of an image does not depend on the images beside it.
+        The outputs of an image do not depend on the images beside it.
 
         Args:
             images: Their labels are not looked at.
@@ -194,10 +194,10 @@ def run_folder(path: str) -> Path:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    """What a JSON file holds; nothing if there is none.
+    """Reads a JSON file; nothing if there is none.
 
     Raises:
-        UserError: It is damaged: what it says is not replaced by a default.
+        UserError: The file is damaged: no default takes its place.
     """
     try:
         return read_object(file, AGAIN)

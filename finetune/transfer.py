@@ -60,7 +60,7 @@ class Transfer:
         self._statistics: tuple[list[float], list[float]] = ([], [])
 
     def recipe(self, **changes: Any) -> Recipe:
-        """What the engine is told; `changes` win."""
+        """Returns the recipe for the engine; `changes` override its fields."""
         backbone = self.config.start.backbone
         common = Recipe(
             build=self.build,
@@ -81,7 +81,7 @@ class Transfer:
         """Builds the backbone once before anything is written: what is wrong with it comes first.
 
         Returns:
-            Which images to be scored the run has seen that a file of weights lies in.
+            Sentences on images to be scored that the run of a file of weights was trained on.
 
         Raises:
             UserError: Network, weights or layers cannot be had.
@@ -134,7 +134,7 @@ class Transfer:
         return model
 
     def images(self, channels: int) -> ImageSteps:
-        """What becomes of images: augmentation in the pipeline, scaling in the model."""
+        """Returns the image steps: augmentation in the pipeline; scaling is in the model."""
         settings = self.config.augment
         crops = self.config.train.eval_crops
         steps = image_steps(settings, settings.chosen_augment(), channels, crops)
@@ -143,7 +143,7 @@ class Transfer:
         return replace(steps, trained=_generated(steps, generator_arguments(self.config)))
 
     def record(self, data: LabelledData, steps: ImageSteps) -> dict[str, Any]:
-        """What a user must know to prepare images."""
+        """Returns the preprocessing record: all that a user needs to prepare images."""
         return preprocessing_record(
             steps.shape[0],
             data.channels,
@@ -155,7 +155,7 @@ class Transfer:
         )
 
     def about(self, model: Classifier) -> tuple[str, ...]:
-        """What was trained, sentences."""
+        """Describes the model and its training, in sentences."""
         start, augment = self.config.start, self.config.augment
         trunk = trunk_of(model.backbone)
         origin = {"imagenet": "ImageNet weights of Keras", NONE: "weights drawn at random"}
@@ -448,7 +448,7 @@ def _compare(first: ClassifierSession, last: ClassifierSession) -> None:
 
 
 def _wanted(session: ClassifierSession) -> dict[str, Any]:
-    """What is to be drawn, as `write_pictures` takes it."""
+    """The pictures to draw, as arguments of `write_pictures`."""
     config = session.config
     assert isinstance(config, TransferConfig)
     look, data = config.look, session.data

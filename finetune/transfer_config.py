@@ -27,7 +27,7 @@ def check_scaled_once(arguments: Mapping[str, Any], preprocesses: bool, remedy: 
     Args:
         arguments: Name -> value.
         preprocesses: Whether a `preprocess_input` is applied as well.
-        remedy: What the user may do.
+        remedy: Advice to the user.
 
     Raises:
         UserError: The images would be scaled twice.

@@ -122,7 +122,7 @@ def _define_sizes(own: dict[str, Any], flag_values: flags.FlagValues) -> None:
 
 
 def run(flag_values: flags.FlagValues) -> int:
-    """Compares, and prints the table and what it says."""
+    """Compares, and prints the table and the recommendation."""
     f, output = flag_values, flag_values.output
     _settings(f).validate()
     if f.only or f.plan_only:  # a part of what another process does

@@ -1,4 +1,4 @@
-"""What the table says, in words: a pure function of it, which claims nothing it does not carry.
+"""Recommendation of a comparison in words, which follows from its table of results alone.
 
 A row is said to be above another only if their difference is told apart (`Pair.told_apart`): its
 95 % interval excludes 0, and so does its p-value after Holm's correction for all pairs with as many
@@ -16,14 +16,14 @@ from finetune.report.sections import WORDS
 
 @dataclass(frozen=True)
 class Advice:
-    """What to do, and why.
+    """The recommendation drawn from a comparison, with its reasons.
 
     Attributes:
         recommendation: In a sentence or two.
         by_labels: One sentence an amount of labels.
         against: The recommended row against every other one.
-        cautions: What a reader must know.
-        alarms: Why the numbers cannot be trusted: said before all else.
+        cautions: Caveats for readers.
+        alarms: Reasons not to trust the numbers, shown first.
     """
 
     recommendation: str
@@ -33,13 +33,13 @@ class Advice:
     alarms: tuple[str, ...] = ()
 
     def text(self) -> str:
-        """All of it, a paragraph a line."""
+        """The whole advice, one paragraph per line."""
         parts = (*self.alarms, self.recommendation, *self.by_labels, *self.against, *self.cautions)
         return "\n".join(parts)
 
 
 def advise(results: Results) -> Advice:
-    """What the results recommend."""
+    """Returns the recommendation that the results support."""
     if len(results.rows) < 2:
         (only,) = results.rows
         said = tuple(
@@ -161,7 +161,7 @@ _FLOOR_WORDS = {MAJORITY: "the most frequent class", RAW_PIXELS: "raw pixels"}
 
 
 def _standing(results: Results, row: str) -> str:
-    """Where a row stands against the floors; "" if there are none, or it is one itself.
+    """Says if a row is above the floors; "" if there are none, or it is one itself.
 
     Floors are the most frequent class, a linear probe on raw pixels, and untrained features.
     """
@@ -189,7 +189,7 @@ def _is_above(results: Results, row: str, other: str, fraction: float) -> bool:
 
 
 def _best_of_all(results: Results) -> str:
-    """Where the row that is highest with all labels stands against the floors."""
+    """Says if the row that is highest with all labels is above the floors."""
     most = results.fractions[-1]
     learnt = [row for row in results.rows if row != results.floor]
     best = max(learnt or results.rows, key=lambda row: results.value(row, most).value)
@@ -199,14 +199,14 @@ def _best_of_all(results: Results) -> str:
 
 
 def _what_would(results: Results) -> str:
-    """What would tell strategies apart; what has learnt nothing needs more than test images."""
+    """Names a remedy for ties; "" if a pretraining has learnt nothing: that needs another one."""
     if results.unlearned:
         return ""
     return " More test images or more folds would, if there is a difference."
 
 
 def _if_unlearned(results: Results) -> str:
-    """What a reader must know before anything else: a pretraining that has learnt nothing."""
+    """Warns of pretrainings that have learnt nothing; "" if there are none."""
     if not results.unlearned:
         return ""
     many = len(results.unlearned) > 1

@@ -1,11 +1,11 @@
-"""From measured speeds and a budget to sizes: a pure function, and what it has to say.
+"""Sizes and steps of a comparison, computed from measured speeds and a budget.
 
 The seconds of a chain (an encoder with all rows that stand on it) are
 
-    pretraining   start + steps * seconds a step
-    features      start + images * seconds an image      (once; all probes share them)
-    probes        one a cell
-    fits          start + cells * (steps * factor * seconds a step + test images * ... + rest)
+    pretraining   start + steps * seconds per step
+    features      start + images * seconds per image     (once; all probes share them)
+    probes        one per cell
+    fits          start + cells * (steps * factor * seconds per step + test images * ... + rest)
 
 and only the two numbers of steps are free.
 """
@@ -32,11 +32,11 @@ _DEAR = 0.25  # share of the budget above which a row with ImageNet weights is l
 
 @dataclass(frozen=True)
 class Speed:
-    """What was measured, or scaled from a measurement.
+    """The speed of a kind of work, measured or scaled from a measurement.
 
     Attributes:
         start: Seconds before the first step: building, tracing, decoding.
-        step: Seconds a step.
+        step: Seconds per step.
     """
 
     start: float
@@ -63,10 +63,10 @@ class ChainWork:
     Attributes:
         name: Of the encoder.
         pretrain: Speed of its pretraining; None = there is none.
-        image: Seconds an image for features; `start` before the first.
+        image: Seconds per image for features; `start` before the first.
         finetune: Speed of fine-tuning steps; None = no row needs them.
         probes: Rows with a linear probe.
-        fits: One a fine-tuned row.
+        fits: One per fine-tuned row.
         encoders: How often features are computed: the number of seeds of a random network.
         epoch: Updates that show every image once, of pretraining.
         dear: Whether its fine-tuning may be left out of a small budget.
@@ -123,16 +123,16 @@ class Work:
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is planned, or was given.
+    """The sizes and steps of a comparison, planned or given.
 
     Attributes:
         image_size: Side of the network's input in pixels.
         width_multiplier: Of one's own network.
         imagenet_image_size: Side for networks with ImageNet weights.
         pretrain_steps: Updates of a pretraining.
-        pretrain_batch: Its images a batch.
+        pretrain_batch: Images of its batches.
         finetune_steps: Updates of a fine-tuning.
-        finetune_batch: Its images a batch.
+        finetune_batch: Images of its batches.
     """
 
     image_size: int
@@ -164,7 +164,7 @@ class Steps:
 
 
 def makespan(seconds: Sequence[float], slots: int) -> float:
-    """When the last of some jobs ends: the longest first, each to the slot that is free first."""
+    """Time until the last job ends: the longest goes first, each to the slot that is free first."""
     ends = [0.0] * slots
     for job in sorted(seconds, reverse=True):
         ends[ends.index(min(ends))] += job
@@ -185,7 +185,7 @@ def plan_steps(
     One always stays, and takes the time that it takes.
 
     Args:
-        work: What is to be done, with its speeds.
+        work: The work, with its speeds.
         budget: Seconds that are left.
         slots: Chains that go at the same time, each at these speeds.
         pretrain_steps: Given; 0 = planned.
@@ -252,7 +252,7 @@ def _whole(seconds: float, cost: float, most: int) -> int:
 
 
 def _leave_out_dear(work: Work, aim: float, finetune_steps: int) -> tuple[Work, tuple[str, ...]]:
-    """Without the fine-tuning of ImageNet networks that would eat the budget."""
+    """Leaves out the fine-tuning of ImageNet networks that would eat the budget."""
     chains, dropped = [], []
     for c in work.chains:
         alone = replace(c, pretrain=None, probes=0)
@@ -267,7 +267,7 @@ def _leave_out_dear(work: Work, aim: float, finetune_steps: int) -> tuple[Work, 
 def _leave_out_too_much(
     work: Work, aim: float, slots: int, steps: tuple[int, int]
 ) -> tuple[Work, tuple[str, ...], tuple[str, ...]]:
-    """What a budget holds with so few steps; the names of what is left out.
+    """Leaves work out until the rest fits in a budget, with given numbers of steps.
 
     Fine-tunings go first, the costliest before the others: probes say nearly as much for far less.
     Then encoders go, those without pretraining first: they are what others are compared with.
@@ -318,7 +318,7 @@ class Candidate:
 
     @property
     def cost(self) -> float:
-        """Relative time of a step: pixels, times the width to less than its square."""
+        """Relative time of a step: number of pixels times width to the power of 1.5."""
         # Thin layers leave the processor's vector units half empty.
         return self.image_size**2 * self.width**1.5
 
@@ -350,7 +350,7 @@ def scaled(work: Work, ratio: float, own: Sequence[str]) -> Work:
 
     Args:
         work: As measured.
-        ratio: Cost of a step there, as many times that of the measured size.
+        ratio: Cost of a step there, divided by that at the measured size.
         own: Names of the chains that have this network.
     """
 
@@ -383,7 +383,7 @@ def choose(
 
     Args:
         known: The size that was measured.
-        work: What was measured there.
+        work: The work, with its speeds there.
         budget: Seconds that are left.
         own: Names of the chains that have this network.
         options: Sizes, rising in cost.

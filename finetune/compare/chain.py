@@ -78,7 +78,7 @@ class Cell:
 
 
 def cell_file(output: Path, row: Row, labels: LabelSet) -> Path:
-    """Where a cell lies."""
+    """The path of a cell's file."""
     return output / FOLDER / row.slug / f"{labels.name}.json"
 
 
@@ -146,7 +146,7 @@ def distil(
         folder: For teacher and student.
 
     Returns:
-        What the student says of the test images, float64 [n, K], and its updates.
+        The student's probabilities of the test images, float64 [n, K], and its updates.
 
     Raises:
         KeyboardInterrupt: A signal asked to stop.
@@ -204,7 +204,7 @@ def as_simclr(classifier: Classifier) -> SimCLRModel:
 
 
 def _with_labels(division: Division, drawn: LabelSet) -> Manifest:
-    """What self-supervision sees, with the labels that were drawn and no others."""
+    """The training images for self-supervision, with only the labels that were drawn."""
     shown = set(drawn.rows.tolist())
     records = division.images.records
     return division.images.subset(
@@ -228,14 +228,14 @@ class Stopped(Exception):  # noqa: N818 (not an error: a signal asked for it)
 
 @dataclass(frozen=True)
 class Setup:
-    """What all chains have in common.
+    """The parts that all chains of a comparison share.
 
     Attributes:
         settings: Of the comparison.
         sizes: As planned.
-        division: Who sees what.
+        division: The images and their labels, divided.
         sources: The labelled images.
-        networks: How things are built.
+        networks: Makes settings and recipes.
         channels: Of the images.
         output: Folder of the comparison.
     """
@@ -253,9 +253,9 @@ class Chain:
     """An encoder with its rows; whatever is on disk already is not done again.
 
     Args:
-        setup: What all chains have in common.
+        setup: The parts that all chains share.
         encoder: The encoder.
-        rows: What stands on it.
+        rows: The rows that use the encoder.
     """
 
     def __init__(self, setup: Setup, encoder: Encoder, rows: tuple[Row, ...]) -> None:
@@ -320,7 +320,7 @@ class Chain:
         return self._classifier
 
     def _features(self, seed: int) -> np.ndarray:
-        """Features of all images, float32 [n, D]; those of images without a label are 0."""
+        """Features of all images, float32 [n, D]; 0 for images without a label."""
         setup, encoder = self._setup, self._encoder
         name = f"{encoder.slug}_seed_{seed}" if encoder.random else encoder.slug
         file = setup.output / "features" / f"{name}.npz"
@@ -340,7 +340,7 @@ class Chain:
         return whole
 
     def _features_of(self, seed: int) -> Callable[[ManifestSource], np.ndarray]:
-        """What makes features float32 [n, D] of images."""
+        """Returns a function from images to their features, float32 [n, D]."""
         setup = self._setup
         if self._encoder.is_floor:
             devices = connect(MachineSettings())
@@ -426,5 +426,5 @@ class Chain:
 
 
 def _order_seed(drawn: LabelSet) -> int:
-    """Of order and augmentation: another one in every fold."""
+    """Seed of order and augmentation: another one in every fold."""
     return 1000 * drawn.seed + drawn.fold

@@ -56,13 +56,13 @@ class LabelSet:
 
 @dataclass(frozen=True)
 class Division:
-    """All images with their parts to play.
+    """The images of a comparison, divided into training, test and sets of labels.
 
     Attributes:
         images: All of them.
-        unlabelled: What self-supervision sees.
-        label_sets: What is learnt from; every fold and seed has every fraction.
-        remarks: What a reader must know, sentences.
+        unlabelled: The images for self-supervision.
+        label_sets: The sets of labels to learn from; every fold and seed has every fraction.
+        remarks: Caveats for readers, sentences.
         grouped: Whether some images stay together.
     """
 
@@ -209,10 +209,10 @@ def load_division(output: Path) -> Division:
 
 
 class Sources:
-    """What may be learnt from, and the sealed test images, each as one source.
+    """The labelled training images and the sealed test images, each as one source.
 
     Args:
-        division: Who may see which image.
+        division: The images and their labels, divided.
         channels: Of the images.
     """
 
@@ -252,7 +252,7 @@ class Sources:
 
 
 def subset_sampler(chosen: np.ndarray) -> Sampler:
-    """A sampler under which only some images come: all of them in turn, in another order an epoch.
+    """A sampler of some images only: all of them in every epoch, each time in another order.
 
     Args:
         chosen: int64 [n], their indices in the source.

@@ -25,7 +25,7 @@ _LINE = 0.24  # inches a line of the legend
 
 
 def label_curves(results: Results, rows: Sequence[str] = ()) -> Figure:
-    """The metric over the number of labels, a curve a strategy; bands are 95 % intervals.
+    """The metric over the number of labels, one curve per strategy; bands are 95 % intervals.
 
     Args:
         results: The table.
@@ -92,13 +92,13 @@ def write_comparison(
 
     Args:
         output: The folder of the comparison.
-        settings: How it was asked for.
+        settings: Its settings.
         division: Its images.
         plan: Its sizes and steps.
         results: Its table.
-        advice: What the table says.
+        advice: The recommendation.
         command: Program and arguments that repeat it.
-        seconds: What all of it took.
+        seconds: Time of the whole comparison.
     """
     page = Page(
         title="Which strategy for these images",
@@ -134,7 +134,7 @@ FLOOR_NOTE = (
 
 
 def _warnings(results: Results) -> list[Section]:
-    """What the pretrainings have warned of; rows of one encoder share its warnings."""
+    """The section of the pretrainings' warnings; rows of one encoder share them."""
     by_warnings: dict[tuple[RunWarning, ...], list[str]] = {}
     for row, warned in results.warned.items():
         by_warnings.setdefault(warned, []).append(row)
@@ -149,7 +149,7 @@ def _warnings(results: Results) -> list[Section]:
 
 
 def mean_table(results: Results) -> Table:
-    """A row a strategy: mean and interval at every amount of labels."""
+    """One row per strategy: mean and interval at every amount of labels."""
     rows = []
     for name in results.shown:
         cells = [format(results.value(name, fraction), ".3f") for fraction in results.fractions]
@@ -311,7 +311,7 @@ def _done(s: CompareSettings, plan: Plan, seconds: float) -> Section:
 
 
 def _kept_to(plan: Plan, seconds: float, budget: float) -> str:
-    """How the time compares with the budget, and why where they differ."""
+    """Compares the time taken with the budget, and says why they differ where they do."""
     share, planned = seconds / budget, (plan.spent + sum(plan.seconds.values())) / budget
     why = ""
     if planned < 0.8:

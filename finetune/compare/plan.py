@@ -46,13 +46,13 @@ _RAW_PIXELS = 5.0  # seconds of shrinking the images
 
 @dataclass(frozen=True)
 class Plan:
-    """What is done.
+    """The sizes and rows of a comparison, with the reasons for them.
 
     Attributes:
         sizes: Sizes and steps.
-        rows: Slugs of the rows that are done.
-        left_out: What is not, and why, sentences.
-        said: How the plan came about, sentences.
+        rows: Slugs of the rows to run.
+        left_out: Strategies that are left out, and why, sentences.
+        said: Reasons for the plan, sentences.
         seconds: Planned seconds of every chain; empty without a budget.
         spent: Seconds from the start of the command until the plan stood.
     """
@@ -93,7 +93,7 @@ def available(settings: CompareSettings) -> tuple[tuple[Row, ...], tuple[str, ..
 
 
 def by_encoder(rows: Sequence[Row]) -> dict[Encoder, tuple[Row, ...]]:
-    """Rows by what they stand on."""
+    """Rows by their encoder."""
     chains: dict[Encoder, tuple[Row, ...]] = {}
     for row in rows:
         chains[row.encoder] = (*chains.get(row.encoder, ()), row)
@@ -262,7 +262,7 @@ class _Planner:
         return largest * sum(sizes) / len(sizes) / max(sizes) + 0.05
 
     def _floor_seconds(self, cells: int) -> float:
-        """Of the linear probe on raw pixels."""
+        """Seconds of the linear probe on raw pixels."""
         return _RAW_PIXELS + cells * self._probe_seconds()
 
     def _report_seconds(self, cells: int) -> float:
@@ -270,7 +270,7 @@ class _Planner:
         return _REPORT + len(self._rows) * cells * images * classes * 4 * _SECONDS_A_BOOTSTRAP
 
     def _imagenet_size(self, sizes: Sizes, work: Work) -> tuple[Sizes, Work]:
-        """The largest images for the networks with ImageNet weights that cost little."""
+        """The largest input size for networks with ImageNet weights that costs little."""
         foreign = [c for c in work.chains if c.name not in self._own]
         if self._settings.imagenet_image_size or not foreign:
             return sizes, work
@@ -335,12 +335,12 @@ class _Planner:
 
 
 def _at(sizes: Sizes, own: Candidate) -> Sizes:
-    """The sizes with one's own network at another one."""
+    """The sizes, with another size of one's own network."""
     return replace(sizes, image_size=own.image_size, width_multiplier=own.width)
 
 
 def cpu_or_gpus() -> int:
-    """Chains that gain by going at the same time: one a GPU; on a CPU they share it."""
+    """Number of chains to run at the same time: one per GPU, one on a CPU."""
     import tensorflow as tf
 
     return max(1, len(tf.config.list_physical_devices("GPU")))

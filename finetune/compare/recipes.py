@@ -1,4 +1,4 @@
-"""What is trained in which way: settings of pretraining, and recipes of classifiers."""
+"""Settings of pretraining and recipes of classifiers, for the encoders of a comparison."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ _FURTHER_RATE = 0.0016  # from a checkpoint on: a tenth
 
 
 def encoder_folder(output: Path, encoder: Encoder) -> Path:
-    """Where a comparison keeps the pretraining of an encoder."""
+    """The folder of an encoder's pretraining, in the folder of a comparison."""
     return output / "encoders" / encoder.slug
 
 
@@ -57,7 +57,7 @@ class Networks:
         self._channels, self._images, self._output = channels, images, output
 
     def folder(self, encoder: Encoder) -> Path:
-        """Where an encoder's pretraining is kept."""
+        """The folder of an encoder's pretraining."""
         return encoder_folder(self._output, encoder)
 
     def _views(self, size: int) -> dict[str, Any]:
@@ -73,12 +73,12 @@ class Networks:
         }
 
     def pretraining(self, encoder: Encoder, manifest: Path, images: int) -> RunConfig:
-        """Self-supervision on one's own images.
+        """Settings of self-supervision on one's own images.
 
         Args:
             encoder: With a method.
             manifest: Of the images, without labels.
-            images: How many they are.
+            images: Their number.
         """
         s, sizes = self._settings, self._sizes
         batch, steps = sizes.pretrain_batch, sizes.pretrain_steps
@@ -140,7 +140,7 @@ class Networks:
         return file
 
     def classifier(self, encoder: Encoder) -> tuple[ClassifierConfig, Recipe]:
-        """How a classifier on an encoder is built and trained.
+        """Returns settings and recipe of a classifier on an encoder.
 
         Args:
             encoder: Pretrained, if it has to be.
@@ -203,10 +203,10 @@ class Networks:
 
 
 def missing_weights(settings: CompareSettings, encoder: Encoder) -> str:
-    """Why an encoder cannot be had, in a sentence; "" if it can.
+    """The reason why an encoder is not available, in a sentence; "" if it is.
 
     Args:
-        settings: Which weights there are.
+        settings: Of the comparison.
         encoder: Of a strategy.
     """
     s = settings
@@ -231,7 +231,7 @@ def missing_weights(settings: CompareSettings, encoder: Encoder) -> str:
 
 
 def _is_here(path: str) -> bool:
-    """Whether a checkpoint can be opened without a download."""
+    """Returns True if a checkpoint can be opened without a download."""
     if path.startswith(("gs://", "https://", "http://")):
         return False
     entry = zoo.find(path)

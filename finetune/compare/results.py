@@ -47,14 +47,14 @@ class Pair:
 
     @property
     def told_apart(self) -> bool:
-        """Whether the numbers carry a difference: interval without 0, and p after correction."""
+        """True if the difference is significant: interval without 0, and p after correction."""
         d = self.difference
         return (d.low > 0 or d.high < 0) and self.p_holm < 1 - d.level
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a row has taken, all its cells together.
+    """The cost of a row, over all its cells.
 
     Attributes:
         shared: Seconds of pretraining and features, which rows of one encoder share.
@@ -70,7 +70,7 @@ class Cost:
 
     @property
     def seconds(self) -> float:
-        """All of it."""
+        """All seconds of the row."""
         return self.shared + self.fits
 
 
@@ -79,7 +79,7 @@ class Results:
     """The table.
 
     Attributes:
-        metric: What rows are compared by.
+        metric: The metric that rows are compared by.
         rows: Names, in the order that they were asked for.
         fractions: Shares of the labels, rising.
         labels: Share -> labels of a cell.
@@ -92,7 +92,7 @@ class Results:
         floor: Name of the row of untrained features, if there is one.
         floors: Names of the floors that no network stands behind; they are in `means`, and in
             `pairs` as the second of a strategy, but not among the rows.
-        warned: Row -> what its pretraining has warned of.
+        warned: Row -> warnings of its pretraining.
         unlearned: Row -> the warning that stood at the last step of its pretraining, where there
             was one: it has learnt nothing, or fallen apart.
         minutes: Budget that the sizes were planned for; 0 = none.
@@ -159,10 +159,10 @@ def collect(
     """Reads all cells and compares them.
 
     Args:
-        rows: What was done, with the floors.
+        rows: The rows that were run, floors included.
         division: Images and labels.
         output: Folder of the comparison.
-        metric: What rows are compared by.
+        metric: The metric that rows are compared by.
         seed: Of the resampling.
         minutes: Budget of the comparison; 0 = none.
 
@@ -213,14 +213,14 @@ def collect(
 
 
 def _warnings(row: Row, output: Path) -> tuple[RunWarning, ...]:
-    """What a row's pretraining has warned of: the last of each kind, in order."""
+    """The warnings of a row's pretraining: the last of each kind, in order."""
     if not row.encoder.method:
         return ()
     return latest(read_warnings(RunDir(encoder_folder(output, row.encoder)).warnings_file))
 
 
 def _last_word(row: Row, warned: Sequence[RunWarning], output: Path) -> RunWarning | None:
-    """What the health watch said of a pretraining at its last step; None if it was silent."""
+    """The warning of the health watch at the last step of a pretraining; None if it was silent."""
     if not any(w.kind for w in warned):
         return None
     steps = read_metrics(RunDir(encoder_folder(output, row.encoder)).metrics_file)["step"]
@@ -285,7 +285,7 @@ def _cost(
 
 
 def write_tables(results: Results, rows: Sequence[Row], division: Division, output: Path) -> None:
-    """Writes `results.csv` (a line a fit), `summary.csv`, `comparisons.csv` and `costs.csv`."""
+    """Writes `results.csv` (one line per fit), `summary.csv`, `comparisons.csv` and `costs.csv`."""
     write_csv(output / "results.csv", _result_lines(rows, division, output))
     write_csv(output / "summary.csv", _summary_lines(results))
     write_csv(output / "comparisons.csv", _pair_lines(results))

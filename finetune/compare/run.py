@@ -73,7 +73,7 @@ class Experiment:
     """A comparison; what is on disk is not done again.
 
     Args:
-        settings: What to do.
+        settings: Its settings.
         output: Its folder.
         open_images: Finds the images; called only if they have not been divided yet.
         progress: Makes a callback (done, all) from a word for what is counted.
@@ -149,7 +149,7 @@ class Experiment:
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        """What is compared, after all that is left out."""
+        """The rows that are compared, without those that the plan leaves out."""
         kept = set(self.plan.rows)
         return tuple(row for row in self.settings.rows() if row.slug in kept)
 
@@ -197,7 +197,7 @@ class Experiment:
         self.plan.save(self.output)
 
     def _alarms(self) -> tuple[str, ...]:
-        """Which sealed images the networks were trained on that were given as files."""
+        """Sentences on sealed images that a network given as a file was trained on."""
         networks = {row.encoder.network for row in self.rows}
         given = []
         if "imagenet_simclr" in networks:

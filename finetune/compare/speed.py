@@ -44,7 +44,7 @@ class Stopwatch:
     """Measures chains at given sizes.
 
     Args:
-        networks: How things are built; their folder is a temporary one.
+        networks: Makes settings and recipes; its folder is a temporary one.
         division: The images.
         sources: The labelled ones.
         channels: Of the images.
@@ -72,7 +72,7 @@ class Stopwatch:
 
         Args:
             encoder: The encoder; its weights do not matter.
-            rows: What stands on it.
+            rows: The rows that use the encoder.
             sizes: That are timed.
             seeds: Of the comparison.
         """
@@ -117,7 +117,7 @@ class Stopwatch:
         return speed
 
     def _guessed_pretraining(self, encoder: Encoder, sizes: Sizes) -> Speed:
-        """From a pretraining that was timed, or from none."""
+        """Estimates the speed from a pretraining that was timed, or else from the sizes."""
         if self._pretrainings:
             known = max(self._pretrainings, key=lambda speed: speed.step)
             speed = Speed(known.start, known.step * _OTHER_METHOD)
@@ -129,7 +129,7 @@ class Stopwatch:
     def _guessed_classifier(
         self, own: bool, sizes: Sizes, fits: bool
     ) -> tuple[Speed, Speed | None, float]:
-        """From the time of pretraining, which shows every image twice."""
+        """Estimates speeds from that of pretraining, which shows every image twice."""
         known = self._guessed_pretraining(Encoder(UNTRAINED, "own"), sizes)
         image = known.step / sizes.pretrain_batch / 2 * (1 if own else _FOREIGN)
         step = Speed(known.start, image * sizes.finetune_batch) if fits else None

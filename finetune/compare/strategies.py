@@ -42,7 +42,7 @@ _DISTILL = "+distill"
 
 @dataclass(frozen=True)
 class Encoder:
-    """Where a strategy's features come from: work that its rows share.
+    """The source of a strategy's features: work that its rows share.
 
     Attributes:
         name: `untrained`, `simclr`, `imagenet_simclr+simclr@0.5`, ...
@@ -58,12 +58,12 @@ class Encoder:
 
     @property
     def random(self) -> bool:
-        """Whether the weights are drawn anew for every seed."""
+        """True if the weights are drawn anew for every seed."""
         return self.network == "own" and not self.method
 
     @property
     def is_floor(self) -> bool:
-        """Whether no network stands behind it."""
+        """True if there is no network: a floor computed from pixels or labels alone."""
         return self.network == "none"
 
     @property
@@ -77,9 +77,9 @@ class Row:
     """One line of the comparison: an encoder with a head.
 
     Attributes:
-        encoder: What it stands on.
+        encoder: The encoder that it uses.
         head: A linear probe on its features, or the whole network fine-tuned.
-        distill: Whether a student of the fine-tuned network is what counts.
+        distill: Whether a student of the fine-tuned network is scored in its place.
         title: Name to show; "" = made of the others.
     """
 
@@ -90,7 +90,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """What it is called in tables."""
+        """The name of the row in tables."""
         if self.title:
             return self.title
         if self.encoder.random:
@@ -116,11 +116,11 @@ def parse_strategies(names: Sequence[str], heads: Sequence[str] = HEADS) -> tupl
     """The rows that names ask for, each once.
 
     Args:
-        names: See above.
+        names: As listed at the top of this module.
         heads: Heads of the strategies that do not name one.
 
     Raises:
-        UserError: A name that is none, or a head that a strategy cannot have.
+        UserError: An unknown name, or a head that a strategy cannot have.
     """
     wrong = [head for head in heads if head not in HEADS]
     if wrong or not heads:
@@ -230,9 +230,9 @@ class CompareSettings:
         image_dir: Folder of class folders; or
         manifest: a CSV that lists the images.
         skip_unreadable: Leave unreadable images out.
-        group_by: What must not be torn apart, see `together.keep_together`.
+        group_by: Column or regular expression that groups images, see `keep_together`.
         test_share: Share of the images that is sealed for the test, if they have no test split.
-        strategies: Names, see `named`.
+        strategies: Names, see `parse_strategies`.
         heads: Heads of those that name none.
         preset: Rows of a published work instead.
         label_fractions: Shares of a fold's labelled training images that keep their labels.
@@ -256,7 +256,7 @@ class CompareSettings:
         color_jitter_strength: Of pretraining.
         min_crop_area: Smallest share of an image's area that a crop may have.
         central_crop: Central share of an image that is kept before anything else; 0 = all.
-        metric: What strategies are compared by.
+        metric: The metric that strategies are compared by.
     """
 
     image_dir: str = ""
@@ -292,11 +292,11 @@ class CompareSettings:
 
     @property
     def classes_count_the_same(self) -> bool:
-        """Whether the metric weighs classes alike, however many images they have."""
+        """True if the metric weighs classes alike, however many images they have."""
         return self.metric != "accuracy"
 
     def rows(self) -> tuple[Row, ...]:
-        """What is compared, and the floors that it is compared with."""
+        """The rows to compare, floors included."""
         return with_floors(
             preset_rows(self.preset)
             if self.preset

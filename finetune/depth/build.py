@@ -127,7 +127,7 @@ def images_per_step(config: DepthConfig) -> int:
 
 
 def build_generator(config: DepthConfig, size: tuple[int, int]) -> keras.Model:
-    """The network from images to the goal, with fresh weights in the precision of now.
+    """The network from images to the goal, with fresh weights in the current precision.
 
     Args:
         config: Which network.
@@ -157,7 +157,7 @@ def build_training(
     Args:
         config: All settings.
         size: Height and width of images.
-        devices: What the run is on.
+        devices: The devices of the run.
         precision: Keras dtype policy.
         total_steps: Of the whole run, which the learning rates go by.
     """

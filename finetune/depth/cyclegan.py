@@ -83,11 +83,11 @@ class ImagePool:
 
     @property
     def state(self) -> dict[str, keras.Variable]:
-        """What a run must find again."""
+        """The variables to keep in a checkpoint."""
         return {"images": self.images, "count": self.count}
 
     def query(self, images: tf.Tensor, update: tf.Tensor) -> tf.Tensor:
-        """What a discriminator is to be shown; call it in every replica.
+        """Takes new images in and returns those to show a discriminator; call it in every replica.
 
         Args:
             images: Just made, [b, H, W, C] of this replica.
@@ -201,18 +201,18 @@ class CycleNetworks:
 
     @property
     def generator_variables(self) -> list[keras.Variable]:
-        """What the generators' optimizer moves."""
+        """The variables that the generators' optimizer updates."""
         return [*self.to_b.trainable_variables, *self.to_a.trainable_variables]
 
     @property
     def discriminator_variables(self) -> list[keras.Variable]:
-        """What the discriminators' optimizer moves."""
+        """The variables that the discriminators' optimizer updates."""
         return [*self.judge_a.trainable_variables, *self.judge_b.trainable_variables]
 
 
 @dataclass(frozen=True)
 class CycleState:
-    """What moves in training beside the networks; create it in the strategy's scope.
+    """Optimizers and image pools of a training; create it in the strategy's scope.
 
     Attributes:
         generators: Optimizer, built.
@@ -227,7 +227,7 @@ class CycleState:
     pool_b: ImagePool
 
     def checkpoint_variables(self) -> dict[str, tf.Variable]:
-        """What the common store does not know of: discriminators' optimizer, and the pools."""
+        """Variables to add to a checkpoint: the discriminators' optimizer and the pools."""
         slots = {f"critic/{i}": v.value for i, v in enumerate(self.discriminators.variables)}
         pools: Mapping[str, ImagePool] = {"pool_a": self.pool_a, "pool_b": self.pool_b}
         return slots | {
@@ -288,7 +288,7 @@ class CycleLosses(Extension):
 
 
 class CycleStep(TrainStep):
-    """One step: some updates of the discriminators, each on images of its own, one of generators.
+    """Updates of the discriminators, each on other images, then one update of the generators.
 
     A batch holds [k * b, H, W, 2] pairs for k updates of the discriminators; rows j, j + k, ... are
     those of update j, and the generators learn from the last ones. Losses are means over the images
@@ -298,7 +298,7 @@ class CycleStep(TrainStep):
         networks: Built.
         state: Optimizers and pools.
         settings: Weights and kinds of losses.
-        devices: What the run is on.
+        devices: The devices of the run.
         seed: The run's.
     """
 
@@ -388,6 +388,6 @@ class CycleStep(TrainStep):
 
 
 def _both(network: keras.Model, one: tf.Tensor, other: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """What a network makes of two batches, in one pass: no layer mixes images."""
+    """Applies a network to two batches in one pass, as no layer mixes images."""
     first, second = tf.split(network(tf.concat([one, other], 0), training=True), 2)
     return first, second

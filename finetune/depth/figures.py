@@ -87,7 +87,7 @@ def mean_depth_figure(points: Mapping[str, Curve], unit: str, known: str) -> Fig
 def distribution_figure(
     edges: np.ndarray, predicted: np.ndarray, true: np.ndarray | None, unit: str
 ) -> Figure:
-    """How large a share of the pixels has which depth, on a logarithmic scale.
+    """Distribution of depths over the pixels, on a logarithmic scale.
 
     Args:
         edges: float [b + 1] of the bins.

@@ -34,7 +34,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first that a ZIP archive can tell
 
 @dataclass(frozen=True)
 class DepthScale:
-    """How levels of a 16-bit image become depths: depth = offset + step * level.
+    """The scale of a 16-bit depth image: depth = offset + step * level.
 
     Attributes:
         unit: of depth; empty = not known.
@@ -56,7 +56,7 @@ class DepthScale:
         return np.clip(levels, 0, _LEVELS).astype(np.uint16)
 
     def clipped(self, depth: np.ndarray) -> int:
-        """How many depths lie beyond the scale."""
+        """The number of depths beyond the scale."""
         top = self.offset + self.step * _LEVELS
         return int(((depth < self.offset) | (depth > top)).sum())
 

@@ -97,7 +97,7 @@ def _write_history(session: DepthSession) -> None:
 
 
 def _mean(values: np.ndarray) -> float:
-    """Of an epoch; nan if damage has cost all of its rows."""
+    """Mean of an epoch; nan if all of its rows are lost to damage."""
     return float(values.mean()) if len(values) else float("nan")
 
 

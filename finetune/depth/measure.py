@@ -58,7 +58,7 @@ def measure_depths(
     Args:
         folder: Where `predict_depths` wrote.
         manifest: The same images.
-        pipeline: What made the maps.
+        pipeline: The pipeline that made the maps.
         read_targets: Reads the true depths of records: float32 [n, H, W, 1], in units.
         site_means: Site (the manifest's group) -> known mean depth; None = none known.
         resamples: Bootstrap samples.

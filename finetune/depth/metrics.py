@@ -1,8 +1,9 @@
 """Errors of depth maps in units of depth, over whole sets and splits, with intervals.
 
-Per image only a few numbers are kept, so a set may be of any size: the errors of a set follow from
-them exactly, as all its maps have the same number of pixels. What a number is worth is told by the
-best that can be said without looking at an image: one depth for every pixel, or one map for all.
+Only a few numbers are kept of each image, so a set may be of any size: the errors of a set follow
+from them exactly, as all its maps have the same number of pixels. They are compared with two
+baselines that need no image: the best single depth for every pixel, and the best single map for
+all images.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,7 +27,7 @@ _SSIM_SIGMA = 1.5
 
 @dataclass(frozen=True)
 class ImageErrors:
-    """What is kept of every image; float64 [n] each.
+    """Errors and mean depths of every image, float64 [n] each.
 
     Attributes:
         squared: mean squared error, in squared units.
@@ -190,7 +191,7 @@ def measure(
     Args:
         errors: Of its images.
         map_rmse: From `MapSums`.
-        units: [n], what belongs together (a name an image, the same for those of a group).
+        units: [n], a name for each image, the same for images of a group.
         cases: int [n]; if given, units are drawn within their case.
         resamples: Bootstrap samples; 0 = values alone.
         level: Of confidence.
@@ -227,8 +228,8 @@ def sample_intervals(
     """Percentile bootstrap intervals of several numbers over the same samples.
 
     Args:
-        of_samples: The numbers by name, float64 [b] each, of samples that hold each of the n things
-            so and so often: counts [b, n].
+        of_samples: Computes the numbers by name, float64 [b] each, of b samples. Counts [b, n] say
+            how often each sample holds each of the n things.
         n: How many things are resampled.
         groups: See `draw_counts`.
         labels: See `draw_counts`.
@@ -249,7 +250,7 @@ def sample_intervals(
 
 
 def _of_samples(errors: ImageErrors, counts: np.ndarray) -> dict[str, np.ndarray]:
-    """The numbers of samples that hold each image so and so often: counts [b, n] -> [b] each."""
+    """The numbers, [b] each, of samples given as counts [b, n] of the images in them."""
     rmse = np.sqrt(_mean(errors.squared, counts))
     constant = _constant_rmse(errors, counts)
     nothing = np.full(len(counts), np.nan)
@@ -338,7 +339,7 @@ class MapMaker:
     Args:
         forward: Images [b, H, W, 1] in [0, 1] -> likewise.
         size: Height and width.
-        devices: What it runs on.
+        devices: The devices that it runs on.
         batch_size: Images of a pass.
     """
 
@@ -361,7 +362,7 @@ class MapMaker:
         self._evaluator = Evaluator(flat, image, devices, batch_size)
 
     def maps(self, source: ManifestSource) -> np.ndarray:
-        """What the network makes of every image, float32 [n, H, W]; all workers must call it."""
+        """The network's output for every image, float32 [n, H, W]; all workers must call it."""
         return self._evaluator.outputs(source).features.reshape(-1, *self._size)
 
 
@@ -385,7 +386,7 @@ class DepthValidation:
         self._images, self._source, self._maker, self._limits = images, source, maker, limits
 
     def __call__(self) -> dict[str, float]:
-        """`rmse` and `mae` of now; all workers must call it."""
+        """`rmse` and `mae` with the weights as they are; all workers must call it."""
         maps = in_units(self._maker.maps(self._source), self._limits)
         sums, start = ErrorSums(), 0
         for records in parts_of(self._images.records):

@@ -1,8 +1,9 @@
 """The networks that make depth maps of images, and the discriminators that judge them.
 
-All are plain `keras.Model`s of images [B, H, W, 1] in [0, 1]. Generators give [B, H, W, 1] in
-float32 on the same scale, for depth: 0 is the least depth of the training set and 1 the greatest.
-Heights and widths that a network cannot halve often enough are padded inside and cut off again.
+All are `keras.Model`s of images [B, H, W, 1] in [0, 1]. Generators give [B, H, W, 1] in float32 on
+the same scale; in depth maps 0 is the least depth of the training set and 1 the greatest. Heights
+and widths that a network cannot halve often enough are padded inside and cut off again.
+`encoder_unet` begins with the weights of a SimCLR encoder.
 
 The sizes of Samsung's 3D metrology entry (72 x 48 pixels) are `autoencoder(size, (64, 128, 256),
 2048)` with 57,378,049 parameters, `resnet_generator(size)` with 270,465 and
@@ -251,7 +252,7 @@ def encoder_unet(
 
     Args:
         size: Height and width.
-        encoder: For images of one channel; its weights are copied, in the precision of now.
+        encoder: For images of one channel; its weights are copied, in the current precision.
         filters: Of the expanding path, as those of `unet`: the first at the images' resolution.
             Deeper levels than there are numbers have the last.
         frozen: Keep the encoder's weights and statistics as they are.

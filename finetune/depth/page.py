@@ -27,10 +27,10 @@ _MOST_CASES = 12  # whose pictures are shown
 
 @dataclass(frozen=True)
 class DepthFacts:
-    """What the page tells beside the numbers.
+    """The contents of the page beside the numbers.
 
     Attributes:
-        model: What made the maps, paragraphs of plain text.
+        model: Description of models and steps, paragraphs of plain text.
         command: Program and arguments that repeat it.
         histories: Name of a generator -> what its training logged; empty if nothing is known.
         facts: Small print.
@@ -58,7 +58,7 @@ def write_depth_page(
         measurement: From `measure_depths`.
         read_images: Reads images of records.
         read_targets: Reads their true depths.
-        facts: What is told beside the numbers.
+        facts: The contents of the page beside the numbers.
 
     Returns:
         The page.
@@ -119,7 +119,7 @@ def summary(results: DepthResults, images: int) -> list[str]:
 
 
 def _against_one_map(m: Measured, unit: str) -> str:
-    """Whether the model is better than the best that can be said without looking at an image."""
+    """Compares the model with the one map that is best for all images."""
     if m.rmse.value >= m.map_rmse:
         return "The model is no better than one map for all images: it has learnt nothing of use."
     against = f"RMSE {m.rmse.value:.2f} against {m.map_rmse:.2f}{unit}"
@@ -289,7 +289,7 @@ class _Examples:
         return [self._example(row) for row in order[:number]]
 
     def typical(self) -> list[figures.Example]:
-        """Of every case the image with the median error; without errors the first one."""
+        """The image of median error of every case; the first one where errors are unknown."""
         by_case: dict[str, list[int]] = {}
         for row in self._measured or self._rows.tolist():
             by_case.setdefault(self._cases[row], []).append(row)

@@ -1,7 +1,7 @@
 """Images and their depth maps as arrays: read, paired, split, checked for leaks.
 
 Depth is in physical units: what the file stores, times the manifest's `target_scale` (units of
-one stored unit; empty = 1). 8-bit, 16-bit and floating point maps all have their own values.
+one stored unit; empty = 1). 8-bit, 16-bit and floating-point maps are read without rescaling.
 """
 
 import hashlib
@@ -132,7 +132,7 @@ def refuse_leaks(manifest: Manifest) -> None:
 
 
 def unique_targets(manifest: Manifest) -> tuple[Manifest, np.ndarray]:
-    """Every depth map once, and which of them belongs to each image.
+    """Lists every depth map once, and finds the one that belongs to each image.
 
     Args:
         manifest: Images with targets.
@@ -255,8 +255,8 @@ class TwoDomains(Source):
     An example is decoded to float32 [H, W, 2] in [0, 1]: the image, then the one of the goal.
 
     Args:
-        images: What is translated.
-        goals: Where to: depth maps or other images.
+        images: The images to translate.
+        goals: The images of the other domain: depth maps or other images.
         rows: Which goal belongs to each image, int64 [n]; None = they come unpaired, each in an
             order of its own.
         size: Height and width that all of them have.
@@ -357,13 +357,13 @@ class DepthData:
 
     Attributes:
         manifest: All of them, in splits.
-        train: What is trained on, with targets or with images of the real microscope.
+        train: The training images, with targets or with images of the real microscope.
         size: Height and width of every image.
         limits: Least and greatest depth of the training maps, in physical units; (0, 1) for images
             of the real microscope.
         reading: How files of images are read.
         train_split: Name of the training split.
-        files: What the training files are like.
+        files: Properties of the training files.
     """
 
     manifest: Manifest
@@ -375,7 +375,7 @@ class DepthData:
     files: TrainingFiles
 
     def part(self, split: str) -> DepthSet | None:
-        """The images of a split; None if there is none."""
+        """The images of a split; None if there is no such split."""
         return DepthSet(self.manifest.split(split)) if split in self.manifest.splits else None
 
 

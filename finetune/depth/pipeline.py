@@ -1,12 +1,12 @@
 """Depth maps of any number of images: translate, route, generate, level the surface, write.
 
-Images are taken in batches, so memory does not grow with their number but for their names. What a
-stopped call has finished is found again by the next one.
+Images are taken in batches; only their names are kept for all of them. A call that was stopped is
+continued by the next one, which keeps the maps that are finished.
 
-Networks leave noise of a unit or so on a surface that is level by construction. Where a
-predicted depth is within a tolerance of the known surface depth of its case, it becomes that depth;
-nothing else changes. The floor of a hole that is no deeper than the tolerance would be flattened
-too, so the tolerance must be smaller than the shallowest structure.
+Networks leave noise of a unit or so on a surface that is level by construction; `Background` levels
+it. Where a predicted depth is within a tolerance of the known surface depth of its case, it becomes
+that depth; nothing else changes. The floor of a hole that is no deeper than the tolerance would be
+flattened too, so the tolerance must be smaller than the shallowest structure.
 """
 
 import logging
@@ -77,7 +77,7 @@ class Background:
 
 
 def parse_background(items: Sequence[str], tolerance: float) -> Background | None:
-    """What flags say of the surface.
+    """Reads the known surface from flags.
 
     Args:
         items: `DEPTH`, which holds for every case that is not named, or `CASE:DEPTH`; none = None.
@@ -116,21 +116,21 @@ ReadImages = Callable[[Sequence[Record]], np.ndarray]
 
 
 class DepthNetwork(Protocol):
-    """What a generator must have; see `trained.DepthModel`."""
+    """Interface of a generator of depth maps; see `trained.DepthModel`."""
 
     @property
     def facts(self) -> Any:
-        """Has `reading`, fields of `Declaration`: how files became images in training."""
+        """Facts with `reading`, fields of `Declaration`: how files became images in training."""
         ...
 
     @property
     def kind(self) -> str:
-        """Of network."""
+        """Kind of network."""
         ...
 
     @property
     def unit(self) -> str:
-        """Of depth; empty = not said."""
+        """Unit of depth; empty = not said."""
         ...
 
     @property
@@ -154,16 +154,16 @@ class DepthNetwork(Protocol):
 
 
 class Translation(Protocol):
-    """What a translator of images must have; see `trained.Translator`."""
+    """Interface of a translator of images; see `trained.Translator`."""
 
     def translate(self, images: np.ndarray) -> np.ndarray:
-        """Images of the simulated domain, as large and in [0, 1], of real ones."""
+        """Translates real images to the simulated domain: of the same size, in [0, 1]."""
         ...
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What becomes of an image on its way to a depth map.
+    """The steps from an image to its depth map.
 
     Attributes:
         models: Generators by case; "" = one for all.
@@ -185,7 +185,7 @@ class Pipeline:
 
     @property
     def one_for_all(self) -> bool:
-        """Whether there is one generator for all cases."""
+        """True if there is one generator for all cases."""
         return set(self.models) == {""}
 
     @property
@@ -196,12 +196,12 @@ class Pipeline:
 
     @property
     def reading(self) -> dict[str, Any]:
-        """How files became images in training: fields of `Declaration`."""
+        """The reading of files in training: fields of `Declaration`."""
         return dict(next(iter(self.models.values())).facts.reading)
 
     @property
     def files(self) -> TrainingFiles:
-        """What the training files are like."""
+        """Properties of the training files."""
         facts = next(iter(self.models.values())).facts
         return TrainingFiles.from_record({"training_files": facts.training_files})
 
@@ -284,7 +284,7 @@ class Batch:
     Attributes:
         depth: float32 [n, H, W], in units of depth.
         routed: [n], the case that the router chose; "" without one.
-        probability: float64 [n], what it gives that case; nan without one.
+        probability: float64 [n], the probability of that case; nan without one.
     """
 
     depth: np.ndarray
@@ -384,7 +384,7 @@ def _rows(files: Sequence[str], cases: Sequence[str], batch: Batch, names: Seque
 
 @dataclass(frozen=True)
 class Predictions:
-    """What `predictions.csv` tells of n images.
+    """The columns of `predictions.csv`, for n images.
 
     Attributes:
         routed: [n], where the router sent them; "" without one.

@@ -33,7 +33,7 @@ _NOT_LEARNT = frozenset({"seconds", "learning_rate", "weight_decay"})
 
 @dataclass(frozen=True)
 class DepthRequest:
-    """What is asked for.
+    """A request for depth maps: models, output and options.
 
     Attributes:
         model: Folder of `simclr-depth-train`.
@@ -77,7 +77,7 @@ def predict_folder(
     one with the same request.
 
     Args:
-        request: What is asked for.
+        request: The request.
         pipeline: From `open_pipeline`.
         manifest: The images; their targets and groups serve to measure.
         site_means: Site (the manifest's group) -> known mean depth.
@@ -150,7 +150,7 @@ def open_pipeline(request: DepthRequest) -> Pipeline:
 
 
 def about(pipeline: Pipeline, request: DepthRequest) -> tuple[str, ...]:
-    """What made the maps, in sentences."""
+    """Describes the models and steps that made the maps, in sentences."""
     scale = pipeline.scale
     kinds = ", ".join(sorted({model.kind for model in pipeline.models.values()}))
     known = f"{scale.depth_min:g} to {scale.depth_max:g} {scale.unit or 'units'}"
@@ -180,7 +180,7 @@ def about(pipeline: Pipeline, request: DepthRequest) -> tuple[str, ...]:
 
 
 def histories(model: str) -> dict[str, dict[str, np.ndarray]]:
-    """What the training of every generator logged, by case; "" = one for all."""
+    """Reads the training log of every generator, by case; "" = one for all."""
     found = {}
     for path in sorted([*Path(model).glob(_HISTORY), *Path(model).glob(f"case_*/{_HISTORY}")]):
         name = "" if path.parent == Path(model) else path.parent.name.removeprefix("case_")

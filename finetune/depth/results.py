@@ -1,6 +1,7 @@
-"""All measurements of predicted depth maps, mean depths of sites among them, and `metrics.json`.
+"""Results of predicted depth maps: errors by split and case, mean depths of sites, `metrics.json`.
 
-Of real microscope images no depth map is known, but a mean depth a site, over all of its images.
+For real microscope images no depth map is known, only the mean depth of each site over all of its
+images.
 """
 
 import json
@@ -44,7 +45,7 @@ class Site:
 
 @dataclass(frozen=True)
 class SiteErrors:
-    """How far predicted mean depths are from the known ones, in units of depth.
+    """Errors of predicted mean depths against those known of sites, in units of depth.
 
     Attributes:
         sites: in the order of their first image.
@@ -149,7 +150,7 @@ def compare_sites(
 def _of_samples(
     predicted: np.ndarray, true: np.ndarray, counts: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """The numbers of samples that hold each site so and so often: counts [b, s] -> [b] each."""
+    """The numbers, [b] each, of samples given as counts [b, s] of the sites in them."""
 
     def mean(values: np.ndarray) -> np.ndarray:
         return (counts * values).sum(axis=1) / counts.sum(axis=1)
@@ -192,7 +193,7 @@ _KEPT = ("test", "validation")
 
 @dataclass(frozen=True)
 class Histograms:
-    """How often depths occur, by case.
+    """Histograms of depths, by case.
 
     Attributes:
         edges: float64 [b + 1], of the bins, in units of depth; what lies beyond is in the end bins.
@@ -221,7 +222,7 @@ class DepthResults:
         level: of confidence.
         resamples: bootstrap samples behind the intervals.
         seed: of the resampling.
-        remarks: what a reader must know, sentences.
+        remarks: caveats for readers, sentences.
     """
 
     unit: str
@@ -238,7 +239,7 @@ class DepthResults:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing could be measured."""
+        """True if nothing could be measured."""
         return not (self.splits or self.sites or self.routing)
 
     def to_json(self) -> dict[str, Any]:

@@ -17,12 +17,12 @@ from simclr_tf.evaluation.metrics import confusion_matrix, softmax
 
 @dataclass(frozen=True)
 class Routes:
-    """Where images go.
+    """The cases that images are sent to, with their probabilities.
 
     Attributes:
         cases: The case of every image, [n].
-        probability: What the classifier gives that case, float64 [n].
-        shares: What it gives every case, in the order of `Router.cases`, float64 [n, K].
+        probability: The classifier's probability of that case, float64 [n].
+        shares: Probabilities of all cases, in the order of `Router.cases`, float64 [n, K].
     """
 
     cases: tuple[str, ...]
@@ -66,7 +66,7 @@ class Router:
         return Routes(tuple(self.cases[c] for c in best), likeliest, scores)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Of every case, float64 [n, K]; see `route`."""
+        """Probabilities of every case, float64 [n, K]; see `route`."""
         parts = []
         for start in range(0, len(images), self._batch_size):
             some = images[start : start + self._batch_size]
@@ -81,7 +81,7 @@ class Router:
 
     @tf.function(reduce_retracing=True)
     def _logits(self, images: tf.Tensor) -> tf.Tensor:
-        """Of images [B, H, W, C]: [B, K], the mean over the crops."""
+        """Logits [B, K] of images [B, H, W, C], the mean over the crops."""
         views, crops, forward = self._trained.views, self._trained.crops, self._trained.forward
         shape = (views.image_size, views.image_size, views.channels)
 
@@ -98,7 +98,7 @@ class Router:
 
 @dataclass(frozen=True)
 class Routing:
-    """How often images went where they belong.
+    """The accuracy of routes where the true case is known.
 
     Attributes:
         names: K names of cases.

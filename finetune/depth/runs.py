@@ -1,4 +1,4 @@
-"""One command, several trainings: a network a case, and k folds.
+"""Several trainings by one command: one network per case, and k folds.
 
 OUTPUT/                       one network
 OUTPUT/case_<case>/           --per_case
@@ -143,7 +143,7 @@ def _check_output(output: Path) -> None:
 
 
 def _write_folds(output: Path, runs: Sequence[DepthDir]) -> None:
-    """A row a run and split with its errors; the log gets mean and spread over runs."""
+    """Writes the errors of every run and split, a row each, and logs mean and spread over runs."""
     found = [(run, read_object(run.result_file)) for run in runs]
     columns = list(found[0][1][VALIDATION]["all"])
     rows: list[list[object]] = [["run", "split", *columns]]

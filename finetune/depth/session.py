@@ -83,7 +83,7 @@ class DepthDir(RunDir):
         return self.path / DEPTH_FILE
 
     def is_complete(self) -> bool:
-        """Whether the run was trained and measured, and what it handed out can still be read."""
+        """True if the run was trained and measured, and its outputs can still be read."""
         if not self.is_whole():
             return False
         try:
@@ -109,7 +109,7 @@ class DepthSession:
     Attributes:
         config: All settings.
         folder: Where the run is kept.
-        devices: What it runs on.
+        devices: The devices that it runs on.
         precision: Keras dtype policy of the networks.
         data: The images.
         training: The networks and what trains them.
@@ -132,7 +132,7 @@ class DepthSession:
 
     @property
     def validates(self) -> bool:
-        """Whether there are depth maps to choose the best epoch by."""
+        """True if there are depth maps to choose the best epoch by."""
         return self.validation is not None
 
     @property
@@ -146,7 +146,7 @@ class DepthSession:
         return images_per_step(self.config)
 
     def last_step(self) -> int:
-        """Where training ends: as planned, or where early stopping has ended it."""
+        """The step at which training ends: as planned, or where early stopping has ended it."""
         return self.folder.early_stop() or self.plan.total_steps
 
 
@@ -158,7 +158,7 @@ def open_session(
     Args:
         config: All settings.
         manifest: From `open_manifest`.
-        devices: What it runs on.
+        devices: The devices that it runs on.
 
     Returns:
         The opened run, whose `claim` must be closed.

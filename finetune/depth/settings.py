@@ -194,17 +194,17 @@ class DepthConfig(Config):
 
     @property
     def to_real(self) -> bool:
-        """Whether the goal are real images, not depth maps."""
+        """True if the goal is images of the real microscope, not depth maps."""
         return self.network.model == CYCLEGAN and self.gan.direction == REAL
 
     @property
     def learning_rate(self) -> float:
-        """Of the network, or of the generators."""
+        """Learning rate of the network, or of the generators."""
         own = 2e-4 if self.network.model == CYCLEGAN else 1e-3
         return self.optimizer.learning_rate or own
 
     def altered(self, **values: Any) -> "DepthConfig":
-        """The same but for some settings."""
+        """The configuration with some settings changed."""
         return type(self).from_values({**self.values(), **values})
 
     def validate(self) -> None:

@@ -1,4 +1,4 @@
-"""Training a depth network: the same loop as every other training; sheets of samples.
+"""Training of a depth network with the common training loop, and sheets of sample images.
 
     open -> train, RMSE in physical units on validation after every epoch -> the best epoch's
     weights -> errors by split and case -> depth.json, written last
@@ -136,7 +136,7 @@ def train_depth(config: DepthConfig, manifest: Manifest, devices: Devices) -> in
     Args:
         config: All settings.
         manifest: From `open_manifest`.
-        devices: What it runs on.
+        devices: The devices that it runs on.
 
     Returns:
         0, or 128 + the number of the signal that asked the run to stop.

@@ -27,7 +27,7 @@ _CASE = "case_"
 
 @dataclass(frozen=True)
 class DepthFacts:
-    """What `depth.json` says.
+    """The contents of `depth.json`.
 
     Attributes:
         kind: `autoencoder`, `unet` or `cyclegan`.
@@ -39,7 +39,7 @@ class DepthFacts:
         image_size: Height and width of images and maps.
         reading: Fields of `Declaration`: how files become images.
         epoch: Whose weights these are.
-        training_files: What the training files are like, see `data_prep.reading.training_files`.
+        training_files: Properties of the training files, see `data_prep.reading.training_files`.
     """
 
     kind: str
@@ -54,7 +54,7 @@ class DepthFacts:
     training_files: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """As text."""
+        """The facts as JSON text."""
         return json.dumps(asdict(self), indent=2) + "\n"
 
     @staticmethod
@@ -62,7 +62,7 @@ class DepthFacts:
         """Reads `depth.json`.
 
         Raises:
-            UserError: There is none, or it is not one.
+            UserError: The file is missing or invalid.
         """
         file = Path(folder) / DEPTH_FILE
         try:
@@ -143,12 +143,12 @@ class DepthModel:
 
     @staticmethod
     def of(facts: DepthFacts, network: keras.Model) -> "DepthModel":
-        """The same of a network that is there already."""
+        """The model of a network that is loaded already."""
         return DepthModel(facts, _Network(network, facts.image_size))
 
     @property
     def kind(self) -> str:
-        """`autoencoder`, `unet` or `cyclegan`."""
+        """Kind of network: `autoencoder`, `unet` or `cyclegan`."""
         return self.facts.kind
 
     @property
@@ -158,7 +158,7 @@ class DepthModel:
 
     @property
     def unit(self) -> str:
-        """Of depth; empty = not said."""
+        """Unit of depth; empty = not said."""
         return self.facts.unit
 
     @property

@@ -3,7 +3,8 @@
 Images can go in as they are: crop, resizing and scaling are part of the exported graph.
 
 TensorFlow's bicubic resizing takes its weights from a table of 1,024 steps, ONNX's operator
-computes them; rounded to 8 bits that is a level here and there. This one has TensorFlow's table.
+computes them; rounded to 8 bits, some pixels differ by a level. `bicubic` therefore has
+TensorFlow's table.
 """
 
 import contextlib
@@ -47,7 +48,7 @@ def _table() -> np.ndarray:
 
 
 def bicubic(image: tf.Tensor, size: int) -> tf.Tensor:
-    """What `tf.image.resize(image, [size, size], "bicubic")` gives.
+    """Resizes an image as `tf.image.resize(image, [size, size], "bicubic")` does.
 
     Args:
         image: float32 [H, W, C].
@@ -82,7 +83,7 @@ def _weights(length: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def evaluation_view(image: tf.Tensor, views: ViewConfig) -> tf.Tensor:
-    """What `evaluation_image` gives, [S, S, C] of the image's type."""
+    """Makes the view that `evaluation_image` makes, [S, S, C] of the image's type."""
     side = views.image_size
     if views.central_crop:
         image = _cropped(image, views.central_crop)
@@ -113,14 +114,14 @@ Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class Checked:
-    """How near an exported model is to what it was made from.
+    """The differences between an exported model and the network it was made from.
 
     Attributes:
         on_noise: Largest difference of a probability on noise of several sizes.
-        on_files: The same on training images through their files, from what prediction says of
-            these; None if they are not there.
+        on_files: The same on training images read from their files, against what prediction says
+            of these; None if they are not there.
         files: How many files.
-        other_classes: Of how many of them the likeliest class is another.
+        other_classes: How many of them get another class.
     """
 
     on_noise: float
@@ -145,7 +146,7 @@ def check(run: Run, trained: Trained, given: GivenImage, images: Manifest) -> Ch
 
     Args:
         run: The model.
-        trained: What it was made from.
+        trained: The classifier that it was made from.
         given: Its input.
         images: Training images.
     """
@@ -165,7 +166,7 @@ def check(run: Run, trained: Trained, given: GivenImage, images: Manifest) -> Ch
 
 
 def _on_noise(run: Run, trained: Trained, given: GivenImage) -> float:
-    """How far probabilities lie from the network's own, on noise of several sizes."""
+    """The largest difference of a probability from the network's own, on noise of several sizes."""
     rng, side, worst = np.random.default_rng(0), trained.views.image_size, 0.0
     for height, width in ((side, side), (2 * side + 3, 3 * side), (side // 2 + 1, side)):
         image = given.example(rng, height, width)
@@ -177,7 +178,7 @@ def _on_noise(run: Run, trained: Trained, given: GivenImage) -> float:
 
 
 def _outside(run: Run, trained: Trained, given: GivenImage, image: np.ndarray) -> np.ndarray:
-    """What the exported model says of an image, prepared as its facts say: [1, K]."""
+    """Probabilities [1, K] of the exported model for an image prepared as its facts say."""
     if not given.prepared:
         return run(image)["probabilities"]
     seen = to_float(_seen(trained, given.outside(image))).numpy()
@@ -205,7 +206,7 @@ Signature = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What is wanted.
+    """The format and the input that an export is to have.
 
     Attributes:
         form: `onnx`, `saved_model` or `keras`.
@@ -223,8 +224,8 @@ class ExportRequest:
 def export(trained: Trained, output: Path, request: ExportRequest) -> Checked:
     """Writes the model, and beside it what a user must know (`facts_file`).
 
-    It is read back and run before it takes its name: what it says must be what the network says,
-    of noise and of training images from their files on.
+    The model is read back and run before it takes its name: its outputs must be those of the
+    network, for noise and for training images read from their files.
 
     Args:
         trained: The classifier.

@@ -171,7 +171,7 @@ def _functional(model: keras.Model) -> keras.Model:
 
 
 def _affine(function: Callable[[Any], Any], x: Symbol) -> Symbol:
-    """What is affine in the channels of a pixel, as `preprocess_input` is: a convolution.
+    """Turns a function that is affine in the channels of a pixel into a 1x1 convolution.
 
     Raises:
         TypeError: It is not: it normalises every image by itself.

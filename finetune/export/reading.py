@@ -1,7 +1,8 @@
-"""What becomes of stored values before a network sees them, inside the exported graph.
+"""Conversion of stored values to a network's input, inside the exported graph.
 
-The NaN rule, the intensity rule and the change of channels of `readers.read_image`, in operations
-that ONNX has; float64 where `data_prep.reading.intensity` counts in float64.
+The NaN rule, the intensity rule and the change of channels are those of `read_image`
+(`data_prep.reading.images`), in operations that ONNX has; they are computed in float64 where
+`data_prep.reading.intensity` computes in float64.
 """
 
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class GivenImage:
         takes: `image` = stored values; `float_image` and `prepared` = as `read_image` gives it.
         dtype: Of the values.
         channels: Of the image.
-        reading: What becomes of the values; the rest (page, axes, EXIF) is done before.
+        reading: Rules for the values; the rest (page, axes, EXIF) is done before.
         wanted: Channels of the network.
         eight_bit: Images are of 8 bits, and the network sees them resized in 8 bits.
         declared: How files are read.
@@ -56,12 +57,12 @@ class GivenImage:
 
     @property
     def prepared(self) -> bool:
-        """Whether crop and size are made outside the model."""
+        """True if images are cropped and resized outside the model."""
         return self.takes == "prepared"
 
     @property
     def in_words(self) -> str:
-        """The values, for whoever gives them."""
+        """Describes the values to users of the exported model."""
         if self.takes != "image":
             return "float32 in [0, 1]"
         name, rule = str(self.dtype.name), self.reading.active_intensity
@@ -97,7 +98,7 @@ class GivenImage:
         return _channels(image, self.wanted), fine
 
     def outside(self, image: np.ndarray) -> np.ndarray:
-        """The same by what `read_image` itself calls."""
+        """The same as `as_read`, by the functions that `read_image` itself calls."""
         if self.takes != "image":
             eight = np.rint(image * 255).astype(np.uint8)
             return eight if self.eight_bit else image
@@ -139,7 +140,7 @@ def input_of(trained: Trained, takes: Input) -> GivenImage:
 
     Args:
         trained: The network.
-        takes: What is to go in.
+        takes: Kind of input.
 
     Raises:
         UserError: Values of one image alone do not say what the network is to see.

@@ -44,7 +44,7 @@ History = Mapping[str, Sequence[float] | np.ndarray]
 
 @dataclass(frozen=True)
 class StoredResults:
-    """What `write_results` left in a folder.
+    """Results read back from a folder of `write_results`.
 
     Attributes:
         results: The numbers.

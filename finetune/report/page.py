@@ -149,7 +149,7 @@ def curves_by_quantity(history: Mapping[str, np.ndarray]) -> dict[str, dict[str,
 
 
 def learning_pictures(history: Mapping[str, np.ndarray]) -> tuple[Picture, ...]:
-    """A picture a quantity, the splits as its curves."""
+    """One picture per quantity, with a curve for each split."""
     axis = next(iter(history), "")
     return tuple(
         Picture(
@@ -241,11 +241,11 @@ _MOST_VIEWED = 8
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a report tells beside the numbers.
+    """The contents of a report beside the numbers.
 
     Attributes:
         title: Of the page.
-        model: What was trained and how, paragraphs of plain text.
+        model: Description of model and training, paragraphs of plain text.
         command: Program and arguments that repeat the run.
         manifest: The images of all splits, train included, with their files.
         views: [n, V, S, S, C], uint8 or float in [0, 1]: training images as the model saw them.
@@ -253,8 +253,8 @@ class RunFacts:
         settings: Flag or setting -> value.
         facts: Small print: software, machine, time.
         sections: Further parts of the page, before the command.
-        alarms: What the numbers cannot be trusted for, said first.
-        warnings: What the run warned of, said at the top.
+        alarms: Reasons not to trust the numbers, shown first.
+        warnings: Warnings of the run, shown at the top.
         floors: Whether the network is above simpler methods; None = not measured.
     """
 
@@ -277,7 +277,7 @@ def write_report(folder: str | os.PathLike[str], run: RunFacts) -> Path:
 
     Args:
         folder: Where `write_results` wrote; every number is read from its files.
-        run: What the page tells beside them.
+        run: The contents of the page beside them.
 
     Returns:
         The page.
@@ -328,7 +328,7 @@ def classification_page(stored: StoredResults, run: RunFacts) -> Page:
 def warning_paragraphs(
     warnings: Sequence[str], said: Sequence[str] = ()
 ) -> tuple[str, ...]:  # fmt: skip
-    """What a run warned of, for the top of a page.
+    """Paragraphs with the warnings of a run, for the top of a page.
 
     Args:
         warnings: Of the run.

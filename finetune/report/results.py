@@ -1,10 +1,10 @@
 """The results of a classifier: every metric of every split, with intervals; the threshold.
 
     results = evaluate_classifier({"validation": ..., "test": ...}, class_names)
-    write_results(folder, results, splits, history)      # result_files
-    write_report(folder, RunFacts(...))                  # classification_page
+    write_results(folder, results, splits, history)      # in `files`
+    write_report(folder, RunFacts(...))                  # in `page`
 
-All choices (the best epoch, the decision threshold) are made before, on validation; test is scored
+The best epoch is chosen before, and the decision threshold here, both on validation; test is scored
 once and handed over with the rest.
 """
 
@@ -32,7 +32,7 @@ CRITERIA: dict[Criterion, str] = {
 
 @dataclass(frozen=True)
 class Decision:
-    """How scores become classes.
+    """The rule that turns scores into classes.
 
     Attributes:
         threshold: An image with at least this score of the positive class is of that class; None =
@@ -100,7 +100,7 @@ class SplitResults:
         units: Groups, pictures and single images that were resampled.
         grouped: Whether units hold several images.
         metrics: Name -> interval.
-        per_class: Name -> an interval a class.
+        per_class: Name -> one interval per class.
         support: int [K], labelled images of every class.
         confusion: int64 [K, K]; rows = true, columns = predicted.
     """
@@ -126,7 +126,7 @@ class ClassificationResults:
         resamples: Bootstrap samples behind every interval.
         level: Of confidence.
         seed: Of the resampling.
-        remarks: What a reader must know of the numbers, sentences.
+        remarks: Caveats for readers of the numbers, sentences.
     """
 
     class_names: tuple[str, ...]
@@ -213,7 +213,7 @@ def evaluate_classifier(
     Args:
         splits: Name -> scores; `test` once, when all else is decided.
         class_names: K names in the order of the scores' columns.
-        criterion: What the threshold is chosen for.
+        criterion: The criterion that the threshold is chosen by.
         threshold: Of the positive class; given, nothing is chosen.
         positive: The positive class of two; the second one if None.
         resamples: Bootstrap samples; 2,000 of 10,000 images take a few seconds.

@@ -1,4 +1,4 @@
-"""What a classifier says of the images of one split: all that metrics and reports are made from."""
+"""Scores of a classifier for the images of one split, from which all metrics are computed."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ class ScoredSplit:
 
     Attributes:
         split: `train`, `validation`, `test` or another name.
-        paths: one an image, as in the manifest; the tiles of one picture share it.
+        paths: one per image, as in the manifest; the tiles of one picture share it.
         labels: int64 [n], positions among the class names; -1 = not known.
         scores: float64 [n, K], probabilities; rows sum to 1.
-        groups: one an image, "" = of no group; None = no groups are known.
-        tiles: one an image, `x,y,width,height` or "" = the whole picture; None = no tiles.
-        readings: one an image, how the file is read, as in a manifest; None = as the files say.
+        groups: one per image, "" = of no group; None = no groups are known.
+        tiles: one per image, `x,y,width,height` or "" = the whole picture; None = no tiles.
+        readings: one per image, how the file is read, as in a manifest; None = as the files say.
     """
 
     split: str
@@ -104,7 +104,7 @@ class ScoredSplit:
 
     @property
     def images(self) -> tuple[Image, ...]:
-        """What tells every image from all others: path, array, page and tile.
+        """Keys that identify the images: path, array, page and tile.
 
         The array counts only where a file gives several, and the intensity rule not at all: how an
         image is read does not make it another one.
@@ -120,12 +120,12 @@ class ScoredSplit:
 
     @property
     def pages(self) -> tuple[str, ...] | None:
-        """One an image, the page of its file, "" = not named; None = no pages."""
+        """The page of every image in its file, "" = not named; None = no pages."""
         return _known(tuple(map(page_text, self.readings))) if self.readings else None
 
     @property
     def units(self) -> tuple[str, ...] | None:
-        """What is independent of what: a name an image, the same for images that belong together.
+        """Names of the independent units, one per image; images that belong together share theirs.
 
         Images of a group belong together, and tiles of one picture. The pages of a file are
         pictures of their own. None = every image alone.

@@ -181,7 +181,7 @@ def _units(splits: dict[str, SplitResults]) -> str:
 
 
 def _narrow(interval: Interval) -> str:
-    """For tables with many columns of numbers that cannot be negative."""
+    """A narrow cell, for tables with many columns of numbers that cannot be negative."""
     if math.isnan(interval.low):
         return interval_cell(interval)
     return f"{interval.value:.3f}\n{interval.low:.2f}–{interval.high:.2f}"
@@ -192,7 +192,7 @@ def _inline(interval: Interval) -> str:
 
 
 def _most_confused(split: SplitResults, names: tuple[str, ...]) -> str:
-    """What the matrix says, for readers who do not see it."""
+    """Describes the confusion matrix in words, for readers who do not see it."""
     off = split.confusion.copy()
     np.fill_diagonal(off, 0)
     if not off.any():

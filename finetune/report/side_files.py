@@ -6,12 +6,12 @@ FACTS = "classifier.json"  # in the folder of a SavedModel
 
 
 def unreadable_file(output: Path) -> Path:
-    """Where the files that could not be read are listed, beside a table of predictions."""
+    """The path of the list of unreadable files, beside a table of predictions."""
     return output.with_name(f"{output.stem}.unreadable.csv")
 
 
 def facts_file(output: Path, *, folder: bool) -> Path:
-    """Where class names and the way to prepare images are said, of an exported model.
+    """The path of the file with class names and preparation of images of an exported model.
 
     Args:
         output: The model.

@@ -87,7 +87,7 @@ def open_neighbours(
     progress: Callable[[int, int], None] = lambda done, total: None,
     image_dir: str = "",
 ) -> Neighbours:
-    """Embeds the labelled training images of a run, or takes what was kept of an earlier time.
+    """Embeds the labelled training images of a run, or reads the embeddings kept from before.
 
     Args:
         trained: The classifier; its folder's `manifest.csv` lists the images, and `neighbours.npz`
@@ -144,7 +144,7 @@ def training_images(trained: Trained, image_dir: str = "") -> Manifest:
 
 
 def _as_trained(manifest: Manifest, trained: Trained) -> Manifest:
-    """The images read as they were in training, of which a manifest of before does not say all."""
+    """The images as read in training; manifests of former versions do not say all of it."""
     old: dict[str, Any] = {
         name: how for name, how in OF_BEFORE.items() if trained.reading.get(name) == how
     }
@@ -217,7 +217,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is said of an image.
+    """The answer for one image.
 
     Attributes:
         name: Of the uploaded file.
@@ -225,7 +225,7 @@ class Answer:
         scores: Classes with their probabilities, the best first.
         rule: How the class was decided, if not by the highest score.
         neighbours: The nearest training images.
-        remarks: What a user must know of the image beside those of the training.
+        remarks: Differences from the training images that a user must know.
         picture: `data:` URI of a thumbnail of the image; empty unless asked for.
     """
 
@@ -247,7 +247,7 @@ class ReadUpload(Protocol):
 
 
 def upload_options(trained: Trained, limits: ReadLimits = NO_LIMITS) -> UploadOptions:
-    """How images are read for a classifier."""
+    """Options for reading uploads as a classifier's training images were read."""
     declaration = Declaration(**trained.reading)
     reading = declaration.reading()
     page = page_choice(declaration.page, reading)
@@ -299,7 +299,7 @@ class Classify:
             return replace(answer, remarks=remarks, picture=picture)
 
     def _remarks(self, facts: TrainingFiles) -> tuple[str, ...]:
-        """What the image has not in common with the training images."""
+        """Describes the differences between the image and the training images."""
         trained = self._trained.files
         if not trained.bits:
             return ()

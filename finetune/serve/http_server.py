@@ -25,14 +25,14 @@ _MOST_HEADER_BYTES = 2**14
 
 
 class Application(Protocol):
-    """A WSGI application that also answers requests which are none."""
+    """A WSGI application that also answers malformed requests."""
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answers a request."""
         ...
 
     def refuse(self, path: str, code: int) -> Response:
-        """Answers what is no proper request, or too large."""
+        """Answers a request that is malformed or too large."""
         ...
 
 
@@ -54,7 +54,7 @@ class _Parser(HTTPRequestParser):
 
 
 class _Refusal(ErrorTask):
-    """The answer to what is no proper request, in the words of the application."""
+    """The application's answer to a malformed request."""
 
     def execute(self) -> None:
         application: Application = self.channel.server.application

@@ -94,7 +94,7 @@ class Service:
         return int(self._megabytes * _MEBIBYTE) + 4096
 
     def refuse(self, path: str, code: int) -> Response:
-        """Answers what is no proper request, or too large."""
+        """Answers a request that is malformed or too large."""
         said = (
             self._too_large
             if code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
@@ -166,7 +166,7 @@ class Service:
 
 @dataclass(frozen=True)
 class ServeLimits:
-    """What one upload may cost.
+    """Limits on size, memory and time of one upload.
 
     Attributes:
         max_megabytes: Of the file.
@@ -188,7 +188,7 @@ class ServeLimits:
         return ReadLimits(int(self.max_megapixels * 1e6), bytes_stored)
 
     def budget(self) -> ReaderBudget:
-        """Of the process that reads images, for what the header does not tell."""
+        """Limits of the process that reads images, for what the header does not tell."""
         return ReaderBudget(self.read_seconds, int(self.max_memory * _MEBIBYTE))
 
 
@@ -223,7 +223,7 @@ def _check_host(request: Request) -> None:
 
 
 def _plain(error: UserError) -> str:
-    """What is wrong with an image, without the flags that would mend it on the command line."""
+    """Returns the message of an error without the flags that would mend it on the command line."""
     text = re.split(r"[;:,(] ?[^;:,()]*--", str(error).removeprefix("image: "))[0].rstrip()
     return text if "--" not in text else "cannot be read as the training images were"
 
