@@ -67,8 +67,6 @@ class Outputs:
         """
         if self.overwrite:
             return None
-        if self.overwrite:
-            return None
         noted = self._noted()
         same = noted.get("request") == self.request
         content = noted.get("content") if same else None

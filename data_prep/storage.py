@@ -25,6 +25,8 @@ import filelock
 
 from data_prep.errors import FullDiskError, UserError
 
+log = logging.getLogger(__name__)
+
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Writes a text file in one step: it is there whole, or as it was before.
@@ -162,8 +164,6 @@ def check_new_folder(folder: Path) -> None:
         raise UserError(f"{folder} is not empty: give another --output, or remove it first")
 
 
-_LOGGER = logging.getLogger(__name__)
-
 COMPLETE = ".complete.json"
 """The note in a finished folder: the plan that it was written by, and a hash of its content."""
 
@@ -213,7 +213,7 @@ def partial_folder(target: Path, plan: str) -> Iterator[Path]:
     with only_one(work / "lock", busy):
         content, noted = work / "content", work / "plan"
         if noted.exists() and noted.read_text(encoding="utf-8") == plan:
-            _LOGGER.info("going on where an interrupted call has left %s", target)
+            log.info("going on where an interrupted call has left %s", target)
         else:
             shutil.rmtree(content, ignore_errors=True)
             write_text(noted, plan)
@@ -265,7 +265,7 @@ def is_complete(target: Path, plan: str) -> bool:
     if noted != {"plan": plan, "content": listing(target)}:
         return False
     shutil.rmtree(target.with_name(f".{target.name}.partial"), ignore_errors=True)
-    _LOGGER.info("%s is complete: the same command has written it before", target)
+    log.info("%s is complete: the same command has written it before", target)
     return True
 
 
@@ -369,8 +369,6 @@ def new_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
             shutil.rmtree(work, ignore_errors=True)
             lock.unlink(missing_ok=True)
 
-
-log = logging.getLogger(__name__)
 
 FILE = "checksums.json"
 CHANGING = f"{LOCK}-checksums"
