@@ -213,8 +213,12 @@ def _rule_alone(reading: Reading) -> Reading:
 def _common_page(pages: set[int | str | None], axes: str) -> str:
     if pages == {STACK}:
         return STACK
-    if "N" in axes or pages == {None}:
+    if pages == {None}:
         return ""
+    if "N" in axes:
+        # The first image of all may be the only one of each file; another was chosen.
+        chosen = len(pages) == 1 and pages != {0}
+        return str(pages.pop()) if chosen else ""
     return str(pages.pop()) if len(pages) == 1 else ALL_PAGES
 
 

@@ -87,7 +87,7 @@ def test_metadata_of_names_alone_has_no_headers(tmp_path: Path) -> None:
 
 def test_very_many_numbers_are_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(projections, "_MOST_NUMBERS", 100)
-    monkeypatch.setattr(projections, "_DIMENSIONS", 5)
+    monkeypatch.setattr(projections, "_PROJECTOR_DIMENSIONS", 5)
     write_projector(tmp_path, make_data(20))
     written = np.loadtxt(tmp_path / projections.TENSORS, delimiter="\t")
     assert written.shape == (20, 5)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from simclr_tf.models import SimCLREncoder, SimCLRModel, weights
+from simclr_tf.models import SimCLREncoder, SimCLRModel, freeze
 from simclr_tf.models.weights import float32_copy
 
 
@@ -9,7 +9,7 @@ def test_the_copy_holds_the_same_weights_and_trains_as_a_whole() -> None:
     model = SimCLRModel(encoder, 3)
     model.build((None, None, None, 3))
     everything = len(model.trainable_variables)
-    weights(model, 3, unused_projection_head=False)
+    freeze(model, 3, unused_projection_head=False)
     assert len(model.trainable_variables) < everything
     copy = float32_copy(model)
     assert len(copy.trainable_variables) == everything

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from data_prep.errors import UserError
 from simclr_tf.losses.weight_decay import decayed_variables
-from simclr_tf.models import SimCLREncoder, SimCLRModel, canonical_variables, weights
+from simclr_tf.models import SimCLREncoder, SimCLRModel, canonical_variables, freeze
 from simclr_tf.models.architectures import BACKBONES
 from simclr_tf.models.variable_names import (
     normalisation_variables,
@@ -107,7 +107,7 @@ def train(whole: SimCLRModel, steps: int = 2) -> dict[str, bool]:
 @pytest.mark.parametrize("name", EACH)
 def test_exactly_the_frozen_parts_keep_weights_and_statistics(name: str, trained: tuple) -> None:  # type: ignore[type-arg]
     whole = model(name)
-    weights(whole, train_blocks=trained)
+    freeze(whole, train_blocks=trained)
     changed = train(whole)
     expected = {
         stage: ("stem" if i == 0 else i) in trained and not (i == 0 and name in FIXED)
@@ -120,7 +120,7 @@ def test_exactly_the_frozen_parts_keep_weights_and_statistics(name: str, trained
 @pytest.mark.parametrize("name", FIXED)
 def test_the_projection_of_patches_stays_fixed_unless_it_is_to_train(name: str) -> None:
     whole = model(name)
-    weights(whole)
+    freeze(whole)
     whole.encoder.trainable = False
     whole.encoder.trainable = True  # which thaws every layer
     changed = train(whole)
@@ -155,7 +155,7 @@ def test_no_gradient_is_computed_below_the_first_part_that_trains(name: str) -> 
 @pytest.mark.parametrize("name", EACH)
 def test_frozen_parts_may_go_on_moving_their_statistics(name: str) -> None:
     whole = model(name)
-    weights(whole, 4, frozen_statistics_move=True)
+    freeze(whole, 4, frozen_statistics_move=True)
     assert all(norm.frozen_statistics_move for norm in batch_norms(whole))
     changed = train(whole, 1)
     has_statistics = {

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from simclr_tf.losses.nt_xent import nt_xent
-from simclr_tf.models import SimCLREncoder, SimCLRModel, canonical_variables, weights
+from simclr_tf.models import SimCLREncoder, SimCLRModel, canonical_variables, freeze
 from tests import golden
 from tests.replicas import mirrored
 from tests.simclr_tf.golden_models import fill_model
@@ -218,7 +218,7 @@ def test_without_classes_there_are_no_logits() -> None:
 @pytest.mark.slow
 def test_users_can_compile_and_fit() -> None:
     whole = model(num_classes=2)
-    weights(whole, unused_projection_head=False)
+    freeze(whole, unused_projection_head=False)
     whole.compile(
         optimizer=keras.optimizers.SGD(0.05, momentum=0.9),
         loss={"logits_sup": keras.losses.SparseCategoricalCrossentropy(from_logits=True)},

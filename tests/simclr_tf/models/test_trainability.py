@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simclr_tf.models import SimCLREncoder, SimCLRModel, weights
+from simclr_tf.models import SimCLREncoder, SimCLRModel, freeze
 from simclr_tf.models.backbone import trainability_of
 from simclr_tf.models.blocks import leaves
 from simclr_tf.models.resnet import ResNet
@@ -103,7 +103,7 @@ def test_a_backbone_file_keeps_what_is_frozen(tmp_path: Path) -> None:
 @pytest.mark.parametrize("after_block", [-1, 2, 4])
 def test_a_model_file_keeps_what_is_frozen(after_block: int, tmp_path: Path) -> None:
     original = model()
-    weights(original, after_block, unused_projection_head=False)
+    freeze(original, after_block, unused_projection_head=False)
     assert trained(reloaded(original, tmp_path)) == trained(original)
 
 

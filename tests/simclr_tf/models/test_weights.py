@@ -9,7 +9,7 @@ import tensorflow as tf
 from data_prep.errors import UserError
 from simclr_tf.losses.nt_xent import nt_xent
 from simclr_tf.losses.supervised import supervised_loss
-from simclr_tf.models import SimCLREncoder, SimCLRModel, canonical_variables, weights
+from simclr_tf.models import SimCLREncoder, SimCLRModel, canonical_variables, freeze
 from simclr_tf.optim.factory import build_optimizer
 from tests import golden
 from tests.simclr_tf.golden_models import fill_model
@@ -71,7 +71,7 @@ def changed_parts(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -
 @pytest.mark.parametrize("after_block", [-1, 0, 1, 2, 3, 4])
 def test_everything_up_to_the_block_stays(after_block: int) -> None:
     model = small_model()
-    weights(model, after_block)
+    freeze(model, after_block)
     before = snapshot(model)
     train(model)
     parts: list[str | int] = ["stem", 1, 2, 3, 4, "head", "supervised"]
@@ -83,7 +83,7 @@ def test_everything_up_to_the_block_stays(after_block: int) -> None:
 )
 def test_any_parts_can_be_trained(parts: tuple[str | int, ...]) -> None:
     model = small_model()
-    weights(model, train_blocks=parts)
+    freeze(model, train_blocks=parts)
     before = snapshot(model)
     train(model)
     assert changed_parts(before, snapshot(model)) == {*parts, "supervised"}
@@ -91,7 +91,7 @@ def test_any_parts_can_be_trained(parts: tuple[str | int, ...]) -> None:
 
 def test_frozen_statistics_move_if_told_so() -> None:
     model = small_model()
-    weights(model, 2, frozen_statistics_move=True)
+    freeze(model, 2, frozen_statistics_move=True)
     before = snapshot(model)
     train(model)
     after = snapshot(model)
@@ -103,16 +103,16 @@ def test_frozen_statistics_move_if_told_so() -> None:
 def test_freezing_can_be_undone() -> None:
     model = small_model()
     everything = [id(v) for v in model.trainable_variables]
-    weights(model, 4, unused_projection_head=False)
+    freeze(model, 4, unused_projection_head=False)
     assert len(model.trainable_variables) == 2
-    weights(model)
+    freeze(model)
     assert [id(v) for v in model.trainable_variables] == everything
 
 
 @pytest.mark.parametrize(("selector", "used"), [(0, 0), (1, 1), (-1, 3)])
 def test_unused_projection_layers_neither_run_nor_train(selector: int, used: int) -> None:
     model = small_model(selector)
-    weights(model, 4, unused_projection_head=False)
+    freeze(model, 4, unused_projection_head=False)
     before = snapshot(model)
     train(model, projection_layers="used")
     after = snapshot(model)
@@ -138,12 +138,12 @@ def backward_convolutions(model: SimCLRModel) -> int:
 @pytest.mark.slow
 def test_a_frozen_beginning_has_no_backward_pass() -> None:
     model = small_model()
-    weights(model)
+    freeze(model)
     # Two operations a convolution: the gradients of its kernel and of its input.
     assert backward_convolutions(model) == 2 * 21
-    weights(model, 2)
+    freeze(model, 2)
     assert backward_convolutions(model) == 2 * 10
-    weights(model, 4)
+    freeze(model, 4)
     assert backward_convolutions(model) == 0
 
 
@@ -157,9 +157,9 @@ def test_gradient_passes_frozen_parts_above_a_trained_one() -> None:
             loss = supervised_loss(model.forward(x, training=False).logits, LABELS)
         return tape.gradient(loss, kernel).numpy()
 
-    weights(model)
+    freeze(model)
     expected = stem_gradient()
-    weights(model, train_blocks=["stem"])
+    freeze(model, train_blocks=["stem"])
     np.testing.assert_allclose(stem_gradient(), expected, rtol=1e-5, atol=1e-7)
 
 
@@ -168,7 +168,7 @@ def test_trainable_variables_are_the_reference_s(case: str) -> None:
     facts = golden.load_json(f"training/{case}")
     flags = facts["case"]["flags"]
     model = small_model(flags.get("ft_proj_selector", 0))
-    weights(model, flags["fine_tune_after_block"])
+    freeze(model, flags["fine_tune_after_block"])
     named = canonical_variables(model)
     assert {n for n, v in named.items() if v.trainable} == set(facts["trainable_variables"])
     trained = {id(v) for v in model.trainable_variables}
@@ -177,6 +177,6 @@ def test_trainable_variables_are_the_reference_s(case: str) -> None:
 
 def test_impossible_parts_are_refused() -> None:
     with pytest.raises(UserError, match="-1"):
-        weights(small_model(), 5)
+        freeze(small_model(), 5)
     with pytest.raises(UserError, match="tail"):
-        weights(small_model(), train_blocks=["tail"])
+        freeze(small_model(), train_blocks=["tail"])

@@ -44,7 +44,7 @@ STRIDED = [[0, 4], [1, 5], [2, 6], [3, 7]]
 def _one_block(monkeypatch: pytest.MonkeyPatch) -> None:
     """A network of stem and one block, which is traced in no time."""
     monkeypatch.setitem(BLOCKS_PER_GROUP, 18, (1,))
-    for module in ("architecture", "resnet"):
+    for module in ("architectures", "resnet"):
         monkeypatch.setattr(f"simclr_tf.models.{module}.NUM_GROUPS", 1)
 
 
