@@ -170,14 +170,17 @@ class Loop:
             step += count
             self._callbacks.on_train_batch_end(loops, {"step": step, **_means([metrics])})
             loops += 1
-            if self._devices.any_worker(bool(stop.signal)):
+            # Looked at once: a signal that comes while this step is dealt with ends the next one,
+            # or it would end this one without a checkpoint.
+            stopping = self._devices.any_worker(bool(stop.signal))
+            if stopping:
                 stop.signal = stop.signal or signal.SIGTERM
-            if stop.signal or self._plan.is_checkpoint(step):
+            if stopping or self._plan.is_checkpoint(step):
                 self._save(step)
             if self._plan.is_checkpoint(step):
                 self._end_interval(step)
             self._store.prune()
-            if stop.signal:
+            if stopping:
                 break
         return step
 

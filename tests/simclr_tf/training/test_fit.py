@@ -3,6 +3,7 @@
 import itertools
 import logging
 import shutil
+import signal
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -64,7 +65,7 @@ class Training:
             cb.StepLog(self.folder.metrics_file, start), [Told(self.folder.path)], judges
         )
 
-    def go(self, **changes: Any) -> int:
+    def go(self, stop: StopRequest | None = None, **changes: Any) -> int:
         start = self.store.restore_latest() or 0
         if not start:
             self.weight.assign([[0.0]])
@@ -82,7 +83,7 @@ class Training:
             "due": lambda step: True,
             "best": cb.BestCheckpoint(self.folder.path, "validation/accuracy", "max"),
         }
-        return fit(Fitting(**{**values, **changes}), start, StopRequest())
+        return fit(Fitting(**{**values, **changes}), start, stop or StopRequest())
 
 
 class Told(keras.callbacks.Callback):
@@ -158,6 +159,32 @@ def test_a_run_killed_between_any_two_writes_leaves_what_an_undisturbed_one_leav
             training.go()
         assert Training(folder, patience).go() == reached
         assert left(folder) == wanted, f"killed before write {number}: {writes[number - 1]}"
+
+
+class AnyMoment(StopRequest):
+    """A request that comes just before the n-th look at it."""
+
+    def __init__(self, look: int) -> None:
+        self._left = look
+
+    @property
+    def signal(self) -> int:
+        self._left -= 1
+        return signal.SIGTERM if self._left <= 0 else 0
+
+    @signal.setter
+    def signal(self, number: int) -> None:
+        pass
+
+
+@pytest.mark.parametrize("look", range(1, 8))
+def test_a_run_stopped_at_any_moment_has_a_checkpoint_of_its_last_step(
+    tmp_path: Path, look: int
+) -> None:
+    training = Training(tmp_path / "run")
+    step = training.go(AnyMoment(look))
+    assert step < PLAN.total_steps
+    assert checkpoint_steps(tmp_path / "run")[-1] == step
 
 
 def test_early_stopping_survives_a_kill(tmp_path: Path) -> None:
