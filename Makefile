@@ -18,7 +18,7 @@ help:
 	@echo "make demo       install, then the whole job on generated images (page: demo/index.html)"
 	@echo "make test       install, lint, type-check, build the wheel and try it elsewhere, test"
 	@echo "make test-all   the tests of make test, and those that show the same once more"
-	@echo "make test-fast  the tests of a second or so each, in under three minutes"
+	@echo "make test-fast  the tests of a second or so each, in three to four minutes"
 	@echo "make notebooks  write notebooks/*.ipynb anew from their sources, notebooks/*.py"
 	@echo "make test-notebooks  execute the notebooks, small"
 	@echo "make lint       formatting, lint, types, import contracts"
