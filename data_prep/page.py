@@ -2,11 +2,13 @@
 
 import base64
 import os
+import platform
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -134,6 +136,13 @@ class Page:
     summary: tuple[str, ...] = ()
     sections: tuple[Section, ...] = ()
     facts: dict[str, str] = field(default_factory=dict)
+
+
+def software() -> str:
+    """The versions of the packages that made a page, in one line."""
+    packages = {"TensorFlow": "tensorflow", "Keras": "keras", "scikit-learn": "scikit-learn"}
+    named = ", ".join(f"{name} {version(package)}" for name, package in packages.items())
+    return f"simclr-tf {version('simclr-tf')}, {named}, Python {platform.python_version()}"
 
 
 def shell_command(arguments: Sequence[str], width: int = 88) -> str:

@@ -11,11 +11,9 @@ The following are compared, on test images that no step has seen, over several d
 
 import json
 import logging
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.scan import scan_folder
 from data_prep.manifest.splits import labels_per_class, stratified_split
-from data_prep.page import Page, Picture, Section, Table, shell_command, write_page
+from data_prep.page import Page, Picture, Section, Table, shell_command, software, write_page
 from data_prep.phrases import format_seconds
 from data_prep.sources.manifest_source import ManifestSource
 from data_prep.storage import ANEW, read_object, write_text
@@ -366,8 +364,7 @@ def _page(demo: Demo, results: Results) -> Page:
         ),
         facts={
             "Time": ", ".join(f"{k} {format_seconds(v)}" for k, v in results.seconds.items()),
-            "Software": f"simclr-tf {version('simclr-tf')}, TensorFlow {version('tensorflow')}, "
-            f"Keras {version('keras')}, Python {platform.python_version()}",
+            "Software": software(),
         },
     )
 

@@ -90,20 +90,26 @@ _ALL = [
 ]
 
 
-@pytest.mark.parametrize("words", _ALL)
-def test_a_command_given_again_is_complete_and_another_refused(
-    words: tuple[str, ...],
-    inputs: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    request: pytest.FixtureRequest,
-) -> None:
+@pytest.fixture
+def folder(
+    words: tuple[str, ...], inputs: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> Path:
+    """A folder to work in, with the inputs and, for commands that need it, a network beside it."""
     if any("network" in word for word in words):
         request.getfixturevalue("network")
     (tmp_path / "inputs").symlink_to(inputs)
-    folder = tmp_path / "work"
-    folder.mkdir()
+    work = tmp_path / "work"
+    work.mkdir()
+    return work
+
+
+@pytest.mark.parametrize("words", _ALL)
+def test_a_command_given_again_is_complete_and_another_refused(
+    words: tuple[str, ...],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     code = give(monkeypatch, folder, *words)
     assert code in (0, 3)
     before = state(folder)
@@ -145,17 +151,10 @@ def largest_file(size: int) -> Iterator[None]:
 @pytest.mark.parametrize("words", [known for known in _ALL if known.id != "check"])
 def test_a_disk_that_is_full_is_named_and_the_same_command_makes_it_whole(
     words: tuple[str, ...],
-    inputs: Path,
-    tmp_path: Path,
+    folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    request: pytest.FixtureRequest,
 ) -> None:
-    if any("network" in word for word in words):
-        request.getfixturevalue("network")
-    (tmp_path / "inputs").symlink_to(inputs)
-    folder = tmp_path / "work"
-    folder.mkdir()
     with largest_file(90):  # room for the notes on what is going on
         assert give(monkeypatch, folder, *words) == 1
     (line,) = (line for line in capsys.readouterr().err.splitlines() if "error" in line)

@@ -1,16 +1,14 @@
 """`report.html` of a comparison, with its label-efficiency curves."""
 
 import math
-import platform
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, PercentFormatter
 
 from data_prep.manifest.leaks import check_leaks
-from data_prep.page import Page, Picture, Section, Table, shell_command, write_page
+from data_prep.page import Page, Picture, Section, Table, shell_command, software, write_page
 from data_prep.phrases import counted, format_seconds
 from finetune.compare.advice import Advice, with_labels
 from finetune.compare.images import Division
@@ -120,8 +118,7 @@ def write_comparison(
         ),
         facts={
             "Time": format_seconds(seconds),
-            "Software": f"simclr-tf {version('simclr-tf')}, TensorFlow {version('tensorflow')},"
-            f" Keras {version('keras')}, Python {platform.python_version()}",
+            "Software": software(),
         },
     )
     write_page(page, output / PAGE)

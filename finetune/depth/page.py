@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.manifest.manifest import Manifest
-from data_prep.page import Page, Picture, Section, Table, shell_command, write_page
+from data_prep.page import Page, Picture, Section, Table, shell_command, software, write_page
 from data_prep.phrases import counted
 from finetune.depth import figures
 from finetune.depth.files import output_names, read_depths
 from finetune.depth.metrics import Measured
 from finetune.depth.pipeline import ReadImages
 from finetune.depth.results import ALL, DepthResults, Measurement
-from finetune.report.page import REPORT_PAGE, learning_pictures, software
+from finetune.report.page import REPORT_PAGE, learning_pictures
 from finetune.report.sections import interval_cell
 from simclr_tf.evaluation.classifier_figures import confusion_figure
 from simclr_tf.evaluation.figures import NARROW, to_png

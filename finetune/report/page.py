@@ -1,12 +1,10 @@
 """`report.html` of a classifier: one self-contained page, from what `write_results` left."""
 
 import os
-import platform
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,7 @@ from data_prep.errors import UserError
 from data_prep.manifest.identity import image_name
 from data_prep.manifest.leaks import LeakCheck, check_leaks
 from data_prep.manifest.manifest import Manifest, canonical_split
-from data_prep.page import Page, Picture, Section, Table, render_page, shell_command
+from data_prep.page import Page, Picture, Section, Table, render_page, shell_command, software
 from data_prep.reading.thumbnails import blank, thumbnail
 from data_prep.storage import Checksums
 from finetune.report.files import StoredResults, read_results
@@ -378,10 +376,3 @@ def _repeat(run: RunFacts) -> Section:
         tables=(Table(("setting", "value"), rows, "Settings"),) if rows else (),
         commands=(shell_command(run.command),) if run.command else (),
     )
-
-
-def software() -> str:
-    """Versions of what made a page."""
-    packages = {"TensorFlow": "tensorflow", "Keras": "keras", "scikit-learn": "scikit-learn"}
-    named = ", ".join(f"{name} {version(package)}" for name, package in packages.items())
-    return f"simclr-tf {version('simclr-tf')}, {named}, Python {platform.python_version()}"

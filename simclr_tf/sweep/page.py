@@ -2,10 +2,8 @@
 
 import logging
 import math
-import platform
 from collections import Counter
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +12,7 @@ import numpy as np
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.places import short_names
-from data_prep.page import Page, Picture, Section, Table, shell_command, write_page
+from data_prep.page import Page, Picture, Section, Table, shell_command, software, write_page
 from data_prep.phrases import counted, format_seconds
 from data_prep.reading.thumbnails import thumbnail
 from simclr_tf.evaluation import figures
@@ -80,8 +78,7 @@ def write_sweep_page(
     sections.append(Section("To repeat it", commands=(shell_command(command),)))
     facts = {
         "Training": format_seconds(sum(run.seconds for run in runs)),
-        "Software": f"simclr-tf {version('simclr-tf')}, TensorFlow {version('tensorflow')}, "
-        f"Keras {version('keras')}, Python {platform.python_version()}",
+        "Software": software(),
     }
     write_page(Page("Runs side by side", findings(settings, failed), tuple(sections), facts), path)
 

@@ -1,16 +1,14 @@
 """The page of an evaluated run: what it reached, beside floors, and what it warned of."""
 
 import logging
-import platform
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_prep.errors import UserError
-from data_prep.page import Page, Picture, Section, Table, shell_command, write_page
+from data_prep.page import Page, Picture, Section, Table, shell_command, software, write_page
 from data_prep.phrases import counted, format_seconds
 from simclr_tf.config.run_config import RunConfig
 from simclr_tf.evaluation.figures import NARROW, loss_curves, to_png
@@ -142,10 +140,7 @@ def _views(run_dir: RunDir) -> list[Section]:
 
 
 def _facts(metrics: Mapping[str, np.ndarray]) -> dict[str, str]:
-    facts = {
-        "Software": f"simclr-tf {version('simclr-tf')}, TensorFlow {version('tensorflow')}, "
-        f"Keras {version('keras')}, Python {platform.python_version()}"
-    }
+    facts = {"Software": software()}
     if "seconds" in metrics:
         facts = {"Training": format_seconds(float(np.nansum(metrics["seconds"]))), **facts}
     return facts
