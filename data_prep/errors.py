@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 _LONGEST = 400
 
@@ -10,7 +11,47 @@ class UserError(ValueError):
     """Error for input that cannot be used: one line that says what is wrong and how to mend it.
 
     Commands print the message alone and exit with status 1. They have then written nothing new.
+    As a text, the error names the setting by its flag.
+
+    Args:
+        message: The line; with a setting, what comes after its name and value.
+        setting: Name of the setting at fault, without dashes; empty if there is no single one.
+        value: The setting's value; `None` if it does not matter.
     """
+
+    def __init__(self, message: object = "", *, setting: str = "", value: Any = None) -> None:
+        super().__init__(message)
+        self.setting, self.value = setting, value
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        if not self.setting:
+            return message
+        value = self.value
+        if isinstance(value, (tuple, list)):
+            value = ",".join(map(str, value))
+        if isinstance(value, bool):
+            return f"--{'' if value else 'no'}{self.setting}: {message}"
+        given = f"--{self.setting}" if value is None else f"--{self.setting}={value}"
+        return f"{given} {message}" if message.startswith("is missing") else f"{given}: {message}"
+
+
+@contextmanager
+def setting_renamed(**names: str) -> Iterator[None]:
+    """Lets errors of the body name a caller's own setting.
+
+    Args:
+        **names: The caller's setting by that of the function that it calls, such as
+            `checkpoint="encoder"`.
+
+    Raises:
+        UserError: One of the body, with its setting renamed.
+    """
+    try:
+        yield
+    except UserError as error:
+        error.setting = names.get(error.setting, error.setting)
+        raise
 
 
 def one_line(error: object) -> str:

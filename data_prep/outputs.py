@@ -11,13 +11,15 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_prep.errors import FullDiskError, UserError
+from data_prep.manifest.manifest import Manifest
+from data_prep.settings import Config
 from data_prep.storage import claimed, file_sha256, listing, naming_full_disk, write_text
 
 _LOGGER = logging.getLogger(__name__)
@@ -232,3 +234,48 @@ def _files(path: str, own: Collection[str]) -> Iterator[str]:
             counts = not name.startswith(".") and not name.lower().endswith(_WRITTEN)
             if counts and file not in own and os.path.isfile(file):
                 yield file
+
+
+# Settings that name what is read, whose files count with their sizes and times.
+_READ = ("image_dir", "manifest", "tfrecord_dir", "target_dir", "model", "checkpoint", "compare")
+
+
+def requested_outputs(
+    config: Config,
+    given: Collection[str],
+    command: str,
+    outputs: Sequence[str] = ("output",),
+    besides: Collection[Path] = (),
+) -> Outputs:
+    """The outputs of a command, by its settings.
+
+    Args:
+        config: All settings.
+        given: Names of those that were given, which decide the outputs.
+        command: Name of the command.
+        outputs: Names of the settings that name outputs. The first must be given; of the others,
+            those that are empty write no output.
+        besides: Files that are written beside the outputs.
+    """
+    values = config.values()
+    asked = {n: values[n] for n in values if n in given and n not in {*outputs, "overwrite"}}
+    paths = [Path(values[name]).expanduser().absolute() for name in outputs if values[name]]
+    paths += [Path(path).expanduser().absolute() for path in besides]
+    read = {name: _stamp(name, values, paths) for name in _READ if asked.get(name)}
+    key = json.dumps([command, asked, read], sort_keys=True, default=str)
+    may = "overwrite" in values
+    mend = f"give another --{outputs[0]}, or {'--overwrite' if may else 'remove it first'}"
+    request = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
+    return Outputs(request, tuple(paths), mend, may and values["overwrite"])
+
+
+def _stamp(name: str, values: Mapping[str, Any], outputs: Sequence[Path]) -> str:
+    value = values[name]
+    paths = [value] if isinstance(value, str) else list(value)
+    if name == "manifest":
+        try:
+            listed = Manifest.load(paths[0], values.get("image_dir", ""))
+        except (UserError, OSError):
+            return ""  # the command itself says what is wrong with it
+        paths = [*paths, *listed.files(), *filter(None, listed.target_files())]
+    return stamps(paths, outputs)

@@ -12,10 +12,10 @@ from data_prep.augment.config import ViewConfig
 from data_prep.augment.image_data_generator_config import SupervisedConfig
 from data_prep.errors import UserError
 from data_prep.manifest.read_options import Declaration
+from data_prep.settings import Config, setting
 from data_prep.statistics import suggest_finetuning
 from finetune.former_settings import published, with_former_settings
 from simclr_tf.config.sections import DataSettings, MachineSettings, ViewSettings
-from simclr_tf.config.settings import Config, setting
 from simclr_tf.models.architectures import PARTS
 
 _SHIFT = "--augment=generator: shift {} by up to this share (below 1) or so many pixels (from 1)."
@@ -476,14 +476,3 @@ PRESETS: dict[str, dict[str, Any]] = {
     "him003": _HIM003,
     "him003_binary": {**_HIM003, "train_epochs": 15},
 }
-
-
-def preset(name: str) -> dict[str, Any]:
-    """The values of a preset; none for an empty name.
-
-    Raises:
-        UserError: There is no such preset.
-    """
-    if name and name not in PRESETS:
-        raise UserError(f"--preset={name}: there are {', '.join(PRESETS)}")
-    return PRESETS[name] if name else {}

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from data_prep.errors import UserError
+from data_prep.settings import Config
 from data_prep.storage import read_object
-from simclr_tf.config.settings import Config
 
 log = logging.getLogger(__name__)
 

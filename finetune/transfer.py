@@ -19,6 +19,7 @@ from data_prep.augment.image_data_generator import SupervisedConfig, feature_sta
 from data_prep.errors import UserError
 from data_prep.page import Section
 from data_prep.phrases import format_seconds
+from data_prep.settings import Config
 from data_prep.sources.source import Source
 from data_prep.storage import is_unused
 from finetune.classifier import Classifier
@@ -35,7 +36,6 @@ from finetune.session import ClassifierDir, ClassifierSession, Recipe, open_sess
 from finetune.train import fit, keep_warnings
 from finetune.transfer_config import TransferConfig
 from simclr_tf.checkpoints.preprocessing import preprocessing_record
-from simclr_tf.config.settings import Config
 from simclr_tf.models.keras_applications import IMAGENET, NONE, PreprocessInput
 from simclr_tf.training.fit import StopRequest
 from simclr_tf.training.from_checkpoint import seen_by

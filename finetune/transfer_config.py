@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from data_prep.errors import UserError
+from data_prep.settings import preset_values, setting
 from finetune.config import AugmentSettings, ClassifierConfig, HeadSettings
 from finetune.former_settings import published
-from simclr_tf.config.settings import setting
 
 STANDARDIZING = (
     "rescale", "samplewise_center", "samplewise_std_normalization", "featurewise_center",
@@ -190,7 +190,7 @@ class TransferConfig(ClassifierConfig):
             augment.preprocess == "auto",
             "leave it away, or add --preprocess=none",
         )
-        preset(self.start.preset)
+        preset_values(self.start.preset, PRESETS)
 
 
 # github.com/AliBaghizadeh: VGG16 and ResNet50 on grey STEM images of 13 lattices. A frozen base,
@@ -226,14 +226,3 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "vgg16_block4": {**_STEM, **_GENERATOR_RUN, "cut_layer": "block4_pool", "head": "1024"},
 }  # fmt: skip
-
-
-def preset(name: str) -> dict[str, Any]:
-    """The values of a preset; none for an empty name.
-
-    Raises:
-        UserError: There is no such preset.
-    """
-    if name and name not in PRESETS:
-        raise UserError(f"--preset={name}: there are {', '.join(PRESETS)}")
-    return PRESETS[name] if name else {}

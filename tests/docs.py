@@ -9,8 +9,6 @@ from pathlib import Path
 
 from absl import flags
 
-from data_prep.cli.app import parse
-
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 PAGES += ["benchmarks/methods.md"]
@@ -82,13 +80,12 @@ def defined_flags(command: str) -> flags.FlagValues:
     module = importlib.import_module(COMMANDS[command].partition(":")[0])
     values = flags.FlagValues()
     values.set_gnu_getopt(True)
-    module.define(values)
+    module.COMMAND.define(values)
     return values
 
 
 def run_command(name: str, arguments: Sequence[str]) -> int:
     """Runs a command in this process, in the working directory; its exit code."""
     module = importlib.import_module(COMMANDS[name].partition(":")[0])
-    values = defined_flags(name)
-    parse(values, arguments, name)
-    return module.run(values) or 0
+    code: int = module.main(arguments)
+    return code

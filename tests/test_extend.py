@@ -212,7 +212,7 @@ def test_a_module_that_is_not_there_is_named_in_one_line(
 
 def test_a_flag_offers_what_is_registered_and_nothing_else() -> None:
     assert RunConfig.from_values({"method": "align_uniform"}).method.method == "align_uniform"
-    with pytest.raises(UserError, match=r"choose one of .*align_uniform"):
+    with pytest.raises(UserError, match=r"must be one of .*align_uniform"):
         RunConfig.from_values({"method": "aling_uniform"})
     with pytest.raises(UserError, match=r"choose .*plain"):
         RunConfig.from_values({"backbone": "plane"})

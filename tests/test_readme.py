@@ -14,7 +14,6 @@ import pytest
 import yaml
 
 from data_prep.cli.app import parse
-from simclr_tf.cli import config_flags
 from simclr_tf.config.run_config import QUIRKS, RunConfig
 from simclr_tf.optim.schedules import checkpoint_interval, run_steps, train_steps
 from tests.docs import (
@@ -62,9 +61,9 @@ def unknown_flags(words: Iterable[str], commands: Iterable[str]) -> list[str]:
 
 def configuration(arguments: list[str], command: str = "simclr-run") -> RunConfig:
     assert not unknown_flags(arguments, [command]), f"{command} has no such flag"
-    values = defined_flags(command)
-    parse(values, arguments, command)
-    return config_flags.read(values)
+    module = importlib.import_module(COMMANDS[command].partition(":")[0])
+    config: RunConfig = module.COMMAND.parsed(arguments)[0]
+    return config
 
 
 def check_command(name: str, arguments: list[str]) -> None:

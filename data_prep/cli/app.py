@@ -131,7 +131,9 @@ def _default(flag: flags.Flag) -> str:
         default = "on" if default else "off"
     if isinstance(default, (list, tuple)):
         default = ",".join(str(item) for item in default)
-    text = f"(default: {default})" if default != "" else "(default: empty)"
+    if default == "":
+        return ""
+    text = f"(default: {default})"
     return " " + (text.replace(" ", _NO_BREAK) if len(text) < 30 else text)
 
 

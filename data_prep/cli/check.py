@@ -2,17 +2,15 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from absl import flags
-
-from data_prep.cli.app import run_app, topic
-from data_prep.cli.image_flags import define_images, given_images
-from data_prep.cli.request import asked
+from data_prep.cli.command import Command
 from data_prep.cli.runtime import progress_lines
 from data_prep.manifest.manifest import Manifest
+from data_prep.outputs import requested_outputs
+from data_prep.sections import CheckConfig
 
 if TYPE_CHECKING:
     from data_prep.check.check import Checked
@@ -32,46 +30,19 @@ Exit code: 0 = nothing of the severity that --fail_on names; {EXIT_FOUND} = some
 logger = logging.getLogger("data_prep.check")
 
 
-def define(flag_values: flags.FlagValues) -> None:
-    """Defines the flags."""
-    own: dict[str, Any] = {"flag_values": flag_values}
-    define_images(flag_values, may_skip=False)
-    with topic(flag_values, "Check"):
-        flags.DEFINE_integer(
-            "near_distance",
-            8,
-            "Most bits of 64 in which the perceptual hashes of near duplicates differ; -1 = do not"
-            " look for them.",
-            -1,
-            64,
-            **own,
-        )
-        flags.DEFINE_enum(
-            "fail_on",
-            "serious",
-            ["serious", "warning", "never"],
-            f"From which severity on the exit code is {EXIT_FOUND}.",
-            **own,
-        )
-        flags.DEFINE_integer("seed", 0, "Of the test for features that tell the class.", 0, **own)
-    with topic(flag_values, "Output"):
-        flags.DEFINE_string("output", None, "New folder for report.html and check.json.", **own)
-        flags.DEFINE_integer("thumbnails", 12, "Pictures of each class on the page.", 0, **own)
-
-
-def run(flag_values: flags.FlagValues) -> int:
-    """Checks the set that the flags name."""
+def run(config: CheckConfig, given: Collection[str]) -> int:
+    """Checks the set that the settings name."""
     from data_prep.check.check import check
 
-    f = flag_values
-    outputs = asked(f, NAME, ["output"]) if f.output else None
+    output, check_settings = config.output.output, config.check
+    outputs = requested_outputs(config, given, NAME) if output else None
     if outputs and (code := outputs.code_if_complete()) is not None:
         return code
-    manifest, left_out = _images(f)
+    manifest, left_out = _images(config)
     checked = check(
         manifest,
-        near_distance=f.near_distance,
-        seed=f.seed,
+        near_distance=check_settings.near_distance,
+        seed=check_settings.seed,
         left_out=left_out,
         progress=progress_lines("files"),
     )
@@ -80,23 +51,29 @@ def run(flag_values: flags.FlagValues) -> int:
         print(finding.line())
     if not checked.findings:
         print("nothing found")
-    failing = {"serious": ["serious"], "warning": ["serious", "warning"], "never": []}[f.fail_on]
-    code = EXIT_FOUND if checked.worst() in failing else 0
+    severities = {"serious": ["serious"], "warning": ["serious", "warning"], "never": []}
+    code = EXIT_FOUND if checked.worst() in severities[check_settings.fail_on] else 0
     if outputs:
         with outputs.drafts() as drafts:
             drafts.code = code
-            _write(drafts.paths[0], checked, f.image_dir or f.manifest, f.thumbnails)
-        logger.info("the page is %s", Path(f.output) / "report.html")
+            _write(
+                drafts.paths[0],
+                checked,
+                config.images.image_dir or config.images.manifest,
+                config.output.thumbnails,
+            )
+        logger.info("the page is %s", Path(output) / "report.html")
     return code
 
 
-def _images(flag_values: flags.FlagValues) -> "tuple[Manifest, LeftOut | None]":
+def _images(config: CheckConfig) -> "tuple[Manifest, LeftOut | None]":
     from data_prep.manifest.scan import list_with_left_out
 
-    folder, listed = given_images(flag_values)
-    if listed:
-        return Manifest.load(listed, folder), None
-    return list_with_left_out(folder)
+    images = config.images
+    images.check_given()
+    if images.manifest:
+        return Manifest.load(images.manifest, images.image_dir), None
+    return list_with_left_out(images.image_dir)
 
 
 def _write(output: Path, checked: "Checked", what: str, thumbnails: int) -> None:
@@ -108,9 +85,8 @@ def _write(output: Path, checked: "Checked", what: str, thumbnails: int) -> None
     write_page(check_page(checked, f"Check of {what}", thumbnails), output / "report.html")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `simclr-check`."""
-    return run_app(run, define, argv, name=NAME, description=DESCRIPTION)
+COMMAND = Command(NAME, DESCRIPTION, CheckConfig, run)
+main = COMMAND.main
 
 
 if __name__ == "__main__":

@@ -2,18 +2,13 @@
 
 import logging
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Collection
 
-from absl import flags
-
-from data_prep.cli.app import run_app, topic
-from data_prep.cli.image_flags import define_images, define_reading, given_images, read_reading
-from data_prep.cli.request import asked
+from data_prep.cli.command import Command
 from data_prep.cli.runtime import progress_lines
-from data_prep.manifest.pairing import PAIRING_HELP
+from data_prep.outputs import requested_outputs
 from data_prep.phrases import counted
+from data_prep.sections import ManifestConfig
 
 NAME = "simclr-manifest"
 DESCRIPTION = """Writes a manifest: a CSV with a row for each image, its class, split and group, and
@@ -28,44 +23,23 @@ the split train, or, if there is no split yet, by the run that makes one."""
 logger = logging.getLogger("data_prep.manifest_command")
 
 
-def define(flag_values: flags.FlagValues) -> None:
-    """Defines the flags."""
-    own: dict[str, Any] = {"flag_values": flag_values}
-    define_images(flag_values)
-    with topic(flag_values, "Output"):
-        flags.DEFINE_string("output", None, "CSV file to write.", required=True, **own)
-    define_reading(flag_values)
-    define_pairs(flag_values)
-
-
-def define_pairs(flag_values: flags.FlagValues) -> None:
-    """Defines the flags that pair images with targets."""
-    own: dict[str, Any] = {"flag_values": flag_values}
-    with topic(flag_values, "Targets"):
-        flags.DEFINE_string("target_dir", "", PAIRING_HELP["target_dir"], **own)
-        flags.DEFINE_string("pair_by", "", PAIRING_HELP["pair_by"], **own)
-        flags.DEFINE_string("target_scale", "", PAIRING_HELP["target_scale"], **own)
-
-
-def run(flag_values: flags.FlagValues) -> int:
-    """Writes the manifest that the flags ask for."""
+def run(config: ManifestConfig, given: Collection[str]) -> int:
+    """Writes the manifest that the settings ask for."""
     from data_prep.manifest.open_images import find_set_limits, has_open_limits, open_declared
     from data_prep.manifest.pairing import paired
 
-    output = Path(flag_values.output)
-    folder, listed = given_images(flag_values)
-    outputs = asked(flag_values, NAME, ["output"])
+    images, targets = config.images, config.targets
+    images.check_given()
+    outputs = requested_outputs(config, given, NAME)
     if (code := outputs.code_if_complete()) is not None:
         return code
     manifest = open_declared(
-        folder,
-        listed,
-        read_reading(flag_values),
-        skip_unreadable=flag_values.skip_unreadable,
+        images.image_dir,
+        images.manifest,
+        config.reading,
+        skip_unreadable=images.skip_unreadable,
     )
-    manifest = paired(
-        manifest, flag_values.target_dir, flag_values.pair_by, flag_values.target_scale
-    )
+    manifest = paired(manifest, targets.target_dir, targets.pair_by, targets.target_scale)
     if has_open_limits(manifest) and "train" in manifest.splits:
         manifest = find_set_limits(manifest, manifest.split("train"), progress_lines("pictures"))
     elif has_open_limits(manifest):
@@ -76,16 +50,15 @@ def run(flag_values: flags.FlagValues) -> int:
     pictures = len(set(manifest.pictures()))
     logger.info(
         "wrote %s: %s from %s",
-        output,
+        config.output.output,
         counted(len(manifest), "image"),
         counted(pictures, "picture"),
     )
     return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `simclr-manifest`."""
-    return run_app(run, define, argv, name=NAME, description=DESCRIPTION)
+COMMAND = Command(NAME, DESCRIPTION, ManifestConfig, run)
+main = COMMAND.main
 
 
 if __name__ == "__main__":

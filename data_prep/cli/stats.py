@@ -3,19 +3,17 @@
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from absl import flags
-
-from data_prep.cli.app import run_app, topic
-from data_prep.cli.image_flags import define_declared_images, open_declared_images
-from data_prep.cli.request import asked
+from data_prep.cli.command import Command
 from data_prep.cli.runtime import import_tensorflow, progress_lines
 from data_prep.errors import UserError
+from data_prep.outputs import requested_outputs
 from data_prep.phrases import counted
+from data_prep.sections import StatsConfig
 
 if TYPE_CHECKING:
     from data_prep.sources.source import Source
@@ -32,27 +30,16 @@ training are a leak."""
 logger = logging.getLogger("data_prep.stats")
 
 
-def define(flag_values: flags.FlagValues) -> None:
-    """Defines the flags."""
-    own: dict[str, Any] = {"flag_values": flag_values}
-    define_declared_images(flag_values)
-    with topic(flag_values, "Images"):
-        flags.DEFINE_string("tfrecord_dir", None, "Or a folder of TFRecord shards.", **own)
-        flags.DEFINE_string("image_channels", "auto", "Channels: auto, 1, 3 or n.", **own)
-    with topic(flag_values, "Statistics"):
-        flags.DEFINE_string("split", "train", "Split to measure, if the set has splits.", **own)
-        flags.DEFINE_string("output", None, "Also write the numbers to this new JSON file.", **own)
-
-
-def run(flag_values: flags.FlagValues) -> int:
+def run(config: StatsConfig, given: Collection[str]) -> int:
     """Prints the numbers, and writes them if asked to."""
-    output = flag_values.output
-    outputs = asked(flag_values, NAME, ["output"]) if output else None
+    output = config.measure.output
+    outputs = requested_outputs(config, given, NAME) if output else None
     if outputs and (code := outputs.code_if_complete()) is not None:
         return code
     if output and not Path(output).absolute().parent.is_dir():
-        raise UserError(f"--output={output}: there is no folder {Path(output).absolute().parent}")
-    source, split = _open(flag_values)
+        parent = Path(output).absolute().parent
+        raise UserError(f"there is no folder {parent}", setting="output", value=output)
+    source, split = _open(config)
     from data_prep.statistics import FEW_UPDATES, measure
     from data_prep.storage import write_text
 
@@ -76,21 +63,23 @@ def run(flag_values: flags.FlagValues) -> int:
     return 0
 
 
-def _open(flag_values: flags.FlagValues) -> tuple["Source", str]:
+def _open(config: StatsConfig) -> tuple["Source", str]:
     """The images to measure and the name of their split; empty = the set has none."""
-    shards, wanted = flag_values.tfrecord_dir, flag_values.split
+    images, shards, wanted = config.images, config.images.tfrecord_dir, config.measure.split
     if shards:
-        if flag_values.image_dir or flag_values.manifest:
+        if images.image_dir or images.manifest:
             raise UserError("give one of --image_dir, --manifest and --tfrecord_dir")
         from data_prep.sources.tfrecord import ALL, read_facts
 
         _, facts = read_facts(shards)
         splits = tuple(name for name in facts if name != ALL)
     else:
-        manifest = open_declared_images(flag_values)
+        from data_prep.manifest.open_images import open_training_images
+
+        manifest = open_training_images(images, config.reading, progress_lines("pictures"))
         splits = manifest.splits
     if splits and wanted not in splits:
-        raise UserError(f"--split={wanted}: the set has only {', '.join(splits)}")
+        raise UserError(f"the set has only {', '.join(splits)}", setting="split", value=wanted)
     split = wanted if splits else ""
     if not splits:
         logger.warning(
@@ -103,7 +92,7 @@ def _open(flag_values: flags.FlagValues) -> tuple["Source", str]:
     from data_prep.sources.manifest_source import ManifestSource
     from data_prep.sources.streams import TFRecordSource
 
-    channels = flag_values.image_channels
+    channels = images.image_channels
     if shards:
         return TFRecordSource(shards, split, channels=channels), split
     part = manifest.split(split) if split else manifest
@@ -180,9 +169,8 @@ def _span(bounds: list[int]) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `simclr-stats`."""
-    return run_app(run, define, argv, name=NAME, description=DESCRIPTION)
+COMMAND = Command(NAME, DESCRIPTION, StatsConfig, run)
+main = COMMAND.main
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import replace
 from data_prep.errors import UserError
 from data_prep.manifest.identity import Picture
 from data_prep.manifest.manifest import Manifest, Record
-from data_prep.manifest.read_options import ALL_PAGES, Declaration, readings_of
+from data_prep.manifest.read_options import ALL_PAGES, Declaration, readings_of, where_declared
 from data_prep.manifest.scan import check_images, scan_folder
 from data_prep.reading.headers import count_pages, survey, unusable
 from data_prep.reading.images import read_stored
@@ -15,8 +15,55 @@ from data_prep.reading.intensity import Intensity, LimitFinder, with_limits
 from data_prep.reading.spec import Reading, merge, parse_reading
 from data_prep.reading.tiles import cut
 from data_prep.reading.training_files import stored_bits
+from data_prep.sections import ImageSettings
 
 _LOGGER = logging.getLogger(__name__)
+
+
+def open_images(images: ImageSettings) -> Manifest:
+    """The images that settings name, every one checked by its header.
+
+    Raises:
+        UserError: Neither a folder nor a manifest is given, or images cannot be used.
+    """
+    images.check_given()
+    folder, skip = images.image_dir, images.skip_unreadable
+    try:
+        if not images.manifest:
+            return scan_folder(folder, skip_unreadable=skip)
+        return check_images(Manifest.load(images.manifest, folder), skip_unreadable=skip)
+    except UserError as error:
+        raise UserError(". ".join(filter(None, (str(error), where_declared(str(error)))))) from None
+
+
+def open_training_images(
+    images: ImageSettings,
+    declaration: Declaration,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    training_split: str = "train",
+) -> Manifest:
+    """The images that settings name, read as declared, every one checked by its header.
+
+    Limits of intensity rules that are still to be found are found over the training images, or
+    over all images of a set without splits.
+
+    Args:
+        images: Where they are.
+        declaration: What is declared of all files.
+        progress: Called with (pictures read, pictures in all) where limits are found.
+        training_split: Name of the split of training images.
+
+    Raises:
+        UserError: Neither a folder nor a manifest is given, or images cannot be used or read as
+            declared.
+    """
+    images.check_given()
+    manifest = open_declared(
+        images.image_dir, images.manifest, declaration, skip_unreadable=images.skip_unreadable
+    )
+    has_training = training_split in manifest.splits
+    training = manifest.split(training_split) if has_training else manifest
+    return find_set_limits(manifest, training, progress)
 
 
 def open_declared(

@@ -13,19 +13,9 @@ from data_prep.names import composed
 
 _SHOWN = 3
 
-PAIRING_HELP = {
-    "target_dir": "Folder of targets, such as depth maps: every image is paired with the file of "
-    "the same name but for the ending.",
-    "pair_by": "Regular expression of what an image's name has beside its target's: with "
-    "'_itr[0-9]+$' the images a_itr0.png and a_itr1.png belong to the target a.png.",
-    "target_scale": "Physical units of one stored unit of a target, such as 0.01 nm for a 16-bit "
-    "PNG; empty = 1.",
-}
-"""Help texts of the flags of a command that pairs images."""
-
 
 def paired(manifest: Manifest, target_dir: str, pair_by: str, target_scale: str) -> Manifest:
-    """Pairs images with targets as the flags of `PAIRING_HELP` say.
+    """Pairs images with targets as `TargetSettings` say.
 
     Raises:
         UserError: As `pair_by_name` and `with_target_scale`, or `--pair_by` without a folder.

@@ -1,81 +1,77 @@
 """The declaration of how files are read, as flags give it and as a network carries it along."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest, Record
 from data_prep.reading.intensity import parse_intensity
 from data_prep.reading.spec import OF_BEFORE, STACK, Reading, parse_reading
+from data_prep.settings import setting
 
 ALL_PAGES = "all"
-
-
-def _declared(default: Any, help_text: str, low: float | None = None) -> Any:
-    """A field with its help text and its lower limit, as the settings of a run have them."""
-    return field(default=default, metadata={"help": help_text, "low": low, "high": None})
 
 
 @dataclass(frozen=True)
 class Declaration:
     """Reading of files."""
 
-    page: str = _declared(
+    page: str = setting(
         "",
         "Page of a TIFF, or position in a stack of images (axis N): a number; 'all', each an image "
         "of its own; 'stack', all together as channels. Empty: first page of a TIFF (if it holds "
         "another kind of stack, it is refused), all of a stack.",
     )
-    axes: str = _declared(
+    axes: str = setting(
         "",
         "Axes of arrays (NPY, NPZ, HDF5, FITS, RAW), in order: HW, HWC, CHW, NHW, ... with "
         "N images, H height, W width, C channels. Needed for more than two axes. NCHW also makes "
         "images with all channels of a TIFF stack.",
     )
-    array_name: str = _declared(
+    array_name: str = setting(
         "", "Array of a file with several: HDF5 data set, member of an NPZ, FITS extension."
     )
-    raw_shape: str = _declared("", "RAW files (.raw, .bin, .dat): shape in the order of --axes.")
-    raw_dtype: str = _declared(
+    raw_shape: str = setting("", "RAW files (.raw, .bin, .dat): shape in the order of --axes.")
+    raw_dtype: str = setting(
         "", "RAW files: type, such as uint8, uint16, float32; >uint16 for big-endian."
     )
-    raw_offset: int = _declared(0, "RAW files: bytes of header before the pixels.", 0)
-    intensity: str = _declared(
+    raw_offset: int = setting(0, "RAW files: bytes of header before the pixels.", low=0)
+    intensity: str = setting(
         "none",
         "Rule that maps values to [0, 1]: none, minmax, percentile:1,99, sqrt, arcsinh:0.1, "
         "zscore:3.",
     )
-    intensity_per: Literal["image", "set"] = _declared(
+    intensity_per: Literal["image", "set"] = setting(
         "image",
         "Where the rule finds its black and white point: in each image, or once in all training "
         "images.",
     )
-    percentiles: Literal["exact", "sampled"] = _declared(
+    percentiles: Literal["exact", "sampled"] = setting(
         "exact",
         "Percentiles of the rule: of all values, or of a sample of some hundred values of an image "
         "as in version 0.1.0, whose networks and runs go on so.",
     )
-    nan: Literal["refuse", "min", "zero", "median"] = _declared(
+    nan: Literal["refuse", "min", "zero", "median"] = setting(
         "refuse", "What NaN and infinities become: the image's least or median value, or zero."
     )
-    hdf5_links: Literal["refuse", "follow"] = _declared(
+    hdf5_links: Literal["refuse", "follow"] = setting(
         "refuse",
         "HDF5 data sets whose values lie in other files (virtual, external): refused, or read. "
         "Only for files of your own, for they can name any file of the machine. Not kept with a "
         "network, and never done for uploads.",
     )
-    exif: Literal["apply", "ignore"] = _declared(
+    exif: Literal["apply", "ignore"] = setting(
         "apply", "Orientation noted in a photograph (EXIF): turn the image upright, or ignore it."
     )
-    extra_samples: Literal["refuse", "drop", "band"] = _declared(
+    extra_samples: Literal["refuse", "drop", "band"] = setting(
         "refuse",
         "Samples of a TIFF whose meaning it does not say (RGB and a fourth one): left out, such as "
         "transparency, or a band, such as near infrared.",
     )
-    tile: int = _declared(0, "Cut pictures into tiles of this side in pixels; 0 = whole.", 0)
-    overlap: int = _declared(0, "Pixels that neighbouring tiles share.", 0)
-    tile_rest: Literal["drop", "keep"] = _declared(
+    tile: int = setting(0, "Cut pictures into tiles of this side in pixels; 0 = whole.", low=0)
+    overlap: int = setting(0, "Pixels that neighbouring tiles share.", low=0)
+    tile_rest: Literal["drop", "keep"] = setting(
         "drop",
         "What is left at the right and lower edge, too narrow for a tile: left out, or kept in a "
         "tile that ends at the edge and overlaps its neighbour.",

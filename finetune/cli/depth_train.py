@@ -1,14 +1,11 @@
 """`simclr-depth-train`: networks that make depth maps of SEM images."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection
 
-from absl import flags
-
-from data_prep.cli.app import run_app
+from data_prep.cli.command import Command
 from data_prep.cli.runtime import import_tensorflow
 from finetune.depth.settings import DepthConfig
-from simclr_tf.cli import config_flags
 
 NAME = "simclr-depth-train"
 DESCRIPTION = """Trains a network that makes depth maps of images: an autoencoder or a U-Net on
@@ -22,23 +19,16 @@ network for each case, --folds=5 five times. The same command line goes on with 
 stopped."""
 
 
-def define(flag_values: flags.FlagValues) -> None:
-    """Defines the flags."""
-    config_flags.define(flag_values, config_type=DepthConfig)
-
-
-def run(flag_values: flags.FlagValues) -> int:
-    """Trains as the flags say; 128 + the signal's number if it was asked to stop."""
-    config = config_flags.read_as(DepthConfig, flag_values)
+def run(config: DepthConfig, _given: Collection[str]) -> int:
+    """Trains as the settings say; 128 + the signal's number if it was asked to stop."""
     import_tensorflow()
     from finetune.depth.runs import train_all
 
     return train_all(config)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `simclr-depth-train`."""
-    return run_app(run, define, argv, name=NAME, description=DESCRIPTION)
+COMMAND = Command(NAME, DESCRIPTION, DepthConfig, run)
+main = COMMAND.main
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
-
-from data_prep.cli.app import given_flags, parse, run_handing_on, topic
 from data_prep.cli.image_flags import define_images
 from data_prep.cli.request import asked
+
+from data_prep.cli.app import given_flags, parse, run_handing_on, topic
 from data_prep.cli.runtime import import_tensorflow, progress_lines
 from data_prep.errors import UserError
 from data_prep.storage import claimed
@@ -163,9 +163,9 @@ class _Training:
 
 
 def _finetune(values: flags.FlagValues, command: Sequence[str]) -> int:
+    from data_prep.cli import config_flags
     from finetune.config import FinetuneConfig, preset
     from finetune.finetune import finetune
-    from simclr_tf.cli import config_flags
 
     named = preset(values.preset)
     config = config_flags.read_as(FinetuneConfig, values, named)
@@ -173,9 +173,9 @@ def _finetune(values: flags.FlagValues, command: Sequence[str]) -> int:
 
 
 def _transfer(values: flags.FlagValues, command: Sequence[str]) -> int:
+    from data_prep.cli import config_flags
     from finetune.transfer import train_transfer
     from finetune.transfer_config import TransferConfig, preset
-    from simclr_tf.cli import config_flags
 
     return train_transfer(
         config_flags.read_as(TransferConfig, values, preset(values.preset)), command
@@ -202,6 +202,7 @@ def _runs(f: flags.FlagValues, output: Path) -> "tuple[OneRun, ...]":
 def _make_folds(f: flags.FlagValues, folder: Path) -> Path:
     """Makes the folds, unless an earlier start of the same command has."""
     from data_prep.cli.image_flags import open_images
+
     from data_prep.manifest.groups import keep_together
     from data_prep.manifest.splits import FoldPlan, fold_names, make_folds, save_folds
 

@@ -214,7 +214,7 @@ def preset_rows(name: str) -> tuple[Row, ...]:
         UserError: There is no such preset.
     """
     if name not in PRESETS:
-        raise UserError(f"--preset={name}: there are {', '.join(PRESETS)}")
+        raise UserError(f"there are {', '.join(PRESETS)}", setting="preset", value=name)
     rows = ((parse_strategies([text])[0], title) for text, title in PRESETS[name])
     return tuple(Row(row.encoder, row.head, row.distill, title) for row, title in rows)
 

@@ -4,11 +4,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from data_prep.errors import UserError
-from data_prep.manifest.pairing import PAIRING_HELP, scale_of
+from data_prep.manifest.pairing import scale_of
 from data_prep.manifest.read_options import Declaration
+from data_prep.sections import TargetSettings
+from data_prep.settings import Config, setting
 from finetune.config import GivenImages, OutputSettings
 from simclr_tf.config.sections import MachineSettings
-from simclr_tf.config.settings import Config, setting
 
 DEPTH, REAL = "depth", "real"
 AUTOENCODER, UNET, CYCLEGAN = "autoencoder", "unet", "cyclegan"
@@ -18,7 +19,7 @@ _FILTERS = {AUTOENCODER: "32,64,128", UNET: "16,32,64,128", CYCLEGAN: "16,32,64"
 
 
 @dataclass(frozen=True)
-class PairedImages(GivenImages):
+class PairedImages(TargetSettings, GivenImages):
     """Images and depth maps."""
 
     image_dir: str = setting(
@@ -26,9 +27,6 @@ class PairedImages(GivenImages):
         "Folder of images, case folders inside; with --target_dir. With --manifest: where its "
         "images lie now.",
     )
-    target_dir: str = setting("", PAIRING_HELP["target_dir"])
-    pair_by: str = setting("", PAIRING_HELP["pair_by"])
-    target_scale: str = setting("", PAIRING_HELP["target_scale"])
     manifest: str = setting(
         "", "Manifest CSV with the columns path, target, case, group, split, target_scale."
     )

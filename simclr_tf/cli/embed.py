@@ -1,14 +1,11 @@
 """`simclr-embed`: features of an image set on disk, and everything to be seen in them."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection
 
-from absl import flags
-
-from data_prep.cli.app import run_app
+from data_prep.cli.command import Command
 from data_prep.cli.runtime import import_tensorflow, progress_lines
 from data_prep.errors import UserError
-from simclr_tf.cli import config_flags
 from simclr_tf.embedding.settings import EmbedConfig
 
 NAME = "simclr-embed"
@@ -22,50 +19,41 @@ Any number of images takes the same memory. A command that was stopped goes on w
 and joins an expert's labels (--join); --compare puts several side by side."""
 
 
-def define(flag_values: flags.FlagValues) -> None:
-    """Defines the flags."""
-    config_flags.define(flag_values, config_type=EmbedConfig)
-
-
-def run(flag_values: flags.FlagValues) -> None:
-    """Does what the flags ask for."""
-    f = flag_values
-    config = config_flags.read_as(EmbedConfig, f)
-    stated = config_flags.given(f, EmbedConfig)
-    images = progress_lines("images")
-    if f.embedding:
-        _refuse(stated, ("encoder", "output", "manifest", "compare"), "--embedding")
+def run(config: EmbedConfig, given: Collection[str]) -> None:
+    """Does what the settings ask for."""
+    progress = progress_lines("images")
+    images, several = config.images, config.page.compare
+    if finished := config.labelling.embedding:
+        _refuse(given, ("encoder", "output", "manifest", "compare"), "--embedding")
         import_tensorflow()
         from simclr_tf.embedding.analyze import reanalyse, stored_settings
 
-        config = config_flags.read_as(EmbedConfig, f, stored_settings(f.embedding))
-        print(reanalyse(config, images))
+        print(reanalyse(config.completed(stored_settings(finished), given), progress))
         return
-    if not f.output:
-        raise UserError("--output is missing: say where the embedding is to be kept")
-    if f.compare:
-        _refuse(stated, ("encoder", "join", "num_workers"), "--compare")
-    elif not f.encoder:
-        raise UserError("--encoder is missing: give the folder of a run, or a checkpoint")
-    elif not f.image_dir and not f.manifest:
+    if not config.storage.output:
+        raise UserError("is missing: say where the embedding is to be kept", setting="output")
+    if several:
+        _refuse(given, ("encoder", "join", "num_workers"), "--compare")
+    elif not config.features.encoder:
+        raise UserError("is missing: give the folder of a run, or a checkpoint", setting="encoder")
+    elif not images.image_dir and not images.manifest:
         raise UserError("give either --image_dir=FOLDER or --manifest=FILE")
     import_tensorflow()
-    if f.compare:
+    if several:
         from simclr_tf.embedding.compare import compare_embeddings as work
     else:
         from simclr_tf.embedding.compute import embed as work
-    print(work(config, stated, images))
+    print(work(config, given, progress))
 
 
-def _refuse(stated: set[str], names: tuple[str, ...], beside: str) -> None:
+def _refuse(given: Collection[str], names: Collection[str], beside: str) -> None:
     for name in names:
-        if name in stated:
-            raise UserError(f"--{name}: not with {beside}")
+        if name in given:
+            raise UserError(f"not with {beside}", setting=name)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `simclr-embed`."""
-    return run_app(run, define, argv, name=NAME, description=DESCRIPTION)
+COMMAND = Command(NAME, DESCRIPTION, EmbedConfig, run)
+main = COMMAND.main
 
 
 if __name__ == "__main__":

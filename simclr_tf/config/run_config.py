@@ -18,6 +18,7 @@ from typing import Any
 from data_prep.augment.config import PAPER_VIEWS, parse_shares
 from data_prep.errors import UserError
 from data_prep.manifest.read_options import Declaration
+from data_prep.settings import Config, Setting
 from simclr_tf.config.sections import (
     DataSettings,
     DistillSettings,
@@ -30,7 +31,6 @@ from simclr_tf.config.sections import (
     TrainSettings,
     ViewSettings,
 )
-from simclr_tf.config.settings import Config, Setting
 from simclr_tf.models.architectures import (
     HYBRID,
     KERAS,

@@ -6,7 +6,7 @@ Names, defaults and meanings are those of SimCLR's `tf2/run.py` wherever it has 
 from dataclasses import dataclass
 from typing import Literal
 
-from simclr_tf.config.settings import setting
+from data_prep.settings import setting
 
 
 @dataclass(frozen=True)
@@ -256,7 +256,9 @@ class TrainSettings:
     train_mode: Literal["pretrain", "finetune", "distill"] = setting(
         "pretrain", "Pretrain without labels, fine-tune with labels, or learn from a --teacher."
     )
-    train_batch_size: int = setting(512, "Images in a batch over all replicas.", low=1)
+    train_batch_size: int = setting(
+        512, "Images in a batch over all replicas.", low=1, also="contrastive_batch"
+    )
     microbatch: int = setting(
         0,
         "Pretraining: images that the network sees at a time, a divisor of a replica's part of "

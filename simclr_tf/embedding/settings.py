@@ -5,8 +5,8 @@ from typing import Literal
 
 from data_prep.errors import UserError
 from data_prep.manifest.read_options import Declaration
+from data_prep.settings import Config, setting
 from simclr_tf.config.sections import DataSettings
-from simclr_tf.config.settings import Config, setting
 
 FORMATS = ("npz", "parquet")
 PROJECTIONS = ("pca", "tsne", "umap", "random")

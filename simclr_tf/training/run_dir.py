@@ -20,6 +20,7 @@ from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
 from data_prep.reading.images import encode_lossless
 from data_prep.reading.spec import OF_BEFORE
+from data_prep.settings import Config
 from data_prep.storage import (
     CHANGING,
     Checksums,
@@ -32,7 +33,6 @@ from data_prep.storage import (
 )
 from data_prep.storage import FILE as CHECKSUMS
 from simclr_tf.config.run_config import RunConfig
-from simclr_tf.config.settings import Config
 from simclr_tf.training.run_warnings import WARNINGS_FILE
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ import tensorflow as tf
 from data_prep.errors import UserError
 from data_prep.manifest.digest import files_digest
 from data_prep.manifest.manifest import Manifest
-from simclr_tf.config.settings import Config
+from data_prep.settings import Config
 from simclr_tf.training.distribution import Devices, connected_workers
 
 log = logging.getLogger(__name__)

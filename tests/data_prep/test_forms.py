@@ -14,7 +14,6 @@ from data_prep.check.check import Checked, check
 from data_prep.check.page import check_page
 from data_prep.cli import label_fraction as fraction_command
 from data_prep.cli import split as split_command
-from data_prep.cli.app import run_app
 from data_prep.errors import UserError
 from data_prep.manifest.folder_tree import tree_paths
 from data_prep.manifest.groups import keep_together, torn_pairs, torn_units, with_group_column
@@ -341,14 +340,14 @@ def test_the_commands_count_images(
     form.save(tmp_path / "all.csv")
     arguments = [f"--manifest={tmp_path / 'all.csv'}", "--ratios=train:0.5,test:0.5"]
     subset = [*arguments, "--subset=train:0.2", f"--output={tmp_path / 'split.csv'}"]
-    assert run_app(split_command.run, split_command.define, subset, name="simclr-split") == 0
+    assert split_command.main(subset) == 0
     assert "40 parts of files with the pixels of another" in capsys.readouterr().out
     parted = Manifest.load(tmp_path / "split.csv")
     counts = Counter((r.label, r.split) for r in parted.records)
     assert counts == {("a", "train"): 4, ("b", "train"): 4, ("a", "test"): 20, ("b", "test"): 20}
     arguments = [f"--manifest={tmp_path / 'all.csv'}", "--fraction=0.1", "--unchosen=left_out"]
     few = [*arguments, f"--output={tmp_path / 'few.csv'}"]
-    assert run_app(fraction_command.run, fraction_command.define, few, name="x") == 0
+    assert fraction_command.main(few) == 0
     assert len(Manifest.load(tmp_path / "few.csv")) == 8
 
 
@@ -358,7 +357,7 @@ def test_commands_without_flags_for_reading_say_where_they_are(
     as_npy(tmp_path / "set", {"a": noise(0, 3)})
     said = "These are flags of simclr-manifest"
     arguments = [f"--image_dir={tmp_path / 'set'}", "--fraction=0.5", f"--output={tmp_path}/o.csv"]
-    assert run_app(fraction_command.run, fraction_command.define, arguments, name="x") == 1
+    assert fraction_command.main(arguments) == 1
     assert said in capsys.readouterr().err
     (finding,) = (
         f for f in check(list_folder(tmp_path / "set")).findings if f.kind == "unreadable"

@@ -7,7 +7,6 @@ import csv
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -19,7 +18,6 @@ import tifffile
 from PIL import Image
 
 from data_prep.cli import check, label_fraction, split
-from data_prep.cli.app import run_app, run_handing_on
 from data_prep.csv_files import read_rows
 from data_prep.manifest.manifest import Manifest, Record
 from data_prep.reading.spec import parse_reading
@@ -55,12 +53,8 @@ class Place(NamedTuple):
         return Place(Path(row["path"]).name, row.get("page", ""), row.get("tile", ""))
 
 
-def command(
-    module: ModuleType, *flags: str, handed_on: tuple[str, ...] = (), run: Callable = run_app
-) -> None:
-    arguments = [*flags, *(["--", *handed_on] if handed_on else [])]
-    name, text = module.NAME, module.DESCRIPTION
-    assert run(module.run, module.define, arguments, name=name, description=text) == 0
+def command(module: ModuleType, *flags: str, handed_on: tuple[str, ...] = ()) -> None:
+    assert module.main([*flags, *(["--", *handed_on] if handed_on else [])]) == 0
 
 
 def write_images(folder: Path) -> Manifest:
@@ -160,7 +154,7 @@ def test_folds_of_them_are_compared(made: Set) -> None:
     command(
         folds, f"--manifest={base / 'all.csv'}", "--folds=2", f"--output={base / 'folds'}",
         "--validation=0.2",
-        handed_on=(f"--encoder={base / 'encoder.keras'}", *TINY), run=run_handing_on,
+        handed_on=(f"--encoder={base / 'encoder.keras'}", *TINY),
     )  # fmt: skip
     tested = Counter(
         Place.of_row(row)
@@ -172,7 +166,7 @@ def test_folds_of_them_are_compared(made: Set) -> None:
     shutil.copytree(base / "folds", base / "folds again")
     command(
         folds, f"--compare={base / 'folds'},{base / 'folds again'}",
-        f"--output={base / 'compared'}", run=run_handing_on,
+        f"--output={base / 'compared'}",
     )  # fmt: skip
     for folder in (base / "folds", base / "compared"):
         check_pages(folder)

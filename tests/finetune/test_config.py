@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from absl import flags
 
+from data_prep.cli import config_flags
 from data_prep.cli.app import parse
 from data_prep.errors import UserError
 from finetune.cli.finetune import define
 from finetune.config import PRESETS, FinetuneConfig, preset
-from simclr_tf.cli import config_flags
 from simclr_tf.config.run_config import RunConfig
 
 

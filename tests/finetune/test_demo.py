@@ -5,17 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.cli.app import run_app
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
-from finetune.cli.demo import define, run
+from finetune.cli.demo import main
 from finetune.demo import DemoSettings, prepare_output
 from tests.docs import readme_arguments
 from tests.images import make_folder
 
 
 def demo(*arguments: str) -> int:
-    return run_app(run, define, list(arguments), name="simclr-demo")
+    return main(list(arguments))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.cli.app import run_app
 from data_prep.csv_files import read_rows
 from finetune.cli import finetune as finetune_command
 from finetune.cli import predict as predict_command
@@ -44,7 +43,7 @@ def write_images(root: Path) -> None:
 
 
 def command(module, *arguments: str) -> int:
-    return run_app(module.run, module.define, arguments, name=module.NAME)
+    return module.main(arguments)
 
 
 def train(base: Path, images: Path) -> int:

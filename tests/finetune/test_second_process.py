@@ -1,12 +1,10 @@
 """A folder that another process is training in: every command refuses it in one line."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from absl import flags
 
-from data_prep.cli.app import run_app, run_handing_on
 from data_prep.storage import claimed
 from finetune.cli import compare, depth_train, finetune, folds, transfer
 from simclr_tf.cli import run as run_command
@@ -48,14 +46,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def start(name: str, arguments: Sequence[str]) -> int:
     command = {
         "simclr-run": run_command, "simclr-finetune": finetune, "simclr-transfer": transfer,
-        "simclr-depth-train": depth_train, "simclr-compare": compare,
-    }.get(name)  # fmt: skip
-    if command is None:
-        return run_handing_on(
-            folds.run, folds.define, arguments, name=name, description=folds.DESCRIPTION
-        )
-    run: Callable[[flags.FlagValues], int | None] = command.run
-    return run_app(run, command.define, arguments, name=name)
+        "simclr-depth-train": depth_train, "simclr-compare": compare, "simclr-folds": folds,
+    }[name]  # fmt: skip
+    return command.main(arguments)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -10,7 +10,6 @@ import tifffile
 from PIL import Image
 
 from data_prep.cli import augment, check, tfrecord
-from data_prep.cli.app import run_app
 from data_prep.csv_files import read_rows
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.read_options import Declaration
@@ -78,8 +77,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(module: ModuleType, *flags: str) -> None:
-    arguments = {"name": module.NAME, "description": module.DESCRIPTION}
-    assert run_app(module.run, module.define, flags, **arguments) == 0
+    assert module.main(flags) == 0
 
 
 def numbers(file: Path, prefix: str) -> dict[str, list[float]]:

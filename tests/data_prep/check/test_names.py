@@ -6,7 +6,6 @@ import pytest
 
 from data_prep.check.names import name_findings
 from data_prep.cli import check as command
-from data_prep.cli.app import run_app
 from data_prep.manifest.manifest import Manifest, Record
 from data_prep.manifest.scan import LeftOut
 from tests.data_prep.image_files import pixels, write
@@ -84,7 +83,7 @@ def test_what_was_left_out() -> None:
 
 
 def check(*arguments: str) -> int:
-    return run_app(command.run, command.define, arguments, name=command.NAME)
+    return command.main(arguments)
 
 
 def test_command_fails_for_a_class_that_vanishes(

@@ -12,7 +12,7 @@ from PIL import Image
 from data_prep.augment.config import ViewConfig
 from data_prep.augment.image_data_generator_config import SupervisedConfig
 from data_prep.cli import augment
-from data_prep.cli.app import parse, run_app
+from data_prep.cli.app import parse
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.scan import scan_folder
 from data_prep.manifest.splits import stratified_split
@@ -34,7 +34,7 @@ def listed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*arguments: str) -> int:
-    return run_app(augment.run, augment.define, arguments, name=augment.NAME)
+    return augment.main(arguments)
 
 
 def test_copies_and_the_tables_before_and_after(

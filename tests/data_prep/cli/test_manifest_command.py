@@ -6,15 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.cli.app import run_app
-from data_prep.cli.manifest import define, run
+from data_prep.cli.manifest import main
 from tests.data_prep.image_files import pixels, write, write_class_folders
 
 SKY = np.random.default_rng(0).exponential(100, (4, 8, 8)).astype(np.float32)
 
 
 def command(*flags: str) -> int:
-    return run_app(run, define, list(flags), name="simclr-manifest")
+    return main(list(flags))
 
 
 def rows(path: Path) -> list[dict[str, str]]:

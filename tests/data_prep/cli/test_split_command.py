@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from data_prep.cli import label_fraction, split
-from data_prep.cli.app import run_app
 from data_prep.manifest.scan import scan_folder
 from tests.data_prep.image_files import pixels, write
 
@@ -41,7 +40,7 @@ def texture(seed: int) -> np.ndarray:
 
 
 def run(*arguments: str) -> int:
-    return run_app(split.run, split.define, arguments, name=split.NAME)
+    return split.main(arguments)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -166,7 +165,7 @@ def test_label_fractions_nest_and_leave_the_rest(images: Path, tmp_path: Path) -
     for name, flag in (("a", "--fraction=0.1"), ("b", "--fraction=0.5"), ("c", "--fraction=0.1")):
         out = tmp_path / f"{name}.csv"
         arguments = (f"--manifest={first}", flag, "--seed=4", f"--output={out}")
-        code = run_app(label_fraction.run, label_fraction.define, arguments, name="x")
+        code = label_fraction.main(arguments)
         assert code == 0
         assert [row["split"] for row in rows(out)] == [row["split"] for row in rows(first)]
         kept.append({r["path"] for r in rows(out) if r["label"] and r["split"] == "train"})
@@ -183,7 +182,7 @@ def test_labels_of_whole_groups_leave_the_group_column_alone(images: Path, tmp_p
         "--group_by=(f[0-9]*)_",
         f"--output={out}",
     )
-    assert run_app(label_fraction.run, label_fraction.define, arguments, name="x") == 0
+    assert label_fraction.main(arguments) == 0
     labelled = Counter(Path(row["path"]).name[:3] for row in rows(out) if row["label"])
     assert list(labelled.values()) == [5] * 4
     assert {row["group"] for row in rows(out)} == {""}
@@ -223,7 +222,7 @@ def test_outputs_are_never_overwritten(
     assert run(*base, f"--output={tmp_path}/m.csv") == 1
     assert run(*base, f"--output={tmp_path}/n.csv", f"--tree={tmp_path}/tree") == 1
     arguments = (f"--image_dir={images}", "--fraction=0.5", f"--output={tmp_path}/m.csv")
-    assert run_app(label_fraction.run, label_fraction.define, arguments, name="x") == 1
+    assert label_fraction.main(arguments) == 1
     assert capsys.readouterr().err.count("is there already") == 3
     assert (tmp_path / "m.csv").read_text() == "mine"
     assert sorted(os.listdir(tmp_path)) == ["m.csv", "tree"]

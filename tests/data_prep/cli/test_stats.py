@@ -4,8 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.cli.app import run_app
-from data_prep.cli.stats import define, run
+from data_prep.cli.stats import main
 from data_prep.manifest.scan import scan_folder
 from data_prep.sources.tfrecord_writer import write_shards
 from tests.data_prep.image_files import pixels, write
@@ -23,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def stats(*arguments: object) -> int:
-    return run_app(run, define, [str(argument) for argument in arguments], name="simclr-stats")
+    return main([str(argument) for argument in arguments])
 
 
 def test_only_training_images_count(folder: Path, tmp_path: Path) -> None:

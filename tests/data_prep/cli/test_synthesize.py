@@ -4,19 +4,12 @@ import pytest
 from PIL import Image
 
 from data_prep.cli import synthesize
-from data_prep.cli.app import run_app
 from data_prep.manifest.manifest import Manifest
 from data_prep.synthetic.kinds import KINDS
 
 
 def run(*arguments: str) -> int:
-    return run_app(
-        synthesize.run,
-        synthesize.define,
-        arguments,
-        name=synthesize.NAME,
-        description=synthesize.DESCRIPTION,
-    )
+    return synthesize.main(arguments)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.cli.app import run_app
-from data_prep.cli.tfrecord import define, run
+from data_prep.cli.tfrecord import main
 from data_prep.manifest.manifest import Manifest
 from data_prep.sources.streams import TFRecordSource
 from tests.data_prep.image_files import write_class_folders
@@ -17,7 +16,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def tfrecord(*arguments: object) -> int:
-    return run_app(run, define, [str(argument) for argument in arguments], name="simclr-tfrecord")
+    return main([str(argument) for argument in arguments])
 
 
 def test_a_folder_becomes_shards_that_verify(

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.cli.app import run_app
-from data_prep.cli.manifest import define, run
+from data_prep.cli.manifest import main
 from data_prep.errors import UserError
 from data_prep.manifest.groups import unit_numbers
 from data_prep.manifest.leaks import check_leaks
@@ -112,7 +111,7 @@ def test_the_manifest_command_pairs(tmp_path: Path, capsys: pytest.CaptureFixtur
 
     def command(*flags: str) -> int:
         given = [f"--image_dir={tmp_path / 'sem'}", f"--target_dir={tmp_path / 'maps'}", *flags]
-        return run_app(run, define, given, name="simclr-manifest")
+        return main(given)
 
     output = tmp_path / "m.csv"
     assert command(f"--output={output}") == 1

@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.cli.app import run_app
 from data_prep.manifest.manifest import Manifest
-from finetune.cli.depth_predict import define, run
+from finetune.cli.depth_predict import main
 from finetune.depth import pipeline
 from tests.finetune.depth.fakes import (
     FORMULAS,
@@ -34,7 +33,7 @@ def _fakes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def predict(*arguments: object) -> int:
-    return run_app(run, define, [str(a) for a in arguments], name="simclr-depth-predict")
+    return main([str(a) for a in arguments])
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -294,7 +293,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
 def test_help_answers_without_tensorflow() -> None:
     code = (
         "import sys; from finetune.cli import depth_predict; from data_prep.cli.app import run_app;"
-        "run_app(depth_predict.run, depth_predict.define, ['--help'], name='x');"
+        "depth_predict.main(['--help']);"
         "assert 'tensorflow' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,

@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.cli.app import run_app
-from finetune.cli.finetune import DESCRIPTION, NAME, define, run
+from finetune.cli.finetune import main
 from simclr_tf.training.callbacks import read_metrics
 from tests.finetune.runs import RESNET, write_encoder
 from tests.images import make_folder, make_split_folder
 
 
 def command(*arguments: str) -> int:
-    return run_app(run, define, arguments, name=NAME, description=DESCRIPTION)
+    return main(arguments)
 
 
 @pytest.fixture(scope="module")

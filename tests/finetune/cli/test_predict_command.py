@@ -8,9 +8,8 @@ import pytest
 import tensorflow as tf
 
 from data_prep.augment.views import ViewConfig, evaluation_image
-from data_prep.cli.app import run_app
 from data_prep.reading.images import read_image
-from finetune.cli.predict import define, run
+from finetune.cli.predict import main
 from simclr_tf.checkpoints import zoo
 from simclr_tf.checkpoints.load import load_model
 from simclr_tf.checkpoints.preprocessing import preprocessing_record
@@ -21,7 +20,7 @@ from tests.simclr_tf.checkpoints.common import path_of
 
 
 def predict(*arguments: object) -> int:
-    return run_app(run, define, [str(a) for a in arguments], name="simclr-predict")
+    return main([str(a) for a in arguments])
 
 
 def network(classes: int, record: dict[str, object] | None = None) -> SimCLRModel:

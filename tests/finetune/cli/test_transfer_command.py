@@ -4,13 +4,12 @@ import time
 
 import pytest
 
-from data_prep.cli.app import run_app
 from finetune.cli import transfer
 from tests.images import make_folder
 
 
 def command(*arguments: str) -> int:
-    return run_app(transfer.run, transfer.define, arguments, name=transfer.NAME)
+    return transfer.main(arguments)
 
 
 def test_help_lists_the_flags_without_tensorflow() -> None:

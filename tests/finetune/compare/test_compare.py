@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.cli.app import run_app
 from data_prep.manifest.manifest import Manifest
-from finetune.cli.compare import define, run
+from finetune.cli.compare import main
 from finetune.compare.chain import Chain
 from finetune.compare.images import load_division
 from simclr_tf.checkpoints.load import load_encoder
@@ -33,7 +32,7 @@ TINY = (
 
 
 def compare(*arguments: str) -> int:
-    return run_app(run, define, list(arguments), name="simclr-compare")
+    return main(list(arguments))
 
 
 @pytest.fixture(scope="module")

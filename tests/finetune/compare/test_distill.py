@@ -7,10 +7,9 @@ import keras
 import numpy as np
 import pytest
 
-from data_prep.cli.app import run_app
 from data_prep.manifest.manifest import Manifest
 from finetune.classifier import Classifier, SimCLRBackbone
-from finetune.cli.compare import define, run
+from finetune.cli.compare import main
 from finetune.compare.chain import FACTOR, as_simclr
 from finetune.compare.images import load_division
 from simclr_tf.checkpoints.load import load_encoder
@@ -48,7 +47,7 @@ def test_a_student_sees_all_training_images_and_the_drawn_labels_alone(tmp_path:
         "--strategies=imagenet_simclr+distill", "--label_fractions=0.4", "--folds=1",
         "--image_size=32", "--finetune_steps=3", "--minutes=0",
     ]  # fmt: skip
-    assert run_app(run, define, flags, name="simclr-compare") == 0
+    assert main(flags) == 0
     with open(out / "results.csv") as stream:
         (row,) = (row for row in csv.DictReader(stream) if "distilled" in row["strategy"])
     division = load_division(out)

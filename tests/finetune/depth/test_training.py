@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.cli.app import run_app
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
-from finetune.cli.depth_train import DESCRIPTION, NAME, define, run
+from finetune.cli.depth_train import main
 from finetune.depth import train
 from finetune.depth.pairs import DepthSet
 from finetune.depth.runs import depth_folds, train_all
@@ -257,7 +256,7 @@ def test_a_translator_takes_real_images_to_simulated_ones(images: Path, tmp_path
 
 
 def command(*arguments: str) -> int:
-    return run_app(run, define, arguments, name=NAME, description=DESCRIPTION)
+    return main(arguments)
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_prep.cli.app import run_app
 from data_prep.errors import UserError
 from simclr_tf.checkpoints import download, zoo
 from simclr_tf.checkpoints.load import load_encoder, load_model
 from simclr_tf.checkpoints.write import write_model
-from simclr_tf.cli.zoo import define, run
+from simclr_tf.cli.zoo import main
 from simclr_tf.models.architectures import ResNetArchitecture
 from simclr_tf.models.variable_layout import resnet_variables
 from tests import golden
@@ -186,14 +185,14 @@ def test_the_cache_is_where_the_user_keeps_caches(
 def test_the_command_lists_fetches_and_complains(
     cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_app(run, define, [], name="simclr-zoo") == 0
+    assert main([]) == 0
     assert capsys.readouterr().out == f"{zoo.table()}\n"
 
     place_by_hand(cache / NAME)
-    assert run_app(run, define, [f"--fetch={NAME}"], name="simclr-zoo") == 0
+    assert main([f"--fetch={NAME}"]) == 0
     assert capsys.readouterr().out == f"{cache / NAME}\n"
 
-    assert run_app(run, define, ["--fetch=r50_1x_sk0"], name="simclr-zoo") == 1
+    assert main(["--fetch=r50_1x_sk0"]) == 1
     assert "no such public checkpoint" in capsys.readouterr().err
 
 

@@ -3,9 +3,9 @@
 import pytest
 from absl import flags
 
+from data_prep.cli import config_flags
 from data_prep.cli.app import parse
 from data_prep.errors import UserError
-from simclr_tf.cli import config_flags
 from simclr_tf.cli.run import _take_contrastive_batch, _take_preset, define
 from simclr_tf.config.run_config import RunConfig
 

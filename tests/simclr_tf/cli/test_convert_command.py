@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_prep.cli.app import run_app
 from simclr_tf.checkpoints import adapt
 from simclr_tf.checkpoints.load import load_encoder, load_model
 from simclr_tf.checkpoints.write import write_model
-from simclr_tf.cli.convert import define, run
+from simclr_tf.cli.convert import main
 from simclr_tf.models import SimCLRModel, canonical_variables
 from tests.simclr_tf.checkpoints.common import LAYOUTS, Recorded, path_of
 
@@ -20,7 +19,7 @@ TF1 = str(path_of("tf1_tiny_r18_w8_cifar_pretrain"))
 
 
 def convert(*arguments: str) -> int:
-    return run_app(run, define, list(arguments), name="simclr-convert")
+    return main(list(arguments))
 
 
 @pytest.mark.parametrize("layout", ["tf1_tiny_r18_w8_cifar_pretrain/hub", *list(LAYOUTS)[5:8]])

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 
 from data_prep.augment.views import ViewConfig
-from data_prep.cli.app import run_app
 from data_prep.errors import UserError
 from data_prep.manifest.scan import scan_folder
 from data_prep.sources.manifest_source import ManifestSource
-from simclr_tf.cli.data_service import define, run, start
+from simclr_tf.cli.data_service import main, start
 from simclr_tf.config.sections import MachineSettings
 from simclr_tf.training import data_service
 from simclr_tf.training.batches import training_batches
@@ -117,7 +116,7 @@ def test_a_service_is_reached_from_its_own_machine_alone_unless_told_otherwise()
 def test_bad_input_is_one_line(
     arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_app(run, define, arguments, name="simclr-data-service") == 1
+    assert main(arguments) == 1
     assert problem in capsys.readouterr().err.splitlines()[-1]
 
 
@@ -126,5 +125,5 @@ def test_a_port_in_use_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         taken.bind(("0.0.0.0", 0))
         taken.listen()
         arguments = [f"--port={taken.getsockname()[1]}", "--workers=localhost:1"]
-        assert run_app(run, define, arguments, name="simclr-data-service") == 1
+        assert main(arguments) == 1
     assert "cannot be served" in capsys.readouterr().err.splitlines()[-1]

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.cli.app import run_app
-from simclr_tf.cli.embed import define, run
+from simclr_tf.cli.embed import main
 from tests.finetune.runs import RESNET, write_encoder
 from tests.images import make_folder
 
@@ -111,7 +110,7 @@ def test_what_is_wrong_is_said_in_one_line(
     arguments: list[str], code: int, message: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     given = [argument.replace("OUT", str(tmp_path / "out")) for argument in arguments]
-    assert run_app(run, define, given, name="simclr-embed") == code
+    assert main(given) == code
     lines = capsys.readouterr().err.strip().splitlines()
     assert message in lines[-1]
     assert not (tmp_path / "out").exists()

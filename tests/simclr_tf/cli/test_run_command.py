@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.cli.app import run_app
-from simclr_tf.cli.run import define, run
+from simclr_tf.cli.run import main
 from simclr_tf.training.callbacks import read_metrics
 from tests.images import make_folder, make_split_folder
 
@@ -248,7 +247,7 @@ def test_what_cannot_be_is_refused_in_one_line(
         for flag in flags
     ]  # fmt: skip
     arguments = [*TINY, f"--model_dir={tmp_path / 'run'}", *given]
-    assert run_app(run, define, arguments, name="simclr-run") == code
+    assert main(arguments) == code
     errors = capfd.readouterr().err.splitlines()
     assert errors[-1].startswith("simclr-run: error: ")
     assert message in errors[-1]

@@ -3,8 +3,8 @@
 import pytest
 from absl import flags
 
+from data_prep.cli import config_flags
 from data_prep.cli.app import parse
-from simclr_tf.cli import config_flags
 from simclr_tf.cli.run import _take_preset, define
 from simclr_tf.config.run_config import PRESETS, RunConfig, all_settings
 from simclr_tf.optim.schedules import scaled_learning_rate

@@ -91,7 +91,7 @@ def test_json_with_an_unknown_entry_is_refused_with_the_nearest_name() -> None:
         ({"image_size": True}, "--image_size=True"),
         ({"image_size": 4}, "must be at least 8"),
         ({"color_jitter_strength": 2.0}, "must be at most 1.25"),
-        ({"optimizer": "sgd"}, "choose one of lars, momentum, adam, adamw"),
+        ({"optimizer": "sgd"}, "must be one of lars, momentum, adam, adamw"),
         ({"resnet_depth": 42}, "choose 18, 34, 50, 101, 152 or 200"),
         ({"train_batch_size": 1}, "at least 2 images"),
         ({"ft_proj_selector": 4}, "only 3 layers"),

@@ -8,10 +8,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from data_prep.cli.app import run_app
 from data_prep.manifest.scan import scan_folder
 from data_prep.sources.manifest_source import ManifestSource
-from simclr_tf.cli.run import define, run
+from simclr_tf.cli.run import main
 from simclr_tf.config.sections import MachineSettings
 from simclr_tf.training.distribution import connect
 from simclr_tf.training.floors import flat_pixels, raw_pixels
@@ -54,7 +53,7 @@ def test_an_evaluation_says_whether_the_classifier_is_above_simpler_methods(
         "--eval_split=test", f"--image_dir={images}",
     ]  # fmt: skip
     arguments.append(f"--model_dir={tmp_path / 'run'}")
-    code = run_app(run, define, arguments, name="simclr-run")
+    code = main(arguments)
     assert code == 0
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     floors = result["floors"]

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_prep.cli.app import run_app
 from data_prep.manifest.manifest import Manifest
 from data_prep.reading.spec import parse_reading
-from finetune.cli.predict import define, run
+from finetune.cli.predict import main
 from simclr_tf.checkpoints.load import load_encoder
 from simclr_tf.config.run_config import RunConfig
 from simclr_tf.training.data import open_data
@@ -80,7 +79,7 @@ def test_prediction_reads_as_the_training_did(tmp_path: Path, per: str) -> None:
     output = tmp_path / "p.csv"
     flags = [f"--checkpoint={model_dir / 'ckpt-2'}", f"--image_dir={images / 'validation'}",
              f"--output={output}", "--batch_size=8"]  # fmt: skip
-    assert run_app(run, define, flags, name="simclr-predict") == 0
+    assert main(flags) == 0
     predicted = {Path(row["path"]).name: row for row in read_csv(output)}
     evaluated = read_csv(model_dir / "predictions_validation.csv")
     assert len(evaluated) == len(predicted) == 8
@@ -92,7 +91,7 @@ def test_prediction_reads_as_the_training_did(tmp_path: Path, per: str) -> None:
     # With another rule the scores would differ: the test above sees it.
     other = tmp_path / "other.csv"
     flags = [*flags[:2], f"--output={other}", "--batch_size=8", "--intensity=minmax"]
-    assert run_app(run, define, flags, name="simclr-predict") == 0
+    assert main(flags) == 0
     assert [r["score_1"] for r in read_csv(other)] != [r["score_1"] for r in read_csv(output)]
 
 

@@ -397,8 +397,8 @@ def test_a_run_whose_end_is_damaged_stops_early_again(images: Path, tmp_path: Pa
 def test_flags_txt_replays_the_run(images: Path, pretrained: Path, tmp_path: Path) -> None:
     from absl import flags
 
+    from data_prep.cli import config_flags
     from data_prep.cli.app import parse
-    from simclr_tf.cli import config_flags
 
     values = flags.FlagValues()
     config_flags.define(values)

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from data_prep.check.files import examine
-from data_prep.cli.app import run_app
-from data_prep.cli.manifest import define, run
+from data_prep.cli.manifest import main
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest, Record
 from data_prep.manifest.read_options import READING_FIELDS, Declaration, carried, declaration_of
@@ -214,10 +213,10 @@ def test_the_permission_is_a_flag_and_does_not_travel(
     write_virtual(tmp_path)
     (tmp_path / "a.h5").rename(images / "a.h5")
     flags = [f"--image_dir={images}", f"--output={tmp_path / 'm.csv'}"]
-    assert run_app(run, define, flags, name="simclr-manifest") == 1
+    assert main(flags) == 1
     assert "lie in another file" in capsys.readouterr().err
     flags.append("--hdf5_links=follow")
-    assert run_app(run, define, flags, name="simclr-manifest") == 0
+    assert main(flags) == 0
     manifest = Manifest.load(str(tmp_path / "m.csv"))
     assert [record.reading for record in manifest.records] == ["links=follow"]
     assert declaration_of(manifest) == Declaration()

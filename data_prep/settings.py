@@ -1,0 +1,294 @@
+"""Declarations of settings, each with default, meaning and limits; configurations made of them.
+
+A setting is declared once, as a field of a section, which is a frozen dataclass; a configuration is
+a frozen dataclass of sections and holds all settings of a command. From the declaration come the
+flag (`data_prep.cli.command`), the checks of a value, the key in `config.json` and the keyword in
+Python.
+"""
+
+import dataclasses
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+
+from data_prep.errors import UserError
+
+
+def setting(
+    default: Any,
+    help_text: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    added: Sequence[str] = (),
+    required: bool = False,
+    repeated: bool = False,
+    also: str = "",
+) -> Any:
+    """A dataclass field that knows its meaning, its limits (both inclusive) and added choices.
+
+    The field's type is `bool`, `int`, `float`, `str`, a `Literal` of texts, one of these or
+    `None`, `tuple[str, ...]` or `tuple[float, ...]`.
+
+    Args:
+        default: Its value where none is given.
+        help_text: Its meaning.
+        low: The least value, of a tuple that of each number.
+        high: The largest value.
+        added: Choices beside those of its type, a `Literal`; read whenever they are asked for.
+        required: It must be given, and not be empty.
+        repeated: A tuple whose flag is given once for each item, not once with commas.
+        also: Another name of its flag.
+    """
+    metadata = {
+        "help": help_text, "low": low, "high": high, "added": added,
+        "required": required, "repeated": repeated, "also": also,
+    }  # fmt: skip
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One declared setting: what a flag needs to know of it.
+
+    Attributes:
+        name: Of the setting and of its flag.
+        topic: Field of the configuration that holds its section.
+        title: Heading of the section.
+        kind: `bool`, `int`, `float`, `str` or `tuple`.
+        item: Kind of a tuple's items.
+        optional: True if `None` is a value.
+        choices: The values that there are; empty = any.
+        default: Its value where none is given.
+        help: Its meaning.
+        low: The least value.
+        high: The largest value.
+        required: It must be given.
+        repeated: Its flag is given once for each item.
+        also: Another name of its flag.
+    """
+
+    name: str
+    topic: str
+    title: str
+    kind: type
+    item: type
+    optional: bool
+    choices: tuple[str, ...]
+    default: Any
+    help: str
+    low: float | None
+    high: float | None
+    required: bool
+    repeated: bool
+    also: str
+
+    def problem(self, value: Any) -> str:
+        """Returns what is wrong with a value; empty for a value that can be used."""
+        if value is None and self.optional:
+            return ""
+        if self.kind is tuple:
+            items = value if isinstance(value, tuple) else (None,)
+            return next(filter(None, (self._problem_of(item, self.item) for item in items)), "")
+        return self._problem_of(value, self.kind)
+
+    def _problem_of(self, value: Any, kind: type) -> str:
+        wanted: Any = (int, float) if kind is float else kind
+        if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
+            return f"give a value of kind {kind.__name__}"
+        if self.choices and value not in self.choices:
+            near = get_close_matches(str(value), self.choices, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            return f"must be one of {', '.join(self.choices)}{hint}"
+        number: Any = value
+        if self.low is not None and number < self.low:
+            return f"must be at least {self.low:g}"
+        if self.high is not None and number > self.high:
+            return f"must be at most {self.high:g}"
+        return ""
+
+    def check(self, value: Any) -> None:
+        """Checks a value's kind, choice and limits.
+
+        Raises:
+            UserError: With the setting, the value and what would be right.
+        """
+        if problem := self.problem(value):
+            of_wrong_kind = isinstance(value, str) and self.kind is not str
+            shown = repr(value) if of_wrong_kind else value
+            raise UserError(problem, setting=self.name, value=shown)
+
+
+class Config:
+    """All settings of a command, by topic; the base of frozen dataclasses.
+
+    Each field of the subclass is a topic: itself a frozen dataclass, whose fields are declared by
+    `setting`. A setting's name is its flag, so names are unique over all topics. The first line of
+    a section's docstring is its heading, unless the class has a `TITLE`.
+    """
+
+    @classmethod
+    def settings(cls) -> tuple[Setting, ...]:
+        """Every declared setting, in the order of declaration."""
+        return tuple(_settings(cls))
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Self:
+        """Builds the configuration from flat name-value pairs; absent names take their default.
+
+        Raises:
+            UserError: An unknown name, a value of the wrong kind or outside its limits.
+        """
+        known = {s.name for s in cls.settings()}
+        for name in values:
+            if name not in known:
+                near = get_close_matches(name, known, n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise UserError(f"unknown setting {name!r}{hint}")
+        sections = {}
+        own: Any = cls
+        for topic, section in _sections(cls).items():
+            given = {f.name: values[f.name] for f in fields(section) if f.name in values}
+            sections[topic] = section(**{n: _tuple_if_list(value) for n, value in given.items()})
+        config: Self = own(**sections)
+        config.validate()
+        return config
+
+    def values(self) -> dict[str, Any]:
+        """All settings as flat name-value pairs."""
+        return {s.name: getattr(getattr(self, s.topic), s.name) for s in self.settings()}
+
+    def completed(self, values: Mapping[str, Any], given: Collection[str]) -> Self:
+        """The configuration with other values for the settings that were not given."""
+        others = {name: value for name, value in values.items() if name not in given}
+        return self.from_values({**self.values(), **others})
+
+    def flags(self, names: Collection[str]) -> list[str]:
+        """The flags that give some of the settings their values, in the order of declaration."""
+        values = self.values()
+        return [
+            flag for s in self.settings() if s.name in names for flag in _flags(s, values[s.name])
+        ]
+
+    def validate(self) -> None:
+        """Checks kinds, choices and limits of every setting.
+
+        Raises:
+            UserError: With the setting, its value and what would be right.
+        """
+        for s in self.settings():
+            value = getattr(getattr(self, s.topic), s.name)
+            if s.required and value in ("", None, ()):
+                raise UserError("is missing: it must be given", setting=s.name)
+            s.check(value)
+
+    def to_json(self) -> str:
+        """The configuration as JSON, by topic."""
+        own: Any = self
+        return json.dumps(dataclasses.asdict(own), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            UserError: Unknown or wrong entries.
+        """
+        values: dict[str, Any] = {}
+        for section in json.loads(text).values():
+            values.update(section)
+        return cls.from_values(values)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Reads a `config.json`."""
+        return cls.from_json(Path(path).read_text())
+
+
+@cache
+def _sections(config_type: type[Config]) -> dict[str, Any]:
+    """Section by topic."""
+    hints = get_type_hints(config_type)
+    topics: Any = config_type
+    return {topic.name: hints[topic.name] for topic in fields(topics)}
+
+
+def _settings(config_type: type[Config]) -> Iterator[Setting]:
+    for topic, section in _sections(config_type).items():
+        hints = _hints(section)
+        title = getattr(section, "TITLE", "")
+        title = title or (section.__doc__ or topic).strip().splitlines()[0].rstrip(".")
+        for f in fields(section):
+            yield _setting(topic, title, f, hints[f.name])
+
+
+_hints = cache(get_type_hints)
+
+
+def _setting(topic: str, title: str, f: "dataclasses.Field[Any]", hint: Any) -> Setting:
+    optional = get_origin(hint) is UnionType and NoneType in get_args(hint)
+    if optional:
+        hint = next(part for part in get_args(hint) if part is not NoneType)
+    literal, many = get_origin(hint) is Literal, get_origin(hint) is tuple
+    choices = (*get_args(hint), *f.metadata.get("added", ())) if literal else ()
+    return Setting(
+        name=f.name,
+        topic=topic,
+        title=title,
+        kind=str if literal else tuple if many else hint,
+        item=get_args(hint)[0] if many else NoneType,
+        optional=optional,
+        choices=choices,
+        default=f.default,
+        help=f.metadata["help"],
+        low=f.metadata["low"],
+        high=f.metadata["high"],
+        required=f.metadata.get("required", False),
+        repeated=f.metadata.get("repeated", False),
+        also=f.metadata.get("also", ""),
+    )
+
+
+def _flags(s: Setting, value: Any) -> list[str]:
+    if value is None:
+        return []
+    if s.kind is bool:
+        return [f"--{'' if value else 'no'}{s.name}"]
+    if s.repeated:
+        return [f"--{s.name}={item}" for item in value]
+    if s.kind is tuple:
+        value = ",".join(map(_text, value))
+    return [f"--{s.name}={_text(value)}"]
+
+
+def _text(value: Any) -> str:
+    """A value as a flag gives it; numbers in their shortest form that is read back the same."""
+    short = f"{value:g}" if isinstance(value, float) else ""
+    return short if short and float(short) == value else str(value)
+
+
+def _tuple_if_list(value: Any) -> Any:
+    """A tuple of a list, as JSON and flags have them."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+Presets = Mapping[str, Mapping[str, Any]]
+"""Values of settings by the name of a preset."""
+
+
+def preset_values(name: str, presets: Presets, setting: str = "preset") -> dict[str, Any]:
+    """The values of a preset; none for an empty name.
+
+    Raises:
+        UserError: There is no such preset.
+    """
+    if name and name not in presets:
+        near = get_close_matches(name, presets, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(f"there are {', '.join(presets)}{hint}", setting=setting, value=name)
+    return dict(presets[name]) if name else {}
