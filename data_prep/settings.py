@@ -8,7 +8,7 @@ Python.
 
 import dataclasses
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache
@@ -119,7 +119,7 @@ class Setting:
             UserError: With the setting, the value and what would be right.
         """
         if problem := self.problem(value):
-            of_wrong_kind = isinstance(value, str) and self.kind is not str
+            of_wrong_kind = isinstance(value, (str, bool)) and type(value) is not self.kind
             shown = repr(value) if of_wrong_kind else value
             raise UserError(problem, setting=self.name, value=shown)
 
@@ -210,12 +210,13 @@ class Config:
         return cls.from_json(Path(path).read_text())
 
 
-@cache
-def _sections(config_type: type[Config]) -> dict[str, Any]:
+_hints: Callable[[Any], dict[str, Any]] = cache(get_type_hints)
+
+
+def _sections(config_type: Any) -> dict[str, Any]:
     """Section by topic."""
-    hints = get_type_hints(config_type)
-    topics: Any = config_type
-    return {topic.name: hints[topic.name] for topic in fields(topics)}
+    hints = _hints(config_type)
+    return {topic.name: hints[topic.name] for topic in fields(config_type)}
 
 
 def _settings(config_type: type[Config]) -> Iterator[Setting]:
@@ -225,9 +226,6 @@ def _settings(config_type: type[Config]) -> Iterator[Setting]:
         title = title or (section.__doc__ or topic).strip().splitlines()[0].rstrip(".")
         for f in fields(section):
             yield _setting(topic, title, f, hints[f.name])
-
-
-_hints = cache(get_type_hints)
 
 
 def _setting(topic: str, title: str, f: "dataclasses.Field[Any]", hint: Any) -> Setting:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from absl import flags
@@ -55,7 +55,6 @@ class Command(Generic[C]):
         Raises:
             UserError: A value outside its limits, or settings that do not fit together.
         """
-        _refuse_both_names(flag_values, self.config_type)
         preset = preset_values(flag_values.preset or "", self.presets) if self.presets else {}
         stated = given(flag_values, self.config_type)
         return read(flag_values, self.config_type, preset), stated | set(preset)
@@ -111,6 +110,9 @@ def define(
     for s in config_type.settings():
         with topic(flag_values, s.title):
             _define_one(s, (defaults or {}).get(s.name, s.default), flag_values)
+            if s.also:
+                other = replace(s, name=s.also, required=False, help=f"Another name of --{s.name}.")
+                _define_one(other, None, flag_values)
 
 
 def _define_one(s: Setting, default: Any, flag_values: flags.FlagValues) -> None:
@@ -132,10 +134,8 @@ def _define_one(s: Setting, default: Any, flag_values: flags.FlagValues) -> None
         flags.DEFINE_list(s.name, texts, s.help, **own)
     else:
         flags.DEFINE_string(s.name, default, s.help, **own)
-    if s.required:
+    if s.required and not s.also:
         flags.mark_flag_as_required(s.name, **own)
-    if s.also:
-        flags.DEFINE_alias(s.also, s.name, **own)
 
     def checked(value: Any) -> bool:
         if value is not None and (problem := _problem(s, value)):
@@ -172,21 +172,31 @@ def read(
     Raises:
         UserError: A value outside its limits, or settings that do not fit together.
     """
-    values = {s.name: _value(s, flag_values[s.name].value) for s in config_type.settings()}
+    values = {s.name: _given_value(s, flag_values) for s in config_type.settings()}
     values = {name: value for name, value in values.items() if value is not None}
     stated = given(flag_values, config_type)
     values |= {name: value for name, value in (preset or {}).items() if name not in stated}
     return config_type.from_values(values)
 
 
+def _given_value(s: Setting, flag_values: flags.FlagValues) -> Any:
+    """The value of a setting, by whichever of its names it is given."""
+    flag = flag_values[s.name]
+    other = flag_values[s.also].value if s.also else None
+    if other is None:
+        return _value(s, flag.value)
+    if not flag.using_default_value and flag.value != other:
+        raise UserError(
+            f"--{s.also}={other} and --{s.name}={flag.value} are the same setting; give one of them"
+        )
+    return _value(s, other)
+
+
 def given(flag_values: flags.FlagValues, config_type: type[Config]) -> frozenset[str]:
     """Names of the settings that the command line or a flag file gave."""
-    named = {s.name: flag_values[s.name] for s in config_type.settings()}
-    # A flag that was given by its other name still counts as one with its default value.
-    return frozenset(n for n, flag in named.items() if flag.present or not flag.using_default_value)
-
-
-def _refuse_both_names(flag_values: flags.FlagValues, config_type: type[Config]) -> None:
-    for s in config_type.settings():
-        if s.also and 0 < flag_values[s.also].present < flag_values[s.name].present:
-            raise UserError(f"--{s.also} and --{s.name} are the same setting; give one of them")
+    return frozenset(
+        s.name
+        for s in config_type.settings()
+        if not flag_values[s.name].using_default_value
+        or (s.also and flag_values[s.also].value is not None)
+    )

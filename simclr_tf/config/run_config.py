@@ -11,14 +11,13 @@ The presets:
 * `..._views`: a method with the views of its paper, see `data_prep.augment.config`.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from data_prep.augment.config import PAPER_VIEWS, parse_shares
 from data_prep.errors import UserError
 from data_prep.manifest.read_options import Declaration
-from data_prep.settings import Config, Setting
+from data_prep.settings import Config
 from simclr_tf.config.sections import (
     DataSettings,
     DistillSettings,
@@ -243,11 +242,6 @@ class RunConfig(Config):
 
 
 QUIRKS = ("frozen_bn", "unused_projection_head", "zero_init_logits")
-
-
-def all_settings() -> Iterator[Setting]:
-    """Every declared setting, in the order of declaration."""
-    return RunConfig.settings()
 
 
 _RHEED: dict[str, Any] = {

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,7 +44,7 @@ _DERIVED = ("kmeans", "hdbscan")
 
 def compare_embeddings(
     config: EmbedConfig,
-    given: Set[str] = frozenset(),
+    given: Collection[str] = frozenset(),
     progress: Progress = lambda done, total: None,
 ) -> str:
     """Puts embeddings side by side; runs among them are embedded first, beside the page.
@@ -84,7 +84,7 @@ def compare_embeddings(
 
 
 def _embedding_of(
-    name: str, output: Path, config: EmbedConfig, given: Set[str], progress: Progress
+    name: str, output: Path, config: EmbedConfig, given: Collection[str], progress: Progress
 ) -> Path:
     """The folder of an embedding: as named, or made of a run."""
     folder = Path(name).expanduser()

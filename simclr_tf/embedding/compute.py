@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import zipfile
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -368,7 +368,9 @@ def _silent(done: int, total: int) -> None:
     """Reports no progress."""
 
 
-def embed(config: EmbedConfig, given: Set[str] = frozenset(), progress: Progress = _silent) -> str:
+def embed(
+    config: EmbedConfig, given: Collection[str] = frozenset(), progress: Progress = _silent
+) -> str:
     """Computes this process's part of an embedding, and joins it if nothing is missing then.
 
     Args:
@@ -421,7 +423,7 @@ def embed(config: EmbedConfig, given: Set[str] = frozenset(), progress: Progress
     return table
 
 
-def _images(config: EmbedConfig, given: Set[str], network: Network) -> Manifest:
+def _images(config: EmbedConfig, given: Collection[str], network: Network) -> Manifest:
     """The images, read as the encoder's record says unless a flag says otherwise."""
     own = {name: getattr(config.reading, name) for name in vars(config.reading) if name in given}
     declaration = Declaration(**{**carried(network.record.get("reading", {})), **own})

@@ -4,21 +4,16 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from absl import flags
 
-from data_prep.cli import config_flags
-from data_prep.cli.app import parse
 from data_prep.errors import UserError
-from finetune.cli.finetune import define
-from finetune.config import PRESETS, FinetuneConfig, preset
+from data_prep.settings import preset_values
+from finetune.cli.finetune import COMMAND
+from finetune.config import PRESETS, FinetuneConfig
 from simclr_tf.config.run_config import RunConfig
 
 
 def parsed(*arguments: str, name: str = "") -> FinetuneConfig:
-    values = flags.FlagValues()
-    define(values)
-    parse(values, arguments)
-    return config_flags.read_as(FinetuneConfig, values, preset(name))
+    return COMMAND.parsed([*arguments, *([f"--preset={name}"] if name else [])])[0]
 
 
 def test_every_setting_has_one_name_and_shares_its_meaning_with_simclr_run() -> None:
@@ -48,12 +43,12 @@ def test_a_preset_fills_what_is_not_given_and_explicit_flags_win() -> None:
     # The default, said explicitly, wins as well.
     assert parsed("--optimizer=adamw", name="him003").optimizer.optimizer == "adamw"
     with pytest.raises(UserError, match="him003"):
-        preset("him004")
+        preset_values("him004", PRESETS)
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_hold_settings_that_exist_and_fit_together(name: str) -> None:
-    settings = preset(name)
+    settings = PRESETS[name]
     values = FinetuneConfig.from_values({**settings, "preset": name}).values()
     assert settings
     assert {setting: values[setting] for setting in settings} == settings

@@ -1,22 +1,14 @@
 """`--contrastive_batch`, the other name of `--train_batch_size`."""
 
 import pytest
-from absl import flags
 
-from data_prep.cli import config_flags
-from data_prep.cli.app import parse
 from data_prep.errors import UserError
-from simclr_tf.cli.run import _take_contrastive_batch, _take_preset, define
+from simclr_tf.cli.run import COMMAND
 from simclr_tf.config.run_config import RunConfig
 
 
 def configuration(*arguments: str) -> RunConfig:
-    values = flags.FlagValues()
-    define(values)
-    parse(values, list(arguments))
-    _take_preset(values)
-    _take_contrastive_batch(values)
-    return config_flags.read(values)
+    return COMMAND.parsed(arguments)[0]
 
 
 @pytest.mark.parametrize("others", [[], ["--preset=rheed_byol"], ["--train_batch_size=4096"]])

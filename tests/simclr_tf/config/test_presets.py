@@ -1,27 +1,20 @@
 """The presets of `simclr-run`."""
 
 import pytest
-from absl import flags
 
-from data_prep.cli import config_flags
-from data_prep.cli.app import parse
-from simclr_tf.cli.run import _take_preset, define
-from simclr_tf.config.run_config import PRESETS, RunConfig, all_settings
+from simclr_tf.cli.run import COMMAND
+from simclr_tf.config.run_config import PRESETS, RunConfig
 from simclr_tf.optim.schedules import scaled_learning_rate
 
 
 def configuration(*arguments: str) -> RunConfig:
-    values = flags.FlagValues()
-    define(values)
-    parse(values, list(arguments))
-    _take_preset(values)
-    return config_flags.read(values)
+    return COMMAND.parsed(arguments)[0]
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_a_preset_sets_what_it_names_and_leaves_the_rest(name: str) -> None:
     values = configuration(f"--preset={name}").values()
-    defaults = {s.name: s.default for s in all_settings()}
+    defaults = {s.name: s.default for s in RunConfig.settings()}
     assert values == {**defaults, **PRESETS[name]}
     assert values["method"] == name.removeprefix("rheed_").removesuffix("_views")
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from data_prep.errors import UserError
-from simclr_tf.config.run_config import RunConfig, all_settings
+from simclr_tf.config.run_config import RunConfig
 
 # Defaults of SimCLR's tf2/run.py that hold here as they stand.
 REFERENCE_DEFAULTS = {
@@ -54,7 +54,7 @@ REFERENCE_FLAGS_WITH_NEW_DEFAULT = {
 
 
 def test_the_help_on_the_learning_rate_says_what_each_scaling_does() -> None:
-    settings = {s.name: s for s in all_settings()}
+    settings = {s.name: s for s in RunConfig.settings()}
     text = settings["learning_rate"].help
     for scaling in settings["learning_rate_scaling"].choices:
         assert f"({scaling})" in text
@@ -68,7 +68,7 @@ def test_the_defaults_are_those_of_the_reference() -> None:
 
 
 def test_names_are_unique_over_all_topics() -> None:
-    names = [s.name for s in all_settings()]
+    names = [s.name for s in RunConfig.settings()]
     assert len(names) == len(set(names))
 
 

@@ -9,16 +9,13 @@ from data_prep.augment.config import PAPER_VIEWS
 from data_prep.cli import augment
 from data_prep.cli.app import parse
 from data_prep.errors import UserError
-from simclr_tf.cli.run import define, read_config
+from simclr_tf.cli.run import COMMAND
 from simclr_tf.config.run_config import RunConfig
 from simclr_tf.training.build import small_view_config, view_config
 
 
 def run_of(*arguments: str) -> RunConfig:
-    values = flags.FlagValues()
-    define(values)
-    parse(values, arguments)
-    return read_config(values)
+    return COMMAND.parsed(arguments)[0]
 
 
 @pytest.mark.parametrize("method", sorted(PAPER_VIEWS))

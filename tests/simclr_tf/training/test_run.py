@@ -18,6 +18,7 @@ from PIL import Image
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
 from simclr_tf.checkpoints.find import locate
+from simclr_tf.cli.run import COMMAND
 from simclr_tf.config.run_config import RunConfig
 from simclr_tf.training.callbacks import read_metrics
 from simclr_tf.training.run import execute
@@ -395,15 +396,8 @@ def test_a_run_whose_end_is_damaged_stops_early_again(images: Path, tmp_path: Pa
 
 
 def test_flags_txt_replays_the_run(images: Path, pretrained: Path, tmp_path: Path) -> None:
-    from absl import flags
-
-    from data_prep.cli import config_flags
-    from data_prep.cli.app import parse
-
-    values = flags.FlagValues()
-    config_flags.define(values)
-    parse(values, [f"--flagfile={pretrained / 'flags.txt'}"])
-    assert config_flags.read(values) == RunConfig.load(pretrained / "config.json")
+    config, _ = COMMAND.parsed([f"--flagfile={pretrained / 'flags.txt'}"])
+    assert config == RunConfig.load(pretrained / "config.json")
 
 
 def test_replicas_train_as_one_device_does(images: Path, pretrained: Path, tmp_path: Path) -> None:
