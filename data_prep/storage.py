@@ -54,6 +54,16 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
             raise
 
 
+def put_in_place(part: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Gives a file or a new folder that is whole its name, in one step.
+
+    Args:
+        part: What has been written, on the same disk.
+        target: Its name; a file of this name is replaced.
+    """
+    os.replace(part, target)
+
+
 # What operating systems say of a disk that takes no more, whichever library passes it on.
 _DISK_IS_FULL = ("No space left on device", "Disk quota exceeded", "File too large")
 

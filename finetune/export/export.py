@@ -26,7 +26,7 @@ from data_prep.augment.views import SMALL_IMAGE, ViewConfig
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
 from data_prep.reading.training_files import look_at
-from data_prep.storage import write_text
+from data_prep.storage import put_in_place, write_text
 from finetune.export.plain_keras import standard_model
 from finetune.export.reading import GivenImage, Input, input_of, scored_views
 from finetune.report.side_files import facts_file
@@ -257,7 +257,7 @@ def export(trained: Trained, output: Path, request: ExportRequest) -> Checked:
         write(draft, model, _signature(model, trained, request, given), facts)
         checked = check(read(draft), trained, given, images)
         _refuse_other(checked, request)
-        draft.rename(output)
+        put_in_place(draft, output)
     write_text(facts_file(output, folder=output.is_dir()), json.dumps(facts, indent=2) + "\n")
     return checked
 

@@ -2,9 +2,9 @@
 
 import base64
 import hashlib
+import io
 import logging
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -29,6 +29,7 @@ from data_prep.reading.spec import OF_BEFORE, parse_reading
 from data_prep.reading.thumbnails import blank, thumbnail
 from data_prep.reading.training_files import TrainingFiles, differences
 from data_prep.reading.uploads import Upload, UploadOptions, read_upload
+from data_prep.storage import write_bytes
 from finetune.trained import Scorer, Trained
 from simclr_tf.evaluation.metrics import softmax
 from simclr_tf.evaluation.neighbors import nearest, unit_rows
@@ -183,16 +184,11 @@ def _read(cache: Path, key: str) -> np.ndarray | None:
 def _write(cache: Path, key: str, embeddings: np.ndarray) -> None:
     """Keeps the embeddings, if the folder can be written to."""
     try:
-        handle, temporary = tempfile.mkstemp(dir=cache.parent, prefix=f".{cache.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, embeddings=embeddings, key=np.array(key))
-            os.replace(temporary, cache)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        log.warning("the embeddings are not kept: %s", error.strerror)
+        content = io.BytesIO()
+        np.savez(content, embeddings=embeddings, key=np.array(key))
+        write_bytes(cache, content.getvalue())
+    except (OSError, UserError) as error:
+        log.warning("the embeddings are not kept: %s", error)
 
 
 _NEIGHBOURS = 8

@@ -24,7 +24,7 @@ from urllib.parse import quote, urlencode
 
 from data_prep.errors import UserError
 from data_prep.phrases import format_seconds
-from data_prep.storage import write_text
+from data_prep.storage import put_in_place, write_text
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def fetch_folder(bucket: str, prefix: str, folder: Path, *, base_url: str = BASE
                 f"{error}; try again later, or put the files of gs://{bucket}/{prefix} "
                 f"(checkpoint, model.ckpt-*.index and model.ckpt-*.data-*) into {folder} by hand"
             ) from None
-        os.replace(_part(folder / MARKER), folder / MARKER)
+        put_in_place(_part(folder / MARKER), folder / MARKER)
     log.info("%s is complete in %s", prefix.rstrip("/"), folder)
 
 
@@ -206,7 +206,7 @@ def _fetch_files(files: list[RemoteFile], url: str, folder: Path) -> None:
                 raise UserError(
                     f"{url}{file.name} came with a wrong checksum and was thrown away; try again"
                 )
-            os.replace(part, target)
+            put_in_place(part, target)
         progress.end_file(file.size)
 
 

@@ -18,7 +18,7 @@ import keras
 import tensorflow as tf
 
 from data_prep.errors import UserError
-from data_prep.storage import write_text, writing
+from data_prep.storage import put_in_place, write_text, writing
 from simclr_tf.checkpoints.find import NOTE
 from simclr_tf.checkpoints.read import NETWORK_KEY, SUFFIX, describe, read_tensors
 from simclr_tf.models.variable_names import tf2_checkpoint_keys
@@ -125,7 +125,7 @@ class CheckpointStore:
             self._state.write(str(place / f"ckpt-{step}"))
             # The index last: where it is, the checkpoint is whole.
             for file in sorted(place.iterdir(), key=lambda file: file.suffix == ".index"):
-                os.replace(file, self.directory / file.name)
+                put_in_place(file, self.directory / file.name)
         self._write_note([known for known in self.steps() if known <= step])
         for later in [known for known in self.steps() if known > step]:
             self._delete(later)

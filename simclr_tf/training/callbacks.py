@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from data_prep.csv_files import csv_text
 from data_prep.errors import UserError
 from data_prep.phrases import format_seconds
 from data_prep.storage import Checksums, read_checked, write_bytes, write_text, writing
@@ -146,7 +147,7 @@ class StepLog(keras.callbacks.Callback):
         for i in range(len(next(iter(metrics.values())))):
             row = {name: values[i] for name, values in metrics.items()}
             lines.append(self._cells(first_step + i, row, self._columns))
-        content = _csv(lines)
+        content = csv_text(lines).encode()
         with writing(self._path), self._path.open("ab") as file:
             file.write(content)
         self._size += len(content)
@@ -163,7 +164,7 @@ class StepLog(keras.callbacks.Callback):
 
     def rewrite(self, columns: list[str], rows: list[list[str]]) -> None:
         """Replaces the whole file, in one step; without rows it begins anew."""
-        content = _csv([columns, *rows]) if rows else b""
+        content = csv_text([columns, *rows]).encode() if rows else b""
         self._columns = columns if rows else []
         self._sums.forget(self._path.name)
         write_bytes(self._path, content)
@@ -199,12 +200,6 @@ def mend_step_log(path: Path, last_step: int) -> None:
         sound = path.exists() and len(read_rows(path, last_step)[1]) == last_step
     if not sound:
         StepLog(path, last_step).say_lost(last_step)
-
-
-def _csv(rows: Iterable[Iterable[str]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    return text.getvalue().encode()
 
 
 def read_rows(path: Path, last_step: int, index: str = "step") -> tuple[list[str], list[list[str]]]:
