@@ -8,6 +8,7 @@ Python.
 
 import dataclasses
 import json
+import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -192,6 +193,18 @@ class Config:
         own: Any = self
         return json.dumps(dataclasses.asdict(own), indent=2) + "\n"
 
+    def to_toml(self, names: Collection[str]) -> str:
+        """Some of the settings as TOML, a table for each section; see `read_toml`."""
+        lines: list[str] = []
+        for topic, section in _sections(type(self)).items():
+            own = getattr(self, topic)
+            chosen = [f.name for f in fields(section) if f.name in names]
+            rows = [(name, getattr(own, name)) for name in chosen]
+            rows = [(name, value) for name, value in rows if value is not None]
+            if rows:
+                lines += ["", f"[{topic}]", *(f"{name} = {_toml(value)}" for name, value in rows)]
+        return "\n".join(lines[1:]) + "\n"
+
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Reads what `to_json` wrote.
@@ -273,6 +286,35 @@ def _text(value: Any) -> str:
 def _tuple_if_list(value: Any) -> Any:
     """A tuple of a list, as JSON and flags have them."""
     return tuple(value) if isinstance(value, list) else value
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it, whose texts and numbers are those of JSON."""
+    if isinstance(value, float):
+        return repr(value)
+    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Settings from a TOML file, by name; the tables that they lie in do not count.
+
+    Raises:
+        UserError: The file cannot be read, is no TOML, or names a setting twice.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = tomllib.load(file)
+    except OSError as error:
+        raise UserError(error.strerror or str(error), setting="config", value=path) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"is no TOML: {error}", setting="config", value=path) from None
+    values: dict[str, Any] = {}
+    for name, value in content.items():
+        for key, item in (value if isinstance(value, dict) else {name: value}).items():
+            if key in values:
+                raise UserError(f"names {key} twice", setting="config", value=path)
+            values[key] = tuple(item) if isinstance(item, list) else item
+    return values
 
 
 Presets = Mapping[str, Mapping[str, Any]]

@@ -22,9 +22,10 @@ import signal
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib.metadata import version
 from types import FrameType
 
 from absl import flags
@@ -53,27 +54,44 @@ def set_topic(flag: flags.Flag, title: str) -> None:
     flag.topic = title
 
 
-def render(flag_values: flags.FlagValues, name: str, description: str) -> str:
-    """The whole help text, wrapped to the width of the terminal.
+def set_default_text(flag: flags.Flag, text: str) -> None:
+    """Says in the help what a flag's default is, where it is no fixed value."""
+    flag.default_text = text
+
+
+def render(
+    flag_values: flags.FlagValues,
+    name: str,
+    description: str,
+    basics: Sequence[str] = (),
+    usage: str = "--flag=value ...",
+) -> str:
+    """The help text, wrapped to the width of the terminal.
 
     Args:
         flag_values: the defined flags, in the order in which they are to appear.
         name: the command.
         description: what it does; blank lines separate paragraphs.
+        basics: the flags to show, in this order; empty = all, under their headings.
+        usage: what follows the command's name.
 
     Returns:
         Text without a final newline.
     """
     width = max(40, min(shutil.get_terminal_size((100, 24)).columns, _MAX_WIDTH))
     blocks = [textwrap.fill(part, width) for part in _paragraphs(description)]
-    blocks.append(f"Usage: {name} --flag=value ...")
-    for title, members in _by_topic(flag_values).items():
+    blocks.append(f"Usage: {name} {usage}")
+    topics = {"Flags": [flag_values[n] for n in basics]} if basics else _by_topic(flag_values)
+    for title, members in topics.items():
         lines = [title, *(line for flag in members for line in _entry(flag, width))]
         blocks.append("\n".join(lines))
     footer = (
         "A switch is turned off by --noswitch or --switch=false. --flagfile=FILE reads flags "
-        "from a file, one a line."
+        "from a file, one a line, --config=FILE.toml settings."
     )
+    if basics:
+        more = len(set(flag_values)) - len(basics)
+        footer = f"--helpfull lists {more} more flags. {footer}"
     blocks.append(textwrap.fill(footer, width))
     return "\n\n".join(blocks)
 
@@ -124,10 +142,10 @@ def _choices(flag: flags.Flag) -> list[str]:
 
 def _default(flag: flags.Flag) -> str:
     """The default in brackets, kept on one line where it is short."""
-    default = flag.default
+    default = getattr(flag, "default_text", flag.default)
     if default is None:
         return ""
-    if flag.boolean:
+    if isinstance(default, bool):
         default = "on" if default else "off"
     if isinstance(default, (list, tuple)):
         default = ",".join(str(item) for item in default)
@@ -178,6 +196,8 @@ def run_app(
     *,
     name: str,
     description: str = "",
+    basics: Sequence[str] = (),
+    positional: Sequence[str] = (),
 ) -> int:
     """Parses the command line, runs the command and turns errors into exit codes.
 
@@ -187,6 +207,8 @@ def run_app(
         argv: arguments after the program's name; `sys.argv[1:]` if None.
         name: the command's name in messages.
         description: what the command does, for the head of `--help`.
+        basics: the flags that `--help` shows; `--helpfull` shows all.
+        positional: flags whose values may be given without their names, in this order.
 
     Returns:
         0 = done; 1 = a `UserError` or a failure of disk or permission; 2 = wrong usage;
@@ -199,10 +221,14 @@ def run_app(
     try:
         load_extensions()
         define(flag_values)
-        if _asks_for_help(arguments):
-            _print_to_pipe(render(flag_values, name, description))
+        wants_help = _asks_for(arguments, _HELP_SPELLINGS)
+        if wants_help or _asks_for(arguments, {"--version"}):
+            shown = () if _asks_for(arguments, {"--helpfull", "-helpfull"}) else basics
+            usage = " ".join([*map(str.upper, positional), "--flag=value ..."])
+            about = render(flag_values, name, description, shown, usage)
+            _print_to_pipe(about if wants_help else f"simclr-tf {version('simclr-tf')}")
             return EXIT_OK
-        parse(flag_values, arguments, name)
+        parse(flag_values, arguments, name, positional)
     except UserError as error:
         return _complain(name, f"{error} (--help lists every flag)", EXIT_USAGE)
     set_up_logging()
@@ -249,20 +275,26 @@ def _heeding_terminate() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def parse(flag_values: flags.FlagValues, arguments: Sequence[str], name: str = "") -> None:
+def parse(
+    flag_values: flags.FlagValues,
+    arguments: Sequence[str],
+    name: str = "",
+    positional: Sequence[str] = (),
+) -> None:
     """Parses arguments onto the flags, all of absl's spellings and `--flagfile` included.
 
     Args:
         flag_values: the defined flags; their values are set.
         arguments: what follows the program's name.
         name: the program's name.
+        positional: flags whose values may be given without their names, in this order.
 
     Raises:
         UserError: an unknown flag, a bad or missing value, a stray argument; one line that
             says what would be right.
     """
     try:
-        rest = flag_values([name or "command", *arguments])[1:]
+        rest = flag_values([name or "command", *_named(flag_values, arguments, positional)])[1:]
     except flags.UnrecognizedFlagError as error:
         raise UserError(_unknown_flag(flag_values, error.flagname)) from None
     except flags.CantOpenFlagFileError as error:
@@ -291,9 +323,25 @@ class _LineFormatter(logging.Formatter):
         return super().formatMessage(record)
 
 
-def _asks_for_help(arguments: Sequence[str]) -> bool:
+def _asks_for(arguments: Sequence[str], spellings: Collection[str]) -> bool:
     before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    return any(argument in _HELP_SPELLINGS for argument in before_dashes)
+    return any(argument in spellings for argument in before_dashes)
+
+
+def _named(
+    flag_values: flags.FlagValues, arguments: Sequence[str], positional: Sequence[str]
+) -> list[str]:
+    """The arguments with the names of flags before values that are given by position."""
+    named, left, value_follows = [], list(positional), False
+    for argument in arguments:
+        if value_follows or argument.startswith("-") or not left:
+            named.append(argument)
+        else:
+            named.append(f"--{left.pop(0)}={argument}")
+        flag, equals, _ = argument.lstrip("-").partition("=")
+        takes_value = argument.startswith("-") and not equals and flag in flag_values
+        value_follows = not value_follows and takes_value and not flag_values[flag].boolean
+    return named
 
 
 def _print_to_pipe(text: str) -> None:
@@ -332,6 +380,8 @@ def _bad_value(flag_values: flags.FlagValues, message: str) -> str:
     flag, value, why = flag_values[match["name"]], match["value"], match["why"]
     if "must have a value other than None" in why:
         return f"--{flag.name} is missing: it must be given"
+    if isinstance(flag.value, list):
+        value = ",".join(flag.value)
     given = f"--{flag.name}={value}"
     if _parses(flag, value):  # so it was a validator that spoke
         return f"{given}: {why}"

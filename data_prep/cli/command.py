@@ -7,11 +7,12 @@ from typing import Any, Generic, TypeVar
 
 from absl import flags
 
-from data_prep.cli.app import parse, run_app, topic
+from data_prep.cli.app import parse, run_app, set_default_text, topic
 from data_prep.errors import UserError
-from data_prep.settings import Config, Presets, Setting, preset_values
+from data_prep.settings import Config, Presets, Setting, preset_values, read_toml
 
 C = TypeVar("C", bound=Config)
+CONFIG = "config"
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,11 @@ class Command(Generic[C]):
             preset's values count as given); returns the exit code, `None` for 0. With `forwards`,
             the arguments after `--` are its third argument.
         defaults: Defaults that differ from those of the settings.
+        chosen: Settings whose value, if it is not given, the command itself chooses.
         presets: Values that the flag `--preset` stands for, where they are not given.
         preset_help: Meaning of that flag, if it is no setting of the configuration.
+        basics: The settings that `--help` shows; empty = all, as `--helpfull` does.
+        positional: Settings whose values may be given without their names, in this order.
         forwards: True if what follows two dashes is for another command.
     """
 
@@ -36,8 +40,11 @@ class Command(Generic[C]):
     config_type: type[C]
     run: Callable[..., int | None]
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    chosen: tuple[str, ...] = ()
     presets: Presets = field(default_factory=dict)
     preset_help: str = ""
+    basics: tuple[str, ...] = ()
+    positional: tuple[str, ...] = ()
     forwards: bool = False
 
     def define(self, flag_values: flags.FlagValues) -> None:
@@ -48,6 +55,16 @@ class Command(Generic[C]):
                     "preset", None, sorted(self.presets), self.preset_help, flag_values=flag_values
                 )
         define(flag_values, self.config_type, self.defaults)
+        for name in self.chosen:
+            set_default_text(flag_values[name], "suits images and machine")
+        with topic(flag_values, "Preset" if self.preset_help else "Settings from a file"):
+            flags.DEFINE_string(
+                CONFIG,
+                None,
+                "TOML file of settings, such as the settings.toml of a run; flags that are given "
+                "win.",
+                flag_values=flag_values,
+            )
 
     def read(self, flag_values: flags.FlagValues) -> tuple[C, frozenset[str]]:
         """The configuration that parsed flags describe, and the names of what was given.
@@ -55,9 +72,14 @@ class Command(Generic[C]):
         Raises:
             UserError: A value outside its limits, or settings that do not fit together.
         """
-        preset = preset_values(flag_values.preset or "", self.presets) if self.presets else {}
         stated = given(flag_values, self.config_type)
-        return read(flag_values, self.config_type, preset), stated | set(preset)
+        file = flag_values[CONFIG].value
+        stored = read_toml(file) if file else {}
+        name = (flag_values.preset if self.presets else "") or str(stored.get("preset", ""))
+        others = {**preset_values(name, self.presets), **stored}
+        if self.preset_help:  # the preset is no setting itself
+            others.pop("preset", None)
+        return read(flag_values, self.config_type, others), stated | set(others)
 
     def parsed(self, arguments: Sequence[str]) -> tuple[C, frozenset[str]]:
         """The configuration that a command line describes, and the names of what was given.
@@ -71,7 +93,7 @@ class Command(Generic[C]):
         flag_values = flags.FlagValues()
         flag_values.set_gnu_getopt(True)
         self.define(flag_values)
-        parse(flag_values, arguments, self.name)
+        parse(flag_values, arguments, self.name, self.positional)
         return self.read(flag_values)
 
     def main(self, argv: Sequence[str] | None = None) -> int:
@@ -92,7 +114,15 @@ class Command(Generic[C]):
         def run(flag_values: flags.FlagValues) -> int | None:
             return self.run(*self.read(flag_values), *rest)
 
-        return run_app(run, self.define, arguments, name=self.name, description=self.description)
+        return run_app(
+            run,
+            self.define,
+            arguments,
+            name=self.name,
+            description=self.description,
+            basics=self.basics,
+            positional=self.positional,
+        )
 
 
 def define(

@@ -27,7 +27,28 @@ def run(config: DepthConfig, _given: Collection[str]) -> int:
     return train_all(config)
 
 
-COMMAND = Command(NAME, DESCRIPTION, DepthConfig, run)
+COMMAND = Command(
+    NAME,
+    DESCRIPTION,
+    DepthConfig,
+    run,
+    basics=(
+        "image_dir",
+        "target_dir",
+        "manifest",
+        "output",
+        "model",
+        "direction",
+        "image_size",
+        "per_case",
+        "folds",
+        "train_epochs",
+        "train_batch_size",
+        "learning_rate",
+        "target_scale",
+    ),
+    positional=("image_dir", "output"),
+)
 main = COMMAND.main
 
 

@@ -25,7 +25,31 @@ def run(config: TransferConfig, _given: Collection[str]) -> int:
     return train_transfer(config, (NAME, *sys.argv[1:]))
 
 
-COMMAND = Command(NAME, DESCRIPTION, TransferConfig, run, presets=PRESETS)
+COMMAND = Command(
+    NAME,
+    DESCRIPTION,
+    TransferConfig,
+    run,
+    presets=PRESETS,
+    basics=(
+        "image_dir",
+        "output",
+        "manifest",
+        "backbone",
+        "weights",
+        "pooling",
+        "cut_layer",
+        "head",
+        "image_size",
+        "labels_per_class",
+        "augment",
+        "unfreeze_from",
+        "train_epochs",
+        "learning_rate",
+        "preset",
+    ),
+    positional=("image_dir", "output"),
+)
 main = COMMAND.main
 
 

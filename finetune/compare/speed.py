@@ -9,7 +9,6 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from data_prep.manifest.manifest import Manifest
 from data_prep.sources.manifest_source import ManifestSource
 from finetune.compare.budget import Candidate, ChainWork, Fits, Sizes, Speed
 from finetune.compare.chain import FACTOR
@@ -17,11 +16,9 @@ from finetune.compare.images import Division, Sources
 from finetune.compare.recipes import Networks
 from finetune.compare.strategies import UNTRAINED, Encoder, Row
 from finetune.refit import Refit
-from simclr_tf.config.run_config import RunConfig
 from simclr_tf.evaluation.linear_probe import fit_linear_probe
-from simclr_tf.training import distribution
-from simclr_tf.training.batches import PREFETCH, training_batches, with_small_crops
-from simclr_tf.training.build import build_seeded, build_step, small_view_config, view_config
+from simclr_tf.training.batches import PREFETCH
+from simclr_tf.training.speed import pretraining_steps
 
 _STEPS = 6
 _FEW_STEPS, _SOME_STEPS, _MANY_STEPS = 2, 8, 24
@@ -103,7 +100,7 @@ class Stopwatch:
             images.save(manifest)
         config = self._networks.pretraining(encoder, manifest, len(images))
         began = time.perf_counter()
-        batches, step = _pretraining_step(config, images)
+        batches, step = pretraining_steps(config, images)
         # While the graph was traced, batches were made ahead: those would count as free.
         step(batches, 1)
         step(batches, PREFETCH + 1)
@@ -194,20 +191,6 @@ def _fits(row: Row, rest: float) -> Fits:
         return Fits(row.factor, rest)
     factor = row.factor * (1 + FACTOR * _DISTILLATION_COST)
     return Fits(factor, rest + _DISTILLATION_START)
-
-
-def _pretraining_step(config: RunConfig, images: Manifest):  # type: ignore[no-untyped-def]
-    devices = distribution.connect(config.machine)
-    source = ManifestSource(images)
-    model, parts = build_seeded(config, devices, source.channels, 0, source.num_examples)
-    step = build_step(config, devices, model, parts, source.channels)
-    views = with_small_crops(
-        view_config(config, source.channels), small_view_config(config, source.channels)
-    )
-    batches = training_batches(
-        source, views, devices, config.train.train_batch_size, config.machine.seed, 0
-    )
-    return iter(batches), step.run
 
 
 def time_probe(images: int, dim: int, classes: int) -> float:

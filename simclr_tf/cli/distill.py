@@ -14,7 +14,28 @@ It is simclr-run with --train_mode=distill: the same flags, the same files, the 
 go on. Without network flags the student is as large as the teacher (self-distillation)."""
 
 
-COMMAND = Command(NAME, DESCRIPTION, RunConfig, run, defaults={"train_mode": "distill"})
+COMMAND = Command(
+    NAME,
+    DESCRIPTION,
+    RunConfig,
+    run,
+    defaults={"train_mode": "distill"},
+    basics=(
+        "image_dir",
+        "model_dir",
+        "teacher",
+        "mode",
+        "resnet_depth",
+        "width_multiplier",
+        "train_batch_size",
+        "train_epochs",
+        "optimizer",
+        "learning_rate",
+        "distill_temperature",
+        "labelled_weight",
+    ),
+    positional=("image_dir", "model_dir"),
+)
 main = COMMAND.main
 
 

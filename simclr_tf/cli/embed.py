@@ -52,7 +52,28 @@ def _refuse(given: Collection[str], names: Collection[str], beside: str) -> None
             raise UserError(f"not with {beside}", setting=name)
 
 
-COMMAND = Command(NAME, DESCRIPTION, EmbedConfig, run)
+COMMAND = Command(
+    NAME,
+    DESCRIPTION,
+    EmbedConfig,
+    run,
+    basics=(
+        "encoder",
+        "image_dir",
+        "manifest",
+        "output",
+        "layer",
+        "cluster",
+        "clusters",
+        "neighbors",
+        "suggest_labels",
+        "embedding",
+        "join",
+        "compare",
+        "explore",
+    ),
+    positional=("encoder", "image_dir", "output"),
+)
 main = COMMAND.main
 
 

@@ -35,7 +35,13 @@ COMMAND = Command(
     presets=PRESETS,
     preset_help="Settings of a piece of published work; flags that are given win. rheed_...: "
     "diffraction images, four methods. ..._views: a method with its paper's views.",
-)
+    basics=(
+        "image_dir", "model_dir", "mode", "train_mode", "preset", "image_size", "resnet_depth",
+        "width_multiplier", "train_batch_size", "train_epochs", "optimizer", "learning_rate",
+        "temperature", "checkpoint", "labels_per_class", "validate_every",
+    ),
+    positional=("image_dir", "model_dir"),
+)  # fmt: skip
 main = COMMAND.main
 
 

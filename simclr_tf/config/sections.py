@@ -173,6 +173,7 @@ class StartSettings:
         "Weights to start from, used if --model_dir holds no checkpoint yet: any SimCLR "
         "checkpoint, of a run or public, by path or by the name that simclr-zoo lists. Flags of "
         "the network that are not given are taken from it.",
+        also="encoder",
     )
     ema: bool = setting(False, "Take the moving averages of a TF1 checkpoint.")
     stem_adapt: Literal["sum", "mean", "repeat"] = setting(
@@ -339,7 +340,9 @@ class MachineSettings:
 class RunSettings:
     """Run directory."""
 
-    model_dir: str = setting("", "Where the run is kept; the same command goes on from there.")
+    model_dir: str = setting(
+        "", "Where the run is kept; the same command goes on from there.", also="output"
+    )
     overwrite: bool = setting(
         False, "Start anew in a --model_dir that holds another run, whose files are deleted."
     )

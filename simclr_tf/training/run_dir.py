@@ -67,6 +67,9 @@ _OWN_FILES = (
 # Of these an evaluation that goes on beside the training writes its own.
 _EVALUATED = ("result*.json", "predictions_*.csv", "report*.html")
 
+SETTINGS_FILE = "settings.toml"
+"""Settings of a run for the flag `--config`, which repeats it."""
+
 EVALUATION = "evaluation"
 """Purpose of the claim of what may be done beside training."""
 
@@ -400,7 +403,7 @@ class RunDir:
         # First the settings: what a kill leaves of the others is then no run that goes on.
         first, last = (
             ("config.json", "flags.json"),
-            ("*.csv.damaged", ".partial", CHECKSUMS, CHANGING),
+            ("*.csv.damaged", ".partial", SETTINGS_FILE, CHECKSUMS, CHANGING),
         )
         for pattern in (*first, *self.own_files, *last):
             for path in self.path.glob(pattern):
@@ -410,7 +413,7 @@ class RunDir:
                     path.unlink()
 
     def write_settings(self, config: Config) -> None:
-        """Writes the settings in all three forms: by topic, flat, and as a flag file to replay."""
+        """Writes the settings in all forms: by topic, flat, and as files to replay them with."""
         values = config.values()
         self.checksums.write_text(self.config_file.name, config.to_json())
         self.checksums.write_text(self.flat_settings_file.name, json.dumps(values, indent=2) + "\n")
@@ -419,6 +422,7 @@ class RunDir:
             given.pop("dataset", None)  # whatever else names the images wins over it
         lines = [f"--{name}={value}" for name, value in given.items()]
         write_text(self.path / "flags.txt", "\n".join(lines) + "\n")
+        write_text(self.path / SETTINGS_FILE, config.to_toml(given))
 
     def write_environment(self, facts: dict[str, Any]) -> None:
         """Writes what the run depends on beside its settings."""
