@@ -328,6 +328,12 @@ def _asks_for(arguments: Sequence[str], spellings: Collection[str]) -> bool:
     return any(argument in spellings for argument in before_dashes)
 
 
+def _listed(flag_values: flags.FlagValues, name: str, value: str) -> str:
+    """The flag for a place: `manifest` for a CSV where images are expected."""
+    is_list = name == "image_dir" and value.lower().endswith(".csv") and "manifest" in flag_values
+    return "manifest" if is_list else name
+
+
 def _named(
     flag_values: flags.FlagValues, arguments: Sequence[str], positional: Sequence[str]
 ) -> list[str]:
@@ -337,7 +343,7 @@ def _named(
         if value_follows or argument.startswith("-") or not left:
             named.append(argument)
         else:
-            named.append(f"--{left.pop(0)}={argument}")
+            named.append(f"--{_listed(flag_values, left.pop(0), argument)}={argument}")
         flag, equals, _ = argument.lstrip("-").partition("=")
         takes_value = argument.startswith("-") and not equals and flag in flag_values
         value_follows = not value_follows and takes_value and not flag_values[flag].boolean

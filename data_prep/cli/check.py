@@ -85,7 +85,7 @@ def _write(output: Path, checked: "Checked", what: str, thumbnails: int) -> None
     write_page(check_page(checked, f"Check of {what}", thumbnails), output / "report.html")
 
 
-COMMAND = Command(NAME, DESCRIPTION, CheckConfig, run)
+COMMAND = Command(NAME, DESCRIPTION, CheckConfig, run, positional=("image_dir", "output"))
 main = COMMAND.main
 
 

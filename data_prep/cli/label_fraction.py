@@ -47,7 +47,7 @@ def run(config: FractionConfig, given: Collection[str]) -> int:
     return 0
 
 
-COMMAND = Command(NAME, DESCRIPTION, FractionConfig, run)
+COMMAND = Command(NAME, DESCRIPTION, FractionConfig, run, positional=("image_dir", "output"))
 main = COMMAND.main
 
 

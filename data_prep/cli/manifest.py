@@ -57,7 +57,7 @@ def run(config: ManifestConfig, given: Collection[str]) -> int:
     return 0
 
 
-COMMAND = Command(NAME, DESCRIPTION, ManifestConfig, run)
+COMMAND = Command(NAME, DESCRIPTION, ManifestConfig, run, positional=("image_dir", "output"))
 main = COMMAND.main
 
 

@@ -169,7 +169,7 @@ def _span(bounds: list[int]) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-COMMAND = Command(NAME, DESCRIPTION, StatsConfig, run)
+COMMAND = Command(NAME, DESCRIPTION, StatsConfig, run, positional=("image_dir", "output"))
 main = COMMAND.main
 
 

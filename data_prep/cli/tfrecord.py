@@ -73,7 +73,7 @@ def _verify(folder: str) -> int:
     return EXIT_FAILED if problems else 0
 
 
-COMMAND = Command(NAME, DESCRIPTION, ShardConfig, run)
+COMMAND = Command(NAME, DESCRIPTION, ShardConfig, run, positional=("image_dir", "output"))
 main = COMMAND.main
 
 

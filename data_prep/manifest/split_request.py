@@ -2,20 +2,25 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from data_prep.errors import UserError
 from data_prep.manifest.allocation import apportion_table
+from data_prep.manifest.groups import Kept, Progress, keep_together
 from data_prep.manifest.label_subsets import pool_subset
-from data_prep.manifest.manifest import Manifest
+from data_prep.manifest.manifest import Manifest, canonical_split
 from data_prep.manifest.splits import (
     FoldPlan,
     by_label,
+    fold_names,
     make_folds,
     merge_classes,
+    parse_merges,
+    parse_ratios,
     stratified_split,
 )
+from data_prep.sections import SplitConfig
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -42,6 +47,78 @@ class SplitRequest:
     resplit: bool = False
     subsets: Mapping[str, float] = field(default_factory=dict)
     merges: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Division:
+    """Images divided as settings ask for.
+
+    Attributes:
+        parts: By name: `fold_1`, ... of folds; "" of one division.
+        kept: Images that were kept together.
+        grouped: The images before, with what stays together as their groups.
+    """
+
+    parts: dict[str, Manifest]
+    kept: Kept
+    grouped: Manifest
+
+
+def make_splits(
+    images: Manifest,
+    config: SplitConfig,
+    progress: Callable[[str], Progress] = lambda what: lambda done, total: None,
+) -> Division:
+    """Divides images as the settings of `simclr-split` ask for.
+
+    Args:
+        images: The images.
+        config: All settings; where images and outputs lie does not matter.
+        progress: Makes a progress callback of the name of what is counted.
+
+    Raises:
+        UserError: Nothing or something impossible is wanted, or splits would be lost.
+    """
+    request, grouping = split_request(config), config.grouping
+    merge_classes(images, request.merges)  # says what is wrong before the long work
+    grouped, kept = keep_together(
+        images,
+        group_by=grouping.group_by,
+        source=config.images.manifest,
+        hashes=grouping.hashes,
+        near_duplicates=grouping.near_duplicates,
+        near_distance=grouping.near_distance,
+        progress=progress,
+    )
+    results = divide(grouped, request)
+    names = fold_names(len(results)) if request.folds else [""]
+    return Division(dict(zip(names, results, strict=True)), kept, grouped)
+
+
+def split_request(config: SplitConfig) -> SplitRequest:
+    """The request that the settings of `simclr-split` make.
+
+    Raises:
+        UserError: Shares or classes that cannot be read.
+    """
+    split, f = config.split, config.folds
+    ratios = parse_ratios(split.ratios) if split.ratios else {}
+    subsets: dict[str, float] = {}
+    for text in config.subsets.subset:
+        subsets |= parse_ratios(text)
+    folds = None
+    if f.folds is not None:
+        sealed = parse_ratios(f.sealed) if f.sealed else {}
+        usual = "validation" if "test" in sealed else "test"
+        folds = FoldPlan(
+            f.folds,
+            canonical_split(f.fold_split or usual),
+            share=f.fold_share,
+            sealed=sealed,
+            rest=ratios or {"train": 1.0},
+        )
+    merges = parse_merges(config.subsets.merge)
+    return SplitRequest(ratios, split.seed, folds, split.within, split.resplit, subsets, merges)
 
 
 def divide(manifest: Manifest, request: SplitRequest) -> list[Manifest]:

@@ -211,6 +211,11 @@ def register_architecture(name: str, kind: type[DescribedArchitecture]) -> None:
     _REGISTERED[name] = kind
 
 
+def backbone_names() -> tuple[str, ...]:
+    """Names of all backbones but those of keras.applications."""
+    return (*BACKBONES, *_REGISTERED)
+
+
 def registered_architecture(name: str) -> type[DescribedArchitecture] | None:
     """The architecture that was registered under a name; None if there is none."""
     return _REGISTERED.get(name)
@@ -242,7 +247,7 @@ def _kind(backbone: str) -> type[Architecture]:
     if spelled(backbone).startswith(KERAS):
         return KerasArchitecture
     raise UserError(
-        f"--backbone={backbone}: choose {', '.join((*BACKBONES, *_REGISTERED))} or {KERAS}NAME "
+        f"--backbone={backbone}: choose {', '.join(backbone_names())} or {KERAS}NAME "
         f"with a network of keras.applications, such as {KERAS}MobileNetV3Small"
     )
 

@@ -82,3 +82,11 @@ def test_it_starts_without_tensorflow_and_at_once() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert done.returncode == 0
     assert time.perf_counter() - began < 5
+
+
+def test_a_csv_in_the_place_of_images_is_a_manifest() -> None:
+    command = next(verb for verb in simclr.VERBS if verb.name == "split").command()
+    by_position = command.parsed(["images.csv", "out.csv", "--ratios=train:1"])
+    assert by_position == command.parsed(
+        ["--manifest=images.csv", "--output=out.csv", "--ratios=train:1"]
+    )

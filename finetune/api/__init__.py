@@ -1,0 +1,1 @@
+"""The functions and objects of `import simclr_tf`."""

@@ -1,0 +1,1 @@
+"""Tests of the functions and objects of `import simclr_tf`."""
