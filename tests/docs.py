@@ -9,11 +9,14 @@ from pathlib import Path
 
 from absl import flags
 
+from finetune.cli.simclr import VERBS
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 PAGES += ["benchmarks/methods.md"]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-COMMANDS: dict[str, str] = PROJECT["scripts"]
+# Every command by the name of its script, also of those that are verbs of `simclr` alone.
+COMMANDS = {f"simclr-{verb.name}": f"{verb.module}:main" for verb in VERBS}
 
 
 def text_of(page: str) -> str:
@@ -46,10 +49,21 @@ def own_commands(text: str) -> list[tuple[str, list[str]]]:
     """Name and arguments of the commands of this package, whatever stands before them."""
     found = []
     for words in shell_lines(text):
-        name = next((word for word in words if word in COMMANDS), "")
+        name, arguments = own_command(words)
         if name:
-            found.append((name, words[words.index(name) + 1 :]))
+            found.append((name, arguments))
     return found
+
+
+def own_command(words: Sequence[str]) -> tuple[str, list[str]]:
+    """Name and arguments of the first command of this package among words; "" without one."""
+    for at, word in enumerate(words):
+        if word in COMMANDS:
+            return word, list(words[at + 1 :])
+        verb = f"simclr-{words[at + 1]}" if word == "simclr" and words[at + 1 :] else ""
+        if verb in COMMANDS:
+            return verb, list(words[at + 2 :])
+    return "", []
 
 
 def readme_arguments(name: str) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from finetune.cli import simclr
-from tests.docs import COMMANDS
+from tests.docs import PROJECT
 
 
 def said(arguments: list[str], capsys: pytest.CaptureFixture[str], code: int = 0) -> str:
@@ -18,8 +18,8 @@ def said(arguments: list[str], capsys: pytest.CaptureFixture[str], code: int = 0
 
 
 def test_every_script_is_a_verb_and_every_verb_shares_its_command() -> None:
-    scripts = {name.removeprefix("simclr-"): target for name, target in COMMANDS.items()}
-    scripts.pop("simclr", None)
+    scripts = {n.removeprefix("simclr-"): target for n, target in PROJECT["scripts"].items()}
+    assert scripts.pop("simclr") == "finetune.cli.simclr:main"
     verbs = {verb.name: f"{verb.module}:main" for verb in simclr.VERBS}
     assert scripts.items() <= verbs.items()
     assert set(verbs) - set(scripts) == {"pretrain", "doctor"}
