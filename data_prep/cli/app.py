@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from types import FrameType
+from typing import TextIO
 
 from absl import flags
 
@@ -307,11 +308,24 @@ def parse(
 
 def set_up_logging() -> None:
     """One line a message on stderr: our packages from INFO, all others from WARNING on."""
-    handler = logging.StreamHandler()
+    handler = _BesideBars()
     handler.setFormatter(_LineFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     for package in _OWN_PACKAGES:
         logging.getLogger(package).setLevel(logging.INFO)
+
+
+class _BesideBars(logging.StreamHandler[TextIO]):
+    """Writes above the progress bars that are drawn at the moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes one record."""
+        tqdm = sys.modules.get("tqdm")
+        if tqdm is None:  # no bar has been drawn
+            super().emit(record)
+            return
+        tqdm.tqdm.write(self.format(record), file=self.stream)
+        self.flush()
 
 
 class _LineFormatter(logging.Formatter):

@@ -1,10 +1,14 @@
-"""TensorFlow without its start-up chatter, and progress as lines of the log."""
+"""TensorFlow without its start-up chatter; progress as a bar or as lines of the log."""
 
 import logging
 import os
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 def import_tensorflow() -> None:
@@ -47,8 +51,26 @@ _SECONDS_BETWEEN_LINES = 2.0
 logger = logging.getLogger("data_prep.progress")
 
 
+def shows_bars() -> bool:
+    """True in a terminal and in a notebook, where a line can be drawn anew."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
+def progress_bar(what: str, total: int, done: int = 0) -> "tqdm[Any]":
+    """A bar on the standard error that goes away at its end.
+
+    Args:
+        what: What is counted, in the plural.
+        total: How many there are.
+        done: How many are done already.
+    """
+    from tqdm import tqdm
+
+    return tqdm(total=total, initial=done, unit=f" {what}", file=sys.stderr, leave=False)
+
+
 def progress_lines(what: str) -> Callable[[int, int], None]:
-    """A progress callback that logs a line every few seconds.
+    """A progress callback: a bar where one can be drawn, else a line in the log every few seconds.
 
     Args:
         what: What is counted, in the plural.
@@ -56,6 +78,24 @@ def progress_lines(what: str) -> Callable[[int, int], None]:
     Returns:
         A function to call with (done, in all) as often as one likes.
     """
+    return _in_a_bar(what) if shows_bars() else _in_lines(what)
+
+
+def _in_a_bar(what: str) -> Callable[[int, int], None]:
+    bar: tqdm[Any] | None = None
+
+    def report(done: int, total: int) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = progress_bar(what, total)
+        bar.update(done - bar.n)
+        if done >= total:
+            bar.close()
+
+    return report
+
+
+def _in_lines(what: str) -> Callable[[int, int], None]:
     began = last = time.monotonic()
 
     def report(done: int, total: int) -> None:

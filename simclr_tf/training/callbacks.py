@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from data_prep.cli.runtime import progress_bar, shows_bars
 from data_prep.csv_files import csv_text
 from data_prep.errors import UserError
 from data_prep.phrases import format_seconds
@@ -29,8 +30,13 @@ from simclr_tf.checkpoints.store import checkpoint_files, checkpoint_steps
 log = logging.getLogger(__name__)
 
 
+_FEWER_BESIDE_A_BAR = 6
+
+
 class Progress(keras.callbacks.Callback):
     """Logs step, loss, images per second and time left, every few seconds.
+
+    Where a bar can be drawn, it shows the steps between the lines, which are then fewer.
 
     Args:
         total_steps: Steps of the whole run.
@@ -47,6 +53,14 @@ class Progress(keras.callbacks.Callback):
         self._last_step = self._first_step = start_step
         self._last_time = self._first_time = time.perf_counter()
         self.images_per_second = 0.0
+        self._bar = progress_bar("steps", total_steps, start_step) if shows_bars() else None
+        if self._bar is not None:
+            self._every *= _FEWER_BESIDE_A_BAR
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Takes the bar away."""
+        if self._bar is not None:
+            self._bar.close()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Counts the steps; the first loop, which traces the graph, does not count for the rate."""
@@ -57,6 +71,8 @@ class Progress(keras.callbacks.Callback):
         elif step > self._first_step:
             elapsed = now - self._first_time
             self.images_per_second = (step - self._first_step) * self._batch_size / elapsed
+        if self._bar is not None:
+            self._bar.update(step - self._bar.n)
         if now - self._last_time >= self._every or step >= self._total:
             self._last_time, self._last_step = now, step
             self._line(step, logs)

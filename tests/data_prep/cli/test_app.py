@@ -1,6 +1,7 @@
 import errno
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from absl import flags
 
 from data_prep.cli import app
-from data_prep.cli.app import parse, run_app, topic
+from data_prep.cli.app import parse, run_app, set_up_logging, topic
 from data_prep.errors import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -291,3 +292,28 @@ def test_importing_the_app_does_not_import_tensorflow() -> None:
     modules = "data_prep.cli.app, data_prep.cli.synthesize, data_prep.synthetic.write"
     code = f"import sys, {modules}; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_progress_is_a_bar_in_a_terminal_and_lines_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from data_prep.cli import runtime
+
+    monkeypatch.setattr(runtime, "_SECONDS_BETWEEN_LINES", 0.0)
+    set_up_logging()
+    report = runtime.progress_lines("files")
+    report(1, 2)
+    lines = capsys.readouterr().err
+    assert "1 of 2 files (50 %" in lines
+    assert "\r" not in lines
+    monkeypatch.setattr(runtime, "shows_bars", lambda: True)
+    report = runtime.progress_lines("files")
+    report(0, 2)
+    report(1, 2)
+    logging.getLogger("data_prep.thing").info("said beside it")
+    report(2, 2)
+    drawn = capsys.readouterr().err
+    assert "0/2" in drawn
+    assert "files" in drawn
+    written = next(line for line in drawn.split("\n") if "said beside it" in line)
+    assert re.search(r"\d\d:\d\d:\d\d said beside it$", written)
