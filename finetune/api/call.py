@@ -69,15 +69,17 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") and not hasattr(value, "__len__") else value
 
 
-def places(images: Images | None, output: PathLike, **names: str) -> dict[str, Any]:
+def places(
+    images: Images | None, output: PathLike, output_setting: str = "output"
+) -> dict[str, Any]:
     """The settings of images and output.
 
     Args:
         images: The images; None = the command finds them itself.
         output: The folder or file to write.
-        **names: `output`: name of the setting of the output, if it is another.
+        output_setting: Name of the setting of the output.
     """
-    own: dict[str, Any] = {names.get("output", "output"): os.fspath(output)} if output else {}
+    own: dict[str, Any] = {output_setting: os.fspath(output)} if output else {}
     if isinstance(images, ImageSet):
         beside = Path(output or "images").with_name(f"{Path(output or 'images').name}.images.csv")
         return {**own, **images.settings(beside)}

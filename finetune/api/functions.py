@@ -41,7 +41,7 @@ def pretrain(images: Images, output: PathLike, **settings: Any) -> Run:
         output: Folder of the run.
         **settings: Those of `simclr pretrain`.
     """
-    call("pretrain", {**places(images, output, output="model_dir"), **settings})
+    call("pretrain", {**places(images, output, output_setting="model_dir"), **settings})
     return Run(output)
 
 
@@ -55,7 +55,7 @@ def run(images: Images, output: PathLike, **settings: Any) -> Run:
         output: Folder of the run.
         **settings: Those of `simclr run`.
     """
-    call("run", {**places(images, output, output="model_dir"), **settings})
+    call("run", {**places(images, output, output_setting="model_dir"), **settings})
     return Run(output)
 
 
@@ -102,7 +102,7 @@ def distill(teacher: PathLike, images: Images, output: PathLike, **settings: Any
         output: Folder of the run.
         **settings: Those of `simclr distill`.
     """
-    own = {"teacher": os.fspath(teacher), **places(images, output, output="model_dir")}
+    own = {"teacher": os.fspath(teacher), **places(images, output, output_setting="model_dir")}
     call("distill", {**own, **settings})
     return Run(output)
 

@@ -74,7 +74,7 @@ def data_frame(columns: Mapping[str, Sequence[Any]]) -> Any:
         UserError: pandas is not installed.
     """
     try:
-        import pandas as pd
+        import pandas as pd  # type: ignore[import-untyped]
     except ModuleNotFoundError:
         raise UserError("pandas is not installed: pip install pandas") from None
     return pd.DataFrame(dict(columns))

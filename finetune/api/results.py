@@ -51,7 +51,8 @@ class Folder:
 
         rows = [(name, _shown(value)) for name, value in self.results.items()]
         body = table(("measure", "value [95 % interval]"), rows[:40])
-        pictures = gallery(self._sample()) if self._sample() else ""
+        sample = self._sample()
+        pictures = gallery(sample) if sample else ""
         title = f"{type(self).__name__} {self.path}"
         return f"<p><b>{html.escape(title)}</b></p>{body}{pictures}"
 
