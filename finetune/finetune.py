@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from data_prep.errors import UserError
+from data_prep.errors import UserError, setting_renamed
 from data_prep.manifest.read_options import READING_FIELDS, rule_completed
 from finetune.classifier import Classifier, SimCLRBackbone, simclr_keys
 from finetune.config import FinetuneConfig
@@ -52,11 +52,8 @@ def finetune(
 
 
 def _open(config: FinetuneConfig) -> Checkpoint:
-    try:
+    with setting_renamed(checkpoint="encoder"):
         return open_checkpoint(config.start.encoder, ema=config.start.ema)
-    except UserError as error:
-        # Written for simclr-run, whose flag has another name.
-        raise UserError(str(error).replace("--checkpoint=", "--encoder=")) from None
 
 
 def _adopt(
@@ -111,7 +108,8 @@ def recipe(config: FinetuneConfig, checkpoint: Checkpoint) -> Recipe:
     def load(model: Classifier) -> None:
         if not start.fresh_weights:
             encoder = SimCLRModel(_backbone(model).encoder)
-            coverage = fill(encoder, checkpoint, start.stem_adapt)
+            with setting_renamed(checkpoint="encoder"):
+                coverage = fill(encoder, checkpoint, start.stem_adapt)
             log.info("starting from the weights of %s", coverage.summary())
 
     def parts(model: Classifier) -> Mapping[str, Sequence[keras.layers.Layer]]:

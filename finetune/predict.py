@@ -26,6 +26,7 @@ from data_prep.reading.headers import survey
 from data_prep.reading.tiles import cut
 from finetune.report.results import Decision
 from finetune.report.side_files import unreadable_file
+from finetune.sections import PredictSettings
 from finetune.trained import Scorer, Trained
 
 
@@ -166,23 +167,6 @@ _IMAGES = 1024  # scored together: pages and tiles make many of one file
 _SHOWN = 10
 
 Row = list[str]
-
-
-@dataclass(frozen=True)
-class PredictSettings:
-    """Settings for turning scores into rows of the output.
-
-    Attributes:
-        top_k: Best classes of each image.
-        threshold: Of the positive class, for two classes; None = as the run decided.
-        abstain: Least score of the predicted class; below it none is predicted. 0 = always one.
-        batch_size: Images of a pass.
-    """
-
-    top_k: int = 5
-    threshold: float | None = None
-    abstain: float = 0.0
-    batch_size: int = 64
 
 
 @dataclass(frozen=True)

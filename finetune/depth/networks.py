@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from data_prep.errors import UserError
+from data_prep.errors import UserError, setting_renamed
 from simclr_tf.checkpoints.load import convert, open_checkpoint
 from simclr_tf.models.batch_norm import BatchNorm
 from simclr_tf.models.resnet import ResNet
@@ -237,7 +237,8 @@ def grey_encoder(path: str) -> SimCLREncoder:
     Raises:
         UserError: There is no such checkpoint, it is damaged, or of another network.
     """
-    model, _ = convert(open_checkpoint(path), channels=1)
+    with setting_renamed(checkpoint="encoder"):
+        model, _ = convert(open_checkpoint(path), channels=1)
     return model.encoder
 
 

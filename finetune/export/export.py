@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import keras
 import numpy as np
@@ -28,8 +28,9 @@ from data_prep.manifest.manifest import Manifest
 from data_prep.reading.training_files import look_at
 from data_prep.storage import write_text
 from finetune.export.plain_keras import standard_model
-from finetune.export.reading import GivenImage, Input, input_of, scored_views
+from finetune.export.reading import GivenImage, input_of, scored_views
 from finetune.report.side_files import facts_file
+from finetune.sections import Format, Input
 from finetune.serve.answer import training_images
 from finetune.trained import Scorer, Trained
 from simclr_tf.checkpoints.plain_names import PlainName
@@ -189,8 +190,6 @@ def _outside(run: Run, trained: Trained, given: GivenImage, image: np.ndarray) -
 def _seen(trained: Trained, image: np.ndarray) -> tf.Tensor:
     return scored_views(tf.constant(image), trained.views, trained.crops)
 
-
-Format = Literal["onnx", "saved_model", "keras"]
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 INPUTS: tuple[Input, ...] = get_args(Input)

@@ -6,7 +6,7 @@ The NaN rule, the intensity rule and the change of channels are those of `read_i
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -25,9 +25,8 @@ from data_prep.reading.intensity import (
 )
 from data_prep.reading.spec import Reading
 from data_prep.reading.tiles import parse_box
+from finetune.sections import Input
 from finetune.trained import Trained
-
-Input = Literal["image", "float_image", "prepared"]
 
 _LUMA = (0.299, 0.587, 0.114)
 _SLACK = 1e-6  # of float images in [0, 1]

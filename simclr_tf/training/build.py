@@ -7,7 +7,7 @@ import keras
 
 from data_prep.augment.config import parse_shares
 from data_prep.augment.views import SMALL_IMAGE, ViewConfig, small_views
-from data_prep.errors import UserError
+from data_prep.errors import UserError, setting_renamed
 from simclr_tf.checkpoints.adapt import StemAdapt, adapt_channels
 from simclr_tf.checkpoints.load import load_model
 from simclr_tf.config.run_config import RunConfig
@@ -284,7 +284,8 @@ def load_teacher(config: RunConfig, student: SimCLRModel) -> SimCLRModel:
         UserError: It has no supervised head, or one of other classes, or takes other images.
     """
     path = config.distill.teacher
-    teacher = load_model(path)
+    with setting_renamed(checkpoint="teacher"):
+        teacher = load_model(path)
     if teacher.num_classes != student.num_classes:
         raise UserError(
             f"--teacher={path}: has {teacher.num_classes or 'no'} classes; the student has "

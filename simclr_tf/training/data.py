@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from data_prep.errors import UserError
+from data_prep.errors import UserError, setting_renamed
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.open_images import find_set_limits, open_declared
 from data_prep.manifest.read_options import Declaration, declaration_of
@@ -187,7 +187,8 @@ def _taught_classes(teacher: str, names: tuple[str, ...]) -> tuple[str, ...]:
     """A teacher's classes; those of the images, or numbers, if it knows only how many they are."""
     from simclr_tf.checkpoints.load import open_checkpoint
 
-    checkpoint = open_checkpoint(teacher)
+    with setting_renamed(checkpoint="teacher"):
+        checkpoint = open_checkpoint(teacher)
     classes = checkpoint.network.num_classes
     if not classes:
         raise UserError(
