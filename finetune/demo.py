@@ -255,7 +255,7 @@ def own_images(image_dir: str) -> Manifest:
     """
     images = scan_folder(image_dir)
     if len(images.class_names) < 2:
-        raise UserError(f"--image_dir={image_dir}: needs two class folders or more")
+        raise UserError("needs two class folders or more", setting="image_dir", value=image_dir)
     return images
 
 
@@ -279,7 +279,9 @@ def prepare_output(output: Path, settings: DemoSettings) -> None:
             )
         return
     if output.exists() and any(output.iterdir()):
-        raise UserError(f"--output={output}: is not empty; give another folder, or --overwrite")
+        raise UserError(
+            "is not empty; give another folder, or --overwrite", setting="output", value=output
+        )
     output.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps(wanted, indent=2) + "\n")
 

@@ -44,7 +44,7 @@ def finetune(
         UserError: Something asked for is impossible; nothing has been overwritten then.
     """
     if not config.start.encoder:
-        raise UserError("--encoder is missing: say which network to start from")
+        raise UserError("is missing: say which network to start from", setting="encoder")
     checkpoint = _open(config)
     _check_projection(config, checkpoint)
     config = of_the_run(_adopt(config, checkpoint, given), Path(config.run.output))
@@ -78,7 +78,9 @@ def _check_projection(config: FinetuneConfig, checkpoint: Checkpoint) -> None:
     try:
         head.selector_index(config.start.ft_proj_selector)
     except UserError as error:
-        raise UserError(f"--ft_proj_selector={config.start.ft_proj_selector}: {error}") from None
+        raise UserError(
+            f"{error}", setting="ft_proj_selector", value=config.start.ft_proj_selector
+        ) from None
 
 
 def recipe(config: FinetuneConfig, checkpoint: Checkpoint) -> Recipe:

@@ -154,8 +154,10 @@ def list_images(image_dir: str, manifest: str, declaration: Declaration) -> List
     rules = found.subset([*found.records, Record("", reading=str(reading))])
     if has_open_limits(rules):
         raise UserError(
-            "--intensity_per=set: the black and white point are those of the training; give"
-            " --intensity=RULE@LOW,HIGH, or leave it to the network's record"
+            "the black and white point are those of the training; give"
+            " --intensity=RULE@LOW,HIGH, or leave it to the network's record",
+            setting="intensity_per",
+            value="set",
         )
     return Listed(found, declaration)
 
@@ -301,8 +303,9 @@ def _decision(trained: Trained, threshold: float | None) -> Decision:
         return trained.decision
     if len(trained.class_names) != 2:
         raise UserError(
-            f"--threshold={threshold:g}: needs two classes, the network has"
-            f" {len(trained.class_names)}"
+            f"needs two classes, the network has {len(trained.class_names)}",
+            setting="threshold",
+            value=f"{threshold:g}",
         )
     positive = trained.decision.positive
     return Decision(threshold, 1 if positive < 0 else positive)

@@ -131,7 +131,7 @@ def open_trained(path: str, precision: str = "run") -> Trained:
     with setting_renamed(checkpoint="model"):
         model = load_model(path)
     if not model.num_classes:
-        raise UserError(f"--model={path}: has no supervised head; fine-tune it first")
+        raise UserError("has no supervised head; fine-tune it first", setting="model", value=path)
     folder = run_folder(path)
     if precision == "run":
         precision = str(_json(folder / _ENVIRONMENT).get("precision", "float32"))
@@ -169,7 +169,7 @@ def _open_classifier(path: str, file: Path) -> Trained:
     try:
         model = load_classifier(file)
     except ValueError as error:
-        raise UserError(f"--model={file}: {error}") from None
+        raise UserError(f"{error}", setting="model", value=file) from None
     return _trained(path, file.parent, model, model.facts, model.class_names)
 
 

@@ -168,7 +168,7 @@ def _label_sets(
     kept = tuple(known for known in sets if known.fraction not in dropped)
     if not kept:
         raise UserError(
-            f"--label_fractions: {next(iter(dropped.values()))} Give larger ones, such as 1"
+            f"{next(iter(dropped.values()))} Give larger ones, such as 1", setting="label_fractions"
         )
     return kept, list(dropped.values())
 

@@ -141,7 +141,9 @@ class Experiment:
             return True
         # What was killed before its settings were written may begin anew.
         if output.exists() and not is_unused(output, [output / FOLDER]):
-            raise UserError(f"--output={output}: is not empty; give another folder, or --overwrite")
+            raise UserError(
+                "is not empty; give another folder, or --overwrite", setting="output", value=output
+            )
         if (output / FOLDER).is_dir():
             shutil.rmtree(output / FOLDER)
         return False
@@ -165,7 +167,7 @@ class Experiment:
         chains = by_encoder(self.rows)
         names = [encoder.name for encoder in chains]
         if wrong := [name for name in only if name not in names]:
-            raise UserError(f"--only={wrong[0]}: is none of {', '.join(names)}")
+            raise UserError(f"is none of {', '.join(names)}", setting="only", value=wrong[0])
         networks = Networks(
             self.settings, self.plan.sizes, self.channels, len(self.division.unlabelled),
             self.output,

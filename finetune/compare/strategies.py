@@ -125,20 +125,22 @@ def parse_strategies(names: Sequence[str], heads: Sequence[str] = HEADS) -> tupl
     """
     wrong = [head for head in heads if head not in HEADS]
     if wrong or not heads:
-        raise UserError(f"--heads={','.join(heads)}: give probe, full or both")
+        raise UserError("give probe, full or both", setting="heads", value=",".join(heads))
     rows: dict[Row, None] = {}
     for name in names:
         for row in _rows(name.strip(), tuple(heads)):
             rows.setdefault(row)
     if not rows:
-        raise UserError("--strategies: give one at least, such as simclr")
+        raise UserError("give one at least, such as simclr", setting="strategies")
     return tuple(rows)
 
 
 def _rows(name: str, heads: Sequence[str]) -> list[Row]:
     strategy, colon, asked = name.partition(":")
     if colon and asked not in HEADS:
-        raise UserError(f"--strategies: {name}: behind the colon there may be probe or full")
+        raise UserError(
+            f"{name}: behind the colon there may be probe or full", setting="strategies"
+        )
     distill = strategy.endswith(_DISTILL)
     base = strategy.removesuffix(_DISTILL)
     only: dict[str, Head] = {SCRATCH: "full", UNTRAINED: "probe", **dict.fromkeys(FLOORS, "probe")}
@@ -151,7 +153,7 @@ def _rows(name: str, heads: Sequence[str]) -> list[Row]:
             if base in (UNTRAINED, *FLOORS)
             else "does not go together"
         )
-        raise UserError(f"--strategies: {name}: {kind}; leave the part behind the name out")
+        raise UserError(f"{name}: {kind}; leave the part behind the name out", setting="strategies")
     encoder = _encoder(base)
     # A strategy with one head has that one whatever --heads says.
     chosen = (asked,) if asked else heads if len(possible) > 1 else possible
@@ -175,7 +177,9 @@ def _encoder(base: str) -> Encoder:
     except ValueError:
         share = 0.0
     if not 0 < share <= 1:
-        raise UserError(f"--strategies: {base}: behind @ goes a share of the images, such as 0.5")
+        raise UserError(
+            f"{base}: behind @ goes a share of the images, such as 0.5", setting="strategies"
+        )
     return Encoder(base, network, method, share)
 
 
@@ -184,7 +188,7 @@ def _unknown(base: str) -> UserError:
     near = difflib.get_close_matches(base, known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return UserError(
-        f"--strategies: {base} is none of {', '.join(known)}, imagenet_simclr+METHOD{hint}"
+        f"{base} is none of {', '.join(known)}, imagenet_simclr+METHOD{hint}", setting="strategies"
     )
 
 

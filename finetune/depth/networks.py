@@ -263,7 +263,7 @@ def encoder_unet(
     """
     source = encoder.backbone()
     if not isinstance(source, ResNet):
-        raise UserError("--encoder: the contracting path must be a SimCLRv2 ResNet")
+        raise UserError("the contracting path must be a SimCLRv2 ResNet", setting="encoder")
     config = {**source.get_config(), "dtype": keras.config.dtype_policy()}
     resnet = ResNet.from_config({**config, "trainability": {}, "name": "encoder"})
     resnet.build()

@@ -166,7 +166,7 @@ def open_pipeline(request: DepthRequest) -> Pipeline:
     for name in ("model", "router", "translator"):
         path = getattr(request, name)
         if path and not Path(path).is_dir():
-            raise UserError(f"--{name}={path}: no such folder")
+            raise UserError("no such folder", setting=name, value=path)
     models = load_depth_models(request.model)
     translator = Translator.load(request.translator) if request.translator else None
     router = None
@@ -176,8 +176,9 @@ def open_pipeline(request: DepthRequest) -> Pipeline:
         router = Router(trained, sorted(models), request.batch_size)
     elif request.router:
         raise UserError(
-            f"--router: {request.model} has one generator for all cases; leave it out, or train"
-            " with --per_case"
+            f"{request.model} has one generator for all cases; leave it out, or train"
+            " with --per_case",
+            setting="router",
         )
     return Pipeline(
         models, router, translator, request.route_before, request.blend, request.background

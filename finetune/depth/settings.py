@@ -216,19 +216,19 @@ class DepthConfig(Config):
         if data.case and data.per_case:
             raise UserError("--case and --per_case: give one of them")
         if data.folds == 1:
-            raise UserError("--folds=1: must be 2 or more, or 0 for none")
+            raise UserError("must be 2 or more, or 0 for none", setting="folds", value=1)
         if network.encoder and network.model != UNET:
-            raise UserError(f"--encoder: is for --model=unet, not {network.model}")
+            raise UserError(f"is for --model=unet, not {network.model}", setting="encoder")
         if network.freeze_encoder and not network.encoder:
-            raise UserError("--freeze_encoder: there is none; give --encoder=RUN")
+            raise UserError("there is none; give --encoder=RUN", setting="freeze_encoder")
         if self.gan.direction == REAL and network.model != CYCLEGAN:
-            raise UserError("--direction=real: is for --model=cyclegan")
+            raise UserError("is for --model=cyclegan", setting="direction", value="real")
         if self.to_real != bool(data.real_manifest):
             raise UserError("--direction=real and --real_manifest=FILE go together; give both")
         if self.to_real and self.gan.guided_weight:
-            raise UserError("--guided_weight: real images have no partners; leave it out")
+            raise UserError("real images have no partners; leave it out", setting="guided_weight")
         if self.to_real and data.folds:
-            raise UserError("--folds: there is nothing to validate --direction=real by")
+            raise UserError("there is nothing to validate --direction=real by", setting="folds")
 
 
 @dataclass(frozen=True)
@@ -300,5 +300,5 @@ class DepthPredictConfig(Config):
 def _numbers(flag: str, text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise UserError(f"--{flag}={text}: give numbers such as 16,32,64")
+        raise UserError("give numbers such as 16,32,64", setting=flag, value=text)
     return tuple(map(int, parts))

@@ -239,8 +239,10 @@ def export(trained: Trained, output: Path, request: ExportRequest) -> Checked:
         raise UserError("--format=keras takes prepared images: give --input=prepared")
     if request.form == "onnx" and request.takes != "prepared" and trained.crops > 1:
         raise UserError(
-            f"--format=onnx: the run scores {trained.crops**2} crops of an image; give"
-            " --input=prepared, or --format=saved_model"
+            f"the run scores {trained.crops**2} crops of an image; give"
+            " --input=prepared, or --format=saved_model",
+            setting="format",
+            value="onnx",
         )
     images = some_training_images(trained)
     if not trained.files.bits and len(images):
@@ -279,7 +281,7 @@ def _rebuilt(trained: Trained, request: ExportRequest) -> keras.Model:
     try:
         return standard_model(trained.network, trained.views.image_size)
     except TypeError as error:
-        raise UserError(f"--format={request.form}: {error}") from None
+        raise UserError(f"{error}", setting="format", value=request.form) from None
 
 
 def _facts(trained: Trained, request: ExportRequest, given: GivenImage) -> dict[str, Any]:

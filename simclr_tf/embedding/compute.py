@@ -108,7 +108,9 @@ def open_network(settings: FeatureSettings) -> Network:
     size, channels = record["image_size"], record["channels"]
     layers = model(tf.zeros([1, size, size, channels]), training=False)
     if settings.endpoint not in layers:
-        raise UserError(f"--endpoint={settings.endpoint}: the network has {', '.join(layers)}")
+        raise UserError(
+            f"the network has {', '.join(layers)}", setting="endpoint", value=settings.endpoint
+        )
     return Network(model, record, digest, layers[settings.endpoint].shape[-1])
 
 
@@ -178,7 +180,7 @@ class Featuriser:
         if not self._settings.float16:
             return rows
         if np.abs(rows).max(initial=0) > np.finfo(np.float16).max:
-            raise UserError("--float16: features are too large for it; add --normalize")
+            raise UserError("features are too large for it; add --normalize", setting="float16")
         return rows.astype(np.float16)
 
 
