@@ -41,8 +41,9 @@ from data_prep.reading.headers import in_short, read_header
 from data_prep.reading.images import read_image
 from data_prep.reading.training_files import TrainingFiles
 from data_prep.sources.decoding import decode_file
-from finetune.export.export import ExportRequest, Format, export
+from finetune.export.export import ExportRequest, export
 from finetune.export.reading import scored_views
+from finetune.sections import Format
 from finetune.serve.answer import open_neighbours
 from finetune.serve.http_server import HttpServer
 from finetune.serve.serve import ServeLimits, make_service

@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from data_prep.errors import UserError
 
@@ -242,7 +242,8 @@ def _settings(config_type: type[Config]) -> Iterator[Setting]:
 
 
 def _setting(topic: str, title: str, f: "dataclasses.Field[Any]", hint: Any) -> Setting:
-    optional = get_origin(hint) is UnionType and NoneType in get_args(hint)
+    # `Literal[...] | None` is a `Union`.
+    optional = get_origin(hint) in (Union, UnionType) and NoneType in get_args(hint)
     if optional:
         hint = next(part for part in get_args(hint) if part is not NoneType)
     literal, many = get_origin(hint) is Literal, get_origin(hint) is tuple

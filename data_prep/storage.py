@@ -155,9 +155,11 @@ def check_new_png(path: str | os.PathLike[str], flag: str) -> None:
     """Raises UserError if the path, which a flag gives, is no new PNG file."""
     file = Path(path)
     if file.suffix.lower() != ".png":
-        raise UserError(f"--{flag}={file}: must end in .png")
+        raise UserError("must end in .png", setting=flag, value=file)
     if file.exists():
-        raise UserError(f"--{flag}={file}: is there already; give another name, or remove it first")
+        raise UserError(
+            "is there already; give another name, or remove it first", setting=flag, value=file
+        )
 
 
 def file_sha256(path: str | Path) -> str:

@@ -104,7 +104,7 @@ def _numbers(name: str, text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(",")) if text else ()
     except ValueError:
-        raise UserError(f"--{name}={text}: give numbers, such as 0.8,1.2") from None
+        raise UserError("give numbers, such as 0.8,1.2", setting=name, value=text) from None
 
 
 _SHARED = ("image_dir", "manifest", "train_split", "split_ratios", "split_seed", "skip_unreadable")
@@ -174,7 +174,9 @@ class HeadSettings:
         """
         texts = [text.strip() for text in self.head.split(",") if text.strip()]
         if not all(text.isdigit() and int(text) > 0 for text in texts):
-            raise UserError(f"--head={self.head}: give widths such as 512,256, or nothing")
+            raise UserError(
+                "give widths such as 512,256, or nothing", setting="head", value=self.head
+            )
         return tuple(map(int, texts))
 
 
@@ -295,7 +297,9 @@ class ReportSettings:
         except ValueError:
             value = -1.0
         if not 0 <= value <= 1:
-            raise UserError(f"--threshold={self.threshold}: give youden, f1 or a number in [0, 1]")
+            raise UserError(
+                "give youden, f1 or a number in [0, 1]", setting="threshold", value=self.threshold
+            )
         return value
 
 
@@ -362,14 +366,20 @@ class ClassifierConfig(Config):
         generator.validate()
         if self.head.head_start == "probe" and self.head.widths():
             raise UserError(
-                f"--head_start=probe: a head with hidden layers (--head={self.head.head}) has no "
-                "linear probe; leave one of them out"
+                f"a head with hidden layers (--head={self.head.head}) has no "
+                "linear probe; leave one of them out",
+                setting="head_start",
+                value="probe",
             )
         channels = self.data.image_channels
         if channels != "auto" and not (channels.isdigit() and int(channels) > 0):
-            raise UserError(f"--image_channels={channels}: give auto or a positive number")
+            raise UserError(
+                "give auto or a positive number", setting="image_channels", value=channels
+            )
         if not self.data.label_fraction > 0:
-            raise UserError("--label_fraction=0: leaves no labels; give a share above 0")
+            raise UserError(
+                "leaves no labels; give a share above 0", setting="label_fraction", value=0
+            )
         if self.data.label_fraction < 1 and self.data.labels_per_class:
             raise UserError("--label_fraction and --labels_per_class: give one of them")
         if self.loss.class_weights != "none" and self.loss.sampling != "natural":
@@ -379,7 +389,9 @@ class ClassifierConfig(Config):
             )
         if self.train.cache_features == "true" and self.augment.augment in ("views", "generator"):
             raise UserError(
-                "--cache_features=true: augmented images differ every epoch; add --augment=none"
+                "augmented images differ every epoch; add --augment=none",
+                setting="cache_features",
+                value="true",
             )
 
 
@@ -429,8 +441,9 @@ class EncoderSettings:
         parts = tuple(int(part) if part.isdigit() else part for part in named)
         if wrong := [part for part in parts if part not in PARTS]:
             raise UserError(
-                f"--train_blocks={self.train_blocks}: {wrong[0]} is none of "
-                f"{', '.join(map(str, PARTS))}"
+                f"{wrong[0]} is none of {', '.join(map(str, PARTS))}",
+                setting="train_blocks",
+                value=self.train_blocks,
             )
         return () if self.head_only else parts or None
 
@@ -445,7 +458,9 @@ class FinetuneConfig(ClassifierConfig):
         """Checks every setting, and what only fits together."""
         super().validate()
         if self.train.cache_features == "true" and self.start.trained_parts() != ():
-            raise UserError("--cache_features=true: the encoder trains; add --head_only")
+            raise UserError(
+                "the encoder trains; add --head_only", setting="cache_features", value="true"
+            )
         self.start.trained_parts()
 
 

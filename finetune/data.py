@@ -79,7 +79,9 @@ def open_labelled(
     manifest = read_manifest(settings.data_settings(), reading)
     split = settings.train_split
     if split not in manifest.splits:
-        raise UserError(f"--train_split={split}: the data has only {', '.join(manifest.splits)}")
+        raise UserError(
+            f"the data has only {', '.join(manifest.splits)}", setting="train_split", value=split
+        )
     manifest = _with_labels(manifest, settings)
     names = manifest.class_names
     _check_classes(manifest, split)

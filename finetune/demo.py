@@ -30,6 +30,7 @@ from data_prep.storage import ANEW, read_object, write_text
 from data_prep.synthetic.lattice import LatticeParameters
 from data_prep.synthetic.write import write_lattice_set
 from finetune.few_labels import FewLabels, Scored, probe
+from finetune.sections import DemoSettings
 from simclr_tf.config.run_config import RunConfig
 from simclr_tf.evaluation import figures
 from simclr_tf.evaluation.intervals import (
@@ -58,33 +59,6 @@ SCRATCH = "from scratch"
 LONGER = "from scratch, trained longer"
 PROBE = "pretrained, linear probe"
 FINETUNED = "pretrained, fine-tuned"
-
-
-@dataclass(frozen=True)
-class DemoSettings:
-    """Settings of the demonstration.
-
-    Attributes:
-        image_dir: Folder of class folders; empty makes the lattice images.
-        images_per_class: Of the lattice images.
-        image_size: Side in pixels of the lattice images and of the network's input.
-        labels_per_class: Labels that are given.
-        draws: How often labels are drawn.
-        pretrain_steps: Updates of the pretraining.
-        finetune_steps: Updates of every fit but the long one.
-        scratch_steps: Updates of the long training from scratch.
-        seed: Of everything.
-    """
-
-    image_dir: str = ""
-    images_per_class: int = 130
-    image_size: int = 64
-    labels_per_class: int = 5
-    draws: int = 5
-    pretrain_steps: int = 700
-    finetune_steps: int = 80
-    scratch_steps: int = 400
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -281,7 +255,7 @@ def own_images(image_dir: str) -> Manifest:
     """
     images = scan_folder(image_dir)
     if len(images.class_names) < 2:
-        raise UserError(f"--image_dir={image_dir}: needs two class folders or more")
+        raise UserError("needs two class folders or more", setting="image_dir", value=image_dir)
     return images
 
 
@@ -305,7 +279,9 @@ def prepare_output(output: Path, settings: DemoSettings) -> None:
             )
         return
     if output.exists() and any(output.iterdir()):
-        raise UserError(f"--output={output}: is not empty; give another folder, or --overwrite")
+        raise UserError(
+            "is not empty; give another folder, or --overwrite", setting="output", value=output
+        )
     output.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps(wanted, indent=2) + "\n")
 

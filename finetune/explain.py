@@ -51,7 +51,9 @@ def feature_maps(
     outputs = [layer_of(trunk, name, "feature_maps").output for name in layers]
     for name, output in zip(layers, outputs, strict=True):
         if len(output.shape) != 4:
-            raise UserError(f"--feature_maps={name}: puts out no maps; name a layer before it")
+            raise UserError(
+                "puts out no maps; name a layer before it", setting="feature_maps", value=name
+            )
     found = keras.Model(trunk.input, outputs)(inputs_of(backbone)(images), training=False)
     found = found if isinstance(found, list) else [found]
     return {
@@ -207,7 +209,9 @@ def check_layers(backbone: keras.Model, layers: Sequence[str], flag: str) -> Non
     """Raises UserError for a layer that is not there or puts out no feature maps."""
     for name in layers:
         if len(layer_of(trunk_of(backbone), name, flag).output.shape) != 4:
-            raise UserError(f"--{flag}={name}: puts out no feature maps; name a layer before it")
+            raise UserError(
+                "puts out no feature maps; name a layer before it", setting=flag, value=name
+            )
 
 
 def choose_images(asked: str, data: LabelledData, flag: str) -> Manifest:
@@ -237,10 +241,10 @@ def choose_images(asked: str, data: LabelledData, flag: str) -> Manifest:
         path = str(Path(text).absolute())
         records = known.get(text) or known.get(path, [])
         if not records and not Path(text).is_file():
-            raise UserError(f"--{flag}: there is no image {text}; give a number or paths")
+            raise UserError(f"there is no image {text}; give a number or paths", setting=flag)
         chosen += records or [Record(path)]
     if len(chosen) > _MOST:
-        raise UserError(f"--{flag}: names {len(chosen)} images; {_MOST} fit")
+        raise UserError(f"names {len(chosen)} images; {_MOST} fit", setting=flag)
     return data.manifest.subset(chosen)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from data_prep.errors import UserError
+from data_prep.errors import UserError, setting_renamed
 from data_prep.manifest.read_options import READING_FIELDS, rule_completed
 from finetune.classifier import Classifier, SimCLRBackbone, simclr_keys
 from finetune.config import FinetuneConfig
@@ -44,7 +44,7 @@ def finetune(
         UserError: Something asked for is impossible; nothing has been overwritten then.
     """
     if not config.start.encoder:
-        raise UserError("--encoder is missing: say which network to start from")
+        raise UserError("is missing: say which network to start from", setting="encoder")
     checkpoint = _open(config)
     _check_projection(config, checkpoint)
     config = of_the_run(_adopt(config, checkpoint, given), Path(config.run.output))
@@ -52,11 +52,8 @@ def finetune(
 
 
 def _open(config: FinetuneConfig) -> Checkpoint:
-    try:
+    with setting_renamed(checkpoint="encoder"):
         return open_checkpoint(config.start.encoder, ema=config.start.ema)
-    except UserError as error:
-        # Written for simclr-run, whose flag has another name.
-        raise UserError(str(error).replace("--checkpoint=", "--encoder=")) from None
 
 
 def _adopt(
@@ -81,7 +78,9 @@ def _check_projection(config: FinetuneConfig, checkpoint: Checkpoint) -> None:
     try:
         head.selector_index(config.start.ft_proj_selector)
     except UserError as error:
-        raise UserError(f"--ft_proj_selector={config.start.ft_proj_selector}: {error}") from None
+        raise UserError(
+            f"{error}", setting="ft_proj_selector", value=config.start.ft_proj_selector
+        ) from None
 
 
 def recipe(config: FinetuneConfig, checkpoint: Checkpoint) -> Recipe:
@@ -111,7 +110,8 @@ def recipe(config: FinetuneConfig, checkpoint: Checkpoint) -> Recipe:
     def load(model: Classifier) -> None:
         if not start.fresh_weights:
             encoder = SimCLRModel(_backbone(model).encoder)
-            coverage = fill(encoder, checkpoint, start.stem_adapt)
+            with setting_renamed(checkpoint="encoder"):
+                coverage = fill(encoder, checkpoint, start.stem_adapt)
             log.info("starting from the weights of %s", coverage.summary())
 
     def parts(model: Classifier) -> Mapping[str, Sequence[keras.layers.Layer]]:

@@ -169,8 +169,10 @@ def manifests_of(folder: str | Path) -> tuple[OneRun, ...]:
     files = sorted(Path(folder).glob("fold_*.csv"))
     if not files:
         raise UserError(
-            f"--folds_dir={folder}: holds no fold_1.csv, fold_2.csv, ...; make them with"
-            " simclr-split --folds=K --output=FOLDER"
+            "holds no fold_1.csv, fold_2.csv, ...; make them with"
+            " simclr-split --folds=K --output=FOLDER",
+            setting="folds_dir",
+            value=folder,
         )
     return tuple(OneRun(file.stem, str(file.resolve())) for file in files)
 
@@ -209,7 +211,9 @@ def _keep_plan(plan: FoldsPlan, output: Path) -> None:
     file = output / PLAN
     if not file.is_file():
         if output.exists() and not is_unused(output, [output / "folds"]):
-            raise UserError(f"--output={output}: holds something else; give another folder")
+            raise UserError(
+                "holds something else; give another folder", setting="output", value=output
+            )
         output.mkdir(parents=True, exist_ok=True)
         write_text(file, text)
         return
@@ -217,8 +221,10 @@ def _keep_plan(plan: FoldsPlan, output: Path) -> None:
     differing = [name for name in wanted if known.get(name) != wanted[name]]
     if differing:
         raise UserError(
-            f"--output={output}: was begun with other {', '.join(differing)} (see {file}); give"
-            " another folder, or the same flags"
+            f"was begun with other {', '.join(differing)} (see {file}); give"
+            " another folder, or the same flags",
+            setting="output",
+            value=output,
         )
 
 

@@ -61,14 +61,15 @@ def compare(a: FoldsResult, b: FoldsResult, *, seed: int = 0) -> Compared:
     """
     if a.split != b.split or len(a.folds) != len(b.folds):
         raise UserError(
-            f"--compare: one has {len(a.folds)} runs scored on {a.split}, the other"
-            f" {len(b.folds)} on {b.split}; only the same folds can be compared"
+            f"one has {len(a.folds)} runs scored on {a.split}, the other"
+            f" {len(b.folds)} on {b.split}; only the same folds can be compared",
+            setting="compare",
         )
     pairs, moved = [], False
     for one, other in zip(a.folds, b.folds, strict=True):
         what = one.name if one.name == other.name else f"{one.name} and {other.name}"
         if one.classes != other.classes:
-            raise UserError(f"--compare: {what} know different classes")
+            raise UserError(f"{what} know different classes", setting="compare")
         pairs.append(same_images(one.judged, other.judged, what))
         moved |= set(one.judged.split.images) != set(other.judged.split.images)
     metrics = list(a.folds[0].measured.metrics)

@@ -66,13 +66,15 @@ def build_backbone(
     """
     if channels not in (1, 3):
         raise UserError(
-            f"--backbone={name}: takes grey or colour images, these have {channels} channels"
+            f"takes grey or colour images, these have {channels} channels",
+            setting="backbone",
+            value=name,
         )
     trunk = build_trunk(name, (image_size, image_size, 3), weights)
     if cut_layer:
         output = layer_of(trunk, cut_layer, "cut_layer").output
         if len(output.shape) != 4:
-            raise UserError(f"--cut_layer={cut_layer}: puts out no feature maps")
+            raise UserError("puts out no feature maps", setting="cut_layer", value=cut_layer)
         trunk = keras.Model(trunk.input, output, name=trunk.name)
     images = keras.Input((image_size, image_size, channels), name="images")
     shown = (inputs or PreprocessInput(name, name="preprocess_input", dtype="float32"))(images)
@@ -110,7 +112,7 @@ def layer_of(trunk: keras.Model, name: str, flag: str) -> keras.layers.Layer:
         return trunk.get_layer(name)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are {_some(names[1:])}"
-    raise UserError(f"--{flag}={name}: {trunk.name} has no such layer; {hint}")
+    raise UserError(f"{trunk.name} has no such layer; {hint}", setting=flag, value=name)
 
 
 def unfreeze_after(backbone: keras.Model, layer: str, *, batch_norm: bool = False) -> int:
@@ -138,7 +140,9 @@ def unfreeze_after(backbone: keras.Model, layer: str, *, batch_norm: bool = Fals
     count = sum(int(keras.ops.size(v)) for v in backbone.trainable_variables)
     if not count:
         backbone.trainable = False
-        raise UserError(f"--unfreeze_after={layer}: nothing behind it has weights to train")
+        raise UserError(
+            "nothing behind it has weights to train", setting="unfreeze_after", value=layer
+        )
     return count
 
 

@@ -26,6 +26,7 @@ from data_prep.reading.headers import survey
 from data_prep.reading.tiles import cut
 from finetune.report.results import Decision
 from finetune.report.side_files import unreadable_file
+from finetune.sections import PredictSettings
 from finetune.trained import Scorer, Trained
 
 
@@ -153,8 +154,10 @@ def list_images(image_dir: str, manifest: str, declaration: Declaration) -> List
     rules = found.subset([*found.records, Record("", reading=str(reading))])
     if has_open_limits(rules):
         raise UserError(
-            "--intensity_per=set: the black and white point are those of the training; give"
-            " --intensity=RULE@LOW,HIGH, or leave it to the network's record"
+            "the black and white point are those of the training; give"
+            " --intensity=RULE@LOW,HIGH, or leave it to the network's record",
+            setting="intensity_per",
+            value="set",
         )
     return Listed(found, declaration)
 
@@ -166,23 +169,6 @@ _IMAGES = 1024  # scored together: pages and tiles make many of one file
 _SHOWN = 10
 
 Row = list[str]
-
-
-@dataclass(frozen=True)
-class PredictSettings:
-    """Settings for turning scores into rows of the output.
-
-    Attributes:
-        top_k: Best classes of each image.
-        threshold: Of the positive class, for two classes; None = as the run decided.
-        abstain: Least score of the predicted class; below it none is predicted. 0 = always one.
-        batch_size: Images of a pass.
-    """
-
-    top_k: int = 5
-    threshold: float | None = None
-    abstain: float = 0.0
-    batch_size: int = 64
 
 
 @dataclass(frozen=True)
@@ -317,8 +303,9 @@ def _decision(trained: Trained, threshold: float | None) -> Decision:
         return trained.decision
     if len(trained.class_names) != 2:
         raise UserError(
-            f"--threshold={threshold:g}: needs two classes, the network has"
-            f" {len(trained.class_names)}"
+            f"needs two classes, the network has {len(trained.class_names)}",
+            setting="threshold",
+            value=f"{threshold:g}",
         )
     positive = trained.decision.positive
     return Decision(threshold, 1 if positive < 0 else positive)

@@ -352,7 +352,7 @@ def open_session(config: ClassifierConfig, recipe: Recipe) -> ClassifierSession:
 
 def _opened(config: ClassifierConfig, recipe: Recipe, claim: ExitStack) -> ClassifierSession:
     if not config.run.output:
-        raise UserError("--output is missing: say where the run is to be kept")
+        raise UserError("is missing: say where the run is to be kept", setting="output")
     folder = recipe.folder(Path(config.run.output))
     config = folder.as_begun(config)
     devices = distribution.connect(config.machine)
@@ -464,12 +464,13 @@ def _check_memory(
 def _check(config: ClassifierConfig, data: LabelledData) -> None:
     if config.train.early_stopping_patience and not data.has_labels(VALIDATION):
         raise UserError(
-            "--early_stopping_patience: there is no labelled validation split to judge by"
+            "there is no labelled validation split to judge by", setting="early_stopping_patience"
         )
     if config.measure.positive and clean_name(config.measure.positive) not in data.class_names:
         raise UserError(
-            f"--positive={config.measure.positive}: is none of the classes "
-            f"{', '.join(data.class_names[:12])}"
+            f"is none of the classes {', '.join(data.class_names[:12])}",
+            setting="positive",
+            value=config.measure.positive,
         )
     two = len(data.class_names) == 2
     if (config.measure.positive or config.measure.fixed_threshold() is not None) and not two:
@@ -547,8 +548,9 @@ def _scorer(
     wanted, frozen = config.train.cache_features, not model.backbone.trainable_variables
     if wanted == "true" and not (frozen and not steps.augments):
         raise UserError(
-            "--cache_features=true: training features would change; freeze the whole backbone and "
-            "add --augment=none"
+            "training features would change; freeze the whole backbone and add --augment=none",
+            setting="cache_features",
+            value="true",
         )
     kept = wanted != "false" and frozen and not steps.augments
     kind = FeatureScorer if kept else ImageScorer

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_prep.augment.views import ViewConfig
-from data_prep.errors import UserError
+from data_prep.errors import UserError, setting_renamed
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.read_options import carried
 from data_prep.reading.training_files import TrainingFiles
@@ -128,9 +128,10 @@ def open_trained(path: str, precision: str = "run") -> Trained:
     file = _classifier_file(path)
     if file:
         return _open_classifier(path, file)
-    model = load_model(path)
+    with setting_renamed(checkpoint="model"):
+        model = load_model(path)
     if not model.num_classes:
-        raise UserError(f"--model={path}: has no supervised head; fine-tune it first")
+        raise UserError("has no supervised head; fine-tune it first", setting="model", value=path)
     folder = run_folder(path)
     if precision == "run":
         precision = str(_json(folder / _ENVIRONMENT).get("precision", "float32"))
@@ -168,7 +169,7 @@ def _open_classifier(path: str, file: Path) -> Trained:
     try:
         model = load_classifier(file)
     except ValueError as error:
-        raise UserError(f"--model={file}: {error}") from None
+        raise UserError(f"{error}", setting="model", value=file) from None
     return _trained(path, file.parent, model, model.facts, model.class_names)
 
 

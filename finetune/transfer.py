@@ -293,15 +293,17 @@ class TransferDir(ClassifierDir):
         """Refuses a folder that `prepare` would refuse, and touches nothing."""
         overwrite = bool(self.asked and self.asked.run.overwrite)
         if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"--{self.flag}={self.path}: is a file; give a folder")
+            raise UserError("is a file; give a folder", setting=self.flag, value=self.path)
         if overwrite or not self.path.exists():
             return
         if self._holds_run():
             self._refuse_other(self._earlier_config(), self.asked or TransferConfig())
         elif not is_unused(self.path, (self.path / FROZEN_STAGE, *self._halves())):
             raise UserError(
-                f"--{self.flag}={self.path}: is not empty and holds no run; give another folder,"
-                " or --overwrite to write beside what is there"
+                "is not empty and holds no run; give another folder,"
+                " or --overwrite to write beside what is there",
+                setting=self.flag,
+                value=self.path,
             )
 
     def prepare(self, config: Config) -> bool:
@@ -330,7 +332,7 @@ def train_transfer(config: TransferConfig, command: Sequence[str] = ()) -> int:
         UserError: Something asked for is impossible; nothing has been overwritten then.
     """
     if not config.run.output:
-        raise UserError("--output is missing: say where the run is to be kept")
+        raise UserError("is missing: say where the run is to be kept", setting="output")
     with noting_warnings() as kept, naming_lost_workers(), ExitStack() as claims:
         return _train(config, command, kept, claims)
 

@@ -232,7 +232,9 @@ def parse_shares(flag: str, text: str) -> float | tuple[float, ...]:
     except ValueError:
         numbers = ()
     if len(numbers) not in (1, 2) or not all(0 <= number <= 1 for number in numbers):
-        raise UserError(f"--{flag}={text}: give a share from 0 to 1, or two, of either view: A,B")
+        raise UserError(
+            "give a share from 0 to 1, or two, of either view: A,B", setting=flag, value=text
+        )
     return numbers if len(numbers) == 2 else numbers[0]
 
 

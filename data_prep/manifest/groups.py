@@ -101,7 +101,7 @@ def with_group_column(manifest: Manifest, group_by: str, source: str = "") -> Ma
     else:
         names = _from_csv(manifest, group_by, source)
     if not any(names):
-        raise UserError(f"--group_by={group_by}: no image has a group")
+        raise UserError("no image has a group", setting="group_by", value=group_by)
     return manifest.subset(
         replace(record, group=name) for record, name in zip(manifest.records, names, strict=True)
     )
@@ -205,15 +205,21 @@ def _from_paths(paths: Sequence[str], pattern: str) -> list[str]:
     try:
         expression = re.compile(composed(pattern))
     except re.error as error:
-        raise UserError(f"--group_by={pattern}: not a regular expression: {error}") from None
+        raise UserError(
+            f"not a regular expression: {error}", setting="group_by", value=pattern
+        ) from None
     if not expression.groups:
-        raise UserError(f"--group_by={pattern}: needs a group in parentheses, such as ([^/]*)_")
+        raise UserError(
+            "needs a group in parentheses, such as ([^/]*)_", setting="group_by", value=pattern
+        )
     found = [expression.search(composed(path)) for path in paths]
     missed = [path for path, match in zip(paths, found, strict=True) if match is None]
     if missed:
         raise UserError(
-            f"--group_by={pattern}: does not match {len(missed)} of {len(paths)} paths, such as"
-            f" {missed[0]}; (...)? after it lets an image be on its own"
+            f"does not match {len(missed)} of {len(paths)} paths, such as"
+            f" {missed[0]}; (...)? after it lets an image be on its own",
+            setting="group_by",
+            value=pattern,
         )
     return [match[1] or "" for match in found if match]
 
@@ -229,8 +235,10 @@ def _from_csv(manifest: Manifest, column: str, source: str) -> list[str]:
         header = table.header if table else ()
         known = ", ".join(dict.fromkeys((*COLUMNS[1:], *filter(None, header[1:]))))
         raise UserError(
-            f"--group_by={column}: no such column; there are {known}; a regular expression on the"
-            " path needs a group in parentheses"
+            f"no such column; there are {known}; a regular expression on the"
+            " path needs a group in parentheses",
+            setting="group_by",
+            value=column,
         )
     # A row a record, in the same order.
     listed = _loaded_again(source, manifest.root)
@@ -240,7 +248,7 @@ def _from_csv(manifest: Manifest, column: str, source: str) -> list[str]:
     for file, record in zip(manifest.files(), manifest.records, strict=True):
         value = _value_of(file, record, values)
         if value is None:
-            raise UserError(f"--group_by={column}: {source} does not list {file}")
+            raise UserError(f"{source} does not list {file}", setting="group_by", value=column)
         found.append(value)
     return found
 

@@ -23,7 +23,7 @@ def paired(manifest: Manifest, target_dir: str, pair_by: str, target_scale: str)
     if target_dir:
         manifest = pair_by_name(manifest, target_dir, pair_by)
     elif pair_by:
-        raise UserError(f"--pair_by={pair_by}: give --target_dir=FOLDER too")
+        raise UserError("give --target_dir=FOLDER too", setting="pair_by", value=pair_by)
     return with_target_scale(manifest, target_scale) if target_scale else manifest
 
 
@@ -90,7 +90,9 @@ def with_target_scale(manifest: Manifest, scale: str) -> Manifest:
     said = {scale_of(r.target_scale) for r in manifest.records if r.target_scale}
     if said - {number}:
         raise UserError(
-            f"--target_scale={scale}: the manifest says {min(said - {number}):g}; let them agree"
+            f"the manifest says {min(said - {number}):g}; let them agree",
+            setting="target_scale",
+            value=scale,
         )
     return manifest.subset(replace(record, target_scale=scale) for record in manifest.records)
 
@@ -120,7 +122,9 @@ def _without(stem: str, pair_by: str) -> str:
     try:
         return re.sub(composed(pair_by), "", stem) if pair_by else stem
     except re.error as error:
-        raise UserError(f"--pair_by={pair_by}: not a regular expression: {error}") from None
+        raise UserError(
+            f"not a regular expression: {error}", setting="pair_by", value=pair_by
+        ) from None
 
 
 def _in_folder(found: dict[str, str], folder: str) -> str:

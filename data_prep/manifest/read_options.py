@@ -1,6 +1,6 @@
 """The declaration of how files are read, as flags give it and as a network carries it along."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -149,6 +149,20 @@ def carried(reading: Mapping[str, Any]) -> dict[str, Any]:
     """
     reading = {"exif": OF_BEFORE["exif"], **rule_completed(reading)}
     return {name: value for name, value in reading.items() if name not in _PERMISSIONS}
+
+
+def declared_as_trained(
+    reading: Mapping[str, Any], declaration: Declaration, given: Collection[str]
+) -> Declaration:
+    """The declaration that a network carries along, but for the settings that were given.
+
+    Args:
+        reading: The network's record of reading files.
+        declaration: All settings of a command.
+        given: Names of those that were given.
+    """
+    own = {name: getattr(declaration, name) for name in DECLARATION_FIELDS if name in given}
+    return Declaration(**{**carried(reading), **own})
 
 
 def where_declared(problem: str) -> str:

@@ -223,7 +223,7 @@ def _below(
     the deepest folder that holds all images, then to the folder above it, and so on.
     """
     if not os.path.isdir(root):
-        raise UserError(f"--image_dir={root}: no such folder")
+        raise UserError("no such folder", setting="image_dir", value=root)
     if not any(map(_absolute, paths)) and _holds(root, _sample(paths)):
         return list(paths), list(targets)
     full = [_joined(choice[1], path) for choice, path in zip(roots, paths, strict=True)]
@@ -233,8 +233,10 @@ def _below(
         if _holds(root, _sample(moved)):
             return moved, [_from(start, goal) if goal else "" for goal in goals]
     raise UserError(
-        f"--image_dir={root}: does not hold the images of {table.source}, such as {paths[0]}; give"
-        " the folder below which they lie as before"
+        f"does not hold the images of {table.source}, such as {paths[0]}; give"
+        " the folder below which they lie as before",
+        setting="image_dir",
+        value=root,
     )
 
 

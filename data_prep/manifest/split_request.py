@@ -185,8 +185,9 @@ def _split(manifest: Manifest, request: SplitRequest) -> list[Manifest]:
     clash = sorted(others.intersection(*[set(part.splits) for part in divided]))
     if clash:
         raise UserError(
-            f"--within={request.within}: the images have a split {clash[0]!r} besides; name the new"
-            " one otherwise"
+            f"the images have a split {clash[0]!r} besides; name the new one otherwise",
+            setting="within",
+            value=request.within,
         )
     return [_put_back(manifest, part, request.within) for part in divided]
 

@@ -233,7 +233,7 @@ def save_folds(folds: Mapping[str, Manifest], folder: str | os.PathLike[str]) ->
 def _parts(plan: FoldPlan) -> dict[str, float]:
     """Shares of the parts that are dealt out once for all folds."""
     if plan.count < 2:
-        raise UserError(f"--folds={plan.count}: must be 2 or more")
+        raise UserError("must be 2 or more", setting="folds", value=plan.count)
     names = [plan.split, *plan.sealed, *plan.rest]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
@@ -285,7 +285,7 @@ def parse_merges(texts: Sequence[str]) -> dict[str, list[str]]:
         name, _, members = text.partition(":")
         old = [clean_name(member) for member in members.split(",") if clean_name(member)]
         if not clean_name(name) or not old:
-            raise UserError(f"--merge={text}: must be NEW:CLASS,CLASS,...")
+            raise UserError("must be NEW:CLASS,CLASS,...", setting="merge", value=text)
         merges.setdefault(clean_name(name), []).extend(old)
     return merges
 
@@ -311,14 +311,17 @@ def merge_classes(manifest: Manifest, merges: Mapping[str, Sequence[str]]) -> Ma
                 near = difflib.get_close_matches(old, manifest.class_names, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 known = ", ".join(manifest.class_names) or "none"
-                raise UserError(f"--merge: no class {old!r} (the classes: {known}){hint}")
+                raise UserError(f"no class {old!r} (the classes: {known}){hint}", setting="merge")
             if new_name.setdefault(old, new) != new:
-                raise UserError(f"--merge: class {old!r} goes into {new_name[old]!r} and {new!r}")
+                raise UserError(
+                    f"class {old!r} goes into {new_name[old]!r} and {new!r}", setting="merge"
+                )
     for new in merges:
         if new in manifest.class_names and new not in new_name:
             raise UserError(
-                f"--merge: there is a class {new!r} already; list it among those that go into it,"
-                " or choose another name"
+                f"there is a class {new!r} already; list it among those that go into it,"
+                " or choose another name",
+                setting="merge",
             )
     return manifest.subset(
         replace(record, label=new_name.get(record.label, record.label))

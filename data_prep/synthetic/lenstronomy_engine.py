@@ -20,8 +20,10 @@ def check_installed() -> None:
         import lenstronomy  # noqa: F401
     except ImportError:
         raise UserError(
-            "--engine=lenstronomy: lenstronomy is not installed; pip install 'simclr-tf[lensing]', "
-            "or leave --engine at numpy"
+            "lenstronomy is not installed; pip install 'simclr-tf[lensing]', "
+            "or leave --engine at numpy",
+            setting="engine",
+            value="lenstronomy",
         ) from None
 
 

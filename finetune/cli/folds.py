@@ -2,18 +2,18 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from absl import flags
-from data_prep.cli.image_flags import define_images
-from data_prep.cli.request import asked
-
-from data_prep.cli.app import given_flags, parse, run_handing_on, topic
+from data_prep.cli.command import Command
 from data_prep.cli.runtime import import_tensorflow, progress_lines
 from data_prep.errors import UserError
+from data_prep.outputs import requested_outputs
 from data_prep.storage import claimed
+from finetune.config import FinetuneConfig
+from finetune.sections import FoldsConfig
+from finetune.transfer_config import TransferConfig
 
 if TYPE_CHECKING:
     from finetune.folds import OneRun
@@ -36,59 +36,38 @@ log = logging.getLogger("finetune.folds")
 _OWN = ("manifest", "image_dir", "output", "overwrite")
 
 
-def define(flag_values: flags.FlagValues) -> None:
-    """Defines the flags."""
-    own: dict[str, Any] = {"flag_values": flag_values}
-    with topic(flag_values, "Training"):
-        flags.DEFINE_enum(
-            "command", "finetune", ["finetune", "transfer"], "simclr-finetune or -transfer.", **own
-        )
-        flags.DEFINE_string("output", None, "Folder for the runs and the page; of a comparison a"
-                            " new folder.", **own)  # fmt: skip
-    with topic(flag_values, "Folds"):
-        flags.DEFINE_string("folds_dir", None, "Folder of fold_1.csv, fold_2.csv, ...", **own)
-        flags.DEFINE_integer(
-            "folds", None, "Or make so many of the images below: each is tested once.", **own
-        )
-        flags.DEFINE_float(
-            "validation", 0.15, "--folds: share of a fold's rest that validates.", 0, 0.9, **own
-        )
-        flags.DEFINE_string(
-            "group_by", "", "--folds: what must not be torn apart, see simclr-split.", **own
-        )
-        flags.DEFINE_integer("fold_seed", 0, "--folds: another seed, other folds.", **own)
-        flags.DEFINE_list("seeds", [], "Or train on --manifest from each of these seeds.", **own)
-    define_images(flag_values)
-    with topic(flag_values, "Comparison"):
-        flags.DEFINE_list("compare", [], "Two runs, or two folders of this command: A,B.", **own)
-
-
-def run(flag_values: flags.FlagValues, arguments: Sequence[str] = ()) -> int:
+def run(config: FoldsConfig, given: Collection[str], arguments: Sequence[str]) -> int:
     """Trains and reports, or compares.
 
     Args:
-        flag_values: The parsed flags.
+        config: All settings.
+        given: Names of those that were given.
         arguments: Of the training command.
     """
-    f = flag_values
-    if f.compare:
-        return _compare(f)
-    if not f.output:
-        raise UserError("--output is missing: say where the runs are to be kept")
+    f = config.folds
+    if config.comparison.compare:
+        return _compare(config, given)
+    if not config.training.output:
+        raise UserError("is missing: say where the runs are to be kept", setting="output")
     ways = [bool(f.folds_dir), f.folds is not None, bool(f.seeds)]
     if sum(ways) != 1:
         raise UserError("give one of --folds_dir=FOLDER, --folds=K and --seeds=0,1,2")
     refused = _refused(arguments, (*_OWN, *(["seed"] if f.seeds else [])))
     if refused:
         raise UserError(f"after --: {refused} is set by simclr-folds itself; leave it out")
-    training, output = _Training(f.command, arguments), Path(f.output)
+    training, output = _Training(config.training.command, arguments), Path(config.training.output)
     busy = f"--output={output}: another process is at work there; wait for it to end"
+    command = [NAME, *config.flags(given), "--", *arguments]
     with claimed(output, busy):
-        return _train(f, arguments, training, output)
+        return _train(config, arguments, training, output, command)
 
 
 def _train(
-    f: flags.FlagValues, arguments: Sequence[str], training: "_Training", output: Path
+    config: FoldsConfig,
+    arguments: Sequence[str],
+    training: "_Training",
+    output: Path,
+    command: Sequence[str],
 ) -> int:
     from finetune.folds import (
         PAGE,
@@ -100,7 +79,7 @@ def _train(
         write_table,
     )
 
-    plan = FoldsPlan(f.command, tuple(arguments), _runs(f, output))
+    plan = FoldsPlan(config.training.command, tuple(arguments), _runs(config, output))
     import_tensorflow()
     from simclr_tf.training.distribution import refuse_cluster
 
@@ -111,7 +90,6 @@ def _train(
     result = read_folds(output)
     write_table(result, output / TABLE)
     note_warnings(result, output)
-    command = [NAME, *given_flags(f), "--", *arguments]
     from finetune.folds import alarms, folds_verdict, other_warnings
     from finetune.folds_page import fold_table, headline, write_folds_page
 
@@ -141,78 +119,69 @@ class _Training:
     """
 
     def __init__(self, command: str, arguments: Sequence[str]) -> None:
-        self._command, self._arguments = command, tuple(arguments)
-        self._train = {"finetune": _finetune, "transfer": _transfer}[command]
-        self._parsed([])  # says at once what is wrong
-
-    def _parsed(self, more: Sequence[str]) -> flags.FlagValues:
         from finetune.cli import finetune, transfer
 
-        values = flags.FlagValues()
-        values.set_gnu_getopt(True)
-        {"finetune": finetune, "transfer": transfer}[self._command].define(values)
-        parse(values, [*self._arguments, *more], f"simclr-{self._command}")
-        return values
+        self._arguments = tuple(arguments)
+        self._command: Command[Any] = finetune.COMMAND
+        self._train: Callable[..., int] = _finetune
+        if command == "transfer":
+            self._command, self._train = transfer.COMMAND, _transfer
+        self._parsed([])  # says at once what is wrong
+
+    def _parsed(self, more: Sequence[str]) -> tuple[Any, Collection[str]]:
+        return self._command.parsed([*self._arguments, *more])
 
     def __call__(self, one: "OneRun", folder: Path) -> int:
         """Trains a run; the exit code."""
         more = [f"--manifest={one.manifest}", f"--output={folder}"]
         more += [] if one.seed is None else [f"--seed={one.seed}"]
-        command = (f"simclr-{self._command}", *self._arguments, *more)
-        return self._train(self._parsed(more), command)
+        return self._train(*self._parsed(more), (self._command.name, *self._arguments, *more))
 
 
-def _finetune(values: flags.FlagValues, command: Sequence[str]) -> int:
-    from data_prep.cli import config_flags
-    from finetune.config import FinetuneConfig, preset
+def _finetune(config: FinetuneConfig, given: Collection[str], command: Sequence[str]) -> int:
     from finetune.finetune import finetune
 
-    named = preset(values.preset)
-    config = config_flags.read_as(FinetuneConfig, values, named)
-    return finetune(config, config_flags.given(values, FinetuneConfig) | set(named), command)
+    return finetune(config, given, command)
 
 
-def _transfer(values: flags.FlagValues, command: Sequence[str]) -> int:
-    from data_prep.cli import config_flags
+def _transfer(config: TransferConfig, _given: Collection[str], command: Sequence[str]) -> int:
     from finetune.transfer import train_transfer
-    from finetune.transfer_config import TransferConfig, preset
 
-    return train_transfer(
-        config_flags.read_as(TransferConfig, values, preset(values.preset)), command
-    )
+    return train_transfer(config, command)
 
 
-def _runs(f: flags.FlagValues, output: Path) -> "tuple[OneRun, ...]":
+def _runs(config: FoldsConfig, output: Path) -> "tuple[OneRun, ...]":
     from finetune.folds import OneRun, manifests_of
 
+    f, images = config.folds, config.images
     if f.folds_dir:
         return manifests_of(f.folds_dir)
     if f.folds is not None:
-        return manifests_of(_make_folds(f, output / "folds"))
-    if not f.manifest or f.image_dir:
+        return manifests_of(_make_folds(config, f.folds, output / "folds"))
+    if not images.manifest or images.image_dir:
         raise UserError("--seeds needs --manifest: one split for all of them (simclr-split)")
-    if not Path(f.manifest).is_file():
-        raise UserError(f"--manifest={f.manifest}: no such file")
+    if not Path(images.manifest).is_file():
+        raise UserError("no such file", setting="manifest", value=images.manifest)
     if not all(seed.strip().isdigit() for seed in f.seeds) or len(set(f.seeds)) < len(f.seeds):
-        raise UserError(f"--seeds={','.join(f.seeds)}: must be different whole numbers from 0")
-    manifest = str(Path(f.manifest).resolve())
+        raise UserError("must be different whole numbers from 0", setting="seeds", value=f.seeds)
+    manifest = str(Path(images.manifest).resolve())
     return tuple(OneRun(f"seed_{int(seed)}", manifest, int(seed)) for seed in f.seeds)
 
 
-def _make_folds(f: flags.FlagValues, folder: Path) -> Path:
+def _make_folds(config: FoldsConfig, number: int, folder: Path) -> Path:
     """Makes the folds, unless an earlier start of the same command has."""
-    from data_prep.cli.image_flags import open_images
-
     from data_prep.manifest.groups import keep_together
+    from data_prep.manifest.open_images import open_images
     from data_prep.manifest.splits import FoldPlan, fold_names, make_folds, save_folds
 
     if folder.is_dir():
         return folder
+    f = config.folds
     rest = {"train": 1 - f.validation, "validation": f.validation}
-    plan = FoldPlan(f.folds, "test", rest={name: share for name, share in rest.items() if share})
+    plan = FoldPlan(number, "test", rest={name: share for name, share in rest.items() if share})
     images, kept = keep_together(
-        open_images(f), group_by=f.group_by, source=f.manifest or "", hashes=True,
-        near_duplicates="mirrored", progress=progress_lines,
+        open_images(config.images), group_by=f.group_by, source=config.images.manifest,
+        hashes=True, near_duplicates="mirrored", progress=progress_lines,
     )  # fmt: skip
     print(kept)
     folds = make_folds(images, plan, f.fold_seed)
@@ -220,18 +189,19 @@ def _make_folds(f: flags.FlagValues, folder: Path) -> Path:
     return folder
 
 
-def _compare(f: flags.FlagValues) -> int:
+def _compare(config: FoldsConfig, given: Collection[str]) -> int:
     from finetune.folds import read_folds
     from finetune.folds_page import compare, compare_table, write_compare_page
 
-    if len(f.compare) != 2:
-        raise UserError(f"--compare={','.join(f.compare)}: give two folders, A,B")
-    outputs = asked(f, NAME, ["output"]) if f.output else None
+    folders = config.comparison.compare
+    if len(folders) != 2:
+        raise UserError("give two folders, A,B", setting="compare", value=folders)
+    outputs = requested_outputs(config, given, NAME) if config.training.output else None
     if outputs and (code := outputs.code_if_complete()) is not None:
         return code
     import_tensorflow()
-    found = compare(*(read_folds(folder) for folder in f.compare))
-    names = _names(f.compare)
+    found = compare(*(read_folds(folder) for folder in folders))
+    names = _names(folders)
     print(compare_table(found, names).text())
     print("\n" + "\n".join(found.remarks))
     for name, own in zip(names, found.cautions, strict=True):
@@ -241,7 +211,7 @@ def _compare(f: flags.FlagValues) -> int:
         with outputs.drafts() as drafts:
             drafts.paths[0].mkdir()
             page = drafts.paths[0] / "compare.html"
-            write_compare_page(found, names, [NAME, *given_flags(f)], page)
+            write_compare_page(found, names, [NAME, *config.flags(given)], page)
         log.info("wrote %s", outputs.paths[0] / "compare.html")
     return 0
 
@@ -263,9 +233,8 @@ def _refused(arguments: Sequence[str], names: Sequence[str]) -> str:
     return ""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `simclr-folds`."""
-    return run_handing_on(run, define, argv, name=NAME, description=DESCRIPTION)
+COMMAND = Command(NAME, DESCRIPTION, FoldsConfig, run, forwards=True)
+main = COMMAND.main
 
 
 if __name__ == "__main__":

@@ -2,19 +2,16 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
-from absl import flags
-
-from data_prep.cli.app import run_app, topic
-from data_prep.cli.image_flags import define_images, define_reading, given_images, given_reading
-from data_prep.cli.request import asked
+from data_prep.cli.command import Command
 from data_prep.cli.runtime import import_tensorflow, progress_lines
 from data_prep.errors import UserError
+from data_prep.outputs import requested_outputs
 from data_prep.phrases import counted
 from finetune.report.side_files import unreadable_file
+from finetune.sections import PredictConfig
 
 NAME = "simclr-predict"
 DESCRIPTION = """Classifies the images of a folder with the model of a run (simclr-finetune,
@@ -28,95 +25,35 @@ EXIT_INCOMPLETE = 3
 log = logging.getLogger("finetune.predict")
 
 
-def define(flag_values: flags.FlagValues) -> None:
-    """Defines the flags."""
-    own: dict[str, Any] = {"flag_values": flag_values}
-    with topic(flag_values, "Prediction"):
-        define_model(flag_values)
-        flags.DEFINE_string("output", None, "CSV file to write.", required=True, **own)
-        flags.DEFINE_integer("top_k", 5, "Best classes to give for each image.", 1, **own)
-        flags.DEFINE_float(
-            "threshold",
-            None,
-            "Of two classes: least score of the positive one (default: as the run decided, or else"
-            " the higher score).",
-            0,
-            1,
-            **own,
-        )
-        flags.DEFINE_float(
-            "abstain",
-            0.0,
-            "Predict no class whose score is below this; 0 = always one.",
-            0,
-            1,
-            **own,
-        )
-        flags.DEFINE_integer("batch_size", 64, "Images of a pass.", 1, **own)
-        flags.DEFINE_enum(
-            "precision",
-            "run",
-            ["run", "float32", "bfloat16"],
-            "Of the arithmetic: as the run was scored, or another.",
-            **own,
-        )
-        flags.DEFINE_bool(
-            "skip_unreadable", False, "Exit with 0 although files were left out.", **own
-        )
-        flags.DEFINE_bool("overwrite", False, "Replace an output that is there.", **own)
-    define_images(flag_values, may_skip=False)
-    define_reading(flag_values)
-
-
-def define_model(flag_values: flags.FlagValues) -> None:
-    """Defines `--model`, and `--checkpoint` as another name of it."""
-    own: dict[str, Any] = {"flag_values": flag_values}
-    flags.DEFINE_string("model", None, "Folder of a run, or a checkpoint.", **own)
-    flags.DEFINE_alias("checkpoint", "model", **own)
-
-
-def given_model(flag_values: flags.FlagValues) -> str:
-    """The path that `--model` names.
-
-    Raises:
-        UserError: It is missing.
-    """
-    if not flag_values.model:
-        raise UserError("--model is missing: give the folder of a run, or a checkpoint")
-    return str(flag_values.model)
-
-
-def run(flag_values: flags.FlagValues) -> int:
-    """Predicts what the flags name."""
-    f, output = flag_values, Path(flag_values.output)
-    model = given_model(f)
-    outputs = asked(f, NAME, ["output"], [unreadable_file(output)])
+def run(config: PredictConfig, given: Collection[str]) -> int:
+    """Predicts what the settings name."""
+    p, images = config.prediction, config.images
+    model, output = p.given_model(), Path(p.output)
+    outputs = requested_outputs(config, given, NAME, besides=[unreadable_file(output)])
     if (code := outputs.code_if_complete()) is not None:
         return code
-    image_dir, manifest = given_images(f)
-    if image_dir and not Path(image_dir).is_dir():
-        raise UserError(f"--image_dir={image_dir}: no such folder")
+    images.check_given()
+    if images.image_dir and not Path(images.image_dir).is_dir():
+        raise UserError("no such folder", setting="image_dir", value=images.image_dir)
     import_tensorflow()
-    from data_prep.manifest.read_options import Declaration, carried
+    from data_prep.manifest.read_options import declared_as_trained
     from data_prep.reading.training_files import say_differences
-    from finetune.predict import PredictSettings, list_images, predict_images
+    from finetune.predict import list_images, predict_images
     from finetune.trained import open_trained
 
-    trained = open_trained(model, f.precision)
-    declaration = Declaration(**{**carried(trained.reading), **given_reading(f)})
+    trained = open_trained(model, p.precision)
+    declaration = declared_as_trained(trained.reading, config.reading, given)
     if declaration.changes():
         said = ", ".join(f"--{name}={value}" for name, value in declaration.changes().items())
         log.info("images are read with %s", said)
-    listed = list_images(image_dir, manifest, declaration)
-    forced = "intensity" in given_reading(f)
-    say_differences(trained.files, listed.sample(), declaration, forced=forced)
-    settings = PredictSettings(f.top_k, f.threshold, f.abstain, f.batch_size)
+    listed = list_images(images.image_dir, images.manifest, declaration)
+    say_differences(trained.files, listed.sample(), declaration, forced="intensity" in given)
     with outputs.drafts() as drafts:
-        done = predict_images(trained, listed, drafts.paths[0], settings, progress_lines("files"))
-        drafts.code = EXIT_INCOMPLETE if done.unreadable and not f.skip_unreadable else 0
+        done = predict_images(trained, listed, drafts.paths[0], p, progress_lines("files"))
+        drafts.code = EXIT_INCOMPLETE if done.unreadable and not p.skip_unreadable else 0
     log.info("wrote %s: %s", output, counted(done.images, "image"))
     if done.abstained:
-        log.info("%d of them without a class: no score reaches %g", done.abstained, f.abstain)
+        log.info("%d of them without a class: no score reaches %g", done.abstained, p.abstain)
     if not done.unreadable:
         return 0
     left_out = counted(done.unreadable, "file")
@@ -124,9 +61,8 @@ def run(flag_values: flags.FlagValues) -> int:
     return drafts.code
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `simclr-predict`."""
-    return run_app(run, define, argv, name=NAME, description=DESCRIPTION)
+COMMAND = Command(NAME, DESCRIPTION, PredictConfig, run)
+main = COMMAND.main
 
 
 if __name__ == "__main__":

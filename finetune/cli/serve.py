@@ -2,14 +2,11 @@
 
 import logging
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection
 
-from absl import flags
-
-from data_prep.cli.app import run_app, topic
+from data_prep.cli.command import Command
 from data_prep.cli.runtime import import_tensorflow, progress_lines
-from finetune.cli.predict import define_model, given_model
+from finetune.sections import ServeConfig
 
 NAME = "simclr-serve"
 DESCRIPTION = """Serves a page on this machine: drop an image on it and see its class, the scores
@@ -21,45 +18,20 @@ otherwise."""
 log = logging.getLogger("finetune.serve.serve")
 
 
-def define(flag_values: flags.FlagValues) -> None:
-    """Defines the flags."""
-    own: dict[str, Any] = {"flag_values": flag_values}
-    with topic(flag_values, "Service"):
-        define_model(flag_values)
-        flags.DEFINE_string(
-            "image_dir",
-            "",
-            "Folder in which the training images lie now, if they were moved without the run.",
-            **own,
-        )
-        flags.DEFINE_string("host", "127.0.0.1", "Address to listen on.", **own)
-        flags.DEFINE_integer("port", 8000, "Its port; 0 = any free one.", 0, 65535, **own)
-        flags.DEFINE_float("max_megabytes", 32.0, "Largest upload.", 0.001, **own)
-        flags.DEFINE_float(
-            "max_megapixels", 50.0, "Largest picture in it, in millions of pixels.", 0.001, **own
-        )
-        flags.DEFINE_float(
-            "max_memory", 2000.0, "Megabytes that decoding a picture may take.", 1.0, **own
-        )
-        flags.DEFINE_float(
-            "timeout", 30.0, "Seconds after which a request must have arrived.", 1.0, **own
-        )
-
-
-def run(flag_values: flags.FlagValues) -> None:
+def run(config: ServeConfig, _given: Collection[str]) -> None:
     """Serves until interrupted."""
-    f = flag_values
-    model = given_model(f)
+    s = config.service
+    model = s.given_model()
     import_tensorflow()
     from finetune.serve.answer import open_neighbours
     from finetune.serve.serve import ServeLimits, make_service
     from finetune.trained import open_trained
 
     trained = open_trained(model)
-    neighbours = open_neighbours(trained, progress_lines("images"), f.image_dir)
-    limits = ServeLimits(f.max_megabytes, f.max_megapixels, f.max_memory, f.timeout)
-    server = make_service(trained, neighbours, f.host, f.port, limits)
-    log.info("http://%s:%d/ (stop with Ctrl-C)", f.host, server.port)
+    neighbours = open_neighbours(trained, progress_lines("images"), s.image_dir)
+    limits = ServeLimits(s.max_megabytes, s.max_megapixels, s.max_memory, s.timeout)
+    server = make_service(trained, neighbours, s.host, s.port, limits)
+    log.info("http://%s:%d/ (stop with Ctrl-C)", s.host, server.port)
     try:
         server.serve_forever()
     finally:
@@ -67,9 +39,8 @@ def run(flag_values: flags.FlagValues) -> None:
         log.info("stopped")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `simclr-serve`."""
-    return run_app(run, define, argv, name=NAME, description=DESCRIPTION)
+COMMAND = Command(NAME, DESCRIPTION, ServeConfig, run)
+main = COMMAND.main
 
 
 if __name__ == "__main__":

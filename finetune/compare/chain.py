@@ -305,7 +305,7 @@ class Chain:
         file = setup.output / "division" / "unlabelled.csv"
         if encoder.share == 1:
             return file, len(setup.division.unlabelled)
-        part = pool_subset(Manifest.load(file), "train", encoder.share, setup.settings.seed)
+        part = pool_subset(Manifest.load(file), "train", encoder.share, setup.settings.design.seed)
         own = setup.output / "division" / f"unlabelled_{encoder.share:g}.csv"
         part.save(own)
         return own, len(part)
@@ -344,7 +344,9 @@ class Chain:
         setup = self._setup
         if self._encoder.is_floor:
             devices = connect(MachineSettings())
-            return partial(raw_pixels, devices=devices, central_crop=setup.settings.central_crop)
+            return partial(
+                raw_pixels, devices=devices, central_crop=setup.settings.augment.central_crop
+            )
         refit = self._refit()
         refit.start(seed)
         return refit.features
@@ -368,7 +370,7 @@ class Chain:
         labels = self._labels()
         test, known = division.test_rows, {}
         for drawn in self._missing(row):
-            seed = drawn.seed if self._encoder.random else setup.settings.seed
+            seed = drawn.seed if self._encoder.random else setup.settings.design.seed
             if seed not in known:
                 known = {seed: self._features(seed)}
             features, began = known[seed], time.perf_counter()

@@ -130,13 +130,13 @@ def divide_images(
     else:
         images, kept = keep_together(
             images,
-            group_by=settings.group_by,
-            source=settings.manifest,
+            group_by=settings.images.group_by,
+            source=settings.images.manifest,
             near_duplicates="mirrored",
             progress=progress,
         )
-        shares = {"train": 1 - settings.test_share, "test": settings.test_share}
-        parted = stratified_split(images, shares, settings.seed)
+        shares = {"train": 1 - settings.images.test_share, "test": settings.images.test_share}
+        parted = stratified_split(images, shares, settings.design.seed)
         remarks = [f"{str(kept)[0].upper()}{str(kept)[1:]}."]
     grouped = any(record.group for record in parted.records)
     sets, dropped = _label_sets(parted, settings)
@@ -150,14 +150,14 @@ def _label_sets(
     position = {image: i for i, image in enumerate(parted.images())}
     pool = parted.subset(r for r in parted.records if r.split == "train" and r.label)
     folds = [pool]
-    if settings.folds > 1:
-        rest = make_folds(pool, FoldPlan(settings.folds, "left out"), settings.seed)
+    if settings.design.folds > 1:
+        rest = make_folds(pool, FoldPlan(settings.design.folds, "left out"), settings.design.seed)
         folds = [fold.split("train") for fold in rest]
     sets: list[LabelSet] = []
     dropped: dict[float, str] = {}
     for number, fold in enumerate(folds, 1):
-        for seed in range(settings.seed, settings.seed + settings.seeds):
-            for fraction in sorted(set(settings.label_fractions)):
+        for seed in range(settings.design.seed, settings.design.seed + settings.design.seeds):
+            for fraction in sorted(set(settings.design.label_fractions)):
                 try:
                     drawn = label_fraction(fold, seed, fraction=fraction, unchosen="left_out")
                 except UserError as error:
@@ -168,7 +168,7 @@ def _label_sets(
     kept = tuple(known for known in sets if known.fraction not in dropped)
     if not kept:
         raise UserError(
-            f"--label_fractions: {next(iter(dropped.values()))} Give larger ones, such as 1"
+            f"{next(iter(dropped.values()))} Give larger ones, such as 1", setting="label_fractions"
         )
     return kept, list(dropped.values())
 

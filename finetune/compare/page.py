@@ -287,7 +287,7 @@ def _costs(results: Results) -> Section:
 def _done(s: CompareSettings, plan: Plan, seconds: float) -> Section:
     sizes = plan.sizes
     settings = (
-        ("own network", f"ResNet-{s.resnet_depth}, width {sizes.width_multiplier:g}"),
+        ("own network", f"ResNet-{s.sizes.resnet_depth}, width {sizes.width_multiplier:g}"),
         ("its images", f"{sizes.image_size} pixels"),
         ("images of networks with ImageNet weights", f"{sizes.imagenet_image_size} pixels"),
         ("pretraining", f"{sizes.pretrain_steps} steps of {sizes.pretrain_batch} images"),
@@ -295,8 +295,8 @@ def _done(s: CompareSettings, plan: Plan, seconds: float) -> Section:
         ("from scratch", f"{SCRATCH_FACTOR} times as many"),
     )
     text = [*plan.left_out, *plan.said]
-    if s.minutes:
-        text.append(_kept_to(plan, seconds, 60 * s.minutes))
+    if s.sizes.minutes:
+        text.append(_kept_to(plan, seconds, 60 * s.sizes.minutes))
     alike = ", in which all classes count the same," if s.classes_count_the_same else ","
     text.append(
         "There is no validation set: a linear probe chooses its regularisation by cross-validation"
@@ -324,6 +324,7 @@ def _images(s: CompareSettings, division: Division) -> Section:
     leaks = check_leaks(division.images)
     shared = [f"{leak.shared} {leak.what}s" for leak in leaks if leak.shared]
     checked = ", ".join(f"{leak.checked} {leak.what}s" for leak in leaks if leak.checked)
+    d = s.design
     text = [
         f"{counted(len(division.images), 'image')} of {len(division.class_names)} classes."
         f" {len(pool)} may be learnt from, {labelled} of them with labels;"
@@ -332,8 +333,8 @@ def _images(s: CompareSettings, division: Division) -> Section:
         f"Do not trust these numbers: both sides share {', '.join(shared)}."
         if shared
         else f"Both sides share nothing (looked at: {checked}).",
-        f"{s.folds} fold{'s' if s.folds > 1 else ''}, {s.seeds} seed{'s' if s.seeds > 1 else ''}:"
-        + (f" each fold leaves out another 1/{s.folds} of the labelled images." if s.folds > 1
+        f"{counted(d.folds, 'fold')}, {counted(d.seeds, 'seed')}:"
+        + (f" each fold leaves out another 1/{d.folds} of the labelled images." if d.folds > 1
            else " all labelled images are learnt from.")
         + " In a fold the smaller amounts of labels are parts of the larger ones, and all"
         " strategies get the same.",

@@ -120,20 +120,20 @@ def make_plan(
     """
     rows, left_out = available(settings)
     batch = min(_DEFAULT.pretrain_batch, 2 ** ((len(division.unlabelled)).bit_length() - 1))
-    size = settings.image_size or _DEFAULT.image_size
+    size = settings.sizes.image_size or _DEFAULT.image_size
     sizes = Sizes(
         size,
-        settings.width_multiplier or _DEFAULT.width_multiplier,
-        settings.imagenet_image_size or size,
-        settings.pretrain_steps or _DEFAULT.pretrain_steps,
+        settings.sizes.width_multiplier or _DEFAULT.width_multiplier,
+        settings.sizes.imagenet_image_size or size,
+        settings.sizes.pretrain_steps or _DEFAULT.pretrain_steps,
         batch,
-        settings.finetune_steps or _DEFAULT.finetune_steps,
+        settings.sizes.finetune_steps or _DEFAULT.finetune_steps,
         _DEFAULT.finetune_batch,
     )
     plan = Plan(sizes, tuple(row.slug for row in rows), left_out)
-    if not settings.minutes or not rows:
+    if not settings.sizes.minutes or not rows:
         return replace(plan, spent=time.perf_counter() - began)
-    budget, now = 60 * settings.minutes, time.perf_counter()
+    budget, now = 60 * settings.sizes.minutes, time.perf_counter()
     deadline = max(began + _TIMING_SHARE * budget, now + _LEAST_TIMING * budget)
     with tempfile.TemporaryDirectory() as folder:
         planner = _Planner(
@@ -167,21 +167,21 @@ class _Planner:
         self._foreign: dict[str, ChainWork] = {}
 
     def _left(self) -> float:
-        return self._settings.minutes * 60 - (time.perf_counter() - self._began)
+        return self._settings.sizes.minutes * 60 - (time.perf_counter() - self._began)
 
     def plan(self, plan: Plan) -> Plan:
         s, said = self._settings, []
-        options = candidates(self._largest, s.image_size, s.width_multiplier)
-        first = _TIMED_FIRST if s.minutes >= _LONG else _TIMED_FIRST_OF_SHORT
+        options = candidates(self._largest, s.sizes.image_size, s.sizes.width_multiplier)
+        first = _TIMED_FIRST if s.sizes.minutes >= _LONG else _TIMED_FIRST_OF_SHORT
         known = min(options, key=lambda c: abs(c.cost - first.cost))
         sizes = replace(plan.sizes, image_size=known.image_size, width_multiplier=known.width)
-        if not s.imagenet_image_size:
+        if not s.sizes.imagenet_image_size:
             sizes = replace(sizes, imagenet_image_size=max(32, min(64, self._largest)))
         began = time.perf_counter()
         work = self._time(sizes)
         again = _ANEW * (time.perf_counter() - began)
         sizes, work = self._imagenet_size(sizes, work)
-        given = {"pretrain_steps": s.pretrain_steps, "finetune_steps": s.finetune_steps}
+        given = {"pretrain_steps": s.sizes.pretrain_steps, "finetune_steps": s.sizes.finetune_steps}
         if self._own:
             best = choose(known, work, self._left(), self._own, options, slots=self._slots, **given)
             if best != known and self._deadline - time.perf_counter() > again:
@@ -197,7 +197,7 @@ class _Planner:
             said.append(
                 f"Image size {known.image_size} and width {known.width:g} are the largest of"
                 f" {len(options)} that leave room for enough updates."
-                if not (s.image_size and s.width_multiplier)
+                if not (s.sizes.image_size and s.sizes.width_multiplier)
                 else f"Image size {known.image_size} and width {known.width:g} were given."
             )
         steps = plan_steps(work, self._left(), slots=self._slots, **given)
@@ -208,7 +208,7 @@ class _Planner:
             and not (row.head == "full" and row.encoder.name in steps.dropped)
         ]  # fmt: skip
         left_out = [
-            f"{row.name} was left out: {s.minutes:g} minutes do not hold"
+            f"{row.name} was left out: {s.sizes.minutes:g} minutes do not hold"
             f" {f'its {work.cells} fits' if row.head == 'full' else 'it'}; give more --minutes."
             for row in self._rows
             if row not in kept
@@ -240,7 +240,7 @@ class _Planner:
         for encoder, rows in self._chains.items():
             work = None if encoder.network == "own" else self._foreign.get(encoder.name)
             if work is None:
-                work = watch.chain(encoder, rows, sizes, s.seeds)
+                work = watch.chain(encoder, rows, sizes, s.design.seeds)
                 if encoder.network != "own":
                     self._foreign[encoder.name] = work
             chains.append(work)
@@ -272,10 +272,10 @@ class _Planner:
     def _imagenet_size(self, sizes: Sizes, work: Work) -> tuple[Sizes, Work]:
         """The largest input size for networks with ImageNet weights that costs little."""
         foreign = [c for c in work.chains if c.name not in self._own]
-        if self._settings.imagenet_image_size or not foreign:
+        if self._settings.sizes.imagenet_image_size or not foreign:
             return sizes, work
         measured = sizes.imagenet_image_size
-        budget = _IMAGENET_SHARE * self._settings.minutes * 60
+        budget = _IMAGENET_SHARE * self._settings.sizes.minutes * 60
         fitting = [
             size
             for size in _IMAGENET_SIZES
@@ -329,7 +329,7 @@ class _Planner:
                 f"{format_seconds(spent)} went into looking at the images and timing,"
                 f" {format_seconds(total)} are planned for training and"
                 f" {format_seconds(work.report)} for the report, of"
-                f" {format_seconds(self._settings.minutes * 60)}."
+                f" {format_seconds(self._settings.sizes.minutes * 60)}."
             )
         return said
 

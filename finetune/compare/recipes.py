@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from data_prep.errors import UserError
+from data_prep.errors import UserError, setting_renamed
 from finetune.classifier import Classifier
 from finetune.compare.budget import Sizes
 from finetune.compare.strategies import CompareSettings, Encoder
@@ -64,12 +64,12 @@ class Networks:
         s = self._settings
         return {
             "image_size": size,
-            "min_crop_area": s.min_crop_area,
+            "min_crop_area": s.augment.min_crop_area,
             "min_crop_aspect": 1.0,
-            "vertical_flip": s.vertical_flip,
-            "right_angle_rotation": s.right_angle_rotation,
-            "central_crop": s.central_crop,
-            "seed": s.seed,
+            "vertical_flip": s.augment.vertical_flip,
+            "right_angle_rotation": s.augment.right_angle_rotation,
+            "central_crop": s.augment.central_crop,
+            "seed": s.design.seed,
         }
 
     def pretraining(self, encoder: Encoder, manifest: Path, images: int) -> RunConfig:
@@ -96,7 +96,7 @@ class Networks:
             # A tenth of the run at most, however few images there are.
             "warmup_epochs": min(5.0, 0.1 * steps * batch / images),
             "temperature": 0.2,
-            "color_jitter_strength": s.color_jitter_strength,
+            "color_jitter_strength": s.augment.color_jitter_strength,
             "lineareval_while_pretraining": False,
             "method": encoder.method,
             # A queue of most of the images would hold the positives themselves.
@@ -107,10 +107,10 @@ class Networks:
         }
         if not public:
             values |= {
-                "resnet_depth": s.resnet_depth, "width_multiplier": sizes.width_multiplier,
+                "resnet_depth": s.sizes.resnet_depth, "width_multiplier": sizes.width_multiplier,
             }  # fmt: skip
             return RunConfig.from_values(values)
-        start = {"checkpoint": self.checkpoint(), "fine_tune_after_block": s.frozen_blocks}
+        start = {"checkpoint": self.checkpoint(), "fine_tune_after_block": s.design.frozen_blocks}
         return adopt_checkpoint(RunConfig.from_values({**values, **start}), {*values, *start})
 
     @staticmethod
@@ -119,18 +119,18 @@ class Networks:
 
     def checkpoint(self) -> str:
         """The public checkpoint."""
-        return self._settings.imagenet_checkpoint
+        return self._settings.design.imagenet_checkpoint
 
     def random_encoder(self) -> Path:
         """A file with the architecture of one's own network, written on first use."""
         file = self._output / "encoders" / "untrained.keras"
         if not file.exists():
             values = self._views(self._sizes.image_size) | {
-                "resnet_depth": self._settings.resnet_depth,
+                "resnet_depth": self._settings.sizes.resnet_depth,
                 "width_multiplier": self._sizes.width_multiplier,
             }
             m = RunConfig.from_values(values)
-            keras.utils.set_random_seed(self._settings.seed)
+            keras.utils.set_random_seed(self._settings.design.seed)
             encoder = build_model(m, self._channels, num_classes=0).encoder
             encoder.preprocessing = preprocessing_record(
                 self._sizes.image_size, self._channels, (), m.views.central_crop
@@ -177,21 +177,21 @@ class Networks:
         }
 
     def _transfer(self) -> tuple[ClassifierConfig, Recipe]:
-        s = self._settings
+        d = self._settings.design
         values = {
             **self._views(self._sizes.imagenet_image_size),
             **self._fit(_IMAGENET_RATE),
             "horizontal_flip": True,
             "augment": "views",
-            "backbone": s.backbone,
-            "weights": s.imagenet_weights or (IMAGENET if s.download else NONE),
+            "backbone": d.backbone,
+            "weights": d.imagenet_weights or (IMAGENET if d.download else NONE),
         }
         config = TransferConfig.from_values(values)
         size = config.augment.image_size
 
         def build(channels: int, classes: int) -> Classifier:
             backbone = build_backbone(
-                s.backbone, image_size=size, channels=channels, weights=config.start.weights
+                d.backbone, image_size=size, channels=channels, weights=config.start.weights
             )
             model = Classifier(backbone, classes, (size, size, channels))
             model.build()
@@ -209,24 +209,25 @@ def missing_weights(settings: CompareSettings, encoder: Encoder) -> str:
         settings: Of the comparison.
         encoder: Of a strategy.
     """
-    s = settings
+    d = settings.design
     if encoder.network == "imagenet_supervised":
-        if s.imagenet_weights and not Path(s.imagenet_weights).is_file():
-            return f"--imagenet_weights={s.imagenet_weights} is no file"
-        if not s.imagenet_weights and not s.download:
+        if d.imagenet_weights and not Path(d.imagenet_weights).is_file():
+            return f"--imagenet_weights={d.imagenet_weights} is no file"
+        if not d.imagenet_weights and not d.download:
             return (
-                f"the ImageNet weights of {s.backbone} are not here; give --imagenet_weights=FILE,"
+                f"the ImageNet weights of {d.backbone} are not here; give --imagenet_weights=FILE,"
                 " or --download to let Keras fetch them"
             )
     if encoder.network == "imagenet_simclr":
-        if not s.imagenet_checkpoint:
+        if not d.imagenet_checkpoint:
             return "no public checkpoint was named; give --imagenet_checkpoint=PATH"
-        if not s.download and not _is_here(s.imagenet_checkpoint):
-            return f"{s.imagenet_checkpoint} is not on this machine; --download fetches it"
+        if not d.download and not _is_here(d.imagenet_checkpoint):
+            return f"{d.imagenet_checkpoint} is not on this machine; --download fetches it"
         try:
-            open_checkpoint(s.imagenet_checkpoint)
+            with setting_renamed(checkpoint="imagenet_checkpoint"):
+                open_checkpoint(d.imagenet_checkpoint)
         except UserError as error:
-            return str(error).replace("--checkpoint=", "--imagenet_checkpoint=")
+            return str(error)
     return ""
 
 

@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -96,7 +96,6 @@ class Experiment:
         Raises:
             UserError: The folder holds something else, or something asked for is impossible.
         """
-        self.settings.validate()
         rows, left_out = available(self.settings)
         for text in left_out:
             log.warning("%s", text)
@@ -126,7 +125,7 @@ class Experiment:
         self.plan = plan
 
     def _settings_text(self) -> str:
-        return json.dumps(asdict(self.settings), indent=2) + "\n"
+        return json.dumps(self.settings.deciding(), indent=2) + "\n"
 
     def _check_folder(self) -> bool:
         file, output = self.output / SETTINGS, self.output
@@ -142,7 +141,9 @@ class Experiment:
             return True
         # What was killed before its settings were written may begin anew.
         if output.exists() and not is_unused(output, [output / FOLDER]):
-            raise UserError(f"--output={output}: is not empty; give another folder, or --overwrite")
+            raise UserError(
+                "is not empty; give another folder, or --overwrite", setting="output", value=output
+            )
         if (output / FOLDER).is_dir():
             shutil.rmtree(output / FOLDER)
         return False
@@ -166,7 +167,7 @@ class Experiment:
         chains = by_encoder(self.rows)
         names = [encoder.name for encoder in chains]
         if wrong := [name for name in only if name not in names]:
-            raise UserError(f"--only={wrong[0]}: is none of {', '.join(names)}")
+            raise UserError(f"is none of {', '.join(names)}", setting="only", value=wrong[0])
         networks = Networks(
             self.settings, self.plan.sizes, self.channels, len(self.division.unlabelled),
             self.output,
@@ -201,9 +202,9 @@ class Experiment:
         networks = {row.encoder.network for row in self.rows}
         given = []
         if "imagenet_simclr" in networks:
-            given.append(locate(self.settings.imagenet_checkpoint).path)
-        if "imagenet_supervised" in networks and self.settings.imagenet_weights:
-            given.append(self.settings.imagenet_weights)
+            given.append(locate(self.settings.design.imagenet_checkpoint).path)
+        if "imagenet_supervised" in networks and self.settings.design.imagenet_weights:
+            given.append(self.settings.design.imagenet_weights)
         return tuple(
             sentence(text) for path in given for text in seen_by(path, self.division.images)
         )
@@ -227,10 +228,10 @@ class Experiment:
         Args:
             command: Program and arguments that repeat the comparison.
         """
+        design, minutes = self.settings.design, self.settings.sizes.minutes
         results = collect(
-            self.rows, self.division, self.output, self.settings.metric, self.settings.seed,
-            self.settings.minutes,
-        )  # fmt: skip
+            self.rows, self.division, self.output, design.metric, design.seed, minutes
+        )
         advice = replace(advise(results), alarms=self._alarms())
         write_tables(results, self.rows, self.division, self.output)
         write_text(self.output / "recommendation.txt", advice.text() + "\n")
@@ -238,10 +239,8 @@ class Experiment:
         write_comparison(
             self.output, self.settings, self.division, self.plan, results, advice, command, seconds
         )
-        if self.settings.minutes:
-            log.info(
-                "took %s of %s", format_seconds(seconds), format_seconds(60 * self.settings.minutes)
-            )
+        if minutes:
+            log.info("took %s of %s", format_seconds(seconds), format_seconds(60 * minutes))
         return results, advice
 
 

@@ -18,9 +18,11 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from data_prep.errors import UserError
+from data_prep.sections import ImageSettings
+from data_prep.settings import Config, Presets, preset_values, setting
 from simclr_tf.config.sections import MethodSettings
 
 Head = Literal["probe", "full"]
@@ -33,7 +35,6 @@ RAW_PIXELS, MAJORITY = "raw_pixels", "majority"
 FLOORS = (MAJORITY, RAW_PIXELS)
 """What every comparison carries beside its strategies: no network stands behind them."""
 SUPERVISED, PUBLIC = "imagenet_supervised", "imagenet_simclr"
-DEFAULT = (SCRATCH, UNTRAINED, SUPERVISED, PUBLIC, "simclr")
 SCRATCH_FACTOR = 3
 """Updates of training from scratch for each of fine-tuning: it starts from nothing."""
 
@@ -124,20 +125,22 @@ def parse_strategies(names: Sequence[str], heads: Sequence[str] = HEADS) -> tupl
     """
     wrong = [head for head in heads if head not in HEADS]
     if wrong or not heads:
-        raise UserError(f"--heads={','.join(heads)}: give probe, full or both")
+        raise UserError("give probe, full or both", setting="heads", value=",".join(heads))
     rows: dict[Row, None] = {}
     for name in names:
         for row in _rows(name.strip(), tuple(heads)):
             rows.setdefault(row)
     if not rows:
-        raise UserError("--strategies: give one at least, such as simclr")
+        raise UserError("give one at least, such as simclr", setting="strategies")
     return tuple(rows)
 
 
 def _rows(name: str, heads: Sequence[str]) -> list[Row]:
     strategy, colon, asked = name.partition(":")
     if colon and asked not in HEADS:
-        raise UserError(f"--strategies: {name}: behind the colon there may be probe or full")
+        raise UserError(
+            f"{name}: behind the colon there may be probe or full", setting="strategies"
+        )
     distill = strategy.endswith(_DISTILL)
     base = strategy.removesuffix(_DISTILL)
     only: dict[str, Head] = {SCRATCH: "full", UNTRAINED: "probe", **dict.fromkeys(FLOORS, "probe")}
@@ -150,7 +153,7 @@ def _rows(name: str, heads: Sequence[str]) -> list[Row]:
             if base in (UNTRAINED, *FLOORS)
             else "does not go together"
         )
-        raise UserError(f"--strategies: {name}: {kind}; leave the part behind the name out")
+        raise UserError(f"{name}: {kind}; leave the part behind the name out", setting="strategies")
     encoder = _encoder(base)
     # A strategy with one head has that one whatever --heads says.
     chosen = (asked,) if asked else heads if len(possible) > 1 else possible
@@ -174,7 +177,9 @@ def _encoder(base: str) -> Encoder:
     except ValueError:
         share = 0.0
     if not 0 < share <= 1:
-        raise UserError(f"--strategies: {base}: behind @ goes a share of the images, such as 0.5")
+        raise UserError(
+            f"{base}: behind @ goes a share of the images, such as 0.5", setting="strategies"
+        )
     return Encoder(base, network, method, share)
 
 
@@ -183,7 +188,7 @@ def _unknown(base: str) -> UserError:
     near = difflib.get_close_matches(base, known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return UserError(
-        f"--strategies: {base} is none of {', '.join(known)}, imagenet_simclr+METHOD{hint}"
+        f"{base} is none of {', '.join(known)}, imagenet_simclr+METHOD{hint}", setting="strategies"
     )
 
 
@@ -197,14 +202,16 @@ def with_floors(rows: Sequence[Row]) -> tuple[Row, ...]:
 # numbers three procedures (1, 5, 6), (2) and (3, 4, 6); a head on labels ends each of them. 6
 # has both transfer and own images: it is the comparison itself, so the rows carry its number.
 # Their subsets of the own images (20 to 80 %) stand here as one half.
-_SIX: tuple[tuple[str, str], ...] = (
-    ("imagenet_simclr:probe", "experiments 1 and 6: head on ImageNet SimCLRv2"),
-    ("imagenet_simclr+simclr:probe", "experiment 2: ImageNet SimCLRv2 trained further"),
-    ("simclr:probe", "experiments 3 and 6: SimCLRv2 on own images"),
-    ("simclr@0.5:probe", "experiment 4: SimCLRv2 on half of them"),
-    ("imagenet_supervised:probe", "experiments 5 and 6: head on supervised ImageNet"),
-)
-PRESETS = {"six_experiments": _SIX}
+PRESETS: Presets = {
+    "six_experiments": {
+        "imagenet_simclr:probe": "experiments 1 and 6: head on ImageNet SimCLRv2",
+        "imagenet_simclr+simclr:probe": "experiment 2: ImageNet SimCLRv2 trained further",
+        "simclr:probe": "experiments 3 and 6: SimCLRv2 on own images",
+        "simclr@0.5:probe": "experiment 4: SimCLRv2 on half of them",
+        "imagenet_supervised:probe": "experiments 5 and 6: head on supervised ImageNet",
+    }
+}
+"""Titles of strategies by their names, by the name of the preset."""
 
 
 def preset_rows(name: str) -> tuple[Row, ...]:
@@ -213,119 +220,157 @@ def preset_rows(name: str) -> tuple[Row, ...]:
     Raises:
         UserError: There is no such preset.
     """
-    if name not in PRESETS:
-        raise UserError(f"there are {', '.join(PRESETS)}", setting="preset", value=name)
-    rows = ((parse_strategies([text])[0], title) for text, title in PRESETS[name])
+    titles = preset_values(name, PRESETS)
+    rows = ((parse_strategies([text])[0], title) for text, title in titles.items())
     return tuple(Row(row.encoder, row.head, row.distill, title) for row, title in rows)
 
 
-METRICS = ("balanced_accuracy", "accuracy", "macro_f1", "roc_auc")
+@dataclass(frozen=True)
+class ComparedImages(ImageSettings):
+    """Images."""
+
+    group_by: str = setting("", "What must not be torn apart, see simclr-split.")
+    test_share: float = setting(0.2, "Share that is sealed, if the images have no split test.")
 
 
 @dataclass(frozen=True)
-class CompareSettings:
-    """Everything that decides the numbers of a comparison.
+class StrategySettings:
+    """Strategies."""
 
-    Attributes:
-        image_dir: Folder of class folders; or
-        manifest: a CSV that lists the images.
-        skip_unreadable: Leave unreadable images out.
-        group_by: Column or regular expression that groups images, see `keep_together`.
-        test_share: Share of the images that is sealed for the test, if they have no test split.
-        strategies: Names, see `parse_strategies`.
-        heads: Heads of those that name none.
-        preset: Rows of a published work instead.
-        label_fractions: Shares of a fold's labelled training images that keep their labels.
-        folds: Each leaves another part of the training images out; 1 = all are trained on.
-        seeds: Repetitions of every fold with other labels and weights.
-        seed: Of everything.
-        minutes: Budget that sizes are planned for; 0 = none, the sizes are those below.
-        image_size: Side of the network's input in pixels; 0 = planned, or 64.
-        imagenet_image_size: The same for networks with ImageNet weights.
-        resnet_depth: Depth of one's own network.
-        width_multiplier: Its width; 0 = planned, or 0.375.
-        pretrain_steps: Updates of a pretraining; 0 = planned, or 700.
-        finetune_steps: Updates of a fine-tuning; 0 = planned, or 80.
-        backbone: Of `imagenet_supervised`: a network of keras.applications.
-        imagenet_weights: File of its weights without the classification head.
-        download: Let Keras download them, or fetch a checkpoint of the zoo.
-        imagenet_checkpoint: Of `imagenet_simclr`: a path, or a name that simclr-zoo lists.
-        frozen_blocks: Of `imagenet_simclr+...`: what stays frozen, see `--fine_tune_after_block`.
-        vertical_flip: Whether images may be mirrored up-down.
-        right_angle_rotation: Whether they may be turned by right angles.
-        color_jitter_strength: Of pretraining.
-        min_crop_area: Smallest share of an image's area that a crop may have.
-        central_crop: Central share of an image that is kept before anything else; 0 = all.
-        metric: The metric that strategies are compared by.
-    """
+    strategies: tuple[str, ...] = setting(
+        (SCRATCH, UNTRAINED, SUPERVISED, PUBLIC, "simclr"), "What is compared, see above."
+    )
+    heads: tuple[str, ...] = setting(HEADS, "Heads of those that name none.")
+    preset: Literal["", "six_experiments"] = setting(
+        "", "Instead: the experiments of a published study on drill cores."
+    )
+    backbone: str = setting("vgg16", "Network of imagenet_supervised.")
+    imagenet_weights: str = setting("", "File of its weights, 'notop'.")
+    imagenet_checkpoint: str = setting(
+        "", "Public SimCLR checkpoint: a path or a name of simclr-zoo."
+    )
+    download: bool = setting(False, "Fetch weights that are not here.")
+    frozen_blocks: int = setting(
+        2,
+        "imagenet_simclr+METHOD: freeze the stem and so many block groups; -1 = nothing.",
+        low=-1,
+        high=3,
+    )
+    label_fractions: tuple[float, ...] = setting((0.01, 0.05, 0.1, 1.0), "Shares.")
+    folds: int = setting(3, "Repetitions with other labels.", low=1)
+    seeds: int = setting(1, "Repetitions of each fold.", low=1)
+    seed: int = setting(0, "Seed of everything.", low=0)
+    metric: Literal["balanced_accuracy", "accuracy", "macro_f1", "roc_auc"] = setting(
+        "balanced_accuracy", "What counts."
+    )
 
-    image_dir: str = ""
-    manifest: str = ""
-    skip_unreadable: bool = False
-    group_by: str = ""
-    test_share: float = 0.2
-    strategies: tuple[str, ...] = DEFAULT
-    heads: tuple[str, ...] = HEADS
-    preset: str = ""
-    label_fractions: tuple[float, ...] = (0.01, 0.05, 0.1, 1.0)
-    folds: int = 3
-    seeds: int = 1
-    seed: int = 0
-    minutes: float = 0.0
-    image_size: int = 0
-    imagenet_image_size: int = 0
-    resnet_depth: int = 18
-    width_multiplier: float = 0.0
-    pretrain_steps: int = 0
-    finetune_steps: int = 0
-    backbone: str = "vgg16"
-    imagenet_weights: str = ""
-    download: bool = False
-    imagenet_checkpoint: str = ""
-    frozen_blocks: int = 2
-    vertical_flip: bool = False
-    right_angle_rotation: bool = False
-    color_jitter_strength: float = 1.0
-    min_crop_area: float = 0.2
-    central_crop: float = 0.0
-    metric: str = METRICS[0]
+
+@dataclass(frozen=True)
+class SizeSettings:
+    """Budget and sizes."""
+
+    minutes: float = setting(
+        0.0,
+        "Budget: what of the following is 0 is planned for it, by timing a few steps first.",
+        low=0,
+    )
+    image_size: int = setting(0, "Side of the network's input; 0 = planned, or 64.", low=0)
+    imagenet_image_size: int = setting(0, "The same for networks with ImageNet weights.", low=0)
+    pretrain_steps: int = setting(0, "Updates of a pretraining; 0 = planned, or 700.", low=0)
+    finetune_steps: int = setting(
+        0,
+        "Updates of a fine-tuning, 3 times as many from scratch; 0 = planned, or 80.",
+        low=0,
+    )
+    resnet_depth: int = setting(18, "Depth of the own network.")
+    width_multiplier: float = setting(0.0, "Its width; 0 = planned, or 0.375.", low=0)
+
+
+@dataclass(frozen=True)
+class PlainViewSettings:
+    """Augmentation."""
+
+    vertical_flip: bool = setting(False, "Mirror up-down, too.")
+    right_angle_rotation: bool = setting(False, "Turn by right angles, too.")
+    color_jitter_strength: float = setting(1.0, "Of pretraining.", low=0, high=1.25)
+    min_crop_area: float = setting(0.2, "Least share of the area of a crop.", low=0, high=1)
+    central_crop: float = setting(0.0, "Central share that is kept; 0 = all.", low=0, high=1)
+
+
+@dataclass(frozen=True)
+class CompareSettings(Config):
+    """Everything that decides the numbers of a comparison."""
+
+    images: ComparedImages = field(default_factory=ComparedImages)
+    design: StrategySettings = field(default_factory=StrategySettings)
+    sizes: SizeSettings = field(default_factory=SizeSettings)
+    augment: PlainViewSettings = field(default_factory=PlainViewSettings)
 
     @property
     def classes_count_the_same(self) -> bool:
         """True if the metric weighs classes alike, however many images they have."""
-        return self.metric != "accuracy"
+        return self.design.metric != "accuracy"
 
     def rows(self) -> tuple[Row, ...]:
         """The rows to compare, floors included."""
+        d = self.design
         return with_floors(
-            preset_rows(self.preset)
-            if self.preset
-            else parse_strategies(self.strategies, self.heads)
+            preset_rows(d.preset) if d.preset else parse_strategies(d.strategies, d.heads)
         )
+
+    def deciding(self) -> dict[str, Any]:
+        """The settings that decide the numbers, as flat name-value pairs."""
+        values = self.values()
+        return {s.name: values[s.name] for s in CompareSettings.settings()}
 
     def validate(self) -> None:
         """Checks what can be checked without looking at images.
 
         Raises:
-            UserError: With the flag, its value and what would be right.
+            UserError: With the setting, its value and what would be right.
         """
+        super().validate()
+        design, sizes = self.design, self.sizes
         if all(row.encoder.is_floor for row in self.rows()):
             raise UserError(
-                f"--strategies={','.join(self.strategies)}: these are floors, which are always"
-                " there; give a strategy, such as simclr"
+                "these are floors, which are always there; give a strategy, such as simclr",
+                setting="strategies",
+                value=design.strategies,
             )
-        if not self.image_dir and not self.manifest:
-            raise UserError("give either --image_dir=FOLDER or --manifest=FILE")
-        shares = self.label_fractions
+        self.images.check_given()
+        shares = design.label_fractions
         if not shares or not all(0 < share <= 1 for share in shares):
             text = ",".join(f"{share:g}" for share in shares)
-            raise UserError(f"--label_fractions={text}: give shares above 0 up to 1, as 0.1,1")
-        if not 0 < self.test_share < 1:
-            raise UserError(f"--test_share={self.test_share:g}: must be between 0 and 1")
-        if self.metric not in METRICS:
-            raise UserError(f"--metric={self.metric}: choose one of {', '.join(METRICS)}")
-        if self.minutes and self.pretrain_steps and self.finetune_steps:
+            raise UserError(
+                "give shares above 0 up to 1, as 0.1,1", setting="label_fractions", value=text
+            )
+        share = self.images.test_share
+        if not 0 < share < 1:
+            raise UserError("must be between 0 and 1", setting="test_share", value=f"{share:g}")
+        if sizes.minutes and sizes.pretrain_steps and sizes.finetune_steps:
             raise UserError(
                 "--minutes plans the number of steps; leave it out, or one of --pretrain_steps"
                 " and --finetune_steps"
             )
+
+
+@dataclass(frozen=True)
+class CompareOutput:
+    """Output."""
+
+    output: str = setting("", "Folder of the comparison.", required=True)
+    overwrite: bool = setting(False, "Delete an earlier comparison there.")
+    parallel: int = setting(1, "Strategies at the same time, each with a GPU of its own.", low=1)
+    plan_only: bool = setting(False, "Divide the images, plan, and stop.")
+    only: tuple[str, ...] = setting(
+        (),
+        "Work on these encoders alone and write no report, such as simclr: for several machines "
+        "with one folder, once the plan is made.",
+    )
+
+
+@dataclass(frozen=True)
+class CompareConfig(CompareSettings):
+    """All settings of `simclr-compare`."""
+
+    output: CompareOutput = field(default_factory=CompareOutput)

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from data_prep.errors import UserError
+from data_prep.errors import UserError, setting_renamed
 from simclr_tf.checkpoints.load import convert, open_checkpoint
 from simclr_tf.models.batch_norm import BatchNorm
 from simclr_tf.models.resnet import ResNet
@@ -237,7 +237,8 @@ def grey_encoder(path: str) -> SimCLREncoder:
     Raises:
         UserError: There is no such checkpoint, it is damaged, or of another network.
     """
-    model, _ = convert(open_checkpoint(path), channels=1)
+    with setting_renamed(checkpoint="encoder"):
+        model, _ = convert(open_checkpoint(path), channels=1)
     return model.encoder
 
 
@@ -262,7 +263,7 @@ def encoder_unet(
     """
     source = encoder.backbone()
     if not isinstance(source, ResNet):
-        raise UserError("--encoder: the contracting path must be a SimCLRv2 ResNet")
+        raise UserError("the contracting path must be a SimCLRv2 ResNet", setting="encoder")
     config = {**source.get_config(), "dtype": keras.config.dtype_policy()}
     resnet = ResNet.from_config({**config, "trainability": {}, "name": "encoder"})
     resnet.build()

@@ -93,7 +93,9 @@ def only_case(manifest: Manifest, case: str) -> Manifest:
     chosen = [record for record in manifest.records if case_of(record) == case]
     if not chosen:
         known = sorted({case_of(record) for record in manifest.records} - {""})
-        raise UserError(f"--case={case}: no image has it; there are {', '.join(known) or 'none'}")
+        raise UserError(
+            f"no image has it; there are {', '.join(known) or 'none'}", setting="case", value=case
+        )
     return manifest.subset(chosen)
 
 
@@ -415,7 +417,9 @@ def open_data(config: DepthConfig, manifest: Manifest) -> DepthData:
         manifest = only_case(manifest, data.case)
     if data.train_split not in manifest.splits:
         raise UserError(
-            f"--train_split={data.train_split}: the data has only {', '.join(manifest.splits)}"
+            f"the data has only {', '.join(manifest.splits)}",
+            setting="train_split",
+            value=data.train_split,
         )
     refuse_leaks(manifest)
     train = manifest.split(data.train_split)

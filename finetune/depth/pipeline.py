@@ -93,10 +93,14 @@ def parse_background(items: Sequence[str], tolerance: float) -> Background | Non
             depth = float(text)
         except ValueError:
             raise UserError(
-                f"--surface_depth={','.join(items)}: must be a depth, or CASE:DEPTH,CASE:DEPTH"
+                "must be a depth, or CASE:DEPTH,CASE:DEPTH",
+                setting="surface_depth",
+                value=",".join(items),
             ) from None
         if case in depths:
-            raise UserError(f"--surface_depth={','.join(items)}: {case or 'a depth'} comes twice")
+            raise UserError(
+                f"{case or 'a depth'} comes twice", setting="surface_depth", value=",".join(items)
+            )
         depths[case] = depth
     return Background(depths, tolerance) if depths else None
 
@@ -226,9 +230,11 @@ class Pipeline:
         if len(sizes) > 1 or len({model.unit for model in self.models.values()}) > 1:
             raise UserError("the generators were trained for different image sizes or units")
         if self.router and self.one_for_all:
-            raise UserError("--router: the model has one generator for all cases; leave it out")
+            raise UserError(
+                "the model has one generator for all cases; leave it out", setting="router"
+            )
         if self.blend and not self.router:
-            raise UserError("--blend_cases: needs the probabilities of a --router")
+            raise UserError("needs the probabilities of a --router", setting="blend_cases")
         if not self.router and not self.one_for_all:
             self._check_cases(manifest)
         check_images(manifest, self.image_size)

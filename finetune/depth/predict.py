@@ -9,18 +9,24 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.errors import UserError
+from data_prep.errors import UserError, setting_renamed
 from data_prep.manifest.manifest import Manifest
 from data_prep.outputs import stamps
 from data_prep.storage import is_complete, partial_folder
 from finetune.depth.measure import measure_depths
 from finetune.depth.page import DepthFacts, write_depth_page
 from finetune.depth.pairs import DepthSet
-from finetune.depth.pipeline import Background, Pipeline, folder_state, predict_depths
+from finetune.depth.pipeline import (
+    Background,
+    Pipeline,
+    folder_state,
+    parse_background,
+    predict_depths,
+)
 from finetune.depth.results import DepthResults
 from finetune.depth.router import Router
+from finetune.depth.settings import DepthPredictConfig
 from finetune.trained import open_trained
-from simclr_tf.evaluation.intervals import RESAMPLES
 from simclr_tf.training.callbacks import read_metrics
 
 log = logging.getLogger(__name__)
@@ -52,16 +58,43 @@ class DepthRequest:
 
     model: str
     output: Path
-    router: str = ""
-    translator: str = ""
-    route_before: bool = False
-    blend: bool = False
-    background: Background | None = None
-    archive_format: str = "png16"
-    batch_size: int = 256
-    resamples: int = RESAMPLES
-    seed: int = 0
+    router: str
+    translator: str
+    route_before: bool
+    blend: bool
+    background: Background | None
+    archive_format: str
+    batch_size: int
+    resamples: int
+    seed: int
     command: Sequence[str] = field(default_factory=tuple)
+
+    @staticmethod
+    def of(config: DepthPredictConfig, command: Sequence[str] = ()) -> "DepthRequest":
+        """The request that settings make.
+
+        Args:
+            config: All settings of `simclr-depth-predict`.
+            command: Program and arguments, for the report.
+
+        Raises:
+            UserError: The known surface is no depth, or two of one case.
+        """
+        p, surface, measure = config.prediction, config.surface, config.measure
+        return DepthRequest(
+            p.model,
+            Path(p.output),
+            p.router,
+            p.translator,
+            p.route_before_translation,
+            p.blend_cases,
+            parse_background(surface.surface_depth, surface.surface_tolerance),
+            p.archive,
+            p.batch_size,
+            measure.bootstrap,
+            measure.seed,
+            command,
+        )
 
 
 def predict_folder(
@@ -133,16 +166,19 @@ def open_pipeline(request: DepthRequest) -> Pipeline:
     for name in ("model", "router", "translator"):
         path = getattr(request, name)
         if path and not Path(path).is_dir():
-            raise UserError(f"--{name}={path}: no such folder")
+            raise UserError("no such folder", setting=name, value=path)
     models = load_depth_models(request.model)
     translator = Translator.load(request.translator) if request.translator else None
     router = None
     if request.router and set(models) != {""}:
-        router = Router(open_trained(request.router), sorted(models), request.batch_size)
+        with setting_renamed(model="router"):
+            trained = open_trained(request.router)
+        router = Router(trained, sorted(models), request.batch_size)
     elif request.router:
         raise UserError(
-            f"--router: {request.model} has one generator for all cases; leave it out, or train"
-            " with --per_case"
+            f"{request.model} has one generator for all cases; leave it out, or train"
+            " with --per_case",
+            setting="router",
         )
     return Pipeline(
         models, router, translator, request.route_before, request.blend, request.background

@@ -81,7 +81,9 @@ def read_site_means(path: str | os.PathLike[str]) -> dict[str, float]:
     table = read_csv(path, _COLUMNS, source=f"--site_means={path}")
     sites, depths = (table.texts(name) for name in _COLUMNS)
     if sites is None or depths is None:
-        raise UserError(f"--site_means={path}: needs the columns {' and '.join(_COLUMNS)}")
+        raise UserError(
+            f"needs the columns {' and '.join(_COLUMNS)}", setting="site_means", value=path
+        )
     means: dict[str, float] = {}
     for row, (site, depth) in enumerate(zip(sites, depths, strict=True)):
         if site in means:

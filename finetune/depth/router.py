@@ -47,8 +47,10 @@ class Router:
         missing = [name for name, case in found.items() if case is None]
         if missing:
             raise UserError(
-                f"--router={trained.path}: knows a case {missing[0]!r} that has no generator (there"
-                f" are {', '.join(sorted(cases))}); both must be trained on the same cases"
+                f"knows a case {missing[0]!r} that has no generator (there"
+                f" are {', '.join(sorted(cases))}); both must be trained on the same cases",
+                setting="router",
+                value=trained.path,
             )
         self._trained, self._batch_size = trained, batch_size
         self.cases = tuple(case for case in found.values() if case is not None)

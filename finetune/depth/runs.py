@@ -44,7 +44,7 @@ def train_all(config: DepthConfig) -> int:
         UserError: Something asked for is impossible.
     """
     if not config.run.output:
-        raise UserError("--output is missing: say where the run is to be kept")
+        raise UserError("is missing: say where the run is to be kept", setting="output")
     devices = connect(config.machine)
     for folder in (Path(config.run.output), *Path(config.run.output).glob("*/")):
         config = DepthDir(folder).as_begun(config)
@@ -95,11 +95,12 @@ def planned_runs(config: DepthConfig, manifest: Manifest) -> list[Run]:
     cases = sorted({case_of(record) for record in manifest.records})
     if "" in cases:
         raise UserError(
-            "--per_case: some images have no case; fill the manifest's column case, or put them "
-            "into case folders"
+            "some images have no case; fill the manifest's column case, or put them "
+            "into case folders",
+            setting="per_case",
         )
     if wrong := [case for case in cases if "/" in case]:
-        raise UserError(f"--per_case: the case {wrong[0]!r} cannot be the name of a folder")
+        raise UserError(f"the case {wrong[0]!r} cannot be the name of a folder", setting="per_case")
     return [
         (_inside(one, f"case_{case}", per_case=False, case=case), images)
         for one, images in runs
@@ -133,12 +134,14 @@ def _check_output(output: Path) -> None:
     if not output.exists():
         return
     if not output.is_dir():
-        raise UserError(f"--output={output}: is a file; give a folder")
+        raise UserError("is a file; give a folder", setting="output", value=output)
     known = ("case_", "fold_", FOLDS_TABLE, LOCK)
     others = sorted(p.name for p in output.iterdir() if not p.name.startswith(known))
     if others:
         raise UserError(
-            f"--output={output}: holds something else ({others[0]}); give another folder"
+            f"holds something else ({others[0]}); give another folder",
+            setting="output",
+            value=output,
         )
 
 

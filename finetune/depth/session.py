@@ -184,7 +184,9 @@ def _opened(
     training = build_training(config, data.size, devices, precision, plan.total_steps)
     validation = _validation(config, data, devices, training.generator)
     if config.train.early_stopping_patience and validation is None:
-        raise UserError("--early_stopping_patience: there is no validation split to judge by")
+        raise UserError(
+            "there is no validation split to judge by", setting="early_stopping_patience"
+        )
     if config.machine.memory_check:
         _check_memory(config, data, devices, training)
     folder = DepthDir(Path(config.run.output))

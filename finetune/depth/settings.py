@@ -1,4 +1,4 @@
-"""The settings of `simclr-depth-train`, each declared once."""
+"""The settings of `simclr-depth-train` and `simclr-depth-predict`, each declared once."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -6,7 +6,7 @@ from typing import Any, Literal
 from data_prep.errors import UserError
 from data_prep.manifest.pairing import scale_of
 from data_prep.manifest.read_options import Declaration
-from data_prep.sections import TargetSettings
+from data_prep.sections import ImageSettings, TargetSettings
 from data_prep.settings import Config, setting
 from finetune.config import GivenImages, OutputSettings
 from simclr_tf.config.sections import MachineSettings
@@ -216,23 +216,89 @@ class DepthConfig(Config):
         if data.case and data.per_case:
             raise UserError("--case and --per_case: give one of them")
         if data.folds == 1:
-            raise UserError("--folds=1: must be 2 or more, or 0 for none")
+            raise UserError("must be 2 or more, or 0 for none", setting="folds", value=1)
         if network.encoder and network.model != UNET:
-            raise UserError(f"--encoder: is for --model=unet, not {network.model}")
+            raise UserError(f"is for --model=unet, not {network.model}", setting="encoder")
         if network.freeze_encoder and not network.encoder:
-            raise UserError("--freeze_encoder: there is none; give --encoder=RUN")
+            raise UserError("there is none; give --encoder=RUN", setting="freeze_encoder")
         if self.gan.direction == REAL and network.model != CYCLEGAN:
-            raise UserError("--direction=real: is for --model=cyclegan")
+            raise UserError("is for --model=cyclegan", setting="direction", value="real")
         if self.to_real != bool(data.real_manifest):
             raise UserError("--direction=real and --real_manifest=FILE go together; give both")
         if self.to_real and self.gan.guided_weight:
-            raise UserError("--guided_weight: real images have no partners; leave it out")
+            raise UserError("real images have no partners; leave it out", setting="guided_weight")
         if self.to_real and data.folds:
-            raise UserError("--folds: there is nothing to validate --direction=real by")
+            raise UserError("there is nothing to validate --direction=real by", setting="folds")
+
+
+@dataclass(frozen=True)
+class DepthModels:
+    """Prediction."""
+
+    model: str = setting("", "Folder of simclr-depth-train.", required=True)
+    output: str = setting("", "New folder to write to.", required=True)
+    router: str = setting("", "Folder of a classifier whose classes are the cases.")
+    translator: str = setting(
+        "",
+        "Folder of simclr-depth-train --direction=real: makes simulated images of real ones.",
+    )
+    route_before_translation: bool = setting(
+        False, "The router sees the images as they are, for it was trained on such."
+    )
+    blend_cases: bool = setting(
+        False,
+        "Average the maps of all cases' generators, weighted by the router's probabilities.",
+    )
+    batch_size: int = setting(256, "Images of a pass.", low=1)
+    archive: Literal["png16", "png8", "npy"] = setting(
+        "png16",
+        "Images in submission.zip: 16 bit; 8 bit, a grey level a unit of depth; float32 NPY.",
+    )
+
+
+@dataclass(frozen=True)
+class SurfaceSettings:
+    """Known surface."""
+
+    surface_depth: tuple[str, ...] = setting(
+        (),
+        "Level the surface: DEPTH, or CASE:DEPTH,CASE:DEPTH. Depths within --surface_tolerance of "
+        "it become it; nothing else changes.",
+    )
+    surface_tolerance: float = setting(5.0, "In units of depth.", low=0)
+
+
+@dataclass(frozen=True)
+class DepthMeasurement:
+    """Measuring."""
+
+    site_means: str = setting(
+        "", "CSV of site and mean_depth; sites are the groups of the manifest."
+    )
+    bootstrap: int = setting(2000, "Samples behind the intervals.", low=0)
+    seed: int = setting(0, "Of these samples.", low=0)
+
+
+@dataclass(frozen=True)
+class PredictedImages(ImageSettings):
+    """Images."""
+
+    split: str = setting("", "Only this split of the manifest; empty = all.")
+
+
+@dataclass(frozen=True)
+class DepthPredictConfig(Config):
+    """All settings of `simclr-depth-predict`."""
+
+    prediction: DepthModels = field(default_factory=DepthModels)
+    surface: SurfaceSettings = field(default_factory=SurfaceSettings)
+    measure: DepthMeasurement = field(default_factory=DepthMeasurement)
+    images: PredictedImages = field(default_factory=PredictedImages)
+    reading: Declaration = field(default_factory=Declaration)
 
 
 def _numbers(flag: str, text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise UserError(f"--{flag}={text}: give numbers such as 16,32,64")
+        raise UserError("give numbers such as 16,32,64", setting=flag, value=text)
     return tuple(map(int, parts))

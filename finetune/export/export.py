@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import keras
 import numpy as np
@@ -28,8 +28,9 @@ from data_prep.manifest.manifest import Manifest
 from data_prep.reading.training_files import look_at
 from data_prep.storage import put_in_place, write_text
 from finetune.export.plain_keras import standard_model
-from finetune.export.reading import GivenImage, Input, input_of, scored_views
+from finetune.export.reading import GivenImage, input_of, scored_views
 from finetune.report.side_files import facts_file
+from finetune.sections import Format, Input
 from finetune.serve.answer import training_images
 from finetune.trained import Scorer, Trained
 from simclr_tf.checkpoints.plain_names import PlainName
@@ -190,8 +191,6 @@ def _seen(trained: Trained, image: np.ndarray) -> tf.Tensor:
     return scored_views(tf.constant(image), trained.views, trained.crops)
 
 
-Format = Literal["onnx", "saved_model", "keras"]
-
 FORMATS: tuple[Format, ...] = get_args(Format)
 INPUTS: tuple[Input, ...] = get_args(Input)
 TOLERANCE = 1e-5
@@ -240,8 +239,10 @@ def export(trained: Trained, output: Path, request: ExportRequest) -> Checked:
         raise UserError("--format=keras takes prepared images: give --input=prepared")
     if request.form == "onnx" and request.takes != "prepared" and trained.crops > 1:
         raise UserError(
-            f"--format=onnx: the run scores {trained.crops**2} crops of an image; give"
-            " --input=prepared, or --format=saved_model"
+            f"the run scores {trained.crops**2} crops of an image; give"
+            " --input=prepared, or --format=saved_model",
+            setting="format",
+            value="onnx",
         )
     images = some_training_images(trained)
     if not trained.files.bits and len(images):
@@ -280,7 +281,7 @@ def _rebuilt(trained: Trained, request: ExportRequest) -> keras.Model:
     try:
         return standard_model(trained.network, trained.views.image_size)
     except TypeError as error:
-        raise UserError(f"--format={request.form}: {error}") from None
+        raise UserError(f"{error}", setting="format", value=request.form) from None
 
 
 def _facts(trained: Trained, request: ExportRequest, given: GivenImage) -> dict[str, Any]:

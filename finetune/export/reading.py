@@ -6,7 +6,7 @@ The NaN rule, the intensity rule and the change of channels are those of `read_i
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -25,9 +25,8 @@ from data_prep.reading.intensity import (
 )
 from data_prep.reading.spec import Reading
 from data_prep.reading.tiles import parse_box
+from finetune.sections import Input
 from finetune.trained import Trained
-
-Input = Literal["image", "float_image", "prepared"]
 
 _LUMA = (0.299, 0.587, 0.114)
 _SLACK = 1e-6  # of float images in [0, 1]
@@ -154,21 +153,27 @@ def input_of(trained: Trained, takes: Input) -> GivenImage:
     remedy = "give --input=float_image, and images as they are after reading"
     if declared.tile and reading.looks_at_whole_picture:
         raise UserError(
-            "--input=image: the network sees tiles, read by a rule that looks at the whole picture"
-            f" ({rule or f'nan={reading.nan}'}), which a tile does not tell; {remedy}"
+            "the network sees tiles, read by a rule that looks at the whole picture"
+            f" ({rule or f'nan={reading.nan}'}), which a tile does not tell; {remedy}",
+            setting="input",
+            value="image",
         )
     if not rule:
         if bits not in (set(), {8}, {16}):
             raise UserError(
-                f"--input=image: the training files are of {' and '.join(map(str, sorted(bits)))}"
-                f" bits, without an intensity rule; {remedy}"
+                f"the training files are of {' and '.join(map(str, sorted(bits)))}"
+                f" bits, without an intensity rule; {remedy}",
+                setting="input",
+                value="image",
             )
         kind = tf.uint16 if bits == {16} else tf.uint8
         return GivenImage(takes, kind, wanted, Reading(), wanted, eight or not bits, declared)
     if not bits:
         raise UserError(
-            f"--input=image: the network is shown images after the intensity rule {rule}, and"
-            f" nothing says of what depth its training files were; {remedy}"
+            f"the network is shown images after the intensity rule {rule}, and"
+            f" nothing says of what depth its training files were; {remedy}",
+            setting="input",
+            value="image",
         )
     channels = trained.files.channels
     given = channels[0] if len(channels) == 1 else wanted

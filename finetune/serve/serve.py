@@ -31,6 +31,7 @@ from werkzeug.wrappers import Request, Response
 from data_prep.errors import UserError
 from data_prep.reading.limits import ReadLimits
 from data_prep.reading.reader_process import ReaderBudget, ReaderProcess, ReaderUnavailableError
+from finetune.sections import UploadLimits
 from finetune.serve.answer import Answer, Classify, Neighbours, upload_options
 from finetune.serve.http_server import HttpServer
 from finetune.trained import Trained
@@ -165,21 +166,13 @@ class Service:
 
 
 @dataclass(frozen=True)
-class ServeLimits:
+class ServeLimits(UploadLimits):
     """Limits on size, memory and time of one upload.
 
     Attributes:
-        max_megabytes: Of the file.
-        max_megapixels: Of the picture in it.
-        max_memory: Megabytes that decoding it may take.
-        timeout: Seconds for a request to arrive as a whole.
         read_seconds: For reading the picture.
     """
 
-    max_megabytes: float = 32.0
-    max_megapixels: float = 50.0
-    max_memory: float = 2000.0
-    timeout: float = 30.0
     read_seconds: float = 20.0
 
     def reading(self) -> ReadLimits:

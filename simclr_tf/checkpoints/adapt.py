@@ -103,7 +103,9 @@ def rescale(model: SimCLRModel, norms: Mapping[str, float] | float) -> dict[str,
         old = float(np.linalg.norm(value))
         factor = norms if isinstance(norms, int | float) else norms[name] / (old or 1.0)
         if not factor > 0:
-            raise UserError(f"--rescale: the factor of {name} is {factor:g}; it must be positive")
+            raise UserError(
+                f"the factor of {name} is {factor:g}; it must be positive", setting="rescale"
+            )
         kernel.assign(value * factor)
         norm.moving_mean.assign(np.asarray(norm.moving_mean) * factor)
         norm.moving_variance.assign(np.asarray(norm.moving_variance) * factor**2)

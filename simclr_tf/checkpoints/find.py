@@ -52,7 +52,7 @@ def locate(path: str) -> Location:
     path = zoo.resolve(path)
     if path.endswith(".keras"):
         if not os.path.exists(path):
-            raise UserError(f"--checkpoint={path}: no such file")
+            raise UserError("no such file", setting="checkpoint", value=path)
         return Location("keras", path)
     if os.path.isdir(path):
         return _in_folder(path)
@@ -63,7 +63,7 @@ def locate(path: str) -> Location:
     beside = sorted(_prefixes(os.path.dirname(path) or "."))
     near = [name for name in beside if name.startswith(os.path.basename(path))] or beside
     hint = f"; there are {', '.join(near[:8])}" if near else ""
-    raise UserError(f"--checkpoint={path}: no such checkpoint{hint}")
+    raise UserError(f"no such checkpoint{hint}", setting="checkpoint", value=path)
 
 
 def _in_folder(folder: str) -> Location:
@@ -74,8 +74,10 @@ def _in_folder(folder: str) -> Location:
     if os.path.exists(encoder):
         return Location("keras", encoder)
     raise UserError(
-        f"--checkpoint={folder}: the folder holds no checkpoint (ckpt-N.index, model.ckpt-N.index, "
-        "variables/variables.index or encoder.keras)"
+        "the folder holds no checkpoint (ckpt-N.index, model.ckpt-N.index, "
+        "variables/variables.index or encoder.keras)",
+        setting="checkpoint",
+        value=folder,
     )
 
 

@@ -105,11 +105,15 @@ def recognise(stored: StoredWeights) -> Network:
     backbone = _under(stored, _BACKBONE)
     if not backbone:
         held = ", ".join(list(stored.shapes)[:3] or [x.tensor for x in unknown[:3]]) or "nothing"
-        raise UserError(f"--checkpoint={stored.path}: is of no SimCLR network (it holds {held})")
+        raise UserError(
+            f"is of no SimCLR network (it holds {held})", setting="checkpoint", value=stored.path
+        )
     if unknown:
         raise UserError(
-            f"--checkpoint={stored.path}: {len(unknown)} tensors belong to no SimCLR network, "
-            f"such as {unknown[0].tensor} {unknown[0].shape}"
+            f"{len(unknown)} tensors belong to no SimCLR network, "
+            f"such as {unknown[0].tensor} {unknown[0].shape}",
+            setting="checkpoint",
+            value=stored.path,
         )
     architecture, weights = _match_backbone(stored, backbone)
     assumed = []
@@ -167,9 +171,9 @@ def _match_backbone(
     count, _, text = nearest
     more = f", and {count - 1} more differ" if count > 1 else ""
     raise UserError(
-        f"--checkpoint={stored.path}: is of no SimCLR ResNet; nearest: {text}{more}"
-        if text
-        else f"--checkpoint={stored.path}: holds no first convolution"
+        f"is of no SimCLR ResNet; nearest: {text}{more}" if text else "holds no first convolution",
+        setting="checkpoint",
+        value=stored.path,
     )
 
 
@@ -239,8 +243,9 @@ def _match_supervised(
     fits = [i for i in range(head.depth + 1) if width == head.hidden_dim(i, feature_dim)]
     if not fits:
         raise UserError(
-            f"--checkpoint={stored.path}: its supervised head takes {width} features; the backbone "
-            f"gives {feature_dim}"
+            f"its supervised head takes {width} features; the backbone gives {feature_dim}",
+            setting="checkpoint",
+            value=stored.path,
         )
     wanted = {stored_name(s, stored.naming): s for s in supervised_variables(width, classes)}
     _refuse_misfit(stored, held, wanted, "supervised head")
@@ -257,6 +262,7 @@ def _refuse_misfit(
         shape = wanted[name].shape if name in wanted else "not there"
         if held.get(name, "missing") != shape:
             raise UserError(
-                f"--checkpoint={stored.path}: {name} is {held.get(name, 'missing')}; in a {what} "
-                f"it is {shape}"
+                f"{name} is {held.get(name, 'missing')}; in a {what} it is {shape}",
+                setting="checkpoint",
+                value=stored.path,
             )

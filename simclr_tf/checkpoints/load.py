@@ -132,14 +132,18 @@ def open_checkpoint(path: str, *, ema: bool = False) -> Checkpoint:
 
 def _open_keras(location: Location, ema: bool) -> Checkpoint:
     if ema:
-        raise UserError(f"--ema: {location.path} holds no moving averages")
+        raise UserError(f"{location.path} holds no moving averages", setting="ema")
     try:
         model = open_keras_file(location.path)
     except UserError as error:
-        raise UserError(f"--checkpoint={error}") from None  # It begins with the path.
+        problem = str(error).removeprefix(location.path).lstrip()
+        raise UserError(problem, setting="checkpoint", value=location.path) from None
     if not isinstance(model, SimCLRModel | SimCLREncoder):
-        raise UserError(f"--checkpoint={location.path}: holds a {type(model).__name__}, "
-                        "not an encoder of this package")  # fmt: skip
+        raise UserError(
+            f"holds a {type(model).__name__}, not an encoder of this package",
+            setting="checkpoint",
+            value=location.path,
+        )
     encoder = model.encoder if isinstance(model, SimCLRModel) else model
     variables = canonical_variables(model)
     stored = StoredWeights(
@@ -292,10 +296,12 @@ def _refuse_other_backbone(model: SimCLRModel, checkpoint: Checkpoint) -> None:
     # What the stem has first is its kernel, whose channels may differ anyhow.
     first = min(differing, key=lambda name: name.startswith(_STEMS))
     raise UserError(
-        f"--checkpoint={checkpoint.stored.path}: is {architecture_name(there)}, the network is "
+        f"is {architecture_name(there)}, the network is "
         f"{architecture_name(here)}: {first} is {held.get(first, 'missing')} there and "
         f"{wanted.get(first, 'missing')} here; check --backbone, --resnet_depth, "
-        "--width_multiplier, --sk_ratio, --se_ratio, --stem, --patch_size, --transformer_depth"
+        "--width_multiplier, --sk_ratio, --se_ratio, --stem, --patch_size, --transformer_depth",
+        setting="checkpoint",
+        value=checkpoint.stored.path,
     )
 
 

@@ -125,7 +125,9 @@ def open_weights(location: Location, ema: bool = False) -> StoredWeights:
     if graph is None:
         return _tf1(reader, ema)
     if ema:
-        raise UserError(f"--ema: only TF1 checkpoints hold moving averages; {reader.prefix} is TF2")
+        raise UserError(
+            f"only TF1 checkpoints hold moving averages; {reader.prefix} is TF2", setting="ema"
+        )
     if any(child.local_name == "vars" for child in graph.nodes[0].children):
         return _name_map(reader, graph)
     known = ("model/resnet_model/initial_conv", "model/resnet_model/block_groups", OWN_BACKBONE)
@@ -232,7 +234,9 @@ def _tf1(reader: _Reader, ema: bool) -> StoredWeights:
             if twin in reader.shapes
         }
         if not twins:
-            raise UserError(f"--ema: {reader.prefix} holds no moving averages (ema_model/...)")
+            raise UserError(
+                f"{reader.prefix} holds no moving averages (ema_model/...)", setting="ema"
+            )
         keys |= twins
         why |= dict.fromkeys(twins, "its moving average is taken")
         layout = "TF1 checkpoint, moving averages"

@@ -123,8 +123,9 @@ def format_of(output: str) -> Format:
     if output.endswith(".weights.h5"):
         return "h5"
     raise UserError(
-        f"--output={output}: end it in .keras or .weights.h5, or give --format, one of "
-        f"{', '.join(get_args(Format))}"
+        f"end it in .keras or .weights.h5, or give --format, one of {', '.join(get_args(Format))}",
+        setting="output",
+        value=output,
     )
 
 

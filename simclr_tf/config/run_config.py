@@ -68,10 +68,16 @@ class RunConfig(Config):
         self.reading.reading()
         if self.model.resnet_depth not in (18, 34, 50, 101, 152, 200):
             raise UserError(
-                f"--resnet_depth={self.model.resnet_depth}: choose 18, 34, 50, 101, 152 or 200"
+                "choose 18, 34, 50, 101, 152 or 200",
+                setting="resnet_depth",
+                value=self.model.resnet_depth,
             )
         if self.train.train_mode == "pretrain" and self.train.train_batch_size < 2:
-            raise UserError("--train_batch_size=1: contrastive pretraining needs at least 2 images")
+            raise UserError(
+                "contrastive pretraining needs at least 2 images",
+                setting="train_batch_size",
+                value=1,
+            )
         if self.train.microbatch and self.train.train_mode != "pretrain":
             raise UserError(
                 f"--microbatch={self.train.microbatch} is for --train_mode=pretrain, not "
@@ -80,15 +86,20 @@ class RunConfig(Config):
         selector, layers = self.model.ft_proj_selector, self.projection_layers
         if selector > layers:
             raise UserError(
-                f"--ft_proj_selector={selector}: the projection head has only {layers} layers"
+                f"the projection head has only {layers} layers",
+                setting="ft_proj_selector",
+                value=selector,
             )
         channels = self.data.image_channels
         if channels != "auto" and not (channels.isdigit() and int(channels) > 0):
-            raise UserError(f"--image_channels={channels}: give auto or a positive number")
+            raise UserError(
+                "give auto or a positive number", setting="image_channels", value=channels
+            )
         unknown = set(self.quirks) - set(QUIRKS)
         if unknown:
             raise UserError(
-                f"--reference_quirks: {', '.join(sorted(unknown))} is none of {', '.join(QUIRKS)}"
+                f"{', '.join(sorted(unknown))} is none of {', '.join(QUIRKS)}",
+                setting="reference_quirks",
             )
         for name in ("blur_probability", "solarize_probability"):
             parse_shares(name, getattr(self.views, name))
@@ -149,7 +160,9 @@ class RunConfig(Config):
             raise UserError("--decoupled is for --method=simclr and --train_mode=pretrain")
         if m.method == "moco" and m.queue_size < batch:
             raise UserError(
-                f"--queue_size={m.queue_size}: must hold at least a batch ({batch} images)"
+                f"must hold at least a batch ({batch} images)",
+                setting="queue_size",
+                value=m.queue_size,
             )
         if m.method == "moco" and not self.model.global_bn:
             raise UserError(
@@ -158,13 +171,14 @@ class RunConfig(Config):
             )
         if m.method == "swav" and 0 < m.assignment_queue < batch:
             raise UserError(
-                f"--assignment_queue={m.assignment_queue}: must hold at least a batch ({batch} "
-                "images), or 0"
+                f"must hold at least a batch ({batch} images), or 0",
+                setting="assignment_queue",
+                value=m.assignment_queue,
             )
         if m.method == "swav" and m.small_crops and self.small_crop_size < 8:
             raise UserError(
-                f"--small_crop_size: {self.small_crop_size} px is too small; give 8 at least, or "
-                "--small_crops=0"
+                f"{self.small_crop_size} px is too small; give 8 at least, or --small_crops=0",
+                setting="small_crop_size",
             )
 
     @property
@@ -177,8 +191,9 @@ class RunConfig(Config):
         parts = self.train_blocks or ()
         if wrong := [part for part in parts if part not in PARTS]:
             raise UserError(
-                f"--train_blocks={start.train_blocks}: {wrong[0]} is none of "
-                f"{', '.join(map(str, PARTS))}"
+                f"{wrong[0]} is none of {', '.join(map(str, PARTS))}",
+                setting="train_blocks",
+                value=start.train_blocks,
             )
         ways = [f"--fine_tune_after_block={start.fine_tune_after_block}"] * (
             start.fine_tune_after_block >= 0
@@ -188,10 +203,14 @@ class RunConfig(Config):
         if len(ways) > 1:
             raise UserError(f"{' and '.join(ways)} say different things; give one of them")
         if start.head_only and mode == "pretrain":
-            raise UserError("--head_only: pretraining needs more than the supervised head; give "
-                            "--train_mode=finetune")  # fmt: skip
+            raise UserError(
+                "pretraining needs more than the supervised head; give --train_mode=finetune",
+                setting="head_only",
+            )
         if mode == "distill" and not self.distill.teacher:
-            raise UserError("--train_mode=distill: give the --teacher to learn from")
+            raise UserError(
+                "give the --teacher to learn from", setting="train_mode", value="distill"
+            )
         if self.distill.teacher and mode != "distill":
             raise UserError(f"--teacher is for --train_mode=distill, not {mode}")
         if start.cache_frozen:
@@ -209,7 +228,8 @@ class RunConfig(Config):
         missing = [f"--{flag}" for flag, on in changing.items() if on]
         if missing:
             raise UserError(
-                f"--cache_frozen: augmented images differ every epoch; add {' '.join(missing)}"
+                f"augmented images differ every epoch; add {' '.join(missing)}",
+                setting="cache_frozen",
             )
         if self.train.train_mode != "finetune" or self.frozen_statistics_move:
             raise UserError("--cache_frozen is for --train_mode=finetune with --frozen_bn=stored")

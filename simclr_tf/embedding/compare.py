@@ -62,7 +62,7 @@ def compare_embeddings(
     """
     names = names_in(config.page.compare)
     if len(names) < 2:
-        raise UserError("--compare: give two folders or more, separated by commas")
+        raise UserError("give two folders or more, separated by commas", setting="compare")
     output = Path(config.storage.output).expanduser().absolute()
     if not may_be_complete(output):
         check_new_folder(output)
@@ -91,12 +91,14 @@ def _embedding_of(
     if is_stored(folder):
         return folder
     if not folder.is_dir():
-        raise UserError(f"--compare={name}: no such folder")
+        raise UserError("no such folder", setting="compare", value=name)
     images = config.images
     if not images.image_dir and not images.manifest:
         listed = folder / MANIFEST
         if not listed.is_file():
-            raise UserError(f"--compare={name}: has no {MANIFEST}; give --image_dir or --manifest")
+            raise UserError(
+                f"has no {MANIFEST}; give --image_dir or --manifest", setting="compare", value=name
+            )
         images = replace(images, manifest=str(listed))
     made = output.with_name(f"{output.name}_{folder.absolute().name}")
     own = replace(
@@ -145,7 +147,7 @@ def write_page(
         places = [_places(one, anywhere=True) for one in stored]
         common = _in_all(places)
         if not common:
-            raise UserError("--compare: the embeddings have no image in common")
+            raise UserError("the embeddings have no image in common", setting="compare")
         log.warning(
             "the images lie in different folders; those of the same path below the folder that"
             " holds all of them are taken for the same"
@@ -188,5 +190,5 @@ def _pinned(first: Stored, rows: np.ndarray, names: Sequence[str]) -> list[int]:
     known = set(rows.tolist())
     for name, row in zip(names, chosen, strict=True):
         if row not in known:
-            raise UserError(f"--pinned: {name} is not in all of the embeddings")
+            raise UserError(f"{name} is not in all of the embeddings", setting="pinned")
     return list(dict.fromkeys(chosen))

@@ -13,12 +13,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from data_prep.errors import UserError
+from data_prep.errors import UserError, setting_renamed
 from data_prep.manifest.digest import files_digest
 from data_prep.manifest.identity import image_name
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.places import place_columns
-from data_prep.manifest.read_options import Declaration, carried
+from data_prep.manifest.read_options import declared_as_trained
 from data_prep.phrases import counted
 from data_prep.reading.training_files import TrainingFiles, say_differences
 from data_prep.storage import check_new_folder, new_folder, read_object
@@ -99,7 +99,8 @@ def open_network(settings: FeatureSettings) -> Network:
     Raises:
         UserError: There is none, or it has no such layer.
     """
-    model = load_model(settings.encoder, ema=settings.ema)
+    with setting_renamed(checkpoint="encoder"):
+        model = load_model(settings.encoder, ema=settings.ema)
     record = model.encoder.preprocessing
     digest = variables_hash(model.variables)
     if settings.precision == "bfloat16":
@@ -107,7 +108,9 @@ def open_network(settings: FeatureSettings) -> Network:
     size, channels = record["image_size"], record["channels"]
     layers = model(tf.zeros([1, size, size, channels]), training=False)
     if settings.endpoint not in layers:
-        raise UserError(f"--endpoint={settings.endpoint}: the network has {', '.join(layers)}")
+        raise UserError(
+            f"the network has {', '.join(layers)}", setting="endpoint", value=settings.endpoint
+        )
     return Network(model, record, digest, layers[settings.endpoint].shape[-1])
 
 
@@ -177,7 +180,7 @@ class Featuriser:
         if not self._settings.float16:
             return rows
         if np.abs(rows).max(initial=0) > np.finfo(np.float16).max:
-            raise UserError("--float16: features are too large for it; add --normalize")
+            raise UserError("features are too large for it; add --normalize", setting="float16")
         return rows.astype(np.float16)
 
 
@@ -425,14 +428,13 @@ def embed(
 
 def _images(config: EmbedConfig, given: Collection[str], network: Network) -> Manifest:
     """The images, read as the encoder's record says unless a flag says otherwise."""
-    own = {name: getattr(config.reading, name) for name in vars(config.reading) if name in given}
-    declaration = Declaration(**{**carried(network.record.get("reading", {})), **own})
+    declaration = declared_as_trained(network.record.get("reading", {}), config.reading, given)
     if declaration.changes():
         said = ", ".join(f"--{name}={value}" for name, value in declaration.changes().items())
         log.info("images are read with %s", said)
     images = read_manifest(config.images.data_settings(), declaration)
     files = TrainingFiles.from_record(network.record)
-    say_differences(files, images, declaration, forced="intensity" in own)
+    say_differences(files, images, declaration, forced="intensity" in given)
     return images
 
 

@@ -213,12 +213,16 @@ class EmbedConfig(Config):
         ):
             unknown = [name for name in names_in(text) if name not in known]
             if unknown:
-                raise UserError(f"--{flag}: {unknown[0]!r} is none of {', '.join(known)}")
+                raise UserError(f"{unknown[0]!r} is none of {', '.join(known)}", setting=flag)
         s = self.storage
         if s.worker >= s.num_workers:
             raise UserError(
-                f"--worker={s.worker}: workers of --num_workers={s.num_workers} are numbered from "
-                f"0 to {s.num_workers - 1}"
+                f"workers of --num_workers={s.num_workers} are numbered from "
+                f"0 to {s.num_workers - 1}",
+                setting="worker",
+                value=s.worker,
             )
         if s.num_workers > 1 and s.overwrite:
-            raise UserError("--overwrite: not with --num_workers; remove the old folder first")
+            raise UserError(
+                "not with --num_workers; remove the old folder first", setting="overwrite"
+            )

@@ -170,15 +170,17 @@ def open_stored(folder: Path, flag: str = "embedding", image_dir: str = "") -> S
         UserError: It is none, or its files do not belong together.
     """
     if not is_stored(folder):
-        raise UserError(f"--{flag}={folder}: holds no embedding ({FEATURES} and {FACTS})")
+        raise UserError(f"holds no embedding ({FEATURES} and {FACTS})", setting=flag, value=folder)
     facts = read_object(folder / FACTS)
     columns = read_rows(folder / TABLE)
     kept = {n: c for n, c in columns.items() if n in (*KNOWN, *facts["expert_columns"])}
     features, images = FeatureFile(folder / FEATURES), Manifest.load(folder / MANIFEST, image_dir)
     if not len(features) == len(images) == len(columns["path"]):
         raise UserError(
-            f"--{flag}={folder}: {FEATURES} has {len(features)} rows, {TABLE} "
-            f"{len(columns['path'])} and {MANIFEST} {len(images)}; embed the images again"
+            f"{FEATURES} has {len(features)} rows, {TABLE} "
+            f"{len(columns['path'])} and {MANIFEST} {len(images)}; embed the images again",
+            setting=flag,
+            value=folder,
         )
     return Stored(folder, features, images, kept, facts)
 

@@ -63,11 +63,17 @@ class _Transformer(DescribedArchitecture):
         object.__setattr__(self, "transformer_depth", depth)
         if depth < 1 or depth % self.groups:
             raise UserError(
-                f"--transformer_depth={depth}: {self.backbone} deals its blocks out to "
-                f"{self.groups} groups; give a multiple of {self.groups}"
+                f"{self.backbone} deals its blocks out to "
+                f"{self.groups} groups; give a multiple of {self.groups}",
+                setting="transformer_depth",
+                value=depth,
             )
         if self.width_multiplier <= 0:
-            raise UserError(f"--width_multiplier={self.width_multiplier:g}: must be greater than 0")
+            raise UserError(
+                "must be greater than 0",
+                setting="width_multiplier",
+                value=f"{self.width_multiplier:g}",
+            )
 
     @property
     def groups(self) -> int:
@@ -122,14 +128,16 @@ class ViTArchitecture(_Transformer):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.patch_size < 1:
-            raise UserError(f"--patch_size={self.patch_size}: must be at least 1")
+            raise UserError("must be at least 1", setting="patch_size", value=self.patch_size)
 
     def check_image_size(self, side: int, flag: str) -> None:
         """Raises UserError for images smaller than a patch."""
         if side < self.patch_size:
             raise UserError(
-                f"--{flag}={side}: is smaller than a patch of {self.backbone} "
-                f"({self.patch_size} px); give larger images or a smaller --patch_size"
+                f"is smaller than a patch of {self.backbone} "
+                f"({self.patch_size} px); give larger images or a smaller --patch_size",
+                setting=flag,
+                value=side,
             )
 
     def facts(self) -> dict[str, Any]:
@@ -247,8 +255,10 @@ def _kind(backbone: str) -> type[Architecture]:
     if spelled(backbone).startswith(KERAS):
         return KerasArchitecture
     raise UserError(
-        f"--backbone={backbone}: choose {', '.join(backbone_names())} or {KERAS}NAME "
-        f"with a network of keras.applications, such as {KERAS}MobileNetV3Small"
+        f"choose {', '.join(backbone_names())} or {KERAS}NAME "
+        f"with a network of keras.applications, such as {KERAS}MobileNetV3Small",
+        setting="backbone",
+        value=backbone,
     )
 
 

@@ -48,7 +48,9 @@ def _application(name: str) -> tuple[Builder, ModuleType]:
     if key not in known:
         near = difflib.get_close_matches(key, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-        raise UserError(f"--backbone={name}: is no network of keras.applications; {hint}")
+        raise UserError(
+            f"is no network of keras.applications; {hint}", setting="backbone", value=name
+        )
     return known[key]
 
 
@@ -131,7 +133,7 @@ def build_trunk(
     wanted = IMAGENET if weights == IMAGENET else None
     file = Path(weights)
     if weights not in (IMAGENET, NONE) and not file.is_file():
-        raise UserError(f"--{flag}={weights}: no such file; give a file, imagenet or none")
+        raise UserError("no such file; give a file, imagenet or none", setting=flag, value=weights)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="This model usually expects")
@@ -142,8 +144,10 @@ def build_trunk(
         if wanted is None:
             raise
         raise UserError(
-            f"--{flag}=imagenet: the weights of {name} could not be downloaded"
-            f" ({_first(error)}); fetch their 'notop' file elsewhere and give --{flag}=FILE"
+            f"the weights of {name} could not be downloaded"
+            f" ({_first(error)}); fetch their 'notop' file elsewhere and give --{flag}=FILE",
+            setting=flag,
+            value="imagenet",
         ) from None
     if weights not in (IMAGENET, NONE):
         _fill(trunk, name, file, flag)
@@ -158,8 +162,10 @@ def _fill(trunk: keras.Model, name: str, file: Path, flag: str) -> None:
             trunk.load_weights(file)
     except (ValueError, OSError, KeyError, UserWarning) as error:
         raise UserError(
-            f"--{flag}={file}: does not fit {name} without its classification head"
-            f" ({_first(error)}); give its 'notop' weights, *.weights.h5 or Keras' older *.h5"
+            f"does not fit {name} without its classification head"
+            f" ({_first(error)}); give its 'notop' weights, *.weights.h5 or Keras' older *.h5",
+            setting=flag,
+            value=file,
         ) from None
 
 

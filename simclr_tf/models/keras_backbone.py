@@ -217,7 +217,9 @@ class KerasBackbone(DescribedBackbone):
             return
         least = next((size for size in _SIZES if size > side and self._takes(size)), None)
         hint = f"; {least} px would do" if least else ""
-        raise UserError(f"--{flag}={side}: is too small for {self.architecture.name}{hint}")
+        raise UserError(
+            f"is too small for {self.architecture.name}{hint}", setting=flag, value=side
+        )
 
     def _takes(self, side: int) -> bool:
         shape: Any = (1, side, side, self.architecture.image_channels)
@@ -244,9 +246,11 @@ def _parts(trunk: keras.Model, name: str) -> list[keras.Model]:
     points = cut_points(trunk)
     if len(points) != NUM_GROUPS:
         raise UserError(
-            f"--backbone=keras:{name}: cannot be cut into a stem and four groups, for its blocks "
+            "cannot be cut into a stem and four groups, for its blocks "
             "take more than the output of the one before, or fit images of one size only; choose "
-            "another network"
+            "another network",
+            setting="backbone",
+            value=f"keras:{name}",
         )
     ends = [*(trunk.operations[i].output for i in points), trunk.output]
     starts = [trunk.input, *ends[:-1]]

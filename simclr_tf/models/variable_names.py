@@ -182,7 +182,9 @@ def normalised_kernels(
         UserError: The backbone is no ResNet, whose layers alone are known to follow each other.
     """
     if not isinstance(_backbone(model), ResNet):
-        raise UserError(f"--rescale: is for ResNets, not for {_backbone(model).architecture.name}")
+        raise UserError(
+            f"is for ResNets, not for {_backbone(model).architecture.name}", setting="rescale"
+        )
     names = {id(v): name for name, v in canonical_variables(model).items()}
     for leaf, following in pairwise(_leaves(model)):
         if isinstance(following, BatchNorm) and not isinstance(leaf, BatchNorm):

@@ -27,7 +27,9 @@ def shared_manifest(config: RunConfig) -> Manifest:
     manifest = read_manifest(data, config.reading)
     for flag, split in (("train_split", data.train_split), ("eval_split", data.eval_split)):
         if split not in manifest.splits:
-            raise UserError(f"--{flag}={split}: the data has only {', '.join(manifest.splits)}")
+            raise UserError(
+                f"the data has only {', '.join(manifest.splits)}", setting=flag, value=split
+            )
     return manifest
 
 

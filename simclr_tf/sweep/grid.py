@@ -36,12 +36,16 @@ def grid_rows(vary: Sequence[str], table: str | os.PathLike[str] = "") -> list[R
     for text in vary:
         name, several = _parse_vary(text)
         if name in values:
-            raise UserError(f"--vary={text}: --{name} is varied twice; give its values together")
+            raise UserError(
+                f"--{name} is varied twice; give its values together", setting="vary", value=text
+            )
         values[name] = several
     rows = read_table(table) if table else [{}]
     for name in values:
         if any(name in row for row in rows):
-            raise UserError(f"--vary: --{name} is a column of {table} too; keep one of them")
+            raise UserError(
+                f"--{name} is a column of {table} too; keep one of them", setting="vary"
+            )
     products = [
         dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())
     ]
@@ -55,9 +59,9 @@ def _parse_vary(text: str) -> tuple[str, tuple[str, ...]]:
     name, equals, values = text.lstrip("-").partition("=")
     several = tuple(value.strip() for value in values.split(","))
     if not equals or not name.strip() or "" in several:
-        raise UserError(f"--vary={text}: give FLAG=VALUE,VALUE,..., such as seed=0,1,2")
+        raise UserError("give FLAG=VALUE,VALUE,..., such as seed=0,1,2", setting="vary", value=text)
     if len(set(several)) < len(several):
-        raise UserError(f"--vary={text}: a value is given twice")
+        raise UserError("a value is given twice", setting="vary", value=text)
     return name.strip(), several
 
 
@@ -72,16 +76,16 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"--grid={path}: there is no such file")
+        raise UserError("there is no such file", setting="grid", value=path)
     readers = {".csv": _read_csv, ".toml": _read_toml}
     if path.suffix.lower() not in readers:
-        raise UserError(f"--grid={path}: must end in .csv or .toml")
+        raise UserError("must end in .csv or .toml", setting="grid", value=path)
     try:
         rows = readers[path.suffix.lower()](path)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"--grid={path}: cannot be read: {error}") from None
+        raise UserError(f"cannot be read: {error}", setting="grid", value=path) from None
     if not rows:
-        raise UserError(f"--grid={path}: holds no row; each row is a run")
+        raise UserError("holds no row; each row is a run", setting="grid", value=path)
     return rows
 
 
@@ -89,7 +93,9 @@ def _read_csv(path: Path) -> list[Row]:
     table = read_csv(path, (), source=f"--grid={path}")
     header = [name.lstrip("-") for name in table.header]
     if "" in header or len(set(header)) < len(header):
-        raise UserError(f"--grid={path}: every column needs a flag's name of its own as its title")
+        raise UserError(
+            "every column needs a flag's name of its own as its title", setting="grid", value=path
+        )
     rows = []
     for line in table.rows:
         cells = zip(header, map(clean_name, line), strict=True)
@@ -101,7 +107,7 @@ def _read_toml(path: Path) -> list[Row]:
     content = tomllib.loads(path.read_text(encoding="utf-8"))
     tables = content.get("run")
     if set(content) != {"run"} or not isinstance(tables, list):
-        raise UserError(f"--grid={path}: give one [[run]] a row, and nothing else")
+        raise UserError("give one [[run]] a row, and nothing else", setting="grid", value=path)
     return [{name: _as_text(value) for name, value in table.items()} for table in tables]
 
 

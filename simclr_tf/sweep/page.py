@@ -360,8 +360,10 @@ def pinned_rows(images: Manifest, asked: Sequence[str]) -> list[int]:
         fitting = [i for i, name in enumerate(names) if name.endswith(end)]
         if len(fitting) != 1:
             raise UserError(
-                f"--pinned={end}: fits {len(fitting)} of the {len(images)} images that are scored; "
-                "give the end of one path"
+                f"fits {len(fitting)} of the {len(images)} images that are scored; "
+                "give the end of one path",
+                setting="pinned",
+                value=end,
             )
         rows += fitting
     return rows

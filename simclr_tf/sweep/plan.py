@@ -91,7 +91,9 @@ def plan_runs(
     for run in runs:
         mode = run.config.train.train_mode
         if mode != "pretrain":
-            raise UserError(f"--train_mode={mode}: a sweep compares runs of pretraining")
+            raise UserError(
+                "a sweep compares runs of pretraining", setting="train_mode", value=mode
+            )
         key = json.dumps(run.key())
         if key in seen:
             raise UserError(f"{run.name} and {seen[key]} are the same run; leave one of them out")
@@ -164,13 +166,17 @@ def keep_plan(
         runs = _joined(runs, read_object(file)["runs"], output)
         if Manifest.load(output / MANIFEST).sha256() != manifest.sha256():
             raise UserError(
-                f"--output={output}: was begun with other images or another split; restore them, "
-                "or give another folder"
+                "was begun with other images or another split; restore them, "
+                "or give another folder",
+                setting="output",
+                value=output,
             )
     elif output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"--output={output}: holds something else; give a new folder")
+        raise UserError("holds something else; give a new folder", setting="output", value=output)
     if len({run.name for run in runs}) < len(runs):
-        raise UserError(f"--output={output}: new runs would be called as old ones; give another")
+        raise UserError(
+            "new runs would be called as old ones; give another", setting="output", value=output
+        )
     output.mkdir(parents=True, exist_ok=True)
     if not (output / MANIFEST).is_file():
         manifest.save(output / MANIFEST)
@@ -199,9 +205,11 @@ def _joined(
     missing = [facts["name"] for key, facts in known.items() if key not in keys]
     if missing:
         raise UserError(
-            f"--output={output}: holds a sweep of other runs ({missing[0]} is not among these, or "
+            f"holds a sweep of other runs ({missing[0]} is not among these, or "
             "has other settings now); rows may be added, not changed or left out: give another "
-            "folder"
+            "folder",
+            setting="output",
+            value=output,
         )
     return tuple(
         replace(run, name=known[key]["name"], arguments=tuple(known[key]["arguments"]))

@@ -61,7 +61,9 @@ def local_batch_size(batch_size: int, devices: Devices, flag: str) -> int:
     """
     if batch_size % devices.num_replicas:
         raise UserError(
-            f"--{flag}={batch_size}: must be a multiple of the {devices.num_replicas} replicas"
+            f"must be a multiple of the {devices.num_replicas} replicas",
+            setting=flag,
+            value=batch_size,
         )
     return batch_size // devices.num_replicas
 

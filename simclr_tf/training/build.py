@@ -7,7 +7,7 @@ import keras
 
 from data_prep.augment.config import parse_shares
 from data_prep.augment.views import SMALL_IMAGE, ViewConfig, small_views
-from data_prep.errors import UserError
+from data_prep.errors import UserError, setting_renamed
 from simclr_tf.checkpoints.adapt import StemAdapt, adapt_channels
 from simclr_tf.checkpoints.load import load_model
 from simclr_tf.config.run_config import RunConfig
@@ -271,8 +271,9 @@ def first_trained_stage(model: SimCLRModel) -> int:
     first = model.encoder.backbone().frozen_prefix + 1
     if first == 0:
         raise UserError(
-            "--cache_frozen: no block is frozen; give --fine_tune_after_block=0 or more, "
-            "--train_blocks or --head_only"
+            "no block is frozen; give --fine_tune_after_block=0 or more, "
+            "--train_blocks or --head_only",
+            setting="cache_frozen",
         )
     return first
 
@@ -284,16 +285,20 @@ def load_teacher(config: RunConfig, student: SimCLRModel) -> SimCLRModel:
         UserError: It has no supervised head, or one of other classes, or takes other images.
     """
     path = config.distill.teacher
-    teacher = load_model(path)
+    with setting_renamed(checkpoint="teacher"):
+        teacher = load_model(path)
     if teacher.num_classes != student.num_classes:
         raise UserError(
-            f"--teacher={path}: has {teacher.num_classes or 'no'} classes; the student has "
-            f"{student.num_classes}"
+            f"has {teacher.num_classes or 'no'} classes; the student has {student.num_classes}",
+            setting="teacher",
+            value=path,
         )
     if teacher.image_channels != student.image_channels:
         raise UserError(
-            f"--teacher={path}: takes images of {teacher.image_channels} channels, these have "
-            f"{student.image_channels}; give --image_channels={teacher.image_channels}"
+            f"takes images of {teacher.image_channels} channels, these have "
+            f"{student.image_channels}; give --image_channels={teacher.image_channels}",
+            setting="teacher",
+            value=path,
         )
     teacher.trainable = False
     return teacher

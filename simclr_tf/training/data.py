@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from data_prep.errors import UserError
+from data_prep.errors import UserError, setting_renamed
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.open_images import find_set_limits, open_declared
 from data_prep.manifest.read_options import Declaration, declaration_of
@@ -67,7 +67,9 @@ class RunData:
             UserError: There is no such split.
         """
         if split not in self.splits:
-            raise UserError(f"--eval_split={split}: the data has only {', '.join(self.splits)}")
+            raise UserError(
+                f"the data has only {', '.join(self.splits)}", setting="eval_split", value=split
+            )
         return self.splits[split]
 
 
@@ -146,7 +148,9 @@ def _open_manifest(config: RunConfig, manifest: Manifest) -> RunData:
     data = config.data
     if data.train_split not in manifest.splits:
         raise UserError(
-            f"--train_split={data.train_split}: the data has only {', '.join(manifest.splits)}"
+            f"the data has only {', '.join(manifest.splits)}",
+            setting="train_split",
+            value=data.train_split,
         )
     channels: int | str = (
         data.image_channels if data.image_channels == "auto" else int(data.image_channels)
@@ -187,11 +191,14 @@ def _taught_classes(teacher: str, names: tuple[str, ...]) -> tuple[str, ...]:
     """A teacher's classes; those of the images, or numbers, if it knows only how many they are."""
     from simclr_tf.checkpoints.load import open_checkpoint
 
-    checkpoint = open_checkpoint(teacher)
+    with setting_renamed(checkpoint="teacher"):
+        checkpoint = open_checkpoint(teacher)
     classes = checkpoint.network.num_classes
     if not classes:
         raise UserError(
-            f"--teacher={teacher}: has no supervised head to learn from; give a fine-tuned network"
+            "has no supervised head to learn from; give a fine-tuned network",
+            setting="teacher",
+            value=teacher,
         )
     taught = tuple(checkpoint.preprocessing.get("class_names", ()))
     if len(taught) != classes:
@@ -199,8 +206,9 @@ def _taught_classes(teacher: str, names: tuple[str, ...]) -> tuple[str, ...]:
     unknown = set(names) - {clean_name(name) for name in taught}
     if unknown:
         raise UserError(
-            f"--teacher={teacher}: does not know the class {min(unknown)!r}; it knows "
-            f"{', '.join(taught[:12])}"
+            f"does not know the class {min(unknown)!r}; it knows {', '.join(taught[:12])}",
+            setting="teacher",
+            value=teacher,
         )
     return taught
 
@@ -216,7 +224,11 @@ def _few_labels(part: Manifest, data: DataSettings) -> Manifest:
 def _labelled(part: Manifest, data: DataSettings) -> Manifest:
     labelled = Manifest(tuple(r for r in part.records if r.label), part.root)
     if not len(labelled):
-        raise UserError("--train_mode=finetune: no training image has a label; use class folders")
+        raise UserError(
+            "no training image has a label; use class folders",
+            setting="train_mode",
+            value="finetune",
+        )
     if data.labels_per_class:
         return labels_per_class(labelled, data.labels_per_class, data.label_seed)
     return labelled
@@ -229,7 +241,9 @@ def _open_tfrecords(data: DataSettings) -> RunData:
     _, facts = read_facts(data.tfrecord_dir)
     if data.train_split not in facts:
         raise UserError(
-            f"--train_split={data.train_split}: {data.tfrecord_dir} has only {', '.join(facts)}"
+            f"{data.tfrecord_dir} has only {', '.join(facts)}",
+            setting="train_split",
+            value=data.train_split,
         )
     labels = _control(data)
     splits: dict[str, Source] = {
@@ -279,9 +293,13 @@ def _check_classes(class_names: tuple[str, ...], config: RunConfig) -> None:
     expected, found = config.data.num_of_classes, len(class_names)
     if expected and found and expected != found:
         raise UserError(
-            f"--num_of_classes={expected}: the data has {found} classes "
-            f"({', '.join(class_names[:12])}); correct the number or the folders"
+            f"the data has {found} classes "
+            f"({', '.join(class_names[:12])}); correct the number or the folders",
+            setting="num_of_classes",
+            value=expected,
         )
     if config.train.train_mode == "finetune" and found < 2:
         have = f"only the class {class_names[0]!r}" if found else "no labels"
-        raise UserError(f"--train_mode=finetune: the data has {have}; give two classes or more")
+        raise UserError(
+            f"the data has {have}; give two classes or more", setting="train_mode", value="finetune"
+        )

@@ -86,8 +86,10 @@ def connect(address: str) -> DataService:
     missing = sorted(set(range(workers)) - {first for first, _ in pairs})
     if missing:
         raise UserError(
-            f"--data_service={address}: of the {workers} workers these do not answer:"
-            f" {', '.join(f'number {worker}' for worker in missing)}; start all of them first"
+            f"of the {workers} workers these do not answer:"
+            f" {', '.join(f'number {worker}' for worker in missing)}; start all of them first",
+            setting="data_service",
+            value=address,
         )
     return DataService(address, workers)
 
@@ -112,13 +114,17 @@ def _call_the_roll(address: str) -> list[tuple[int, int]]:
     thread.join(TIMEOUT)
     if failures:
         raise UserError(
-            f"--data_service={address}: the dispatcher refuses ({in_short(failures[0])}); it must"
-            " be started with the addresses of its workers, as simclr-data-service does"
+            f"the dispatcher refuses ({in_short(failures[0])}); it must"
+            " be started with the addresses of its workers, as simclr-data-service does",
+            setting="data_service",
+            value=address,
         )
     if not answers:
         raise UserError(
-            f"--data_service={address}: no worker answers; start the workers, and the dispatcher"
-            " with their addresses, as simclr-data-service does"
+            "no worker answers; start the workers, and the dispatcher"
+            " with their addresses, as simclr-data-service does",
+            setting="data_service",
+            value=address,
         )
     return sorted(answers)
 
@@ -137,8 +143,9 @@ def check_portable(source: Source) -> None:
     nodes = [*graph.node, *(node for part in graph.library.function for node in part.node_def)]
     if any("PyFunc" in node.op for node in nodes):
         raise UserError(
-            "--data_service: some images can only be decoded in Python (TIFF, arrays, declared"
-            " readings), which the service's workers cannot; save them as PNG or JPEG"
+            "some images can only be decoded in Python (TIFF, arrays, declared"
+            " readings), which the service's workers cannot; save them as PNG or JPEG",
+            setting="data_service",
         )
 
 
@@ -165,14 +172,15 @@ def check_reachable(address: str, flag: str) -> None:
     protocol, separator, place = address.partition("://")
     host, _, port = place.rpartition(":")
     if protocol != "grpc" or not separator or not host or not port.isdigit():
-        raise UserError(f"--{flag}={address}: must be like grpc://HOST:PORT")
+        raise UserError("must be like grpc://HOST:PORT", setting=flag, value=address)
     try:
         socket.create_connection((host.strip("[]"), int(port)), TIMEOUT).close()
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(
-            f"--{flag}={address}: no dispatcher answers there ({reason}); start it first, or"
-            " correct the address"
+            f"no dispatcher answers there ({reason}); start it first, or correct the address",
+            setting=flag,
+            value=address,
         ) from None
 
 

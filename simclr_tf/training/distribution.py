@@ -94,8 +94,9 @@ def _split_cpu(count: int) -> None:
     except RuntimeError:
         if len(tf.config.list_logical_devices("CPU")) < count:
             raise UserError(
-                f"--num_cpu_devices={count}: TensorFlow has already started with fewer; "
-                "set it before the first operation"
+                "TensorFlow has already started with fewer; set it before the first operation",
+                setting="num_cpu_devices",
+                value=count,
             ) from None
 
 
@@ -204,8 +205,9 @@ def _joined(how: str) -> Devices:
     else:
         if not _cluster():
             raise UserError(
-                "--distribute=multi_worker: set TF_CONFIG with the cluster's workers and this "
-                "process's task"
+                "set TF_CONFIG with the cluster's workers and this process's task",
+                setting="distribute",
+                value="multi_worker",
             )
         resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     spec = resolver.cluster_spec().as_dict()
@@ -265,7 +267,9 @@ def _slurm_resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
         )
         cluster = found.cluster_spec()
     except (RuntimeError, KeyError, ValueError, OSError) as error:
-        raise UserError(f"--distribute=slurm: start the command with srun ({error})") from None
+        raise UserError(
+            f"start the command with srun ({error})", setting="distribute", value="slurm"
+        ) from None
     hosts = [task.rpartition(":")[0] for task in cluster.job_tasks("worker")]
     tasks, gpus = max(hosts.count(host) for host in hosts), _gpus_of_node()
     if gpus >= tasks:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.augment.views import SMALL_IMAGE
-from data_prep.errors import UserError
+from data_prep.errors import UserError, setting_renamed
 from data_prep.manifest.identity import ALL_AS_CHANNELS, Picture, shares_file
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.read_options import READING_FIELDS, carried, rule_completed
@@ -237,8 +237,10 @@ def refuse_contradictions(checkpoint: Checkpoint, given: Mapping[str, Any]) -> N
     wrong = list(_contradictions(network_facts(checkpoint.network), given))
     if wrong:
         raise UserError(
-            f"--checkpoint={checkpoint.stored.path}: is {checkpoint.network.name}, but "
-            f"{'; '.join(wrong)}; leave the flag out or correct it"
+            f"is {checkpoint.network.name}, but "
+            f"{'; '.join(wrong)}; leave the flag out or correct it",
+            setting="checkpoint",
+            value=checkpoint.stored.path,
         )
 
 
@@ -283,10 +285,12 @@ def adopt_checkpoint(config: RunConfig, given: Collection[str]) -> RunConfig:
     Raises:
         UserError: There is no such checkpoint, or what was given contradicts it.
     """
-    path = config.start.checkpoint or config.distill.teacher
+    start = config.start
+    path = start.checkpoint or config.distill.teacher
     if not path:
         return config
-    checkpoint = open_checkpoint(path, ema=config.start.ema and bool(config.start.checkpoint))
+    with setting_renamed(checkpoint="checkpoint" if start.checkpoint else "teacher"):
+        checkpoint = open_checkpoint(path, ema=start.ema and bool(start.checkpoint))
     values = config.values()
     given = {name for name in given if name != "stem" or values["stem"] != "auto"}
     known: dict[str, Any] = network_facts(checkpoint.network)

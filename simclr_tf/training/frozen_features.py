@@ -122,8 +122,9 @@ def _room(images: int, shape: tuple[int, ...], endpoint: str) -> np.ndarray:
     size = 4 * images * int(np.prod(shape))
     if size > BUDGET:
         raise UserError(
-            f"--cache_frozen: {endpoint} of {images} images takes {size / 2**30:.1f} GiB, and "
-            f"{BUDGET / 2**30:.0f} are allowed; freeze more blocks, or leave the flag out"
+            f"{endpoint} of {images} images takes {size / 2**30:.1f} GiB, and "
+            f"{BUDGET / 2**30:.0f} are allowed; freeze more blocks, or leave the flag out",
+            setting="cache_frozen",
         )
     return np.empty((images, *shape), np.float32)
 

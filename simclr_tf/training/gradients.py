@@ -103,8 +103,9 @@ def check_size(size: int, rows: int) -> None:
     if size and rows % size:
         near = max(d for d in range(1, min(size, rows) + 1) if rows % d == 0)
         raise UserError(
-            f"--microbatch={size}: does not divide the {rows} images that a replica has of a "
-            f"batch; give {near}, say"
+            f"does not divide the {rows} images that a replica has of a batch; give {near}, say",
+            setting="microbatch",
+            value=size,
         )
 
 

@@ -305,7 +305,7 @@ class RunDir:
             UserError: The folder holds another run, or files that are not of a run.
         """
         if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"--{self.flag}={self.path}: is a file; give a folder")
+            raise UserError("is a file; give a folder", setting=self.flag, value=self.path)
         overwrite = config.values()["overwrite"]
         there = self._holds_run()
         if there and not overwrite:
@@ -315,8 +315,10 @@ class RunDir:
             self._delete_own_files()
         elif self.path.exists() and not is_unused(self.path, self._halves()):
             raise UserError(
-                f"--{self.flag}={self.path}: is not empty and holds no run; give another folder, or"
-                " --overwrite to write beside what is there"
+                "is not empty and holds no run; give another folder, or"
+                " --overwrite to write beside what is there",
+                setting=self.flag,
+                value=self.path,
             )
         self.path.mkdir(parents=True, exist_ok=True)
         for half in self._halves():

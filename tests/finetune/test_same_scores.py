@@ -15,8 +15,8 @@ from data_prep.manifest.read_options import Declaration
 from data_prep.reading.training_files import TrainingFiles, look_at
 from finetune.classifier import Classifier, SimCLRBackbone
 from finetune.export.export import ExportRequest, export
-from finetune.export.reading import Input
 from finetune.predict import PredictSettings, list_images, predict_images
+from finetune.sections import Input
 from finetune.serve.answer import Classify, Neighbours
 from finetune.trained import Scorer, open_trained
 from simclr_tf.checkpoints.preprocessing import preprocessing_record, write_record

@@ -292,7 +292,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
 
 def test_help_answers_without_tensorflow() -> None:
     code = (
-        "import sys; from finetune.cli import depth_predict; from data_prep.cli.app import run_app;"
+        "import sys; from finetune.cli import depth_predict;"
         "depth_predict.main(['--help']);"
         "assert 'tensorflow' not in sys.modules"
     )

@@ -253,7 +253,6 @@ def test_a_budget_is_planned_by_timing_and_the_plan_is_kept(images: Path, tmp_pa
         ([], "give either --image_dir=FOLDER or --manifest=FILE"),
         (["--image_dir=i", "--strategies=simcrl"], "did you mean simclr"),
         (["--image_dir=i", "--label_fractions=0,1"], "give shares above 0 up to 1"),
-        (["--image_dir=i", "--label_fractions=few"], "give numbers, such as 0.1,1"),
         (["--image_dir=i", "--test_share=1"], "must be between 0 and 1"),
         (["--image_dir=i", "--heads=half"], "give probe, full or both"),
         (["--image_dir=nowhere"], "image folder not found"),
@@ -273,6 +272,21 @@ def test_impossible_wishes_end_in_one_line(
     error = capsys.readouterr().err.strip().splitlines()
     assert said in error[-1]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--label_fractions=0.1,few", "--label_fractions=0.1,few: give numbers, such as 0.1,1"),
+        ("--frozen_blocks=4", "--frozen_blocks=4: must be at most 3"),
+        ("--metric=auc", "--metric=auc: must be one of balanced_accuracy, accuracy, macro_f1"),
+    ],
+)
+def test_values_outside_their_limits_are_wrong_usage(
+    capsys: pytest.CaptureFixture[str], flag: str, said: str
+) -> None:
+    assert compare("--output=o", "--image_dir=i", flag) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_a_folder_with_other_files_is_refused(

@@ -13,7 +13,9 @@ from tests.images import make_folder
 
 
 def divided(images: Manifest, **values: object) -> Division:
-    settings = CompareSettings(image_dir="x", label_fractions=(0.2, 0.5, 1.0), **values)  # type: ignore[arg-type]
+    settings = CompareSettings.from_values(
+        {"image_dir": "x", "label_fractions": (0.2, 0.5, 1.0), **values}
+    )
     return divide_images(images, settings, lambda what: lambda done, total: None)
 
 
@@ -69,11 +71,11 @@ def test_groups_are_on_one_side_and_known_splits_are_kept() -> None:
 
 
 def test_too_few_labels_for_the_classes_are_left_out_and_said(images: Manifest) -> None:
-    settings = CompareSettings(image_dir="x", label_fractions=(0.01, 1.0))
+    settings = CompareSettings.from_values({"image_dir": "x", "label_fractions": (0.01, 1.0)})
     d = divide_images(images, settings, lambda what: lambda done, total: None)
     assert d.fractions == (1.0,)
     assert any("0.01 of the labels was left out" in text for text in d.remarks)
-    alone = CompareSettings(image_dir="x", label_fractions=(0.01,))
+    alone = CompareSettings.from_values({"image_dir": "x", "label_fractions": (0.01,)})
     with pytest.raises(UserError, match="Give larger ones"):
         divide_images(images, alone, lambda what: lambda done, total: None)
 

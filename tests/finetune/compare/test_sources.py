@@ -13,7 +13,7 @@ def test_a_fit_is_shown_its_own_images_alone_each_as_often_and_never_a_test_imag
     tmp_path: Path,
 ) -> None:
     images = scan_folder(make_folder(tmp_path, per_class=10, channels=1))
-    settings = CompareSettings(image_dir="x", label_fractions=(0.3, 1.0))
+    settings = CompareSettings.from_values({"image_dir": "x", "label_fractions": (0.3, 1.0)})
     d = divide_images(images, settings, lambda what: lambda done, total: None)
     sources = Sources(d, 1)
     for drawn in d.label_sets:

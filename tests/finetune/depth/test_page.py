@@ -12,6 +12,7 @@ from finetune.depth.figures import Example
 from finetune.depth.page import summary
 from finetune.depth.predict import DepthRequest, open_pipeline, predict_folder
 from finetune.depth.results import DepthResults
+from finetune.depth.settings import DepthPredictConfig
 from tests.chromium import look_at
 from tests.finetune.depth.fakes import FORMULAS, install, write_holes, write_models
 
@@ -24,7 +25,8 @@ def predicted(
     manifest = write_holes(folder / "holes", split="test")
     model = write_models(folder / "model", formulas)
     (model / "history.csv").write_text("epoch,train/loss,validation/rmse\n1,3,9\n2,2,7\n")
-    request = DepthRequest(str(model), folder / "out", resamples=50, command=("cmd", "--a b"))
+    values = {"model": str(model), "output": str(folder / "out"), "bootstrap": 50}
+    request = DepthRequest.of(DepthPredictConfig.from_values(values), ("cmd", "--a b"))
     means = {record.group: 150.0 + i for i, record in enumerate(manifest.records)}
     results = predict_folder(request, open_pipeline(request), manifest, means)
     assert results is not None

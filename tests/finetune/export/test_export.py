@@ -22,12 +22,13 @@ from data_prep.reading.intensity import parse_intensity
 from data_prep.reading.spec import Reading
 from data_prep.reading.training_files import TrainingFiles, look_at
 from finetune.classifier import Classifier
-from finetune.export.export import ExportRequest, Format, Input, export
+from finetune.export.export import ExportRequest, export
 from finetune.export.plain_keras import standard_model
 from finetune.export.reading import GivenImage
 from finetune.keras_backbones import build_backbone
 from finetune.predict import PredictSettings, list_images, predict_images
 from finetune.report.side_files import facts_file
+from finetune.sections import Format, Input
 from finetune.trained import Trained, open_trained
 from simclr_tf.checkpoints.preprocessing import preprocessing_record, write_record
 from simclr_tf.checkpoints.write import export_keras
