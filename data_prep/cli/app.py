@@ -400,14 +400,8 @@ def _bad_value(flag_values: flags.FlagValues, message: str) -> str:
     flag, value, why = flag_values[match["name"]], match["value"], match["why"]
     if "must have a value other than None" in why:
         return f"--{flag.name} is missing: it must be given"
-<<<<<<< HEAD
-    if isinstance(flag.value, list):
-        value = ",".join(flag.value)
-    given = f"--{flag.name}={value}"
-=======
     shown = ",".join(flag.value) if isinstance(flag.value, list) else value
     given = f"--{flag.name}={shown}"
->>>>>>> wB
     if _parses(flag, value):  # so it was a validator that spoke
         return f"{given}: {why}"
     choices = getattr(flag.parser, "enum_values", None)

@@ -89,7 +89,28 @@ def _compare(config: CompareConfig, given: Collection[str]) -> int:
     return 0
 
 
-COMMAND = Command(NAME, DESCRIPTION, CompareConfig, run)
+COMMAND = Command(
+    NAME,
+    DESCRIPTION,
+    CompareConfig,
+    run,
+    basics=(
+        "image_dir",
+        "manifest",
+        "output",
+        "minutes",
+        "strategies",
+        "label_fractions",
+        "folds",
+        "imagenet_weights",
+        "imagenet_checkpoint",
+        "group_by",
+        "metric",
+        "preset",
+        "vertical_flip",
+    ),
+    positional=("image_dir", "output"),
+)
 main = COMMAND.main
 
 

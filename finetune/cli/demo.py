@@ -40,7 +40,7 @@ def run(config: DemoConfig, _given: Collection[str]) -> None:
     log.info("the page: %s", page)
 
 
-COMMAND = Command(NAME, DESCRIPTION, DemoConfig, run)
+COMMAND = Command(NAME, DESCRIPTION, DemoConfig, run, positional=("image_dir", "output"))
 main = COMMAND.main
 
 

@@ -61,7 +61,25 @@ def run(config: DepthPredictConfig, given: Collection[str]) -> None:
     log.info("wrote %d depth maps to %s", len(manifest), output)
 
 
-COMMAND = Command(NAME, DESCRIPTION, DepthPredictConfig, run)
+COMMAND = Command(
+    NAME,
+    DESCRIPTION,
+    DepthPredictConfig,
+    run,
+    basics=(
+        "model",
+        "image_dir",
+        "manifest",
+        "output",
+        "router",
+        "translator",
+        "surface_depth",
+        "site_means",
+        "archive",
+        "blend_cases",
+    ),
+    positional=("model", "image_dir", "output"),
+)
 main = COMMAND.main
 
 

@@ -39,7 +39,6 @@ COMMAND = Command(
         "output",
         "model",
         "direction",
-        "image_size",
         "per_case",
         "folds",
         "train_epochs",

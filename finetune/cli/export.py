@@ -55,7 +55,7 @@ def run(config: ExportConfig, given: Collection[str]) -> int:
     return 0
 
 
-COMMAND = Command(NAME, DESCRIPTION, ExportConfig, run)
+COMMAND = Command(NAME, DESCRIPTION, ExportConfig, run, positional=("model", "output"))
 main = COMMAND.main
 
 

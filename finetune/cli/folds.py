@@ -233,7 +233,9 @@ def _refused(arguments: Sequence[str], names: Sequence[str]) -> str:
     return ""
 
 
-COMMAND = Command(NAME, DESCRIPTION, FoldsConfig, run, forwards=True)
+COMMAND = Command(
+    NAME, DESCRIPTION, FoldsConfig, run, positional=("image_dir", "output"), forwards=True
+)
 main = COMMAND.main
 
 

@@ -61,7 +61,24 @@ def run(config: PredictConfig, given: Collection[str]) -> int:
     return drafts.code
 
 
-COMMAND = Command(NAME, DESCRIPTION, PredictConfig, run)
+COMMAND = Command(
+    NAME,
+    DESCRIPTION,
+    PredictConfig,
+    run,
+    basics=(
+        "model",
+        "image_dir",
+        "manifest",
+        "output",
+        "top_k",
+        "threshold",
+        "abstain",
+        "skip_unreadable",
+        "overwrite",
+    ),
+    positional=("model", "image_dir", "output"),
+)
 main = COMMAND.main
 
 

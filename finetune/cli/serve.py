@@ -39,7 +39,7 @@ def run(config: ServeConfig, _given: Collection[str]) -> None:
         log.info("stopped")
 
 
-COMMAND = Command(NAME, DESCRIPTION, ServeConfig, run)
+COMMAND = Command(NAME, DESCRIPTION, ServeConfig, run, positional=("model",))
 main = COMMAND.main
 
 

@@ -43,7 +43,7 @@ COMMAND = Command(
         "image_size",
         "labels_per_class",
         "augment",
-        "unfreeze_from",
+        "unfreeze_after",
         "train_epochs",
         "learning_rate",
         "preset",

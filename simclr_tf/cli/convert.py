@@ -2,16 +2,16 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
-from absl import flags
-
-from data_prep.cli.app import run_app, topic
-from data_prep.cli.request import asked
+from data_prep.cli.command import Command
 from data_prep.cli.runtime import import_tensorflow
 from data_prep.errors import UserError
+from data_prep.outputs import requested_outputs
+from data_prep.settings import Config, setting
 from data_prep.storage import write_text
 
 if TYPE_CHECKING:
@@ -28,79 +28,72 @@ and compares the numbers."""
 
 log = logging.getLogger("simclr_tf.convert")
 
-# Facts of the network that may be given, to be held against the checkpoint.
-EXPECTED = ("resnet_depth", "width_multiplier", "sk_ratio", "se_ratio", "stem", "num_of_classes")
+
+@dataclass(frozen=True)
+class ConversionSettings:
+    """Conversion."""
+
+    checkpoint: str = setting("", "What to read.", required=True, also="encoder")
+    output: str = setting("", "File or folder to write; none: look and report only.")
+    format: Literal["auto", "keras", "saved_model", "tf1", "tf2", "h5"] = setting(
+        "auto", "Layout of the output; auto goes by its ending, .keras or .weights.h5."
+    )
+    part: Literal["encoder", "model"] = setting(
+        "encoder", "What keras and h5 hold: the encoder, or also the supervised head."
+    )
+    overwrite: bool = setting(False, "Replace an output that is there.")
+    report: str = setting("", "CSV of every tensor; empty: the output's name and .coverage.csv.")
+    trust: bool = setting(
+        False,
+        "Run the graph of a SavedModel to compare the converted network with it. A graph can read "
+        "and write files: say so only of models whose makers you trust.",
+    )
 
 
-def define(flag_values: flags.FlagValues) -> None:
-    """Defines the flags."""
-    own: dict[str, Any] = {"flag_values": flag_values}
-    with topic(flag_values, "Conversion"):
-        flags.DEFINE_string("checkpoint", None, "What to read.", required=True, **own)
-        flags.DEFINE_string(
-            "output", None, "File or folder to write; none: look and report only.", **own
-        )
-        flags.DEFINE_enum(
-            "format",
-            "auto",
-            ["auto", "keras", "saved_model", "tf1", "tf2", "h5"],
-            "Layout of the output; auto goes by its ending, .keras or .weights.h5.",
-            **own,
-        )
-        flags.DEFINE_enum(
-            "part",
-            "encoder",
-            ["encoder", "model"],
-            "What keras and h5 hold: the encoder, or also the supervised head.",
-            **own,
-        )
-        flags.DEFINE_bool("overwrite", False, "Replace an output that is there.", **own)
-        flags.DEFINE_string(
-            "report", "", "CSV of every tensor; empty: the output's name and .coverage.csv.", **own
-        )
-        flags.DEFINE_bool(
-            "trust",
-            False,
-            "Run the graph of a SavedModel to compare the converted network with it. A graph can"
-            " read and write files: say so only of models whose makers you trust.",
-            **own,
-        )
-    with topic(flag_values, "Weights"):
-        flags.DEFINE_bool("ema", False, "Take the moving averages of a TF1 checkpoint.", **own)
-        flags.DEFINE_integer(
-            "image_channels", 0, "Channels of the images to come; 0: as is.", **own
-        )
-        flags.DEFINE_enum(
-            "stem_adapt",
-            "sum",
-            ["sum", "mean", "repeat"],
-            "How the first kernel is made for other channels.",
-            **own,
-        )
-        flags.DEFINE_string(
-            "rescale",
-            "",
-            "Rescale kernels that BatchNorm follows, and its statistics: a factor, 'init' (the "
-            "norms of a fresh network) or another checkpoint of the same network, whose norms are "
-            "taken.",
-            **own,
-        )
-        flags.DEFINE_integer("step", 0, "Number that tf1 and tf2 checkpoints get.", **own)
-    with topic(flag_values, "Expected network (what is given must be what the checkpoint is)"):
-        flags.DEFINE_integer("resnet_depth", None, "Depth.", **own)
-        flags.DEFINE_float("width_multiplier", None, "Width multiplier.", **own)
-        flags.DEFINE_float("sk_ratio", None, "Ratio of selective kernels.", **own)
-        flags.DEFINE_float("se_ratio", None, "Ratio of squeeze and excitation.", **own)
-        flags.DEFINE_enum("stem", None, ["imagenet", "cifar"], "First layers.", **own)
-        flags.DEFINE_integer("num_of_classes", None, "Classes of the supervised head.", **own)
+@dataclass(frozen=True)
+class WeightSettings:
+    """Weights."""
+
+    ema: bool = setting(False, "Take the moving averages of a TF1 checkpoint.")
+    image_channels: int = setting(0, "Channels of the images to come; 0: as is.")
+    stem_adapt: Literal["sum", "mean", "repeat"] = setting(
+        "sum", "How the first kernel is made for other channels."
+    )
+    rescale: str = setting(
+        "",
+        "Rescale kernels that BatchNorm follows, and its statistics: a factor, 'init' (the norms "
+        "of a fresh network) or another checkpoint of the same network, whose norms are taken.",
+    )
+    step: int = setting(0, "Number that tf1 and tf2 checkpoints get.")
 
 
-def run(flag_values: flags.FlagValues) -> int:
-    """Converts what the flags name."""
-    f = flag_values
+@dataclass(frozen=True)
+class ExpectedNetwork:
+    """Expected network (what is given must be what the checkpoint is)."""
+
+    resnet_depth: int | None = setting(None, "Depth.")
+    width_multiplier: float | None = setting(None, "Width multiplier.")
+    sk_ratio: float | None = setting(None, "Ratio of selective kernels.")
+    se_ratio: float | None = setting(None, "Ratio of squeeze and excitation.")
+    stem: Literal["imagenet", "cifar"] | None = setting(None, "First layers.")
+    num_of_classes: int | None = setting(None, "Classes of the supervised head.")
+
+
+@dataclass(frozen=True)
+class ConvertConfig(Config):
+    """All settings of `simclr-convert`."""
+
+    conversion: ConversionSettings = field(default_factory=ConversionSettings)
+    weights: WeightSettings = field(default_factory=WeightSettings)
+    expected: ExpectedNetwork = field(default_factory=ExpectedNetwork)
+
+
+def run(config: ConvertConfig, given: Collection[str]) -> int:
+    """Converts what the settings name."""
+    f, weights = config.conversion, config.weights
     output = Path(f.output) if f.output else None
     report = Path(f.report or f"{f.output}.coverage.csv")
-    outputs = asked(f, NAME, ["output"], [report]) if output else None
+    outputs = requested_outputs(config, given, NAME, besides=[report]) if output else None
     if outputs and (code := outputs.code_if_complete()) is not None:
         return code
     import_tensorflow()
@@ -109,24 +102,25 @@ def run(flag_values: flags.FlagValues) -> int:
     from simclr_tf.checkpoints.write import format_of, write_model
     from simclr_tf.training.from_checkpoint import refuse_contradictions
 
-    layout = f.format if f.format != "auto" or not output else format_of(f.output)
-    checkpoint = open_checkpoint(f.checkpoint, ema=f.ema)
-    refuse_contradictions(checkpoint, {n: f[n].value for n in EXPECTED if f[n].value is not None})
+    layout = (format_of(f.output) if f.format == "auto" else f.format) if output else None
+    checkpoint = open_checkpoint(f.checkpoint, ema=weights.ema)
+    expected = {n: value for n, value in vars(config.expected).items() if value is not None}
+    refuse_contradictions(checkpoint, expected)
     model, coverage = convert(
-        checkpoint, channels=f.image_channels or None, stem_adapt=f.stem_adapt
+        checkpoint, channels=weights.image_channels or None, stem_adapt=weights.stem_adapt
     )
     print(coverage.summary())
-    original = checkpoint.location.saved_model if not f.image_channels else ""
+    original = checkpoint.location.saved_model if not weights.image_channels else ""
     if original and not f.trust:
         log.info("the graph of %s was not run; --trust runs it and compares the numbers", original)
         original = ""
     print(check_inference(model, original).table())
-    if f.rescale:
-        _rescale(model, f.rescale)
-        print(f"after --rescale={f.rescale}:\n{check_inference(model, original).table()}")
-    if outputs:
+    if weights.rescale:
+        _rescale(model, weights.rescale)
+        print(f"after --rescale={weights.rescale}:\n{check_inference(model, original).table()}")
+    if outputs and layout:
         with outputs.drafts() as drafts:
-            write_model(model, drafts.paths[0], layout, part=f.part, step=f.step)
+            write_model(model, drafts.paths[0], layout, part=f.part, step=weights.step)
             write_text(drafts.paths[1], coverage.csv())
         log.info("wrote %s (%s) and %s", output, layout, report)
     return 0
@@ -150,9 +144,8 @@ def _rescale(model: "SimCLRModel", wanted: str) -> None:
         rescale(model, factor)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `simclr-convert`."""
-    return run_app(run, define, argv, name=NAME, description=DESCRIPTION)
+COMMAND = Command(NAME, DESCRIPTION, ConvertConfig, run, positional=("checkpoint", "output"))
+main = COMMAND.main
 
 
 if __name__ == "__main__":

@@ -3,15 +3,15 @@
 import logging
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from absl import flags
-
-from data_prep.cli.app import run_app, topic
+from data_prep.cli.command import Command
 from data_prep.cli.runtime import import_tensorflow
 from data_prep.errors import UserError
+from data_prep.settings import Config, setting
 
 NAME = "simclr-data-service"
 DESCRIPTION = """Prepares training batches on other machines (tf.data service): when decoding and
@@ -26,32 +26,37 @@ dispatcher by --host, a worker by its --address. Both run until they are stopped
 logger = logging.getLogger("simclr_tf.data_service")
 
 
-def define(flag_values: flags.FlagValues) -> None:
-    """Defines the flags."""
-    own: dict[str, Any] = {"flag_values": flag_values}
-    with topic(flag_values, "Dispatcher"):
-        flags.DEFINE_enum(
-            "host",
-            "127.0.0.1",
-            ["127.0.0.1", "0.0.0.0"],
-            "Who reaches it: this machine alone, or every machine that can (0.0.0.0).",
-            **own,
-        )
-        flags.DEFINE_integer("port", 5050, "Port to listen on.", lower_bound=0, **own)
-        flags.DEFINE_list(
-            "workers", [], "Addresses of all its workers, HOST:PORT,HOST:PORT.", **own
-        )
-    with topic(flag_values, "Worker"):
-        flags.DEFINE_string("dispatcher", None, "Its dispatcher, grpc://HOST:PORT.", **own)
-        flags.DEFINE_string(
-            "address", None, "Its own HOST:PORT, as the dispatcher was told it.", **own
-        )
+@dataclass(frozen=True)
+class DispatcherSettings:
+    """Dispatcher."""
+
+    host: Literal["127.0.0.1", "0.0.0.0"] = setting(
+        "127.0.0.1", "Who reaches it: this machine alone, or every machine that can (0.0.0.0)."
+    )
+    port: int = setting(5050, "Port to listen on.", low=0)
+    workers: tuple[str, ...] = setting((), "Addresses of all its workers, HOST:PORT,HOST:PORT.")
 
 
-def run(flag_values: flags.FlagValues) -> None:
+@dataclass(frozen=True)
+class WorkerSettings:
+    """Worker."""
+
+    dispatcher: str = setting("", "Its dispatcher, grpc://HOST:PORT.")
+    address: str = setting("", "Its own HOST:PORT, as the dispatcher was told it.")
+
+
+@dataclass(frozen=True)
+class DataServiceConfig(Config):
+    """All settings of `simclr-data-service`."""
+
+    serving: DispatcherSettings = field(default_factory=DispatcherSettings)
+    working: WorkerSettings = field(default_factory=WorkerSettings)
+
+
+def run(config: DataServiceConfig, _given: Collection[str]) -> None:
     """Serves until it is stopped."""
-    f = flag_values
-    server = start(f.port, f.workers, f.dispatcher, f.address, f.host)
+    d, w = config.serving, config.working
+    server = start(d.port, list(d.workers), w.dispatcher or None, w.address or None, d.host)
     threading.Event().wait()
     del server
 
@@ -135,9 +140,8 @@ def _port(flag: str, place: str) -> int:
     return int(port)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `simclr-data-service`."""
-    return run_app(run, define, argv, name=NAME, description=DESCRIPTION)
+COMMAND = Command(NAME, DESCRIPTION, DataServiceConfig, run)
+main = COMMAND.main
 
 
 if __name__ == "__main__":

@@ -2,21 +2,21 @@
 
 import logging
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
-from absl import flags
-
-from data_prep.cli.app import EXIT_FAILED, given_flags, parse, run_handing_on, topic
-from data_prep.cli.image_flags import define_images, given_images
+from data_prep.cli.app import EXIT_FAILED
+from data_prep.cli.command import Command
 from data_prep.cli.runtime import import_tensorflow
 from data_prep.errors import UserError
 from data_prep.manifest.read_options import READING_FIELDS
+from data_prep.sections import ImageSettings
+from data_prep.settings import Config, setting
 from simclr_tf.cli import run as run_command
 from simclr_tf.config.run_config import RunConfig
-from simclr_tf.sweep.grid import SORT_BY, Row, grid_rows, row_arguments
+from simclr_tf.sweep.grid import Row, grid_rows, row_arguments
 
 if TYPE_CHECKING:
     from data_prep.manifest.manifest import Manifest
@@ -42,57 +42,71 @@ _SHARED = (
 )  # fmt: skip
 
 
-def define(flag_values: flags.FlagValues) -> None:
-    """Defines the flags."""
-    own: dict[str, Any] = {"flag_values": flag_values}
-    define_images(flag_values)
-    with topic(flag_values, "Grid"):
-        flags.DEFINE_multi_string(
-            "vary",
-            [],
-            "FLAG=VALUE,VALUE,... of simclr-run; several of these: every combination.",
-            **own,
-        )
-        flags.DEFINE_string(
-            "grid",
-            "",
-            "CSV with a flag a column and a run a row, or TOML with a [[run]] a row; with --vary "
-            "each row in every combination.",
-            **own,
-        )
-        flags.DEFINE_bool(
-            "untrained", True, "Add the floor: each network and seed without training.", **own
-        )
-    with topic(flag_values, "Sweep"):
-        flags.DEFINE_string("output", None, "Folder of runs, tables and page.", **own)
-        flags.DEFINE_integer("parallel", 1, "Runs at a time.", 1, **own)
-    with topic(flag_values, "Page"):
-        flags.DEFINE_enum("sort_by", "knn_accuracy", list(SORT_BY), "Order of the settings.", **own)
-        flags.DEFINE_list(
-            "pinned", [], "Images whose neighbours are shown: ends of their paths.", **own
-        )
+@dataclass(frozen=True)
+class GridSettings:
+    """Grid."""
+
+    vary: tuple[str, ...] = setting(
+        (),
+        "FLAG=VALUE,VALUE,... of simclr-run; several of these: every combination.",
+        repeated=True,
+    )
+    grid: str = setting(
+        "",
+        "CSV with a flag a column and a run a row, or TOML with a [[run]] a row; with --vary each "
+        "row in every combination.",
+    )
+    untrained: bool = setting(True, "Add the floor: each network and seed without training.")
 
 
-def run(flag_values: flags.FlagValues, arguments: Sequence[str] = ()) -> int:
+@dataclass(frozen=True)
+class SweepSettings:
+    """Sweep."""
+
+    output: str = setting("", "Folder of runs, tables and page.")
+    parallel: int = setting(1, "Runs at a time.", low=1)
+
+
+@dataclass(frozen=True)
+class SweepPage:
+    """Page."""
+
+    sort_by: Literal[
+        "knn_accuracy", "linear_probe_accuracy", "loss", "effective_rank", "seconds"
+    ] = setting("knn_accuracy", "Order of the settings.")
+    pinned: tuple[str, ...] = setting((), "Images whose neighbours are shown: ends of their paths.")
+
+
+@dataclass(frozen=True)
+class SweepConfig(Config):
+    """All settings of `simclr-sweep`."""
+
+    images: ImageSettings = field(default_factory=ImageSettings)
+    grid: GridSettings = field(default_factory=GridSettings)
+    sweep: SweepSettings = field(default_factory=SweepSettings)
+    page: SweepPage = field(default_factory=SweepPage)
+
+
+def run(config: SweepConfig, given: Collection[str], arguments: Sequence[str] = ()) -> int:
     """Checks, trains, compares.
 
     Args:
-        flag_values: The parsed flags.
+        config: All settings.
+        given: Names of those that were given.
         arguments: Those that all runs share.
 
     Returns:
         0; 1 if a run failed; 128 + the number of the signal that asked to stop.
     """
-    f = flag_values
-    if not f.output:
-        raise UserError("--output is missing: say where the runs are to be kept")
-    rows = grid_rows(f.vary, f.grid)
+    if not config.sweep.output:
+        raise UserError("is missing: say where the runs are to be kept", setting="output")
+    rows = grid_rows(config.grid.vary, config.grid.grid)
     for name in _SHARED:
         if any(name in row for row in rows):
             raise UserError(f"--{name} cannot be varied: it is the same for all runs of a sweep")
-    output = Path(f.output).absolute()
-    given = [(*arguments, *row_arguments(row)) for row in rows]
-    parsed = [_parsed(row, each, f) for row, each in zip(rows, given, strict=True)]
+    output = Path(config.sweep.output).absolute()
+    lines = [(*arguments, *row_arguments(row)) for row in rows]
+    parsed = [_parsed(row, each, config.images) for row, each in zip(rows, lines, strict=True)]
     import_tensorflow()
     from simclr_tf.training.distribution import refuse_cluster
 
@@ -100,46 +114,44 @@ def run(flag_values: flags.FlagValues, arguments: Sequence[str] = ()) -> int:
     from simclr_tf.sweep.check import check_runs, shared_manifest
     from simclr_tf.sweep.plan import floors, plan_runs
 
-    configs = [_adopted(config, names) for config, names in parsed]
-    runs = plan_runs(rows, given, configs)
+    configs = [_adopted(one, names) for one, names in parsed]
+    runs = plan_runs(rows, lines, configs)
     manifest = shared_manifest(configs[0])
-    check_runs(runs, manifest, f.pinned)
-    floor = floors(runs) if f.untrained else ()
-    return _train_and_compare(f, (*floor, *runs), manifest, output, arguments)
+    check_runs(runs, manifest, config.page.pinned)
+    floor = floors(runs) if config.grid.untrained else ()
+    command = [NAME, *config.flags(given), "--", *arguments]
+    return _train_and_compare(config, (*floor, *runs), manifest, output, command)
 
 
-def _parsed(row: Row, arguments: Sequence[str], f: flags.FlagValues) -> tuple[RunConfig, set[str]]:
+def _parsed(
+    row: Row, arguments: Sequence[str], images: ImageSettings
+) -> tuple[RunConfig, Collection[str]]:
     """The settings of a run, and the names of those that are given."""
-    values = flags.FlagValues()
-    values.set_gnu_getopt(True)
-    run_command.define(values)
     try:
-        parse(values, arguments, run_command.NAME)
-        config = run_command.read_config(values)
+        config, given = run_command.COMMAND.parsed(arguments)
     except UserError as error:
         where = ", ".join(f"{name}={value}" for name, value in row.items())
         raise UserError(f"{error} (run {where})") from None
-    if f.image_dir or f.manifest:
-        given_images(f)
-        data = replace(config.data, image_dir=f.image_dir or "", manifest=f.manifest or "")
-        config = replace(config, data=data)
-    if f.skip_unreadable:
-        config = replace(config, data=replace(config.data, skip_unreadable=True))
-    return config, run_command.config_flags.given(values)
+    data = config.data
+    if images.image_dir or images.manifest:
+        data = replace(data, image_dir=images.image_dir, manifest=images.manifest)
+    if images.skip_unreadable:
+        data = replace(data, skip_unreadable=True)
+    return replace(config, data=data), given
 
 
-def _adopted(config: RunConfig, given: set[str]) -> RunConfig:
+def _adopted(config: RunConfig, given: Collection[str]) -> RunConfig:
     from simclr_tf.training.from_checkpoint import adopt_checkpoint
 
     return adopt_checkpoint(config, given)
 
 
 def _train_and_compare(
-    f: flags.FlagValues,
+    config: SweepConfig,
     runs: "Sequence[PlannedRun]",
     manifest: "Manifest",
     output: Path,
-    arguments: Sequence[str],
+    command: Sequence[str],
 ) -> int:
     from data_prep.storage import only_one
     from simclr_tf.sweep.launch import launch, run_command
@@ -151,21 +163,24 @@ def _train_and_compare(
     busy = f"--output={output}: a sweep, or a run of one that was killed, is at work there"
     with only_one(output / "lock", f"{busy}; wait for it to end") as lock:
         with StopRequest().listening() as stop:
-            failed = launch(runs, output, run_command(output), stop, parallel=f.parallel, lock=lock)
+            failed = launch(
+                runs, output, run_command(output), stop, parallel=config.sweep.parallel, lock=lock
+            )
         if stop.signal:
             log.info("stopped; the same command goes on from here")
             return 128 + stop.signal
-        command = [NAME, *given_flags(f), "--", *arguments]
-        table = report(runs, failed, output, command, sort_by=f.sort_by, pinned=f.pinned)
+        page = config.page
+        table = report(runs, failed, output, command, sort_by=page.sort_by, pinned=page.pinned)
     print(table)
     if failed:
         log.error("%d of %d runs failed: %s", len(failed), len(runs), ", ".join(failed))
     return EXIT_FAILED if failed else 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `simclr-sweep`."""
-    return run_handing_on(run, define, argv, name=NAME, description=DESCRIPTION)
+COMMAND = Command(
+    NAME, DESCRIPTION, SweepConfig, run, positional=("image_dir", "output"), forwards=True
+)
+main = COMMAND.main
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection
+from dataclasses import dataclass, field
 
-from absl import flags
-
-from data_prep.cli.app import run_app, topic
+from data_prep.cli.command import Command
+from data_prep.settings import Config, setting
 from simclr_tf.checkpoints import zoo
 
 NAME = "simclr-zoo"
@@ -17,30 +17,36 @@ Every name in the list may be given to simclr-run as --checkpoint, which fetches
 SIMCLR_TF_CACHE names, else in ~/.cache/simclr_tf."""
 
 
-def define(flag_values: flags.FlagValues) -> None:
-    """Defines the flags."""
-    with topic(flag_values, "Checkpoints"):
-        flags.DEFINE_string(
-            "fetch",
-            "",
-            "Name of the checkpoint to download, such as simclrv2/pretrained/r50_1x_sk0; its "
-            "folder is printed. Without it, the list.",
-            flag_values=flag_values,
-        )
+@dataclass(frozen=True)
+class ZooSettings:
+    """Checkpoints."""
+
+    fetch: str = setting(
+        "",
+        "Name of the checkpoint to download, such as simclrv2/pretrained/r50_1x_sk0; its folder is "
+        "printed. Without it, the list.",
+    )
 
 
-def run(flag_values: flags.FlagValues) -> None:
+@dataclass(frozen=True)
+class ZooConfig(Config):
+    """All settings of `simclr-zoo`."""
+
+    zoo: ZooSettings = field(default_factory=ZooSettings)
+
+
+def run(config: ZooConfig, _given: Collection[str]) -> None:
     """Prints the list, or the folder of the checkpoint that was asked for."""
-    text = str(zoo.fetch(flag_values.fetch)) if flag_values.fetch else zoo.table()
+    wanted = config.zoo.fetch
+    text = str(zoo.fetch(wanted)) if wanted else zoo.table()
     try:
         print(text, flush=True)
     except BrokenPipeError:  # `| head` has seen enough; the flush at exit must not fail as well
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `simclr-zoo`."""
-    return run_app(run, define, argv, name=NAME, description=DESCRIPTION)
+COMMAND = Command(NAME, DESCRIPTION, ZooConfig, run, positional=("fetch",))
+main = COMMAND.main
 
 
 if __name__ == "__main__":
