@@ -29,11 +29,17 @@ class UserError(ValueError):
             return message
         value = self.value
         if isinstance(value, (tuple, list)):
-            value = ",".join(map(str, value))
+            value = ",".join(map(_shown, value))
         if isinstance(value, bool):
             return f"--{'' if value else 'no'}{self.setting}: {message}"
         given = f"--{self.setting}" if value is None else f"--{self.setting}={value}"
         return f"{given} {message}" if message.startswith("is missing") else f"{given}: {message}"
+
+
+def _shown(value: Any) -> str:
+    """A value as a flag gives it: 2 for 2.0."""
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 1e15
+    return str(int(value)) if whole else str(value)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ Python.
 
 import dataclasses
 import json
+import math
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -30,6 +31,7 @@ def setting(
     required: bool = False,
     repeated: bool = False,
     also: str = "",
+    topic: str = "",
 ) -> Any:
     """A dataclass field that knows its meaning, its limits (both inclusive) and added choices.
 
@@ -45,10 +47,11 @@ def setting(
         required: It must be given, and not be empty.
         repeated: A tuple whose flag is given once for each item, not once with commas.
         also: Another name of its flag.
+        topic: Heading below that of its section.
     """
     metadata = {
         "help": help_text, "low": low, "high": high, "added": added,
-        "required": required, "repeated": repeated, "also": also,
+        "required": required, "repeated": repeated, "also": also, "topic": topic,
     }  # fmt: skip
     return field(default=default, metadata=metadata)
 
@@ -107,6 +110,8 @@ class Setting:
             hint = f"; did you mean {near[0]}?" if near else ""
             return f"must be one of {', '.join(self.choices)}{hint}"
         number: Any = value
+        if kind is float and not math.isfinite(number):
+            return "must be a finite number"
         if self.low is not None and number < self.low:
             return f"must be at least {self.low:g}"
         if self.high is not None and number > self.high:
@@ -234,11 +239,22 @@ def _sections(config_type: Any) -> dict[str, Any]:
 
 def _settings(config_type: type[Config]) -> Iterator[Setting]:
     for topic, section in _sections(config_type).items():
-        hints = _hints(section)
-        title = getattr(section, "TITLE", "")
-        title = title or (section.__doc__ or topic).strip().splitlines()[0].rstrip(".")
-        for f in fields(section):
-            yield _setting(topic, title, f, hints[f.name])
+        yield from section_settings(topic, section)
+
+
+def section_settings(topic: str, section: Any) -> Iterator[Setting]:
+    """The settings of a section, in the order of declaration.
+
+    Args:
+        topic: Field of the configuration that holds it.
+        section: The section's class.
+    """
+    hints = _hints(section)
+    title = getattr(section, "TITLE", "")
+    title = title or (section.__doc__ or topic).strip().splitlines()[0].rstrip(".")
+    for f in fields(section):
+        below = f.metadata.get("topic", "")
+        yield _setting(topic, f"{title}: {below}" if below else title, f, hints[f.name])
 
 
 def _setting(topic: str, title: str, f: "dataclasses.Field[Any]", hint: Any) -> Setting:

@@ -8,14 +8,14 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
-from data_prep.augment.config import ViewConfig
+from data_prep.augment.config import ViewSettings
 from data_prep.augment.image_data_generator_config import SupervisedConfig
 from data_prep.errors import UserError
 from data_prep.manifest.read_options import Declaration
 from data_prep.settings import Config, setting
 from data_prep.statistics import suggest_finetuning
 from finetune.former_settings import published, with_former_settings
-from simclr_tf.config.sections import DataSettings, MachineSettings, ViewSettings
+from simclr_tf.config.sections import DataSettings, MachineSettings
 from simclr_tf.models.architectures import PARTS
 
 _SHIFT = "--augment=generator: shift {} by up to this share (below 1) or so many pixels (from 1)."
@@ -57,26 +57,9 @@ class AugmentSettings(ViewSettings):
     )
     cval: float = setting(0.0, "--augment=generator: the value there for constant, of 255.", low=0)
 
-    def view_config(self, channels: int) -> ViewConfig:
-        """The views of `--augment=views`; size and central crop count in any case."""
-        return ViewConfig(
-            image_size=self.image_size,
-            channels=channels,
-            num_views=1,
-            random_crop=self.random_crop,
-            crop_area=(self.min_crop_area, 1.0),
-            crop_aspect=(self.min_crop_aspect, 1 / self.min_crop_aspect),
-            horizontal_flip=self.horizontal_flip,
-            vertical_flip=self.vertical_flip,
-            right_angle_rotation=self.right_angle_rotation,
-            rotation_degrees=self.rotation_degrees,
-            central_crop=self.central_crop,
-            whole_image=self.whole_image,
-            color_jitter_strength=self.color_jitter_strength,
-            jitter_impl=self.jitter_impl,
-            gray_probability=self.gray_probability,
-            blur=self.use_blur,
-        )
+    def share_of_gray(self) -> float:
+        """Share of views that lose their colour, with colour jitter or without."""
+        return self.gray_probability
 
     def generator(self) -> SupervisedConfig:
         """The augmentation of `--augment=generator`.

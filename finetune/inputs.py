@@ -79,7 +79,7 @@ def image_steps(
         channels: Of the images.
         crops: Along each side, in scoring.
     """
-    views = settings.view_config(channels)
+    views = settings.view_config(channels, num_views=1)
     shape = (views.image_size, views.image_size, channels)
     steps = ImageSteps(shape, views, crops)
     if augment == "none":

@@ -36,7 +36,7 @@ README = text_of("README.md")
 COMING = text_of("docs/coming_from.md")
 # Its commands need its modules; test_extend.py runs every one of them.
 FOLLOWED = "docs/extend.md"
-EVERY_COMMAND_HAS = {"help", "flagfile"}
+EVERY_COMMAND_HAS = {"help", "helpfull", "version", "flagfile"}
 # Commands that hand what follows two dashes on to another one.
 HANDED_ON = {"simclr-folds": "simclr-finetune", "simclr-sweep": "simclr-run"}
 # What stands in a page beside flags of this package.

@@ -10,9 +10,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from data_prep.errors import UserError
+from data_prep.settings import setting
 
 JITTER_IMPLS = ("simclrv2", "simclrv1")
 MIN_OBJECT_COVERED = (
@@ -241,6 +242,93 @@ def parse_shares(flag: str, text: str) -> float | tuple[float, ...]:
 def _check_fraction(name: str, value: float) -> None:
     if not 0 <= value <= 1:
         raise UserError(f"{name} must lie in 0 to 1, not {value:g}")
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """Augmentation."""
+
+    image_size: int = setting(224, "Side of the network's input in pixels.", low=8)
+    color_jitter_strength: float = setting(
+        1.0, "Strength of colour jitter; 0 turns jitter and grey off.", low=0, high=1.25
+    )
+    use_blur: bool = setting(True, "Gaussian blur in pretraining (kernel = height // 10).")
+    random_crop: bool = setting(True, "Random crop and resize.")
+    min_crop_area: float = setting(
+        0.08, "Smallest share of the image's area that a crop may have.", low=0.001, high=1
+    )
+    min_crop_aspect: float = setting(
+        0.75, "Narrowest aspect of a crop; 1 keeps the aspect (lattices).", low=0.1, high=1
+    )
+    horizontal_flip: bool = setting(True, "Random left-right flip.")
+    vertical_flip: bool = setting(False, "Random up-down flip.")
+    right_angle_rotation: bool = setting(False, "Random rotation by 0, 90, 180 or 270 degrees.")
+    rotation_degrees: float = setting(
+        0.0, "Random free rotation up to this many degrees either way.", low=0, high=180
+    )
+    central_crop: float = setting(
+        0.0,
+        "Keep only this central share of the shorter side before anything else; 0 = off.",
+        low=0,
+        high=1,
+    )
+    whole_image: bool = setting(
+        False,
+        "Squeeze all of an image into the square, in scoring and without random crop, instead of "
+        "taking its central square: for images of one shape whose edges count.",
+    )
+    jitter_impl: Literal["simclrv2", "simclrv1"] = setting(
+        "simclrv2", "Brightness: multiplied (simclrv2) or added (simclrv1)."
+    )
+    gray_probability: float = setting(0.2, "Probability of dropping the colour.", low=0, high=1)
+    saturation_share: float = setting(
+        1.0, "Jitter of the saturation relative to brightness and contrast.", low=0, high=1
+    )
+    blur_probability: str = setting(
+        "0.5", "Share of views blurred; A,B: of the first and of the second view."
+    )
+    solarize_probability: str = setting(
+        "0",
+        "Share of views solarized in pretraining; A,B: of the first and of the second view (BYOL, "
+        "Grill et al. 2020, appendix B, has 0,0.2 with --blur_probability=1,0.1).",
+    )
+
+    def view_config(self, channels: int, num_views: int = 2, least_area: float = 0.0) -> ViewConfig:
+        """The recipe of the views that the settings ask for.
+
+        Args:
+            channels: Of the images.
+            num_views: Views of each image.
+            least_area: Smallest share of the area that a crop has in any case.
+
+        Raises:
+            UserError: A value that makes no views.
+        """
+        return ViewConfig(
+            image_size=self.image_size,
+            channels=channels,
+            num_views=num_views,
+            random_crop=self.random_crop,
+            crop_area=(max(self.min_crop_area, least_area), 1.0),
+            crop_aspect=(self.min_crop_aspect, 1 / self.min_crop_aspect),
+            horizontal_flip=self.horizontal_flip,
+            vertical_flip=self.vertical_flip,
+            right_angle_rotation=self.right_angle_rotation,
+            rotation_degrees=self.rotation_degrees,
+            central_crop=self.central_crop,
+            whole_image=self.whole_image,
+            color_jitter_strength=self.color_jitter_strength,
+            saturation_share=self.saturation_share,
+            jitter_impl=self.jitter_impl,
+            gray_probability=self.share_of_gray(),
+            blur=self.use_blur,
+            blur_probability=parse_shares("blur_probability", self.blur_probability),
+            solarize_probability=parse_shares("solarize_probability", self.solarize_probability),
+        )
+
+    def share_of_gray(self) -> float | None:
+        """Share of views that lose their colour: none without colour jitter, as in SimCLR."""
+        return self.gray_probability if self.color_jitter_strength > 0 else 0.0
 
 
 PAPER_VIEWS: dict[str, dict[str, Any]] = {

@@ -324,8 +324,11 @@ class _BesideBars(logging.StreamHandler[TextIO]):
         if tqdm is None:  # no bar has been drawn
             super().emit(record)
             return
-        tqdm.tqdm.write(self.format(record), file=self.stream)
-        self.flush()
+        try:
+            tqdm.tqdm.write(self.format(record), file=self.stream)
+            self.flush()
+        except Exception:
+            self.handleError(record)
 
 
 class _LineFormatter(logging.Formatter):

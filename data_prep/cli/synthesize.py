@@ -3,17 +3,21 @@
 import logging
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Literal
 
-from absl import flags
-
-from data_prep.cli.app import run_app, topic
-from data_prep.cli.request import asked
+from data_prep.cli.command import Command
 from data_prep.cli.runtime import progress_lines
 from data_prep.errors import UserError
+from data_prep.outputs import requested_outputs
+from data_prep.settings import Config, setting
+from data_prep.synthetic.core import CoreParameters
 from data_prep.synthetic.kinds import KINDS, Kind
-from data_prep.synthetic.sample import Meaning, Parameters
+from data_prep.synthetic.lattice import LatticeParameters
+from data_prep.synthetic.lens_system import LensingParameters
+from data_prep.synthetic.rheed import RheedParameters
+from data_prep.synthetic.sem_depth import SemDepthParameters
 
 NAME = "simclr-synthesize"
 DESCRIPTION = """Makes a labelled synthetic image set, with a manifest and the parameters of every
@@ -29,103 +33,88 @@ Flags that take LOW,HIGH are ranges from which each image's value is drawn unifo
 logger = logging.getLogger("data_prep.synthesize")
 
 
-def define(flag_values: flags.FlagValues) -> None:
-    """Defines the flags: those of the set, then those of every kind."""
-    own: dict[str, Any] = {"flag_values": flag_values}
-    with topic(flag_values, "Set"):
-        flags.DEFINE_enum("kind", "lattice", list(KINDS), "What the images show.", **own)
-        flags.DEFINE_string("output", None, "New folder to write to.", required=True, **own)
-        flags.DEFINE_integer(
-            "images_per_class",
-            100,
-            "Images of each class; of sem_depth, depth maps with their pictures.",
-            **own,
-        )
-        flags.DEFINE_string(
-            "image_size",
-            "",
-            "Side in pixels, or HEIGHTxWIDTH; empty = 128, of sem_depth 72x48.",
-            **own,
-        )
-        flags.DEFINE_integer("seed", 0, "Seed of the set, from 0.", **own)
-        flags.DEFINE_list("classes", [], "Only these classes; all if empty.", **own)
-        flags.DEFINE_enum(
-            "format",
-            "png",
-            ["png", "png16", "npy"],
-            "8-bit PNG; 16-bit PNG (rheed, depth maps); float32 NPY (lensing, depth maps).",
-            **own,
-        )
-        flags.DEFINE_string(
-            "sheet", "", "Also draws the first images of every class on this new PNG.", **own
-        )
-    for kind in KINDS.values():
-        for name, (default, meaning) in kind.parameters.meanings().items():
-            with topic(flag_values, f"--kind={kind.name}: {meaning.topic}"):
-                _define_setting(name, default, meaning, own)
+@dataclass(frozen=True)
+class SetSettings:
+    """Set."""
+
+    kind: Literal["lattice", "core", "lensing", "rheed", "sem_depth"] = setting(
+        "lattice", "What the images show."
+    )
+    output: str = setting("", "New folder to write to.", required=True)
+    images_per_class: int = setting(
+        100, "Images of each class; of sem_depth, depth maps with their pictures."
+    )
+    image_size: str = setting(
+        "", "Side in pixels, or HEIGHTxWIDTH; empty = 128, of sem_depth 72x48."
+    )
+    seed: int = setting(0, "Seed of the set, from 0.")
+    classes: tuple[str, ...] = setting((), "Only these classes; all if empty.")
+    format: Literal["png", "png16", "npy"] = setting(
+        "png", "8-bit PNG; 16-bit PNG (rheed, depth maps); float32 NPY (lensing, depth maps)."
+    )
+    sheet: str = setting("", "Also draws the first images of every class on this new PNG.")
 
 
-def _define_setting(name: str, default: Any, meaning: Meaning, own: dict[str, Any]) -> None:
-    if meaning.choices:
-        flags.DEFINE_enum(name, default, list(meaning.choices), meaning.text, **own)
-    elif isinstance(default, tuple):
-        flags.DEFINE_list(name, [f"{number:g}" for number in default], meaning.text, **own)
-    else:
-        flags.DEFINE_float(name, default, meaning.text, **own)
+@dataclass(frozen=True)
+class SynthesizeConfig(Config):
+    """All settings of `simclr-synthesize`: those of the set, then those of every kind."""
+
+    images: SetSettings = field(default_factory=SetSettings)
+    lattice: LatticeParameters = field(default_factory=LatticeParameters)
+    core: CoreParameters = field(default_factory=CoreParameters)
+    lensing: LensingParameters = field(default_factory=LensingParameters)
+    rheed: RheedParameters = field(default_factory=RheedParameters)
+    sem_depth: SemDepthParameters = field(default_factory=SemDepthParameters)
 
 
-def run(flag_values: flags.FlagValues) -> int:
-    """Writes the set that the flags ask for."""
+def run(config: SynthesizeConfig, given: Collection[str]) -> int:
+    """Writes the set that the settings ask for."""
     from data_prep.storage import check_new_png
     from data_prep.synthetic.contact_sheet import write_sheet
     from data_prep.synthetic.write import write_set
 
-    kind = KINDS[flag_values.kind]
-    parameters = _parameters(kind, flag_values)
-    outputs = asked(flag_values, NAME, ["output", "sheet"])
+    wanted = config.images
+    kind = KINDS[wanted.kind]
+    _refuse_other_kinds(kind, given)
+    outputs = requested_outputs(config, given, NAME, ["output", "sheet"])
     if (code := outputs.code_if_complete()) is not None:
         return code
-    if flag_values.sheet:
-        check_new_png(flag_values.sheet, "sheet")
+    if wanted.sheet:
+        check_new_png(wanted.sheet, "sheet")
     started = time.perf_counter()
     with outputs.drafts() as drafts:
         manifest = write_set(
             kind.name,
             drafts.paths[0],
-            images_per_class=flag_values.images_per_class,
-            image_size=_size(flag_values.image_size),
-            seed=flag_values.seed,
-            parameters=parameters,
-            classes=flag_values.classes or None,
-            file_format=flag_values.format,
+            images_per_class=wanted.images_per_class,
+            image_size=_size(wanted.image_size),
+            seed=wanted.seed,
+            parameters=getattr(config, kind.name),
+            classes=wanted.classes or None,
+            file_format=wanted.format,
             progress=progress_lines("samples"),
         )
-        if flag_values.sheet:
+        if wanted.sheet:
             write_sheet(drafts.paths[1], kind, manifest)
     seconds = time.perf_counter() - started
     logger.info(
         "wrote %d images of %d classes to %s in %.1f s",
         len(manifest),
         len(manifest.class_names),
-        flag_values.output,
+        wanted.output,
         seconds,
     )
-    if flag_values.sheet:
-        logger.info("drew %s", flag_values.sheet)
+    if wanted.sheet:
+        logger.info("drew %s", wanted.sheet)
     return 0
 
 
-def _parameters(kind: Kind, flag_values: flags.FlagValues) -> Parameters:
-    """The kind's settings; a flag of another kind is refused."""
+def _refuse_other_kinds(kind: Kind, given: Collection[str]) -> None:
+    """Refuses a setting of another kind."""
     for other in KINDS.values():
-        given = [name for name in other.parameters.meanings() if flag_values[name].present]
-        if given and other is not kind:
-            raise UserError(f"--{given[0]} belongs to --kind={other.name}, not to {kind.name}")
-    chosen: dict[str, Any] = {}
-    for name in kind.parameters.meanings():
-        value = flag_values[name].value
-        chosen[name] = _numbers(name, value) if isinstance(value, list) else value
-    return kind.parameters(**chosen)
+        foreign = [name for name in other.parameters.meanings() if name in given]
+        if foreign and other is not kind:
+            raise UserError(f"--{foreign[0]} belongs to --kind={other.name}, not to {kind.name}")
 
 
 def _size(text: str) -> tuple[int, int] | None:
@@ -134,24 +123,28 @@ def _size(text: str) -> tuple[int, int] | None:
         return None
     parts = text.lower().split("x")
     if len(parts) > 2 or not all(part.isdecimal() for part in parts):
-        raise UserError(f"--image_size={text}: must be a whole number, or HEIGHTxWIDTH")
+        raise UserError("must be a whole number, or HEIGHTxWIDTH", setting="image_size", value=text)
     return int(parts[0]), int(parts[-1])
 
 
-def _numbers(name: str, texts: Sequence[str]) -> tuple[float, float]:
-    """Two numbers LOW,HIGH, or one that stands for both."""
-    try:
-        numbers = [float(text) for text in texts]
-    except ValueError:
-        numbers = []
-    if len(numbers) not in {1, 2}:
-        raise UserError(f"--{name}={','.join(texts)}: must be one number, or two, LOW,HIGH")
-    return numbers[0], numbers[-1]
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `simclr-synthesize`."""
-    return run_app(run, define, argv, name=NAME, description=DESCRIPTION)
+COMMAND = Command(
+    NAME,
+    DESCRIPTION,
+    SynthesizeConfig,
+    run,
+    basics=(
+        "kind",
+        "output",
+        "images_per_class",
+        "image_size",
+        "seed",
+        "classes",
+        "format",
+        "sheet",
+    ),
+    positional=("output",),
+)
+main = COMMAND.main
 
 
 if __name__ == "__main__":

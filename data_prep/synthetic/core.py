@@ -17,13 +17,13 @@ rock, and give maps that `render` mixes into colours.
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import ClassVar
 
 import numpy as np
 
+from data_prep.settings import setting
 from data_prep.synthetic.noise import random_field, smooth
 from data_prep.synthetic.sample import (
-    Meaning,
     Parameters,
     Range,
     Request,
@@ -227,34 +227,40 @@ _ROCK, _STRUCTURE, _PICTURE = "Rock", "Structures", "Photograph"
 class CoreParameters(Parameters):
     """Settings of core photographs; ranges are drawn from for each image."""
 
-    grain_contrast: Annotated[
-        Range, Meaning("Sigma of the grains' brightness.", topic=_ROCK, most=0.5)
-    ] = (0.02, 0.07)
-    layer_contrast: Annotated[
-        Range, Meaning("Sigma of the beds' brightness.", topic=_STRUCTURE, most=0.5)
-    ] = (0.04, 0.12)
-    layer_thickness: Annotated[
-        Range, Meaning("Median thickness of a bed.", topic=_STRUCTURE, least=0.005, most=2)
-    ] = (0.04, 0.15)
-    dip: Annotated[Range, Meaning("Dip of the beds in degrees.", topic=_STRUCTURE, most=90)] = (
-        0,
-        40,
+    TITLE: ClassVar[str] = "--kind=core"
+
+    grain_contrast: Range = setting(
+        (0.02, 0.07), "Sigma of the grains' brightness.", topic=_ROCK, low=0, high=0.5
     )
-    cracks: Annotated[
-        Range, Meaning("How many fractures.", topic=_STRUCTURE, least=1, most=100)
-    ] = (1, 3)
-    aperture: Annotated[
-        Range, Meaning("Half width of a fracture.", topic=_STRUCTURE, least=0.001, most=0.5)
-    ] = (0.004, 0.014)
-    clast: Annotated[
-        Range, Meaning("Distance between clasts.", topic=_STRUCTURE, least=0.02, most=1)
-    ] = (0.09, 0.22)
-    clast_contrast: Annotated[
-        Range, Meaning("Sigma of the clasts' brightness.", topic=_STRUCTURE, most=0.5)
-    ] = (0.05, 0.14)
-    photo_noise: Annotated[
-        Range, Meaning("Sigma of the camera's noise.", topic=_PICTURE, most=0.5)
-    ] = (0.005, 0.02)
+    layer_contrast: Range = setting(
+        (0.04, 0.12), "Sigma of the beds' brightness.", topic=_STRUCTURE, low=0, high=0.5
+    )
+    layer_thickness: Range = setting(
+        (0.04, 0.15), "Median thickness of a bed.", topic=_STRUCTURE, low=0.005, high=2
+    )
+    dip: Range = setting(
+        (
+            0,
+            40,
+        ),
+        "Dip of the beds in degrees.",
+        topic=_STRUCTURE,
+        low=0,
+        high=90,
+    )
+    cracks: Range = setting((1, 3), "How many fractures.", topic=_STRUCTURE, low=1, high=100)
+    aperture: Range = setting(
+        (0.004, 0.014), "Half width of a fracture.", topic=_STRUCTURE, low=0.001, high=0.5
+    )
+    clast: Range = setting(
+        (0.09, 0.22), "Distance between clasts.", topic=_STRUCTURE, low=0.02, high=1
+    )
+    clast_contrast: Range = setting(
+        (0.05, 0.14), "Sigma of the clasts' brightness.", topic=_STRUCTURE, low=0, high=0.5
+    )
+    photo_noise: Range = setting(
+        (0.005, 0.02), "Sigma of the camera's noise.", topic=_PICTURE, low=0, high=0.5
+    )
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ noise.
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import ClassVar
 
 import numpy as np
 
 from data_prep.errors import UserError
+from data_prep.settings import setting
 from data_prep.synthetic.lattice_classes import LATTICE_CLASSES, LatticeClass
-from data_prep.synthetic.sample import Meaning, Parameters, Range, between, image_generator
+from data_prep.synthetic.sample import Parameters, Range, between, image_generator
 
 _STAMP_SIGMAS = 4.0  # a Gaussian is 3e-4 of its peak there, less than one grey level
 _PERCENTILES = (0.5, 99.5)
@@ -33,56 +34,55 @@ class LatticeParameters(Parameters):
     axis lies about along the scan.
     """
 
-    spacing: Annotated[
-        Range,
-        Meaning(
-            "Root of the area per atom column, as a fraction of the side.",
-            topic=_CRYSTAL,
-            least=0.01,
-            most=1,
-        ),
-    ] = (0.15, 0.21)
-    atom_size: Annotated[
-        Range,
-        Meaning(
-            "Sigma of a column's Gaussian, as a fraction of the spacing.",
-            topic=_CRYSTAL,
-            least=0.02,
-            most=1,
-        ),
-    ] = (0.18, 0.26)
-    contrast: Annotated[
-        Range,
-        Meaning("Brightness of the second element relative to the first.", topic=_CRYSTAL, most=1),
-    ] = (0.3, 0.6)
-    displacement: Annotated[
-        float,
-        Meaning(
-            "Largest shift of the second sublattice in x and y, as a fraction of the spacing.",
-            topic=_CRYSTAL,
-            most=0.5,
-        ),
-    ] = 0.05
-    jitter: Annotated[
-        Range,
-        Meaning(
-            "Sigma of each column's own shift, as a fraction of the spacing.",
-            topic=_CRYSTAL,
-            most=0.5,
-        ),
-    ] = (0.0, 0.05)
-    rotation: Annotated[
-        float, Meaning("Orientations are drawn from +- this, degrees.", topic=_CRYSTAL, most=180)
-    ] = 15.0
-    scan_distortion: Annotated[
-        Range, Meaning("Sigma of the shift of each scan row, in pixels.", topic=_MICROSCOPE)
-    ] = (0.5, 1.5)
-    noise: Annotated[
-        Range,
-        Meaning(
-            "Sigma of the noise, relative to a column of the first element.", topic=_MICROSCOPE
-        ),
-    ] = (0.1, 0.4)
+    TITLE: ClassVar[str] = "--kind=lattice"
+
+    spacing: Range = setting(
+        (0.15, 0.21),
+        "Root of the area per atom column, as a fraction of the side.",
+        topic=_CRYSTAL,
+        low=0.01,
+        high=1,
+    )
+    atom_size: Range = setting(
+        (0.18, 0.26),
+        "Sigma of a column's Gaussian, as a fraction of the spacing.",
+        topic=_CRYSTAL,
+        low=0.02,
+        high=1,
+    )
+    contrast: Range = setting(
+        (0.3, 0.6),
+        "Brightness of the second element relative to the first.",
+        topic=_CRYSTAL,
+        low=0,
+        high=1,
+    )
+    displacement: float = setting(
+        0.05,
+        "Largest shift of the second sublattice in x and y, as a fraction of the spacing.",
+        topic=_CRYSTAL,
+        low=0,
+        high=0.5,
+    )
+    jitter: Range = setting(
+        (0.0, 0.05),
+        "Sigma of each column's own shift, as a fraction of the spacing.",
+        topic=_CRYSTAL,
+        low=0,
+        high=0.5,
+    )
+    rotation: float = setting(
+        15.0, "Orientations are drawn from +- this, degrees.", topic=_CRYSTAL, low=0, high=180
+    )
+    scan_distortion: Range = setting(
+        (0.5, 1.5), "Sigma of the shift of each scan row, in pixels.", topic=_MICROSCOPE, low=0
+    )
+    noise: Range = setting(
+        (0.1, 0.4),
+        "Sigma of the noise, relative to a column of the first element.",
+        topic=_MICROSCOPE,
+        low=0,
+    )
 
 
 @dataclass(frozen=True)

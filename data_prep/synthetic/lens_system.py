@@ -9,11 +9,12 @@ inside over R (Schneider, Ehlers & Falco 1992, "Gravitational Lenses"). Angles a
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
-from data_prep.synthetic.sample import Meaning, Parameters, Range, Row, between, whole_between
+from data_prep.settings import setting
+from data_prep.synthetic.sample import Parameters, Range, Row, between, whole_between
 
 Vector = tuple[np.ndarray, np.ndarray]
 
@@ -150,73 +151,81 @@ _GALAXIES, _DARK, _TELESCOPE = "Galaxies", "Lens", "Telescope"
 class LensingParameters(Parameters):
     """Settings of lens images; ranges are drawn from for each image, lengths in arcseconds."""
 
-    engine: Annotated[
-        str,
-        Meaning(
-            "What traces the rays; lenstronomy comes with simclr-tf[lensing].",
-            topic=_DARK,
-            choices=("numpy", "lenstronomy"),
+    TITLE: ClassVar[str] = "--kind=lensing"
+
+    engine: Literal["numpy", "lenstronomy"] = setting(
+        "numpy", "What traces the rays; lenstronomy comes with simclr-tf[lensing].", topic=_DARK
+    )
+    einstein_radius: Range = setting(
+        (
+            0.8,
+            1.6,
         ),
-    ] = "numpy"
-    einstein_radius: Annotated[Range, Meaning("Radius of the ring.", topic=_DARK, least=0.05)] = (
-        0.8,
-        1.6,
+        "Radius of the ring.",
+        topic=_DARK,
+        low=0.05,
     )
-    mass_axis_ratio: Annotated[
-        Range, Meaning("Minor over major axis of the mass.", topic=_DARK, least=0.2, most=1)
-    ] = (0.65, 0.95)
-    shear: Annotated[Range, Meaning("Strength of the outer shear.", topic=_DARK, most=0.5)] = (
-        0.0,
-        0.08,
+    mass_axis_ratio: Range = setting(
+        (0.65, 0.95), "Minor over major axis of the mass.", topic=_DARK, low=0.2, high=1
     )
-    subhaloes: Annotated[Range, Meaning("How many subhaloes.", topic=_DARK, most=1000)] = (4, 10)
-    subhalo_radius: Annotated[
-        Range, Meaning("Einstein radius of a subhalo.", topic=_DARK, most=1)
-    ] = (0.02, 0.07)
-    vortex_mass: Annotated[
-        Range, Meaning("Mass of the vortex over that inside the ring.", topic=_DARK, most=0.5)
-    ] = (0.04, 0.12)
-    vortex_length: Annotated[
-        Range, Meaning("Length of the vortex over the ring's radius.", topic=_DARK, least=0.01)
-    ] = (0.8, 1.6)
-    source_radius: Annotated[
-        Range, Meaning("Effective radius of the source.", topic=_GALAXIES, least=0.01)
-    ] = (0.1, 0.25)
-    source_offset: Annotated[
-        Range,
-        Meaning("Distance of the source from the axis over the ring's radius.", topic=_GALAXIES),
-    ] = (0.0, 0.35)
-    light: Annotated[
-        Range, Meaning("Brightness of the lens galaxy at its effective radius.", topic=_GALAXIES)
-    ] = (0.2, 0.6)
-    light_radius: Annotated[
-        Range, Meaning("Effective radius of the lens galaxy.", topic=_GALAXIES, least=0.01)
-    ] = (0.25, 0.6)
-    field_of_view: Annotated[float, Meaning("Side of the image.", topic=_TELESCOPE, least=0.1)] = (
-        5.12
-    )
-    psf_fwhm: Annotated[
-        Range, Meaning("Full width at half maximum of a point.", topic=_TELESCOPE, least=0.001)
-    ] = (0.09, 0.15)
-    photons: Annotated[
-        Range, Meaning("Photons of unit brightness in 0.08 x 0.08.", topic=_TELESCOPE, least=0.01)
-    ] = (20, 80)
-    background: Annotated[
-        Range,
-        Meaning("Sigma of the background noise in 0.08 x 0.08, in brightness.", topic=_TELESCOPE),
-    ] = (0.05, 0.2)
-    softening: Annotated[
-        float,
-        Meaning("Brightness where the stretch of a PNG bends.", topic=_TELESCOPE, least=0.001),
-    ] = 0.5
-    nan_border: Annotated[
-        Range,
-        Meaning(
-            "Width of a border of NaN on each side over the image's; only with --format=npy.",
-            topic=_TELESCOPE,
-            most=0.4,
+    shear: Range = setting(
+        (
+            0.0,
+            0.08,
         ),
-    ] = (0.0, 0.0)
+        "Strength of the outer shear.",
+        topic=_DARK,
+        low=0,
+        high=0.5,
+    )
+    subhaloes: Range = setting((4, 10), "How many subhaloes.", topic=_DARK, low=0, high=1000)
+    subhalo_radius: Range = setting(
+        (0.02, 0.07), "Einstein radius of a subhalo.", topic=_DARK, low=0, high=1
+    )
+    vortex_mass: Range = setting(
+        (0.04, 0.12), "Mass of the vortex over that inside the ring.", topic=_DARK, low=0, high=0.5
+    )
+    vortex_length: Range = setting(
+        (0.8, 1.6), "Length of the vortex over the ring's radius.", topic=_DARK, low=0.01
+    )
+    source_radius: Range = setting(
+        (0.1, 0.25), "Effective radius of the source.", topic=_GALAXIES, low=0.01
+    )
+    source_offset: Range = setting(
+        (0.0, 0.35),
+        "Distance of the source from the axis over the ring's radius.",
+        topic=_GALAXIES,
+        low=0,
+    )
+    light: Range = setting(
+        (0.2, 0.6), "Brightness of the lens galaxy at its effective radius.", topic=_GALAXIES, low=0
+    )
+    light_radius: Range = setting(
+        (0.25, 0.6), "Effective radius of the lens galaxy.", topic=_GALAXIES, low=0.01
+    )
+    field_of_view: float = setting(5.12, "Side of the image.", topic=_TELESCOPE, low=0.1)
+    psf_fwhm: Range = setting(
+        (0.09, 0.15), "Full width at half maximum of a point.", topic=_TELESCOPE, low=0.001
+    )
+    photons: Range = setting(
+        (20, 80), "Photons of unit brightness in 0.08 x 0.08.", topic=_TELESCOPE, low=0.01
+    )
+    background: Range = setting(
+        (0.05, 0.2),
+        "Sigma of the background noise in 0.08 x 0.08, in brightness.",
+        topic=_TELESCOPE,
+        low=0,
+    )
+    softening: float = setting(
+        0.5, "Brightness where the stretch of a PNG bends.", topic=_TELESCOPE, low=0.001
+    )
+    nan_border: Range = setting(
+        (0.0, 0.0),
+        "Width of a border of NaN on each side over the image's; only with --format=npy.",
+        topic=_TELESCOPE,
+        low=0,
+        high=0.4,
+    )
 
 
 @dataclass(frozen=True)

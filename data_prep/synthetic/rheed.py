@@ -17,10 +17,11 @@ Angles are in degrees, lengths in angstroms.
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import ClassVar
 
 import numpy as np
 
+from data_prep.settings import setting
 from data_prep.synthetic.rheed_geometry import (
     Screen,
     fcc_cell,
@@ -33,7 +34,6 @@ from data_prep.synthetic.rheed_geometry import (
     wave_number,
 )
 from data_prep.synthetic.sample import (
-    Meaning,
     Parameters,
     Range,
     Request,
@@ -62,56 +62,72 @@ _BEAM, _SURFACE, _CAMERA = "Beam", "Surface", "Camera"
 class RheedParameters(Parameters):
     """Settings of RHEED patterns; ranges are drawn from for each image."""
 
-    energy: Annotated[
-        Range, Meaning("Energy of the electrons in keV.", topic=_BEAM, least=1, most=200)
-    ] = (12, 20)
-    grazing: Annotated[
-        Range,
-        Meaning("Angle of the beam to the surface in degrees.", topic=_BEAM, least=0.1, most=10),
-    ] = (1.5, 3.5)
-    spread: Annotated[
-        Range, Meaning("Angular spread of the beam in degrees.", topic=_BEAM, most=2)
-    ] = (0.08, 0.16)
-    misalignment: Annotated[
-        float,
-        Meaning(
-            "Azimuths are drawn from +- this about a high-symmetry direction, degrees.",
-            topic=_BEAM,
-            most=30,
-        ),
-    ] = 1.5
-    surface_spacing: Annotated[
-        Range,
-        Meaning("Lattice constant of the hexagonal surface.", topic=_SURFACE, least=1, most=20),
-    ] = (3.4, 4.2)
-    terrace: Annotated[
-        Range, Meaning("Coherent size of well-ordered terraces.", topic=_SURFACE, least=1)
-    ] = (30, 90)
-    short_terrace: Annotated[
-        Range, Meaning("Coherent size of the terraces of streaks.", topic=_SURFACE, least=1)
-    ] = (6, 14)
-    island: Annotated[Range, Meaning("Size of islands and grains.", topic=_SURFACE, least=1)] = (
-        15,
-        40,
+    TITLE: ClassVar[str] = "--kind=rheed"
+
+    energy: Range = setting(
+        (12, 20), "Energy of the electrons in keV.", topic=_BEAM, low=1, high=200
     )
-    fractional: Annotated[
-        Range, Meaning("Intensity of fractional orders relative to whole.", topic=_SURFACE, most=10)
-    ] = (0.25, 0.7)
-    half_view: Annotated[
-        Range, Meaning("Half of the screen's width in degrees.", topic=_CAMERA, least=1, most=40)
-    ] = (6, 9)
-    diffuse: Annotated[
-        Range, Meaning("Height of the diffuse background over full scale.", topic=_CAMERA, most=1)
-    ] = (0.02, 0.08)
-    exposure: Annotated[
-        Range, Meaning("Brightest feature over full scale; above 1 it saturates.", topic=_CAMERA)
-    ] = (0.5, 2.0)
-    electrons: Annotated[
-        Range, Meaning("Detected electrons per pixel at full scale.", topic=_CAMERA, least=1)
-    ] = (300, 3000)
-    read_noise: Annotated[
-        Range, Meaning("Sigma of the camera's own noise over full scale.", topic=_CAMERA, most=1)
-    ] = (0.001, 0.005)
+    grazing: Range = setting(
+        (1.5, 3.5), "Angle of the beam to the surface in degrees.", topic=_BEAM, low=0.1, high=10
+    )
+    spread: Range = setting(
+        (0.08, 0.16), "Angular spread of the beam in degrees.", topic=_BEAM, low=0, high=2
+    )
+    misalignment: float = setting(
+        1.5,
+        "Azimuths are drawn from +- this about a high-symmetry direction, degrees.",
+        topic=_BEAM,
+        low=0,
+        high=30,
+    )
+    surface_spacing: Range = setting(
+        (3.4, 4.2), "Lattice constant of the hexagonal surface.", topic=_SURFACE, low=1, high=20
+    )
+    terrace: Range = setting(
+        (30, 90), "Coherent size of well-ordered terraces.", topic=_SURFACE, low=1
+    )
+    short_terrace: Range = setting(
+        (6, 14), "Coherent size of the terraces of streaks.", topic=_SURFACE, low=1
+    )
+    island: Range = setting(
+        (
+            15,
+            40,
+        ),
+        "Size of islands and grains.",
+        topic=_SURFACE,
+        low=1,
+    )
+    fractional: Range = setting(
+        (0.25, 0.7),
+        "Intensity of fractional orders relative to whole.",
+        topic=_SURFACE,
+        low=0,
+        high=10,
+    )
+    half_view: Range = setting(
+        (6, 9), "Half of the screen's width in degrees.", topic=_CAMERA, low=1, high=40
+    )
+    diffuse: Range = setting(
+        (0.02, 0.08),
+        "Height of the diffuse background over full scale.",
+        topic=_CAMERA,
+        low=0,
+        high=1,
+    )
+    exposure: Range = setting(
+        (0.5, 2.0), "Brightest feature over full scale; above 1 it saturates.", topic=_CAMERA, low=0
+    )
+    electrons: Range = setting(
+        (300, 3000), "Detected electrons per pixel at full scale.", topic=_CAMERA, low=1
+    )
+    read_noise: Range = setting(
+        (0.001, 0.005),
+        "Sigma of the camera's own noise over full scale.",
+        topic=_CAMERA,
+        low=0,
+        high=1,
+    )
 
 
 @dataclass(frozen=True)

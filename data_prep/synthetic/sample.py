@@ -1,51 +1,30 @@
 """Request, settings, random numbers and result of one synthetic sample.
 
-The settings of a kind are a subclass of `Parameters`:
+The settings of a kind are a subclass of `Parameters`, a section like those of other commands:
 
     @dataclass(frozen=True)
     class RingParameters(Parameters):
-        radius: Annotated[Range, Meaning("Radius over the side.", most=1)] = (0.2, 0.4)
-        colour: Annotated[str, Meaning("Colours.", choices=("grey", "rgb"))] = "grey"
-
-`Parameters.validate` checks values against the limits; the command line makes a flag of every
-setting.
+        TITLE = "--kind=rings"
+        radius: Range = setting((0.2, 0.4), "Radius over the side.", topic="Rings", low=0, high=1)
+        colour: Literal["grey", "rgb"] = setting("grey", "Colours.")
 
 Every image has a generator of its own, seeded by (seed, class, index): it does not depend on how
 many others are made, nor in which order or on how many threads.
 """
 
 import io
-import math
 import zlib
-from dataclasses import dataclass, fields
-from typing import Any, get_type_hints
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Record
+from data_prep.settings import Setting, section_settings
 
 Range = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Meaning:
-    """Description and limits of one setting.
-
-    Attributes:
-        text: what it means, with its unit.
-        topic: the heading that it belongs under.
-        least: smallest value allowed.
-        most: largest value allowed.
-        choices: the words allowed, for a setting that is a word.
-    """
-
-    text: str
-    topic: str = ""
-    least: float = 0.0
-    most: float = math.inf
-    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,36 +32,38 @@ class Parameters:
     """Base of the settings of a kind.
 
     A setting that is a `Range` is drawn uniformly for each image; one that is a number or a word
-    holds for all of them.
+    holds for all of them. A single number stands for a range that begins and ends there.
     """
 
+    def __post_init__(self) -> None:
+        for s in self.meanings().values():
+            value = getattr(self, s.name)
+            if s.kind is tuple and isinstance(value, tuple) and len(value) == 1:
+                object.__setattr__(self, s.name, value * 2)
+
     @classmethod
-    def meanings(cls) -> dict[str, tuple[Any, Meaning]]:
-        """Every setting with its default and its meaning, in order."""
-        hints = get_type_hints(cls, include_extras=True)
-        return {one.name: (one.default, hints[one.name].__metadata__[0]) for one in fields(cls)}
+    def meanings(cls) -> dict[str, Setting]:
+        """Every setting, in order."""
+        return {s.name: s for s in section_settings("parameters", cls)}
 
     def validate(self) -> None:
         """Raises UserError if a value is outside its limits or a range is reversed."""
-        for name, (default, meaning) in self.meanings().items():
-            value = getattr(self, name)
-            if meaning.choices:
-                if value not in meaning.choices:
-                    raise UserError(f"{name}={value}: must be one of {', '.join(meaning.choices)}")
-            elif isinstance(default, tuple):
-                low, high = value
-                if not (meaning.least <= low <= high <= meaning.most and math.isfinite(high)):
-                    raise UserError(
-                        f"{name}={low:g},{high:g}: must be two numbers, the smaller first, "
-                        f"{_limits(meaning)}"
-                    )
-            elif not (meaning.least <= value <= meaning.most and math.isfinite(value)):
-                raise UserError(f"{name}={value:g}: must be a number {_limits(meaning)}")
+        for s in self.meanings().values():
+            value = getattr(self, s.name)
+            wrong = s.problem(value)
+            if s.kind is tuple and not wrong:
+                wrong = "" if len(value) == 2 and value[0] <= value[1] else "reversed"
+            if wrong and s.kind is tuple:
+                wrong = f"must be two numbers, the smaller first, {_limits(s)}"
+            elif wrong and not s.choices:
+                wrong = f"must be a number {_limits(s)}"
+            if wrong:
+                raise UserError(wrong, setting=s.name, value=value)
 
 
-def _limits(meaning: Meaning) -> str:
-    upper = "upwards" if math.isinf(meaning.most) else f"to {meaning.most:g}"
-    return f"from {meaning.least:g} {upper}"
+def _limits(s: Setting) -> str:
+    upper = "upwards" if s.high is None else f"to {s.high:g}"
+    return f"from {s.low or 0:g} {upper}"
 
 
 MANIFEST_NAME = "manifest.csv"

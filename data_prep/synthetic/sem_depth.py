@@ -34,12 +34,13 @@ Multiple scattering, the landing energy and the material are left out.
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import ClassVar
 
 import numpy as np
 
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Record
+from data_prep.settings import setting
 from data_prep.synthetic.noise import random_field, smooth
 from data_prep.synthetic.sample import (
     ENDINGS,
@@ -47,7 +48,6 @@ from data_prep.synthetic.sample import (
     NPY,
     PNG,
     PNG16,
-    Meaning,
     Parameters,
     Range,
     Request,
@@ -184,36 +184,39 @@ _HOLE, _SIM, _REAL = "Holes", "Simulated microscope", "'Real' microscope"
 class SemDepthParameters(Parameters):
     """Settings of holes and of their pictures; ranges are drawn from for each of them."""
 
-    depth_spread: Annotated[
-        float, Meaning("Sigma of the maps' mean depths within a case.", topic=_HOLE, most=20)
-    ] = 2.0
-    pixel_size: Annotated[
-        float, Meaning("Size of a pixel, in units of the depth.", topic=_HOLE, least=0.1)
-    ] = 4.0
-    surface_depth: Annotated[
-        float, Meaning("Depth of the surface around the hole.", topic=_HOLE, most=140)
-    ] = 130.0
-    hole_radius: Annotated[
-        Range,
-        Meaning(
-            "Half axes of the hole over the sides of the image.", topic=_HOLE, least=0.2, most=0.48
-        ),
-    ] = (0.42, 0.46)
-    roughness: Annotated[
-        Range, Meaning("Sigma of the surface's roughness.", topic=_HOLE, most=20)
-    ] = (0.5, 1.5)
-    sim_electrons: Annotated[
-        Range, Meaning("Detected electrons per pixel of open surface.", topic=_SIM, least=1)
-    ] = (60, 200)
-    sim_contrast: Annotated[
-        Range, Meaning("Grey levels per unit of signal.", topic=_SIM, most=5)
-    ] = (0.25, 0.35)
-    real_electrons: Annotated[
-        Range, Meaning("Detected electrons per pixel of open surface.", topic=_REAL, least=1)
-    ] = (15, 50)
-    real_contrast: Annotated[
-        Range, Meaning("Grey levels per unit of signal.", topic=_REAL, most=5)
-    ] = (0.2, 0.35)
+    TITLE: ClassVar[str] = "--kind=sem_depth"
+
+    depth_spread: float = setting(
+        2.0, "Sigma of the maps' mean depths within a case.", topic=_HOLE, low=0, high=20
+    )
+    pixel_size: float = setting(
+        4.0, "Size of a pixel, in units of the depth.", topic=_HOLE, low=0.1
+    )
+    surface_depth: float = setting(
+        130.0, "Depth of the surface around the hole.", topic=_HOLE, low=0, high=140
+    )
+    hole_radius: Range = setting(
+        (0.42, 0.46),
+        "Half axes of the hole over the sides of the image.",
+        topic=_HOLE,
+        low=0.2,
+        high=0.48,
+    )
+    roughness: Range = setting(
+        (0.5, 1.5), "Sigma of the surface's roughness.", topic=_HOLE, low=0, high=20
+    )
+    sim_electrons: Range = setting(
+        (60, 200), "Detected electrons per pixel of open surface.", topic=_SIM, low=1
+    )
+    sim_contrast: Range = setting(
+        (0.25, 0.35), "Grey levels per unit of signal.", topic=_SIM, low=0, high=5
+    )
+    real_electrons: Range = setting(
+        (15, 50), "Detected electrons per pixel of open surface.", topic=_REAL, low=1
+    )
+    real_contrast: Range = setting(
+        (0.2, 0.35), "Grey levels per unit of signal.", topic=_REAL, low=0, high=5
+    )
 
 
 @dataclass(frozen=True)

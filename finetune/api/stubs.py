@@ -29,7 +29,7 @@ def stub() -> str:
     for module, own in sorted(names.items()):
         kept = sorted(n for n in own if n not in functions)
         lines += [f"from {module} import {name} as {name}" for name in kept]
-    lines += ["", "__version__: str", ""]
+    lines += ["", "__version__: str", "PLACES: dict[str, tuple[str, ...]]", ""]
     lines += [_function(name, function) for name, function in sorted(functions.items())]
     return _HEAD + "\n".join(lines)
 

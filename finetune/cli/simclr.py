@@ -107,7 +107,7 @@ def _overview() -> str:
         "  simclr finetune OUT CLASSIFIER      a classifier from the labels there are",
         "  simclr predict CLASSIFIER NEW --output=predictions.csv",
         "",
-        "Usage: simclr VERB ...; simclr VERB --help shows the flags that matter, --helpfull all",
+        "Usage: simclr VERB ...; VERB --help shows what matters, --helpfull every flag",
     ]
     for group in dict.fromkeys(v.group for v in VERBS):
         lines += ["", group]

@@ -14,7 +14,7 @@ The presets:
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from data_prep.augment.config import PAPER_VIEWS, parse_shares
+from data_prep.augment.config import PAPER_VIEWS, ViewSettings, parse_shares
 from data_prep.errors import UserError
 from data_prep.manifest.read_options import Declaration
 from data_prep.settings import Config
@@ -28,7 +28,6 @@ from simclr_tf.config.sections import (
     RunSettings,
     StartSettings,
     TrainSettings,
-    ViewSettings,
 )
 from simclr_tf.models.architectures import (
     HYBRID,

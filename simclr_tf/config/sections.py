@@ -58,56 +58,6 @@ class DataSettings:
 
 
 @dataclass(frozen=True)
-class ViewSettings:
-    """Augmentation."""
-
-    image_size: int = setting(224, "Side of the network's input in pixels.", low=8)
-    color_jitter_strength: float = setting(
-        1.0, "Strength of colour jitter; 0 turns jitter and grey off.", low=0, high=1.25
-    )
-    use_blur: bool = setting(True, "Gaussian blur in pretraining (kernel = height // 10).")
-    random_crop: bool = setting(True, "Random crop and resize.")
-    min_crop_area: float = setting(
-        0.08, "Smallest share of the image's area that a crop may have.", low=0.001, high=1
-    )
-    min_crop_aspect: float = setting(
-        0.75, "Narrowest aspect of a crop; 1 keeps the aspect (lattices).", low=0.1, high=1
-    )
-    horizontal_flip: bool = setting(True, "Random left-right flip.")
-    vertical_flip: bool = setting(False, "Random up-down flip.")
-    right_angle_rotation: bool = setting(False, "Random rotation by 0, 90, 180 or 270 degrees.")
-    rotation_degrees: float = setting(
-        0.0, "Random free rotation up to this many degrees either way.", low=0, high=180
-    )
-    central_crop: float = setting(
-        0.0,
-        "Keep only this central share of the shorter side before anything else; 0 = off.",
-        low=0,
-        high=1,
-    )
-    whole_image: bool = setting(
-        False,
-        "Squeeze all of an image into the square, in scoring and without random crop, instead of "
-        "taking its central square: for images of one shape whose edges count.",
-    )
-    jitter_impl: Literal["simclrv2", "simclrv1"] = setting(
-        "simclrv2", "Brightness: multiplied (simclrv2) or added (simclrv1)."
-    )
-    gray_probability: float = setting(0.2, "Probability of dropping the colour.", low=0, high=1)
-    saturation_share: float = setting(
-        1.0, "Jitter of the saturation relative to brightness and contrast.", low=0, high=1
-    )
-    blur_probability: str = setting(
-        "0.5", "Share of views blurred; A,B: of the first and of the second view."
-    )
-    solarize_probability: str = setting(
-        "0",
-        "Share of views solarized in pretraining; A,B: of the first and of the second view (BYOL, "
-        "Grill et al. 2020, appendix B, has 0,0.2 with --blur_probability=1,0.1).",
-    )
-
-
-@dataclass(frozen=True)
 class ModelSettings:
     """Network."""
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import keras
 
-from data_prep.augment.config import parse_shares
 from data_prep.augment.views import SMALL_IMAGE, ViewConfig, small_views
 from data_prep.errors import UserError, setting_renamed
 from simclr_tf.checkpoints.adapt import StemAdapt, adapt_channels
@@ -35,34 +34,10 @@ from simclr_tf.training.step import TrainStep
 
 def view_config(config: RunConfig, channels: int) -> ViewConfig:
     """The augmentation of a run: all of it in pretraining, crop and flips in fine-tuning."""
-    v = config.views
-    pretrain = config.train.train_mode == "pretrain"
-    least_area = v.min_crop_area
-    if _has_small_crops(config):
-        least_area = max(least_area, config.method.small_crop_area)
-    return ViewConfig(
-        image_size=v.image_size,
-        channels=channels,
-        num_views=2 if pretrain else 1,
-        random_crop=v.random_crop,
-        crop_area=(least_area, 1.0),
-        crop_aspect=(v.min_crop_aspect, 1 / v.min_crop_aspect),
-        horizontal_flip=v.horizontal_flip,
-        vertical_flip=v.vertical_flip,
-        right_angle_rotation=v.right_angle_rotation,
-        rotation_degrees=v.rotation_degrees,
-        central_crop=v.central_crop,
-        whole_image=v.whole_image,
-        color_jitter_strength=v.color_jitter_strength if pretrain else 0.0,
-        jitter_impl=v.jitter_impl,
-        gray_probability=v.gray_probability if pretrain and v.color_jitter_strength > 0 else 0.0,
-        blur=v.use_blur and pretrain,
-        saturation_share=v.saturation_share,
-        blur_probability=parse_shares("blur_probability", v.blur_probability),
-        solarize_probability=parse_shares("solarize_probability", v.solarize_probability)
-        if pretrain
-        else 0.0,
-    )
+    if config.train.train_mode != "pretrain":
+        return config.views.view_config(channels).for_finetuning()
+    least_area = config.method.small_crop_area if _has_small_crops(config) else 0.0
+    return config.views.view_config(channels, least_area=least_area)
 
 
 def small_view_config(config: RunConfig, channels: int) -> ViewConfig | None:

@@ -1,14 +1,17 @@
 """Settings: names, presets and what is refused."""
 
 from collections import Counter
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
+from data_prep.augment.config import ViewConfig, ViewSettings
 from data_prep.errors import UserError
-from data_prep.settings import preset_values
+from data_prep.settings import Config, preset_values
 from finetune.cli.finetune import COMMAND
 from finetune.config import PRESETS, FinetuneConfig
+from finetune.transfer_config import TransferConfig
 from simclr_tf.config.run_config import RunConfig
 
 
@@ -89,3 +92,33 @@ def test_ranges_of_the_generator_reach_it() -> None:
     assert generator.horizontal_flip is True
     both = FinetuneConfig.from_values({"zoom_range": "0.5,2"}).augment.generator()
     assert both.zoom == (0.5, 2.0)
+
+
+OTHER_VIEWS: dict[str, Any] = {
+    "image_size": 96, "color_jitter_strength": 0.7, "use_blur": True, "random_crop": False,
+    "min_crop_area": 0.3, "min_crop_aspect": 0.5, "horizontal_flip": None, "vertical_flip": True,
+    "right_angle_rotation": True, "rotation_degrees": 9.0, "central_crop": 0.5,
+    "whole_image": True, "jitter_impl": "simclrv1", "gray_probability": 0.6,
+    "saturation_share": 0.5, "blur_probability": "0.9", "solarize_probability": "0.3",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("config_type", [RunConfig, FinetuneConfig, TransferConfig])
+@pytest.mark.parametrize("name", OTHER_VIEWS)
+def test_every_setting_of_views_changes_the_views(name: str, config_type: type[Config]) -> None:
+    """A setting that is accepted and ignored would leave them as they are."""
+    switched = {"color_jitter_strength": 0.5, "use_blur": True}  # so that what they govern counts
+    topic = next(s.topic for s in config_type.settings() if s.name == name)
+
+    def views(values: dict[str, Any]) -> dict[str, Any]:
+        config = config_type.from_values({**switched, **values})
+        made: ViewConfig = getattr(config, topic).view_config(3)
+        return made.to_dict()
+
+    usual = views({} if name not in switched else {name: type(switched[name])(0)})
+    value = OTHER_VIEWS[name]
+    assert views({name: not usual[name] if value is None else value}) != usual
+
+
+def test_the_walk_over_views_leaves_none_out() -> None:
+    assert set(OTHER_VIEWS) == {f.name for f in fields(ViewSettings)}

@@ -34,7 +34,7 @@ def seed(epoch: int = 0) -> tf.Tensor:
 
 def test_without_augmentation_training_images_are_those_of_scoring() -> None:
     steps = image_steps(settings(), "none", 3)
-    wanted = evaluation_image(image(), settings().view_config(3))
+    wanted = evaluation_image(image(), settings().view_config(3, num_views=1))
     np.testing.assert_array_equal(steps.scored(image()), wanted)
     np.testing.assert_array_equal(steps.training_example()(image(), seed())["image"], wanted)
     assert not steps.augments

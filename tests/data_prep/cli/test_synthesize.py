@@ -73,7 +73,7 @@ def test_wrong_requests_end_with_one_line_and_no_files(
 def test_help_lists_the_settings_of_every_kind_under_its_name(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run("--help") == 0
+    assert run("--helpfull") == 0
     text = capsys.readouterr().out
     for kind in KINDS.values():
         sections = [part for part in text.split("\n\n") if part.startswith(f"--kind={kind.name}: ")]

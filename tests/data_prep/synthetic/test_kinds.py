@@ -85,24 +85,26 @@ def test_manifest_and_table_name_every_picture(tmp_path: Path, name: str) -> Non
 def test_settings_are_explained_and_their_defaults_allowed(name: str) -> None:
     kind = KINDS[name]
     kind.parameters().validate()
-    for setting, (default, meaning) in kind.parameters.meanings().items():
-        assert meaning.text.endswith("."), setting
-        assert meaning.topic, setting
-        assert isinstance(default, tuple | float | str), setting
+    for setting, declared in kind.parameters.meanings().items():
+        assert declared.help.endswith("."), setting
+        assert declared.title.startswith(f"--kind={name}: "), setting
+        assert isinstance(declared.default, tuple | float | str), setting
     assert all(kind.classes.values())
 
 
 @every_kind
 def test_settings_outside_their_limits_are_refused(name: str) -> None:
-    for setting, (default, meaning) in KINDS[name].parameters.meanings().items():
-        wrong: list[object] = [meaning.least - 1, float("nan"), float("inf")]
-        if isinstance(default, tuple):
-            low, high = default
+    for setting, declared in KINDS[name].parameters.meanings().items():
+        wrong: list[object] = [float("nan"), float("inf")]
+        if not declared.choices:
+            wrong.append((declared.low or 0.0) - 1)
+        if isinstance(declared.default, tuple):
+            low, high = declared.default
             wrong = [(value, value) for value in wrong] + [(high + 1, low)]
-        if meaning.choices:
+        if declared.choices:
             wrong = ["abacus"]
         for value in wrong:
-            with pytest.raises(UserError, match=f"^{setting}="):
+            with pytest.raises(UserError, match=f"^--{setting}="):
                 KINDS[name].parameters(**{setting: value}).validate()  # type: ignore[arg-type]
 
 
@@ -122,7 +124,8 @@ def test_settings_change_the_images(name: str) -> None:
         return np.concatenate([pixels.ravel() for pixels in files.values()])
 
     usual, changed = image(kind.parameters()), 0
-    drawn = {n: d for n, (d, _) in kind.parameters.meanings().items() if isinstance(d, tuple)}
+    defaults = {n: s.default for n, s in kind.parameters.meanings().items()}
+    drawn = {n: d for n, d in defaults.items() if isinstance(d, tuple)}
     for setting, (low, high) in drawn.items():
         other = kind.parameters(**{setting: (high, high) if high else (low, low)})  # type: ignore[arg-type]
         changed += not np.array_equal(image(other), usual)

@@ -270,7 +270,7 @@ def test_grey_levels_use_the_whole_range() -> None:
     ],
 )
 def test_impossible_parameters_are_refused(changes: dict) -> None:
-    with pytest.raises(UserError, match=f"^{next(iter(changes))}="):
+    with pytest.raises(UserError, match=f"^--{next(iter(changes))}="):
         LatticeParameters(**changes).validate()
 
 

@@ -164,8 +164,8 @@ def test_the_command_writes_the_set_and_refuses_to_overwrite(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("flag", "code", "said"),
     [
-        ("--noise=a,b", 1, "--noise=a,b: must be one number, or two"),
-        ("--noise=1,2,3", 1, "must be one number, or two"),
+        ("--noise=a,b", 2, "--noise=a,b: give numbers"),
+        ("--noise=1,2,3", 1, "--noise=1,2,3: must be two numbers, the smaller first"),
         ("--images_per_class=many", 2, "must be an integer"),
         ("--kind=latice", 2, "did you mean lattice?"),
     ],

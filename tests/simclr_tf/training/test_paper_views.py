@@ -3,11 +3,9 @@
 from dataclasses import replace
 
 import pytest
-from absl import flags
 
 from data_prep.augment.config import PAPER_VIEWS
 from data_prep.cli import augment
-from data_prep.cli.app import parse
 from data_prep.errors import UserError
 from simclr_tf.cli.run import COMMAND
 from simclr_tf.config.run_config import RunConfig
@@ -21,16 +19,14 @@ def run_of(*arguments: str) -> RunConfig:
 @pytest.mark.parametrize("method", sorted(PAPER_VIEWS))
 def test_preview_and_run_have_the_same_views(method: str) -> None:
     config = run_of(f"--preset={method}_views", "--image_size=96", "--vertical_flip")
-    values = flags.FlagValues()
-    augment.define(values)
-    parse(values, [f"--recipe={method}", "--image_size=96", "--vertical_flip"])
-    for name, value in PAPER_VIEWS[method].items():
-        values.set_default(name, value)
-    shown = augment._view_config(values, 3)
+    line = [f"--recipe={method}", "--image_size=96", "--vertical_flip", "--preview=a.png"]
+    preview, given = augment.COMMAND.parsed(line)
+    preview = preview.completed(PAPER_VIEWS[method], given)
+    shown = augment.previewed_views(preview, 3)
     trained = view_config(config, 3)
     assert replace(shown, num_views=2, gray_probability=0.2) == trained
     small = small_view_config(config, 3)
-    previewed = augment._small_config(values, shown)
+    previewed = augment.previewed_crops(preview, shown)
     assert (previewed and replace(previewed, gray_probability=0.2)) == small
     assert (small is not None) == (method == "swav")
 
