@@ -20,7 +20,7 @@ from finetune.image_data_generator import flow_from_split
 from finetune.keras_backbones import build_backbone, trunk_of
 from finetune.session import bounded
 from finetune.transfer import train_transfer
-from finetune.transfer_config import PRESETS, TransferConfig, preset
+from finetune.transfer_config import PRESETS, TransferConfig
 from simclr_tf.evaluation.linear_probe import fit_linear_probe
 
 
@@ -97,7 +97,7 @@ def test_the_scaling_travels_with_the_network_and_old_networks_have_none(tmp_pat
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_published_heads_stay_as_they_were(name: str) -> None:
-    config = TransferConfig.from_values(preset(name))
+    config = TransferConfig.from_values(PRESETS[name])
     assert not config.head.feature_scaling
     assert config.head.head_start == "random"
     assert config.optimizer.warmup_epochs == 0

@@ -27,7 +27,7 @@ from finetune.transfer import (
     generator_arguments,
     train_transfer,
 )
-from finetune.transfer_config import PRESETS, TransferConfig, preset
+from finetune.transfer_config import PRESETS, TransferConfig
 from simclr_tf.training.fit import StopRequest
 from tests.images import make_folder, make_split_folder
 
@@ -370,7 +370,7 @@ def test_presets_are_the_published_runs() -> None:
         ("resnet50_tfdata", 600, 16, 36, "resnet50", (1024, 512)),
         ("vgg16_block4", 400, 16, 30, "vgg16", (1024,)),
     ):
-        config = TransferConfig.from_values(preset(name))
+        config = TransferConfig.from_values(PRESETS[name])
         assert (config.augment.image_size, config.train.train_batch_size) == (size, batch)
         assert (config.start.backbone, config.head.widths()) == (backbone, head)
         assert config.augment.generator().rotation_range == turn
