@@ -145,8 +145,8 @@ class HeadSettings:
     head_start: Literal["auto", "probe", "random"] = setting(
         "auto",
         "Weights that a linear head starts with. probe: those of a logistic regression on the "
-        "training images' features; random: drawn at random; auto: probe, where the network under "
-        "it is pretrained.",
+        "training images' features, its regularization chosen by --monitor on held-out folds of "
+        "them; random: drawn at random; auto: probe, where the network under it is pretrained.",
     )
 
     def widths(self) -> tuple[int, ...]:

@@ -26,14 +26,14 @@ from data_prep.storage import read_object
 from finetune.classifier import Classification, Classifier
 from finetune.config import ClassifierConfig, FinetuneConfig
 from finetune.data import VALIDATION, LabelledData, open_labelled
-from finetune.epoch_scores import FeatureScorer, ImageScorer
+from finetune.epoch_scores import FeatureScorer, ImageScorer, split_scores
 from finetune.inputs import ImageSteps, skipped
 from finetune.report.files import FLOORS as FLOORS_FILE
 from finetune.report.files import REPORT, RESULT_FILES
 from finetune.report.page import REPORT_PAGE
 from simclr_tf.checkpoints.keras_file import check_keras_file
 from simclr_tf.checkpoints.store import CheckpointStore
-from simclr_tf.evaluation.linear_probe import LinearProbe, fit_linear_probe
+from simclr_tf.evaluation.linear_probe import LinearProbe, Score, fit_linear_probe
 from simclr_tf.losses.supervised import balanced_weights
 from simclr_tf.losses.weight_decay import WeightDecay, decayed_variables
 from simclr_tf.models.weights import variables_hash
@@ -254,11 +254,21 @@ def _start_from_probe(session: "ClassifierSession", known: FrozenFeatures) -> No
         num_classes=head.num_classes,
         seed=config.machine.seed,
         balanced="balanced" in (config.loss.class_weights, config.loss.sampling),
+        score=_monitored(config.train.monitor),
     )
     frozen = not session.model.backbone.trainable_variables
     if not frozen or session.steps.augments:
         probe = bounded(probe, known.features[rows])
     head.start_from(probe)
+    log.info("the head starts as a logistic regression with C=%.2g, temperature %.2g",
+             probe.strength, probe.temperature)  # fmt: skip
+
+
+def _monitored(monitor: str) -> Score | None:
+    """The score that chooses the best epoch, for probabilities; None if the likelihood does."""
+    if monitor == "loss":
+        return None
+    return lambda labels, p: split_scores(np.log(np.maximum(p, 1e-12)), labels)[monitor]
 
 
 def bounded(probe: LinearProbe, features: np.ndarray) -> LinearProbe:

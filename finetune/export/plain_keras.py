@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras.src.models.functional import Functional
 
-from finetune.classifier import Classifier, SimCLRBackbone
+from finetune.classifier import Classifier, FeatureScaling, SimCLRBackbone
 from finetune.keras_backbones import StandardizeInput
 from simclr_tf.models.backbone import StagedBackbone
 from simclr_tf.models.batch_norm import BatchNorm
@@ -130,9 +130,19 @@ def standard_model(model: SimCLRModel | Classifier, image_size: int) -> keras.Mo
 def _classifier(model: Classifier) -> keras.Model:
     images = keras.Input(model.image_shape, name="images")
     features = x = _standard(model.backbone, images)
+    if model.head.scaling is not None:
+        x = _scaled(model.head.scaling, x)
     for layer in model.head.layers:
         x = _dense(layer, x)
     return _joined(images, features, x)
+
+
+def _scaled(scaling: FeatureScaling, x: Symbol) -> Symbol:
+    # Keras' Normalization keeps its numbers outside the graph, where ONNX does not find them; and
+    # both steps in one would lose digits of features that vary little.
+    mean, variance = _array(scaling.adapt_mean), _array(scaling.adapt_variance)
+    x = layers.Rescaling(1.0, -mean, dtype="float32")(x)
+    return layers.Rescaling(1 / np.sqrt(variance), dtype="float32")(x)
 
 
 def _joined(images: Symbol, features: Symbol, logits: Symbol) -> keras.Model:

@@ -463,7 +463,7 @@ def _finished(target: Path, plan: Plan, config: EmbedConfig, images: Manifest) -
     again = facts.get("asked") == _asked(config) and not config.storage.overwrite
     if same and not config.storage.overwrite and facts.get("content"):
         same = facts["content"] == files_digest(images.files())
-    if same and (config.storage.num_workers > 1 or again):
+    if same and again:
         remove_shards(target)
         return True
     if not config.storage.overwrite:

@@ -12,6 +12,7 @@ import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 
 from data_prep.errors import UserError
 
@@ -42,8 +43,16 @@ _ONLY_LOOPBACK = (
 
 
 def is_loopback(host: str) -> bool:
-    """True if a host name or an address is of the loopback interface."""
-    return host == "localhost" or host.startswith("127.") or host in ("::1", "[::1]")
+    """True if a host is `localhost` or an address of the loopback interface, [::1] in brackets.
+
+    Other names are not looked up: what they stand for may change.
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:  # a name
+        return False
 
 
 @contextmanager

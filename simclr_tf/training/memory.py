@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 
 _MIB = 2**20
 # Fitted to peaks on a CPU of nine runs, from ResNet-18 of a quarter width to ResNet-50 of twice the
-# width and a ViT, 1 to 4 GB; the estimates are within 20 % of them (`docs/pretrain.md`).
+# width and a ViT, 1 to 4 GB; the estimates are within 20 % of them (`docs/pretrain.md`). For small
+# networks of many layers they are too high: 1.39 times the peak of a ResNet-50 of half width.
 _PROGRAM = 560 * _MIB  # TensorFlow, its libraries and threads
 _LAYER = 9.25 * _MIB  # graph and kernels of a layer, and as much again for its gradients
 _VARIABLES = 1.56  # copies of variables and gradients while they are updated, saved and exported

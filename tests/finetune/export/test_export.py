@@ -180,6 +180,23 @@ def test_the_preprocessing_of_networks_of_keras_becomes_a_convolution(
     assert float(np.ptp(expected)) > 0
 
 
+@pytest.mark.parametrize("hidden", [(), (5,)])
+def test_standardized_features_are_part_of_the_rebuilt_network(hidden: tuple[int, ...]) -> None:
+    images = keras.Input((8, 8, 3))
+    features = keras.Model(images, keras.layers.GlobalAveragePooling2D()(images))
+    model = Classifier(features, 3, (8, 8, 3), hidden, feature_scaling=True)
+    model.build()
+    scaling = model.head.scaling
+    assert scaling is not None
+    deviations = np.array([10.0, 1e-9, 1e-3])  # the second is only centered
+    scaling.set_statistics(np.random.default_rng(1).normal(4, deviations, (50, 3)))
+    batch = np.random.default_rng(0).random((2, 8, 8, 3)).astype(np.float32)
+    found = standard_model(model, 8)(batch)
+    wanted = model.head(model.features(batch))
+    np.testing.assert_allclose(found["logits"], wanted, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found["features"], model.features(batch), rtol=1e-6)
+
+
 @pytest.mark.slow
 def test_a_network_of_keras_is_exported_with_its_head(tmp_path: Path) -> None:
     keras.utils.set_random_seed(0)
@@ -187,8 +204,10 @@ def test_a_network_of_keras_is_exported_with_its_head(tmp_path: Path) -> None:
         "mobilenet", image_size=32, weights="none", pooling="avg",
         inputs=PreprocessInput("mobilenet", name="inputs", dtype="float32"),
     )  # fmt: skip
-    model = Classifier(trunk, 3, (32, 32, 3), (5,))
+    model = Classifier(trunk, 3, (32, 32, 3), (5,), feature_scaling=True)
     model.build()
+    assert model.head.scaling is not None
+    model.head.scaling.set_statistics(np.random.default_rng(1).normal(2, 3, (9, 1024)))
     model.facts = preprocessing_record(32, 3, ("a", "b", "c"))
     export_keras(model, tmp_path / "model.keras")
     path = tmp_path / "out" / "m.onnx"

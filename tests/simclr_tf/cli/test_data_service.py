@@ -19,6 +19,7 @@ from simclr_tf.config.sections import MachineSettings
 from simclr_tf.training import data_service
 from simclr_tf.training.batches import training_batches
 from simclr_tf.training.distribution import connect as connect_devices
+from simclr_tf.training.loopback import is_loopback
 from tests.images import make_folder
 from tests.simclr_tf.training.test_data_service import free_port
 
@@ -53,6 +54,18 @@ def test_processes_prepare_the_batches_of_a_run(tmp_path: Path) -> None:
         for server in servers:
             server.kill()
             server.wait()
+
+
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [
+        ("localhost", True), ("127.0.0.1", True), ("127.8.0.9", True), ("[::1]", True),
+        ("::1", True), ("127.example.org", False), ("127.1", False), ("0.0.0.0", False),
+        ("10.0.0.1", False), ("localhost.example.org", False), ("[::]", False), ("", False),
+    ],
+)  # fmt: skip
+def test_names_that_only_look_like_loopback_are_of_other_machines(host: str, own: bool) -> None:
+    assert is_loopback(host) == own
 
 
 def wait_for(condition: object) -> None:

@@ -191,6 +191,9 @@ def test_workers_come_to_what_one_process_comes_to(
     for file in made.iterdir():
         assert (output / file.name).read_bytes() == file.read_bytes(), file.name
     assert not (tmp_path / ".out.partial").exists()
+    others = {"shard_images": 8, "num_workers": 2, "neighbours": 3}
+    with pytest.raises(UserError, match="in another way"):
+        embed(config(encoder=str(encoder), image_dir=str(folder), output=str(output), **others))
 
 
 def test_an_embedding_is_not_overwritten_unless_told_so(

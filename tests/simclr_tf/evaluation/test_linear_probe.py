@@ -1,12 +1,14 @@
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from simclr_tf.evaluation import linear_probe
 from simclr_tf.evaluation.linear_probe import fit_linear_probe
+from simclr_tf.evaluation.metrics import softmax
 
 
 def clusters(n: int, classes: int = 4, d: int = 12, seed: int = 0) -> tuple:
@@ -80,6 +82,54 @@ def test_strength_is_chosen_on_training_rows_alone(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(linear_probe, "_fit", spy)
     fit_linear_probe(x, y, strengths=[0.01, 0.1])
     assert seen == [160, 160, 200]
+
+
+def noisy(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Many weak features: accuracy wants less regularisation than the likelihood."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 4
+    centres = 0.25 * np.random.default_rng(7).normal(size=(4, 200))
+    return centres[y] + rng.normal(size=(n, 200)), y
+
+
+def right(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    return float((probabilities.argmax(axis=1) == labels).mean())
+
+
+def test_a_score_chooses_over_folds_and_a_temperature_mends_the_likelihood() -> None:
+    x, y = noisy(160, seed=0)
+    test_x, test_y = noisy(2000, seed=1)
+    probe = fit_linear_probe(x, y, score=right)
+    powers = [10.0 ** (p / 2) for p in range(-8, 3)]
+    # The same with scikit-learn alone.
+    logits = []
+    for strength in powers:
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
+        folds = StratifiedKFold(5, shuffle=True, random_state=0)
+        logits.append(cross_val_predict(model, x, y, cv=folds, method="decision_function"))
+    scores = [accuracy_score(y, found.argmax(axis=1)) for found in logits]
+    padded = [scores[0], *scores, scores[-1]]
+    smooth = np.round(np.convolve(padded, [0.25, 0.5, 0.25], "valid"), 9)
+    losses = [log_loss(y, softmax(found)) for found in logits]
+    best = max(range(len(powers)), key=lambda i: (smooth[i], -losses[i]))
+    assert probe.strength == pytest.approx(powers[best])
+    grid = np.exp(np.linspace(np.log(0.1), np.log(100), 500))
+    wanted = grid[np.argmin([log_loss(y, softmax(logits[best] / t)) for t in grid])]
+    assert probe.temperature == pytest.approx(wanted, rel=0.02)
+    plain = fit_linear_probe(x, y, strengths=[probe.strength])
+    np.testing.assert_array_equal(probe.predict(test_x), plain.predict(test_x))
+    found, before = (log_loss(test_y, p.predict_proba(test_x)) for p in (probe, plain))
+    assert found < before
+
+
+def test_a_score_never_sees_more_than_a_fifth_of_many_features(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, y = clusters(200)
+    monkeypatch.setattr(linear_probe, "_FEW", x.size - 1)
+    seen: list[int] = []
+    fit_linear_probe(x, y, score=lambda labels, _: seen.append(len(labels)) or 0.0)
+    assert set(seen) == {40}
 
 
 def test_the_same_seed_gives_the_same_probe() -> None:

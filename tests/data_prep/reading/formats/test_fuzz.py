@@ -50,11 +50,15 @@ def fits_file(**options: Any) -> bytes:
     return stream.getvalue()
 
 
-def hdf5_file(block: int = 0, **options: Any) -> bytes:
+def hdf5_file(block: int = 0, groups: int = 0, **options: Any) -> bytes:
     h5py = pytest.importorskip("h5py")
     stream = io.BytesIO()
-    with h5py.File(stream, "w", userblock_size=block) as file:
+    # Many groups lie in a fractal heap and a tree of version 2 where the format is the latest.
+    version = "latest" if groups else "earliest"
+    with h5py.File(stream, "w", userblock_size=block, libver=version) as file:
         file.create_dataset("group/image", data=VALUES, **options)
+        for number in range(groups):
+            file.create_group(f"group/{number:03d}")
         file["link"] = h5py.SoftLink("/group/image")
     return stream.getvalue()
 
@@ -92,6 +96,7 @@ def made() -> dict[str, bytes]:
         "hdf5, lzf": hdf5_file(chunks=(8, 8), compression="lzf"),
         "hdf5, blosc": hdf5_file(chunks=(8, 8), **hdf5plugin.Blosc()),
         "hdf5, user block": hdf5_file(512),
+        "hdf5, many groups": hdf5_file(groups=60),
     }
 
 
