@@ -76,10 +76,12 @@ def run(flag_values: flags.FlagValues) -> int:
     if not config.run.model_dir:
         raise UserError("--model_dir is missing: say where the run is to be kept")
     import_tensorflow()
-    from simclr_tf.training.from_checkpoint import adopt_checkpoint
+    from simclr_tf.training.from_checkpoint import adopt_checkpoint, open_origins
     from simclr_tf.training.run import execute
 
-    return execute(adopt_checkpoint(config, config_flags.given(flag_values)))
+    origins = open_origins(config)
+    given = config_flags.given(flag_values)
+    return execute(adopt_checkpoint(config, given, origins), origins)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

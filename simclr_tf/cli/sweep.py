@@ -97,10 +97,15 @@ def run(flag_values: flags.FlagValues, arguments: Sequence[str] = ()) -> int:
     from simclr_tf.training.distribution import refuse_cluster
 
     refuse_cluster(NAME)
+    from simclr_tf.checkpoints.load import Checkpoints
     from simclr_tf.sweep.check import check_runs, shared_manifest
     from simclr_tf.sweep.plan import floors, plan_runs
+    from simclr_tf.training.from_checkpoint import adopt_checkpoint, open_origins
 
-    configs = [_adopted(config, names) for config, names in parsed]
+    opened = Checkpoints()
+    configs = [
+        adopt_checkpoint(config, names, open_origins(config, opened)) for config, names in parsed
+    ]
     runs = plan_runs(rows, given, configs)
     manifest = shared_manifest(configs[0])
     check_runs(runs, manifest, f.pinned)
@@ -126,12 +131,6 @@ def _parsed(row: Row, arguments: Sequence[str], f: flags.FlagValues) -> tuple[Ru
     if f.skip_unreadable:
         config = replace(config, data=replace(config.data, skip_unreadable=True))
     return config, run_command.config_flags.given(values)
-
-
-def _adopted(config: RunConfig, given: set[str]) -> RunConfig:
-    from simclr_tf.training.from_checkpoint import adopt_checkpoint
-
-    return adopt_checkpoint(config, given)
 
 
 def _train_and_compare(

@@ -22,8 +22,7 @@ from data_prep.manifest.read_options import Declaration, carried
 from data_prep.phrases import counted
 from data_prep.reading.training_files import TrainingFiles, say_differences
 from data_prep.storage import check_new_folder, new_folder, read_object
-from simclr_tf.checkpoints.find import locate
-from simclr_tf.checkpoints.load import load_model
+from simclr_tf.checkpoints.load import convert, open_checkpoint
 from simclr_tf.checkpoints.preprocessing import evaluation_views
 from simclr_tf.config.sections import MachineSettings
 from simclr_tf.embedding.analyze import ANALYSED, analyse
@@ -81,12 +80,14 @@ class Network:
     """An encoder that was opened.
 
     Attributes:
+        path: The file or prefix of its weights.
         model: With its weights.
         record: How its images were prepared.
         sha256: Hash of its weights.
         feature_dim: Length of the features of the layer that is taken.
     """
 
+    path: str
     model: SimCLRModel
     record: dict[str, Any]
     sha256: str
@@ -99,7 +100,8 @@ def open_network(settings: FeatureSettings) -> Network:
     Raises:
         UserError: There is none, or it has no such layer.
     """
-    model = load_model(settings.encoder, ema=settings.ema)
+    checkpoint = open_checkpoint(settings.encoder, ema=settings.ema)
+    model, _ = convert(checkpoint)
     record = model.encoder.preprocessing
     digest = variables_hash(model.variables)
     if settings.precision == "bfloat16":
@@ -108,7 +110,8 @@ def open_network(settings: FeatureSettings) -> Network:
     layers = model(tf.zeros([1, size, size, channels]), training=False)
     if settings.endpoint not in layers:
         raise UserError(f"--endpoint={settings.endpoint}: the network has {', '.join(layers)}")
-    return Network(model, record, digest, layers[settings.endpoint].shape[-1])
+    dim = layers[settings.endpoint].shape[-1]
+    return Network(checkpoint.stored.path, model, record, digest, dim)
 
 
 class Featuriser:
@@ -531,5 +534,5 @@ def _facts(
         "plan": plan.key,
         "asked": _asked(config),
         "expert_columns": [],
-        "alarms": list(seen_by(locate(config.features.encoder).path, images)),
+        "alarms": list(seen_by(network.path, images)),
     }

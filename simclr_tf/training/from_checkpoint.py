@@ -4,6 +4,7 @@ import logging
 import os
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from data_prep.phrases import counted
 from data_prep.storage import file_sha256, read_object
 from simclr_tf.checkpoints.find import locate
 from simclr_tf.checkpoints.identify import Network
-from simclr_tf.checkpoints.load import Checkpoint, open_checkpoint
+from simclr_tf.checkpoints.load import Checkpoint, Checkpoints
 from simclr_tf.config.run_config import RunConfig
 from simclr_tf.models.architectures import RESNET, ResNetArchitecture, spelled
 from simclr_tf.training.run_dir import RunDir
@@ -267,7 +268,40 @@ _PROJECTION = ("proj_head_mode", "proj_out_dim", "num_proj_layers")
 _IMAGES = ("image_size", "central_crop", "whole_image")
 
 
-def adopt_checkpoint(config: RunConfig, given: Collection[str]) -> RunConfig:
+@dataclass(frozen=True)
+class Origins:
+    """The networks that a run takes from, each opened once.
+
+    Attributes:
+        start: Of `--checkpoint`, whose weights the run starts from; None for fresh weights.
+        teacher: Of `--teacher`, whose answers the run learns; None without one.
+    """
+
+    start: Checkpoint | None = None
+    teacher: Checkpoint | None = None
+
+
+def open_origins(config: RunConfig, opened: Checkpoints | None = None) -> Origins:
+    """Opens the networks that the settings of a run name.
+
+    Args:
+        config: The settings.
+        opened: Checkpoints that were opened before; None = none were.
+
+    Raises:
+        UserError: There is no such checkpoint.
+    """
+    opened = opened or Checkpoints()
+    start, teacher = config.start.checkpoint, config.distill.teacher
+    return Origins(
+        opened.open(start, ema=config.start.ema) if start else None,
+        opened.open(teacher) if teacher else None,
+    )
+
+
+def adopt_checkpoint(
+    config: RunConfig, given: Collection[str], origins: Origins | None = None
+) -> RunConfig:
     """Completes the settings of a run that starts from a checkpoint, or learns from a teacher.
 
     Network, image size, central crop and the way files are read (tiles excepted) are those of
@@ -276,6 +310,7 @@ def adopt_checkpoint(config: RunConfig, given: Collection[str]) -> RunConfig:
     Args:
         config: The settings, defaults where nothing was given.
         given: Names of the settings that were given.
+        origins: The networks, opened; None = they are opened here.
 
     Returns:
         The completed settings.
@@ -283,10 +318,10 @@ def adopt_checkpoint(config: RunConfig, given: Collection[str]) -> RunConfig:
     Raises:
         UserError: There is no such checkpoint, or what was given contradicts it.
     """
-    path = config.start.checkpoint or config.distill.teacher
-    if not path:
+    origins = origins or open_origins(config)
+    checkpoint = origins.start or origins.teacher
+    if checkpoint is None:
         return config
-    checkpoint = open_checkpoint(path, ema=config.start.ema and bool(config.start.checkpoint))
     values = config.values()
     given = {name for name in given if name != "stem" or values["stem"] != "auto"}
     known: dict[str, Any] = network_facts(checkpoint.network)
