@@ -96,9 +96,9 @@ def run(flag_values: flags.FlagValues) -> None:
         check_new_folder(output)
     background = parse_background(f.surface_depth, f.surface_tolerance)
     import_tensorflow()
+    from data_prep.manifest.manifest import Manifest
     from data_prep.manifest.open_images import open_declared
-    from data_prep.manifest.read_options import Declaration, carried
-    from data_prep.reading.training_files import say_differences
+    from data_prep.manifest.read_options import Declaration
     from finetune.depth.page import summary
     from finetune.depth.predict import DepthRequest, open_pipeline, predict_folder
     from finetune.depth.results import read_site_means
@@ -119,12 +119,12 @@ def run(flag_values: flags.FlagValues) -> None:
     )
     means = read_site_means(f.site_means) if f.site_means else None
     pipeline = open_pipeline(request)
-    declaration = Declaration(**{**carried(pipeline.reading), **given_reading(f)})
-    manifest = open_declared(folder, listed, declaration, skip_unreadable=f.skip_unreadable)
-    if f.split:
-        manifest = manifest.split(f.split)
-    forced = "intensity" in given_reading(f)
-    say_differences(pipeline.files, manifest, declaration, forced=forced)
+
+    def find(declared: Declaration) -> Manifest:
+        found = open_declared(folder, listed, declared, skip_unreadable=f.skip_unreadable)
+        return found.split(f.split) if f.split else found
+
+    manifest = pipeline.reading.open(given_reading(f), find, sample=lambda images: images)
     results = predict_folder(request, pipeline, manifest, means, progress_lines)
     if results is None:
         return

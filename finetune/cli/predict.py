@@ -97,19 +97,15 @@ def run(flag_values: flags.FlagValues) -> int:
     if image_dir and not Path(image_dir).is_dir():
         raise UserError(f"--image_dir={image_dir}: no such folder")
     import_tensorflow()
-    from data_prep.manifest.read_options import Declaration, carried
-    from data_prep.reading.training_files import say_differences
-    from finetune.predict import PredictSettings, list_images, predict_images
+    from finetune.predict import Listed, PredictSettings, list_images, predict_images
     from finetune.trained import open_trained
 
     trained = open_trained(model, f.precision)
-    declaration = Declaration(**{**carried(trained.reading), **given_reading(f)})
-    if declaration.changes():
-        said = ", ".join(f"--{name}={value}" for name, value in declaration.changes().items())
-        log.info("images are read with %s", said)
-    listed = list_images(image_dir, manifest, declaration)
-    forced = "intensity" in given_reading(f)
-    say_differences(trained.files, listed.sample(), declaration, forced=forced)
+    listed = trained.preprocessing.reading.open(
+        given_reading(f),
+        find=lambda declared: list_images(image_dir, manifest, declared),
+        sample=Listed.sample,
+    )
     settings = PredictSettings(f.top_k, f.threshold, f.abstain, f.batch_size)
     with outputs.drafts() as drafts:
         done = predict_images(trained, listed, drafts.paths[0], settings, progress_lines("files"))

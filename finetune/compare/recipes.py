@@ -18,7 +18,7 @@ from finetune.transfer_config import TransferConfig
 from simclr_tf.checkpoints import zoo
 from simclr_tf.checkpoints.download import is_complete
 from simclr_tf.checkpoints.load import Checkpoints
-from simclr_tf.checkpoints.preprocessing import preprocessing_record
+from simclr_tf.checkpoints.preprocessing import Preprocessing
 from simclr_tf.checkpoints.write import export_keras
 from simclr_tf.config.run_config import RunConfig
 from simclr_tf.models.keras_applications import IMAGENET, NONE
@@ -142,9 +142,9 @@ class Networks:
             m = RunConfig.from_values(values)
             keras.utils.set_random_seed(self._settings.seed)
             encoder = build_model(m, self._channels, num_classes=0).encoder
-            encoder.preprocessing = preprocessing_record(
-                self._sizes.image_size, self._channels, (), m.views.central_crop
-            )
+            encoder.preprocessing = Preprocessing(
+                self._sizes.image_size, self._channels, central_crop=m.views.central_crop
+            ).record()
             file.parent.mkdir(parents=True, exist_ok=True)
             export_keras(encoder, file)
         return file

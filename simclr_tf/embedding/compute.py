@@ -18,12 +18,10 @@ from data_prep.manifest.digest import files_digest
 from data_prep.manifest.identity import image_name
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.places import place_columns
-from data_prep.manifest.read_options import Declaration, carried
 from data_prep.phrases import counted
-from data_prep.reading.training_files import TrainingFiles, say_differences
 from data_prep.storage import check_new_folder, new_folder, read_object
 from simclr_tf.checkpoints.load import convert, open_checkpoint
-from simclr_tf.checkpoints.preprocessing import evaluation_views
+from simclr_tf.checkpoints.preprocessing import Preprocessing
 from simclr_tf.config.sections import MachineSettings
 from simclr_tf.embedding.analyze import ANALYSED, analyse
 from simclr_tf.embedding.measures import FloorFeatures
@@ -93,6 +91,11 @@ class Network:
     sha256: str
     feature_dim: int
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What the record says."""
+        return Preprocessing.from_record(self.record)
+
 
 def open_network(settings: FeatureSettings) -> Network:
     """Opens the encoder that the settings name.
@@ -103,10 +106,11 @@ def open_network(settings: FeatureSettings) -> Network:
     checkpoint = open_checkpoint(settings.encoder, ema=settings.ema)
     model, _ = convert(checkpoint)
     record = model.encoder.preprocessing
+    preprocessing = Preprocessing.from_record(record)
     digest = variables_hash(model.variables)
     if settings.precision == "bfloat16":
         model = copy_in(model, "mixed_bfloat16")
-    size, channels = record["image_size"], record["channels"]
+    size, channels = preprocessing.image_size, preprocessing.channels
     layers = model(tf.zeros([1, size, size, channels]), training=False)
     if settings.endpoint not in layers:
         raise UserError(f"--endpoint={settings.endpoint}: the network has {', '.join(layers)}")
@@ -131,7 +135,7 @@ class Featuriser:
             return {"features": tf.reduce_mean(layer, [1, 2]) if len(layer.shape) == 4 else layer}
 
         devices = distribution.connect(MachineSettings(distribute="one_device"))
-        views, batch_size = evaluation_views(network.record), settings.eval_batch_size
+        views, batch_size = network.preprocessing.views, settings.eval_batch_size
         if settings.memory_check:
             check_memory(
                 _load(network, batch_size, devices), memory_here(devices), ("eval_batch_size",),
@@ -186,8 +190,8 @@ class Featuriser:
 
 def _load(network: Network, batch_size: int, devices: distribution.Devices) -> Load:
     """Memory load of a pass of images through the network, without training."""
-    model, record = network.model, network.record
-    size, channels = record["image_size"], record["channels"]
+    model, preprocessing = network.model, network.preprocessing
+    size, channels = preprocessing.image_size, preprocessing.channels
     activations = count_activations(lambda x: model(x, training=False), size, channels, ())
     return Load(
         activations, variable_bytes(model.variables), 0.0, size, channels, batch_size, views=1,
@@ -427,14 +431,10 @@ def embed(config: EmbedConfig, given: Set[str] = frozenset(), progress: Progress
 def _images(config: EmbedConfig, given: Set[str], network: Network) -> Manifest:
     """The images, read as the encoder's record says unless a flag says otherwise."""
     own = {name: getattr(config.reading, name) for name in vars(config.reading) if name in given}
-    declaration = Declaration(**{**carried(network.record.get("reading", {})), **own})
-    if declaration.changes():
-        said = ", ".join(f"--{name}={value}" for name, value in declaration.changes().items())
-        log.info("images are read with %s", said)
-    images = read_manifest(config.images.data_settings(), declaration)
-    files = TrainingFiles.from_record(network.record)
-    say_differences(files, images, declaration, forced="intensity" in own)
-    return images
+    data = config.images.data_settings()
+    return network.preprocessing.reading.open(
+        own, find=lambda declared: read_manifest(data, declared), sample=lambda images: images
+    )
 
 
 def _plan(config: EmbedConfig, network: Network, images: Manifest) -> Plan:

@@ -12,12 +12,13 @@ from data_prep.augment.views import SMALL_IMAGE
 from data_prep.errors import UserError
 from data_prep.manifest.identity import ALL_AS_CHANNELS, Picture, shares_file
 from data_prep.manifest.manifest import Manifest
-from data_prep.manifest.read_options import READING_FIELDS, carried, rule_completed
+from data_prep.manifest.read_options import READING_FIELDS
 from data_prep.phrases import counted
 from data_prep.storage import file_sha256, read_object
 from simclr_tf.checkpoints.find import locate
 from simclr_tf.checkpoints.identify import Network
 from simclr_tf.checkpoints.load import Checkpoint, Checkpoints
+from simclr_tf.checkpoints.preprocessing import Preprocessing
 from simclr_tf.config.run_config import RunConfig
 from simclr_tf.models.architectures import RESNET, ResNetArchitecture, spelled
 from simclr_tf.training.run_dir import RunDir
@@ -330,9 +331,9 @@ def adopt_checkpoint(
     if "backbone" in given and spelled(values["backbone"]) != known.get("backbone"):
         # A student of another kind than its teacher.
         known = {name: value for name, value in known.items() if name not in _BACKBONE}
-    known |= {n: checkpoint.preprocessing[n] for n in _IMAGES if n in checkpoint.preprocessing}
-    known |= rule_completed(checkpoint.preprocessing.get("reading", {}))
-    size = values["image_size"] if "image_size" in given else known.get("image_size", 0)
+    preprocessing = Preprocessing.from_record(checkpoint.preprocessing)
+    known |= preprocessing.settings()
+    size = values["image_size"] if "image_size" in given else preprocessing.image_size
     if values["stem"] == "auto" and (size <= SMALL_IMAGE) == (known.get("stem") == "cifar"):
         known.pop("stem", None)  # as auto has it
     adopted = {
@@ -344,18 +345,18 @@ def adopt_checkpoint(
         said = ", ".join(f"--{name}={value}" for name, value in adopted.items())
         log.info("from %s: %s", checkpoint.stored.path, said)
     _say_other_reading(values, known, given)
-    say_exif(checkpoint.preprocessing, values["exif"])
+    say_exif(preprocessing, values["exif"])
     return RunConfig.from_values({**values, **adopted})
 
 
-def say_exif(record: Mapping[str, Any], exif: str) -> None:
+def say_exif(preprocessing: Preprocessing, exif: str) -> None:
     """Logs if images are turned upright for a network that has seen them as stored.
 
     Args:
-        record: Of the network to start from.
+        preprocessing: Of the network to start from.
         exif: What the new run does.
     """
-    if exif == "apply" and carried(record.get("reading", {}))["exif"] == "ignore":
+    if exif == "apply" and preprocessing.reading.declaration.exif == "ignore":
         log.info(
             "the network to start from has seen photographs as stored; here they are turned"
             " upright (--exif=ignore leaves them as they are)"

@@ -8,7 +8,7 @@ from typing import Any
 
 from data_prep.augment.views import ViewConfig, skipped_for_channels
 from simclr_tf.checkpoints.load import Checkpoint
-from simclr_tf.checkpoints.preprocessing import preprocessing_record
+from simclr_tf.checkpoints.preprocessing import Preprocessing
 from simclr_tf.checkpoints.store import CheckpointStore, model_keys
 from simclr_tf.config.run_config import RunConfig
 from simclr_tf.methods.base import Pretraining, extension_of
@@ -122,15 +122,9 @@ def _opened(config: RunConfig, origins: Origins, claim: ExitStack) -> Session:
     if config.machine.memory_check and config.train.mode != "eval":
         check_memory(_load(config, devices, data, model, parts), memory_here(devices),
                      _memory_flags(config))  # fmt: skip
-    model.encoder.preprocessing = preprocessing_record(
-        views.image_size,
-        views.channels,
-        data.class_names,
-        views.central_crop,
-        data.reading.record(),
-        views.whole_image,
-        data.files,
-    )
+    model.encoder.preprocessing = Preprocessing.of_training(
+        views, data.class_names, data.reading, data.files
+    ).record()
     if devices.is_chief:  # whatever can be refused has been by now
         trains = config.train.mode != "eval"
         claim.enter_context(run_dir.claim("" if trains else EVALUATION))

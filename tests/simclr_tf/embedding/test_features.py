@@ -15,7 +15,7 @@ from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest, Record
 from data_prep.manifest.scan import scan_folder
 from simclr_tf.checkpoints.load import load_encoder, load_model
-from simclr_tf.checkpoints.preprocessing import preprocessing_record
+from simclr_tf.checkpoints.preprocessing import Preprocessing
 from simclr_tf.checkpoints.write import export_keras
 from simclr_tf.embedding import compute
 from simclr_tf.embedding import compute as network_module
@@ -241,7 +241,7 @@ def test_images_are_read_as_the_encoders_record_says(
     encoder: Path, folder: Path, tmp_path: Path
 ) -> None:
     model = load_encoder(encoder)
-    record = preprocessing_record(32, 3)
+    record = Preprocessing(32, 3).record()
     model.preprocessing = {**record, "reading": {"intensity": "sqrt"}}
     export_keras(model, tmp_path / "bright.keras")
     values = {"image_dir": str(folder), "formats": "", "encoder": str(tmp_path / "bright.keras")}
