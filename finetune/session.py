@@ -47,8 +47,8 @@ from simclr_tf.optim.schedules import (
 )
 from simclr_tf.training import distribution
 from simclr_tf.training.batches import local_batch_size
+from simclr_tf.training.evaluator import Outputs
 from simclr_tf.training.fit import LoopPlan
-from simclr_tf.training.frozen_features import FrozenFeatures
 from simclr_tf.training.memory import (
     Load,
     check_memory,
@@ -236,7 +236,7 @@ def start_head(session: "ClassifierSession") -> None:
     log.info("the head starts from the features of the training images (%s)", took)
 
 
-def _start_from_probe(session: "ClassifierSession", known: FrozenFeatures) -> None:
+def _start_from_probe(session: "ClassifierSession", known: Outputs) -> None:
     head, config = session.model.head, session.config
     rows = np.flatnonzero(known.label >= 0)
     if len(rows) > _MOST_IMAGES:

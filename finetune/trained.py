@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
@@ -17,12 +16,10 @@ from finetune.report.results import ClassificationResults, Decision
 from simclr_tf.checkpoints import zoo
 from simclr_tf.checkpoints.load import load_model
 from simclr_tf.checkpoints.preprocessing import Preprocessing
-from simclr_tf.config.sections import MachineSettings
 from simclr_tf.evaluation.metrics import softmax
 from simclr_tf.models.simclr import SimCLRModel
 from simclr_tf.models.weights import copy_in
-from simclr_tf.training import distribution
-from simclr_tf.training.evaluator import Evaluator, Forward, Imagewise, simclr_outputs
+from simclr_tf.training.evaluator import Featurizer, Forward, simclr_outputs
 
 _CONFIG, _ENVIRONMENT, _MODEL = "config.json", "environment.json", "model.keras"
 
@@ -55,14 +52,11 @@ class Trained:
     def forward(self) -> Forward:
         """Gives `features` [B, D] and `logits` [B, K] of images [B, S, S, C] in [0, 1]."""
         network = self.network
-        if isinstance(network, SimCLRModel):
-            return simclr_outputs(network)
-
-        def outputs(images: tf.Tensor) -> dict[str, tf.Tensor]:
-            features = network.features(images)
-            return {"features": features, "logits": network.head(features)}
-
-        return outputs
+        return (
+            simclr_outputs(network)
+            if isinstance(network, SimCLRModel)
+            else network.features_and_logits
+        )
 
 
 class Scorer:
@@ -75,10 +69,7 @@ class Scorer:
 
     def __init__(self, trained: Trained, batch_size: int) -> None:
         self.classes = len(trained.class_names)
-        devices = distribution.connect(MachineSettings(distribute="one_device"))
-        views = trained.preprocessing.views
-        evaluator = Evaluator(trained.forward, views, devices, batch_size, crops=trained.crops)
-        self._images = Imagewise(evaluator, views.channels, batch_size)
+        self._images = Featurizer(trained.forward, trained.preprocessing, batch_size, trained.crops)
 
     def scores(self, images: Manifest) -> np.ndarray:
         """Probabilities float64 [n, K] of images; see `outputs`."""

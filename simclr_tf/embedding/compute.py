@@ -22,7 +22,6 @@ from data_prep.phrases import counted
 from data_prep.storage import check_new_folder, new_folder, read_object
 from simclr_tf.checkpoints.load import convert, open_checkpoint
 from simclr_tf.checkpoints.preprocessing import Preprocessing
-from simclr_tf.config.sections import MachineSettings
 from simclr_tf.embedding.analyze import ANALYSED, analyse
 from simclr_tf.embedding.measures import FloorFeatures
 from simclr_tf.embedding.settings import EmbedConfig, FeatureSettings, names_in
@@ -55,7 +54,7 @@ from simclr_tf.models.simclr import SimCLRModel
 from simclr_tf.models.weights import copy_in, variables_hash
 from simclr_tf.training import distribution
 from simclr_tf.training.data import read_manifest
-from simclr_tf.training.evaluator import Evaluator, Imagewise
+from simclr_tf.training.evaluator import Featurizer
 from simclr_tf.training.floors import PIXELS, flat_pixels, some_features
 from simclr_tf.training.from_checkpoint import seen_by
 from simclr_tf.training.memory import (
@@ -118,8 +117,8 @@ def open_network(settings: FeatureSettings) -> Network:
     return Network(checkpoint.stored.path, model, record, digest, dim)
 
 
-class Featuriser:
-    """Makes features of images; its graph is traced once.
+class FeatureMaker:
+    """Makes the features of an embedding; its graph is traced once.
 
     Args:
         network: The encoder.
@@ -134,15 +133,14 @@ class Featuriser:
             layer = tf.cast(model(images, training=False)[endpoint], tf.float32)
             return {"features": tf.reduce_mean(layer, [1, 2]) if len(layer.shape) == 4 else layer}
 
-        devices = distribution.connect(MachineSettings(distribute="one_device"))
-        views, batch_size = network.preprocessing.views, settings.eval_batch_size
+        batch_size = settings.eval_batch_size
+        self._images = Featurizer(forward, network.preprocessing, batch_size, settings.eval_crops)
         if settings.memory_check:
+            devices = self._images.devices
             check_memory(
                 _load(network, batch_size, devices), memory_here(devices), ("eval_batch_size",),
                 "embedding",
             )  # fmt: skip
-        evaluator = Evaluator(forward, views, devices, batch_size, crops=settings.eval_crops)
-        self._images = Imagewise(evaluator, views.channels, batch_size)
 
     def features(
         self, images: Manifest, *, skip_unreadable: bool = False
@@ -230,8 +228,8 @@ def compute_floors(
     # The memory has been checked: the encoder passed before is as large.
     plain = replace(settings, normalize=False, float16=False, memory_check=False)
     stand_in: Any = both
-    featuriser = Featuriser(replace(network, model=stand_in), plain)
-    found, _ = featuriser.features(images.subset(images.records[row] for row in rows))
+    maker = FeatureMaker(replace(network, model=stand_in), plain)
+    found, _ = maker.features(images.subset(images.records[row] for row in rows))
     return FloorFeatures(rows, found[:, :width], found[:, width:])
 
 
@@ -244,7 +242,7 @@ def _unreadable(images: Manifest, bad: dict[int, str]) -> str:
 
 
 def fill_shards(
-    featuriser: Featuriser,
+    maker: FeatureMaker,
     images: Manifest,
     shards: Shards,
     worker: int,
@@ -256,7 +254,7 @@ def fill_shards(
     """Computes the shards of a worker that are still missing.
 
     Args:
-        featuriser: Makes the features.
+        maker: Makes the features.
         images: All of the plan.
         shards: Where they are kept.
         worker: Which of the workers this is.
@@ -272,7 +270,7 @@ def fill_shards(
         unreadable: dict[int, str] = {}
         for start in range(rows.start, rows.stop, _CHUNK):
             part = images.subset(images.records[start : min(start + _CHUNK, rows.stop)])
-            features, bad = featuriser.features(part, skip_unreadable=skip_unreadable)
+            features, bad = maker.features(part, skip_unreadable=skip_unreadable)
             parts.append(features)
             unreadable |= {start - rows.start + row: why for row, why in bad.items()}
             done += len(part)
@@ -405,7 +403,7 @@ def embed(config: EmbedConfig, given: Set[str] = frozenset(), progress: Progress
             else:
                 log.info("features of %s to compute", counted(plan.images, "image"))
             fill_shards(
-                Featuriser(network, config.features),
+                FeatureMaker(network, config.features),
                 images,
                 shards,
                 settings.worker,

@@ -21,7 +21,7 @@ from finetune.serve.answer import Classify, Neighbours
 from finetune.trained import Scorer, open_trained
 from simclr_tf.checkpoints.preprocessing import Preprocessing, write_record
 from simclr_tf.checkpoints.write import export_keras
-from simclr_tf.embedding.compute import Featuriser, open_network
+from simclr_tf.embedding.compute import FeatureMaker, open_network
 from simclr_tf.embedding.settings import FeatureSettings
 from tests.finetune.networks import network, write_run
 
@@ -120,7 +120,7 @@ def test_every_way_to_a_score_gives_the_same(kind: str, made_by: str, tmp_path: 
 
     if made_by == "run":
         opened = open_network(FeatureSettings(encoder=str(run), eval_batch_size=4))
-        features, _ = Featuriser(opened, FeatureSettings(eval_batch_size=4)).features(images)
+        features, _ = FeatureMaker(opened, FeatureSettings(eval_batch_size=4)).features(images)
         expected = Scorer(trained, 4).outputs(images)[1]
         np.testing.assert_allclose(features, expected, atol=1e-5)
 
