@@ -1,4 +1,4 @@
-"""Facts that a command reads once, however many of its parts need them: its checkpoints."""
+"""Facts that a command reads once, however many of its parts need them: checkpoints and headers."""
 
 import os
 from collections import Counter
@@ -9,6 +9,7 @@ import keras
 import pytest
 import tensorflow as tf
 
+from data_prep.reading import headers, training_files
 from finetune.cli import finetune as finetune_command
 from finetune.compare.recipes import missing_weights
 from finetune.compare.strategies import CompareSettings
@@ -21,6 +22,7 @@ from tests.finetune.runs import write_encoder
 from tests.images import CLASSES, make_split_folder
 
 Openings = Counter[str]
+Reads = list[str]
 
 
 @pytest.fixture
@@ -40,6 +42,21 @@ def openings(monkeypatch: pytest.MonkeyPatch) -> Openings:
     count(tf.train, "load_checkpoint")
     count(keras.models, "load_model")
     return counted
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
+    """The image files whose header is read, one after the other."""
+    noted: Reads = []
+    read = headers.read_header
+
+    def noting(path: str, *args: Any, **kwargs: Any) -> headers.Header:
+        noted.append(path)
+        return read(path, *args, **kwargs)
+
+    for module in (headers, training_files):
+        monkeypatch.setattr(module, "read_header", noting)
+    return noted
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +86,12 @@ def run(images: Path, model_dir: Path, *flags: str) -> None:
     assert run_command.main(given) == 0
 
 
-def test_a_run_opens_the_checkpoint_that_it_starts_from_once(
-    images: Path, encoder: Path, tmp_path: Path, openings: Openings
+def test_a_run_opens_its_checkpoint_and_the_header_of_every_image_once(
+    images: Path, encoder: Path, tmp_path: Path, openings: Openings, reads: Reads
 ) -> None:
     run(images, tmp_path / "run", "--train_mode=finetune", f"--checkpoint={encoder}")
     assert openings[str(encoder.resolve())] == 1
+    assert sorted(reads) == sorted(map(str, images.rglob("*.png")))
 
 
 def test_a_student_opens_its_teacher_and_its_start_once_each(
@@ -86,16 +104,20 @@ def test_a_student_opens_its_teacher_and_its_start_once_each(
 
 
 def test_fine_tuning_and_embedding_open_their_encoder_once(
-    images: Path, encoder: Path, tmp_path: Path, openings: Openings
+    images: Path, encoder: Path, tmp_path: Path, openings: Openings, reads: Reads
 ) -> None:
     common = [f"--image_dir={images}", f"--encoder={encoder}", "--eval_batch_size=8"]
     common += ["--bootstrap=100", "--precision=float32", "--nofloors"]
     own = ["--train_steps=1", "--train_batch_size=4", f"--output={tmp_path / 'classifier'}"]
     assert finetune_command.main([*common, *own]) == 0
     assert openings[str(encoder.resolve())] == 1
+    files = sorted(map(str, images.rglob("*.png")))
+    assert sorted(reads) == files
+    reads.clear()
     own = ["--noexplore", f"--output={tmp_path / 'embedding'}"]
     assert embed_command.main([*common, *own]) == 0
     assert openings[str(encoder.resolve())] == 2
+    assert sorted(reads) == files
 
 
 def test_the_strategies_of_a_comparison_share_one_opening(

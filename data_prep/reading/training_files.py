@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from data_prep.errors import UserError
-from data_prep.manifest.manifest import Manifest, Record
+from data_prep.manifest.manifest import Headers, Manifest, Record
 from data_prep.manifest.read_options import Declaration, carried
 from data_prep.reading.formats import arrays
 from data_prep.reading.headers import read_header
@@ -69,11 +69,12 @@ def look_at(images: Manifest) -> TrainingFiles:
     Files that cannot be read are passed over; they are reported elsewhere.
     """
     rows = np.linspace(0, len(images) - 1, min(_HEADERS, len(images))).astype(np.int64)
-    pairs = list(zip(images.records, images.files(), strict=True))
-    chosen = [pairs[row] for row in rows]
-    kinds = [found for record, file in chosen if (found := _kind(record, file))]
+    files = images.files()
+    chosen = [(images.records[row], files[row]) for row in rows]
+    known = images.headers
+    kinds = [found for record, file in chosen if (found := _kind(record, file, known))]
     step = max(1, len(chosen) // _IMAGES)
-    shown = [_shown(record, file) for record, file in chosen[::step][:_IMAGES]]
+    shown = [_shown(record, file, known) for record, file in chosen[::step][:_IMAGES]]
     seen = [values for values in shown if values is not None]
     return TrainingFiles(
         tuple(sorted({bits for bits, _ in kinds})),
@@ -92,12 +93,16 @@ def of_one(header_bits: int, pixels: np.ndarray) -> TrainingFiles:
     return TrainingFiles((header_bits,), (pixels.shape[-1],), _range(_sample(pixels)))
 
 
-def _kind(record: Record, file: str) -> tuple[int, int] | None:
+def _kind(record: Record, file: str, known: Headers) -> tuple[int, int] | None:
+    """Bits and channels of a file; None if it cannot be read."""
+    header = known.get(record)
+    if header is not None and header.bits < 32:  # as stored, for no rule reads it
+        return header.bits, header.channels
     reading = parse_reading(record.reading)
     try:
         with open(file, "rb") as stream:
             bits = stored_bits(file, stream.read(64), reading)
-        return bits, read_header(file, record.reading, record.tile).channels
+        return bits, (header or read_header(file, record.reading, record.tile)).channels
     except (UserError, OSError):
         return None
 
@@ -126,9 +131,10 @@ def stored_bits(source: Any, start: bytes, reading: Reading) -> int:
         return 32
 
 
-def _shown(record: Record, file: str) -> np.ndarray | None:
+def _shown(record: Record, file: str, known: Headers) -> np.ndarray | None:
+    """Some values of an image; None if it is too large or cannot be read."""
     try:
-        header = read_header(file, record.reading, record.tile)
+        header = known.get(record) or read_header(file, record.reading, record.tile)
         if header.height * header.width > _MOST_PIXELS:
             return None
         return _sample(read_image(file, None, record.reading, record.tile))

@@ -343,8 +343,7 @@ class Chain:
             features = np.concatenate([features_of(s) for s in (sources.pool, sources.test)])
             rows = np.concatenate([sources.pool_rows, sources.test_rows])
             file.parent.mkdir(exist_ok=True)
-            labels = division.images.label_indices(division.class_names)[rows]
-            Embeddings(features, labels, rows).save(file)
+            Embeddings(features, self._labels()[rows], rows).save(file)
             note_cost(setup.output, f"features-{name}", time.perf_counter() - began, len(rows))
         known = Embeddings.load(file)
         whole = np.zeros((len(division.images), known.features.shape[1]), np.float32)

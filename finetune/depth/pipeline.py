@@ -22,7 +22,8 @@ import numpy as np
 from data_prep.csv_files import csv_text, read_rows
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest, Record
-from data_prep.reading.headers import survey, unusable
+from data_prep.manifest.scan import survey_of
+from data_prep.reading.headers import unusable
 from data_prep.reading.training_files import TrainingReading
 from data_prep.storage import write_text
 from finetune.depth.files import (
@@ -291,8 +292,7 @@ class Batch:
 
 def check_images(manifest: Manifest, size: tuple[int, int]) -> None:
     """Raises UserError, one line, unless all images are of this size (H, W), grey or colour."""
-    files, records = manifest.files(), manifest.records
-    facts = survey(files, [r.reading for r in records], [r.tile for r in records])
+    files, facts = manifest.files(), survey_of(manifest)
     if facts.problems:
         raise unusable(files, facts.problems)
     wrong = np.flatnonzero(

@@ -136,9 +136,7 @@ def with_splits(manifest: Manifest, data: DataSettings) -> Manifest:
         manifest = stratified_split(manifest, parse_ratios(data.split_ratios), data.split_seed)
         log.info("the images come without a split; made one with seed %d", data.split_seed)
     log.info("%s", manifest.table())
-    training = Manifest(
-        tuple(r for r in manifest.records if r.split == data.train_split), manifest.root
-    )
+    training = manifest.subset(r for r in manifest.records if r.split == data.train_split)
     return find_set_limits(manifest, training)
 
 
@@ -208,14 +206,13 @@ def _taught_classes(path: str, teacher: "Checkpoint", names: tuple[str, ...]) ->
 
 def _few_labels(part: Manifest, data: DataSettings) -> Manifest:
     """All images, with only so many labels of each class left."""
-    labelled = Manifest(tuple(r for r in part.records if r.label), part.root)
+    labelled = part.subset(r for r in part.records if r.label)
     kept = set(labels_per_class(labelled, data.labels_per_class, data.label_seed).records)
-    records = tuple(r if r in kept else replace(r, label="") for r in part.records)
-    return Manifest(records, part.root)
+    return part.subset(r if r in kept else replace(r, label="") for r in part.records)
 
 
 def _labelled(part: Manifest, data: DataSettings) -> Manifest:
-    labelled = Manifest(tuple(r for r in part.records if r.label), part.root)
+    labelled = part.subset(r for r in part.records if r.label)
     if not len(labelled):
         raise UserError("--train_mode=finetune: no training image has a label; use class folders")
     if data.labels_per_class:
