@@ -42,13 +42,12 @@ from data_prep.reading.images import read_image
 from data_prep.reading.training_files import TrainingFiles
 from data_prep.sources.decoding import decode_file
 from finetune.export.export import ExportRequest, export
-from finetune.export.reading import scored_views
 from finetune.sections import Format
 from finetune.serve.answer import open_neighbours
 from finetune.serve.http_server import HttpServer
 from finetune.serve.serve import ServeLimits, make_service
 from finetune.trained import Scorer, Trained, open_trained
-from simclr_tf.checkpoints.preprocessing import preprocessing_record, write_record
+from simclr_tf.checkpoints.preprocessing import Preprocessing, write_record
 from simclr_tf.checkpoints.write import write_model
 from simclr_tf.evaluation.metrics import softmax
 from simclr_tf.models import SimCLREncoder, SimCLRModel
@@ -168,7 +167,7 @@ class Networks:
 def write_network(folder: Path, channels: int) -> None:
     """A network whose every weight is drawn, so that its scores depend on all pixels."""
     keras.utils.set_random_seed(0)
-    record = preprocessing_record(SIDE, channels, CLASSES)
+    record = Preprocessing(SIDE, channels, CLASSES).record()
     encoder = SimCLREncoder(
         18, width_multiplier=0.125, cifar_stem=True, image_channels=channels, preprocessing=record
     )
@@ -261,7 +260,7 @@ def in_unit(pixels: np.ndarray) -> np.ndarray:
 
 def scores(trained: Trained, pixels: np.ndarray) -> np.ndarray:
     """Probabilities of pixels in memory."""
-    seen = to_float(scored_views(tf.constant(pixels), trained.views, trained.crops))
+    seen = to_float(trained.preprocessing.inputs(tf.constant(pixels), trained.crops))
     return softmax(trained.forward(seen)["logits"].numpy())
 
 

@@ -264,6 +264,11 @@ class Classifier(keras.Model):
         """Logits [B, K]; `seed` int [2] decides what dropout drops, see `ClassifierHead`."""
         return self.head(self.features(images, training), training=training, seed=seed)
 
+    def features_and_logits(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Gives `features` [B, D] and `logits` [B, K] of images, both as in scoring."""
+        features = self.features(images)
+        return {"features": features, "logits": self.head(features)}
+
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Images [B, H, W, C] in [0, 1] -> probabilities [B, K]."""
         return tf.nn.softmax(self.logits(inputs, training))

@@ -12,7 +12,7 @@ from finetune.inputs import ImageSteps
 from simclr_tf.evaluation import metrics
 from simclr_tf.evaluation.metrics import softmax
 from simclr_tf.training.distribution import Devices
-from simclr_tf.training.frozen_features import FrozenFeatures
+from simclr_tf.training.evaluator import Outputs
 from simclr_tf.training.health import check_outputs
 
 _ROWS = 8192
@@ -46,17 +46,11 @@ class ImageScorer:
         batch_size: int,
     ) -> None:
         self._data = data
+        self._evaluator = steps.evaluator(model.features_and_logits, devices, batch_size)
 
-        def forward(images: tf.Tensor) -> dict[str, tf.Tensor]:
-            features = model.features(images)
-            return {"features": features, "logits": model.head(features)}
-
-        self._evaluator = steps.evaluator(forward, devices, batch_size)
-
-    def features(self, split: str) -> FrozenFeatures:
+    def features(self, split: str) -> Outputs:
         """The features of a split's images with the weights as they are."""
-        outputs = self._evaluator.outputs(self._data.sources[split])
-        return FrozenFeatures(outputs.features, outputs.label)
+        return self._evaluator.outputs(self._data.sources[split])
 
     def logits(self, split: str) -> np.ndarray:
         """See `Scorer`."""
@@ -85,7 +79,7 @@ class FeatureScorer:
         batch_size: int,
     ) -> None:
         self._data = data
-        self._known: dict[str, FrozenFeatures] = {}
+        self._known: dict[str, Outputs] = {}
         self._head = tf.function(model.head, reduce_retracing=True)
 
         def forward(images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -93,11 +87,10 @@ class FeatureScorer:
 
         self._evaluator = steps.evaluator(forward, devices, batch_size)
 
-    def features(self, split: str) -> FrozenFeatures:
+    def features(self, split: str) -> Outputs:
         """The features of a split's images, computed on first use."""
         if split not in self._known:
-            outputs = self._evaluator.outputs(self._data.sources[split])
-            self._known[split] = FrozenFeatures(outputs.features, outputs.label)
+            self._known[split] = self._evaluator.outputs(self._data.sources[split])
         return self._known[split]
 
     def logits(self, split: str) -> np.ndarray:

@@ -3,28 +3,23 @@
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 
 from data_prep.errors import UserError, setting_renamed
-from data_prep.manifest.read_options import READING_FIELDS, rule_completed
 from finetune.classifier import Classifier, SimCLRBackbone, simclr_keys
 from finetune.config import FinetuneConfig
-from finetune.data import LabelledData
 from finetune.former_settings import of_the_run
 from finetune.inputs import ImageSteps, image_steps
 from finetune.session import Recipe
 from finetune.train import train_classifier
 from simclr_tf.checkpoints.load import Checkpoint, build_encoder, fill, open_checkpoint
-from simclr_tf.checkpoints.preprocessing import preprocessing_record
+from simclr_tf.checkpoints.preprocessing import Preprocessing
 from simclr_tf.models.architectures import ProjectionArchitecture
 from simclr_tf.models.simclr import SimCLRModel
 from simclr_tf.training.from_checkpoint import say_exif, seen_before
 
 log = logging.getLogger(__name__)
-
-_IMAGES = ("image_size", "central_crop", "whole_image")
 
 
 def finetune(
@@ -60,15 +55,13 @@ def _adopt(
     config: FinetuneConfig, checkpoint: Checkpoint, given: Collection[str]
 ) -> FinetuneConfig:
     """Image size, central crop and the reading of files as the encoder knows them."""
-    record, values = checkpoint.preprocessing, config.values()
-    known = {n: record[n] for n in _IMAGES if n in record}
-    reading = rule_completed(record.get("reading", {}))
-    known |= {n: v for n, v in reading.items() if n in READING_FIELDS}
+    preprocessing, values = Preprocessing.from_record(checkpoint.preprocessing), config.values()
+    known = preprocessing.settings()
     adopted = {n: v for n, v in known.items() if n not in given and values[n] != v}
     if adopted:
         said = ", ".join(f"--{name}={value}" for name, value in adopted.items())
         log.info("from %s: %s", checkpoint.stored.path, said)
-    say_exif(record, {**values, **adopted}["exif"])
+    say_exif(preprocessing, {**values, **adopted}["exif"])
     return FinetuneConfig.from_values({**values, **adopted})
 
 
@@ -117,23 +110,11 @@ def recipe(config: FinetuneConfig, checkpoint: Checkpoint) -> Recipe:
     def parts(model: Classifier) -> Mapping[str, Sequence[keras.layers.Layer]]:
         return _backbone(model).parts()
 
-    def record(data: LabelledData, steps: ImageSteps) -> dict[str, Any]:
-        return preprocessing_record(
-            steps.shape[0],
-            data.channels,
-            data.class_names,
-            config.augment.central_crop,
-            data.reading.record(),
-            config.augment.whole_image,
-            data.files,
-        )
-
     return Recipe(
         build=build,
         parts=parts,
         keys=simclr_keys,
         images=images,
-        record=record,
         program="simclr-finetune",
         title=f"Fine-tuned {checkpoint.network.name}",
         about=lambda model: _about(config, checkpoint, augment),

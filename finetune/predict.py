@@ -21,8 +21,7 @@ from data_prep.manifest.manifest import Manifest, Record
 from data_prep.manifest.open_images import completed, has_open_limits, page_choice, with_tiles
 from data_prep.manifest.places import place_columns
 from data_prep.manifest.read_options import ALL_PAGES, Declaration
-from data_prep.manifest.scan import list_folder
-from data_prep.reading.headers import survey
+from data_prep.manifest.scan import list_folder, survey_of
 from data_prep.reading.tiles import cut
 from finetune.report.results import Decision
 from finetune.report.side_files import unreadable_file
@@ -89,6 +88,8 @@ class Listed:
 
     def _chunk(self, listed: Manifest) -> Chunk:
         problems: dict[str, str] = {}
+        # What headers say is kept for one chunk alone, or memory would grow with the files.
+        listed = Manifest(listed.records, listed.root)
         found = self._checked(self._pages(listed, problems), problems)
         if len(found) and self.declaration.tile:
             found = with_tiles(found, self.declaration)
@@ -110,11 +111,7 @@ class Listed:
 
     def _checked(self, images: Manifest, problems: dict[str, str]) -> Manifest:
         """The images with a readable header that are large enough for a tile."""
-        facts = survey(
-            images.files(),
-            [record.reading for record in images.records],
-            [record.tile for record in images.records],
-        )
+        facts = survey_of(images)
         good = []
         for index, record in enumerate(images.records):
             height, width = int(facts.height[index]), int(facts.width[index])

@@ -71,15 +71,12 @@ class Refit:
             self._devices,
             distribution.choose_jit(config.machine.jit_compile, self._devices),
         )
-
-        def forward(images: tf.Tensor) -> dict[str, tf.Tensor]:
-            features = self.model.features(images)
-            return {
-                "features": tf.cast(features, tf.float32), "logits": self.model.head(features),
-            }  # fmt: skip
-
         batch = config.train.eval_batch_size
-        self._evaluator = self._images.evaluator(forward, self._devices, batch)
+        self._evaluator = self._images.evaluator(self._outputs, self._devices, batch)
+
+    def _outputs(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = self.model.features_and_logits(images)
+        return {**outputs, "features": tf.cast(outputs["features"], tf.float32)}
 
     def start(self, seed: int) -> None:
         """Sets the weights of the beginning, and a blank optimizer.

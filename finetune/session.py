@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import keras
 import numpy as np
@@ -32,6 +32,7 @@ from finetune.report.files import FLOORS as FLOORS_FILE
 from finetune.report.files import REPORT, RESULT_FILES
 from finetune.report.page import REPORT_PAGE
 from simclr_tf.checkpoints.keras_file import check_keras_file
+from simclr_tf.checkpoints.preprocessing import Preprocessing
 from simclr_tf.checkpoints.store import CheckpointStore
 from simclr_tf.evaluation.linear_probe import LinearProbe, Score, fit_linear_probe
 from simclr_tf.losses.supervised import balanced_weights
@@ -46,8 +47,8 @@ from simclr_tf.optim.schedules import (
 )
 from simclr_tf.training import distribution
 from simclr_tf.training.batches import local_batch_size
+from simclr_tf.training.evaluator import Outputs
 from simclr_tf.training.fit import LoopPlan
-from simclr_tf.training.frozen_features import FrozenFeatures
 from simclr_tf.training.memory import (
     Load,
     check_memory,
@@ -131,7 +132,6 @@ class Recipe:
             and the account of what moved go by. Names are words.
         keys: All variables of a classifier by their checkpoint keys.
         images: channels -> what becomes of images.
-        record: (data, steps) -> what a user must know to prepare images: `preprocessing.json`.
         program: Name of the command.
         title: Of the report.
         about: Description of model and training, sentences for the report.
@@ -149,7 +149,6 @@ class Recipe:
     parts: Callable[[Classifier], Mapping[str, Sequence[keras.layers.Layer]]]
     keys: Callable[[Classifier], dict[str, tf.Variable]]
     images: Callable[[int], ImageSteps]
-    record: Callable[[LabelledData, ImageSteps], dict[str, Any]]
     program: str
     title: str
     about: Callable[[Classifier], tuple[str, ...]]
@@ -237,7 +236,7 @@ def start_head(session: "ClassifierSession") -> None:
     log.info("the head starts from the features of the training images (%s)", took)
 
 
-def _start_from_probe(session: "ClassifierSession", known: FrozenFeatures) -> None:
+def _start_from_probe(session: "ClassifierSession", known: Outputs) -> None:
     head, config = session.model.head, session.config
     rows = np.flatnonzero(known.label >= 0)
     if len(rows) > _MOST_IMAGES:
@@ -395,7 +394,10 @@ def _opened(config: ClassifierConfig, recipe: Recipe, claim: ExitStack) -> Class
         keras.config.set_dtype_policy("float32")
     if config.machine.memory_check:
         _check_memory(config, devices, data, model, optimizer)
-    model.facts = recipe.record(data, steps)
+    preprocessing = Preprocessing.of_training(
+        steps.views, data.class_names, data.reading, data.files
+    )
+    model.facts = preprocessing.record()
     scorer = _scorer(config, model, data, steps, devices)
     folder = folder.suited(data.train.num_examples)
     if devices.is_chief:  # whatever can be refused has been by now

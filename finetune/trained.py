@@ -6,26 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from data_prep.augment.views import ViewConfig
 from data_prep.errors import UserError, setting_renamed
 from data_prep.manifest.manifest import Manifest
-from data_prep.manifest.read_options import carried
-from data_prep.reading.training_files import TrainingFiles
 from data_prep.storage import AGAIN, read_object
 from finetune.classifier import Classifier, load_classifier
 from finetune.report.files import REPORT
 from finetune.report.results import ClassificationResults, Decision
 from simclr_tf.checkpoints import zoo
 from simclr_tf.checkpoints.load import load_model
-from simclr_tf.checkpoints.preprocessing import evaluation_views
-from simclr_tf.config.sections import MachineSettings
+from simclr_tf.checkpoints.preprocessing import Preprocessing
 from simclr_tf.evaluation.metrics import softmax
 from simclr_tf.models.simclr import SimCLRModel
 from simclr_tf.models.weights import copy_in
-from simclr_tf.training import distribution
-from simclr_tf.training.evaluator import Evaluator, Forward, Imagewise, simclr_outputs
+from simclr_tf.training.evaluator import Featurizer, Forward, simclr_outputs
 
 _CONFIG, _ENVIRONMENT, _MODEL = "config.json", "environment.json", "model.keras"
 
@@ -40,11 +34,9 @@ class Trained:
         network: Of images [B, S, S, C] in [0, 1].
         class_names: K names in the order of the logits.
         class_ids: WordNet ids of ImageNet's classes; empty for other classes.
-        views: Steps from image to network input.
+        preprocessing: The way from file to network input.
         crops: Crops of an image along each side; 1 = the central one.
-        reading: Fields of `Declaration`: how files become images.
         decision: How the run made classes of scores.
-        files: Properties of the files that it was trained on.
     """
 
     path: str
@@ -52,24 +44,19 @@ class Trained:
     network: SimCLRModel | Classifier
     class_names: tuple[str, ...]
     class_ids: tuple[str, ...]
-    views: ViewConfig
+    preprocessing: Preprocessing
     crops: int = 1
-    reading: Mapping[str, Any] = field(default_factory=dict)
     decision: Decision = field(default_factory=Decision)
-    files: TrainingFiles = field(default_factory=TrainingFiles)
 
     @property
     def forward(self) -> Forward:
         """Gives `features` [B, D] and `logits` [B, K] of images [B, S, S, C] in [0, 1]."""
         network = self.network
-        if isinstance(network, SimCLRModel):
-            return simclr_outputs(network)
-
-        def outputs(images: tf.Tensor) -> dict[str, tf.Tensor]:
-            features = network.features(images)
-            return {"features": features, "logits": network.head(features)}
-
-        return outputs
+        return (
+            simclr_outputs(network)
+            if isinstance(network, SimCLRModel)
+            else network.features_and_logits
+        )
 
 
 class Scorer:
@@ -82,11 +69,7 @@ class Scorer:
 
     def __init__(self, trained: Trained, batch_size: int) -> None:
         self.classes = len(trained.class_names)
-        devices = distribution.connect(MachineSettings(distribute="one_device"))
-        evaluator = Evaluator(
-            trained.forward, trained.views, devices, batch_size, crops=trained.crops
-        )
-        self._images = Imagewise(evaluator, trained.views.channels, batch_size)
+        self._images = Featurizer(trained.forward, trained.preprocessing, batch_size, trained.crops)
 
     def scores(self, images: Manifest) -> np.ndarray:
         """Probabilities float64 [n, K] of images; see `outputs`."""
@@ -149,11 +132,10 @@ def _trained(
     names: tuple[str, ...],
     ids: tuple[str, ...] = (),
 ) -> Trained:
-    views = evaluation_views(facts)
     crops = int(_json(folder / _CONFIG).get("train", {}).get("eval_crops", 1))
-    decision, reading = _decision(folder, names), carried(facts.get("reading", {}))
-    files = TrainingFiles.from_record(facts)
-    return Trained(path, folder, network, names, ids, views, crops, reading, decision, files)
+    preprocessing = Preprocessing.from_record(facts)
+    decision = _decision(folder, names)
+    return Trained(path, folder, network, names, ids, preprocessing, crops, decision)
 
 
 def _classifier_file(path: str) -> Path | None:

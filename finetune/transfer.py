@@ -35,7 +35,6 @@ from finetune.report.page import learning_pictures
 from finetune.session import ClassifierDir, ClassifierSession, Recipe, open_session, plain_keys
 from finetune.train import fit, keep_warnings
 from finetune.transfer_config import TransferConfig
-from simclr_tf.checkpoints.preprocessing import preprocessing_record
 from simclr_tf.models.keras_applications import IMAGENET, NONE, PreprocessInput
 from simclr_tf.training.fit import StopRequest
 from simclr_tf.training.from_checkpoint import seen_by
@@ -67,7 +66,6 @@ class Transfer:
             parts=parts,
             keys=plain_keys,
             images=self.images,
-            record=self.record,
             program="simclr-transfer",
             title=f"Transfer from {backbone}",
             about=self.about,
@@ -141,18 +139,6 @@ class Transfer:
         if settings.pipeline == "tf_data":
             return steps
         return replace(steps, trained=_generated(steps, generator_arguments(self.config)))
-
-    def record(self, data: LabelledData, steps: ImageSteps) -> dict[str, Any]:
-        """Returns the preprocessing record: all that a user needs to prepare images."""
-        return preprocessing_record(
-            steps.shape[0],
-            data.channels,
-            data.class_names,
-            self.config.augment.central_crop,
-            data.reading.record(),
-            self.config.augment.whole_image,
-            data.files,
-        )
 
     def about(self, model: Classifier) -> tuple[str, ...]:
         """Describes the model and its training, in sentences."""

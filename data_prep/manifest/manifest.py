@@ -13,9 +13,10 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from operator import attrgetter
+from typing import NamedTuple
 
 import numpy as np
 
@@ -95,9 +96,46 @@ class Record:
         return image_name(self.path, self.reading)
 
 
-COLUMNS = tuple(field.name for field in fields(Record))
+COLUMNS = tuple(column.name for column in fields(Record))
 _BASIC = COLUMNS[:6]
 _basic_values = attrgetter(*_BASIC)
+
+
+class HeaderFacts(NamedTuple):
+    """Facts from the header of an image, see `reading.headers.Header`."""
+
+    height: int
+    width: int
+    channels: int
+    bits: int
+    decoder: int
+
+
+class Headers:
+    """Facts from the headers of images that were read, so that none is read twice.
+
+    A folder has few kinds of images: equal facts are held once.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], dict[str, HeaderFacts]] = {}
+        self._held: dict[HeaderFacts, HeaderFacts] = {}
+
+    def get(self, record: Record) -> HeaderFacts | None:
+        """The facts of an image; None if its header has not been read."""
+        own = self._known.get((record.reading, record.tile))
+        return own.get(record.path) if own else None
+
+    def note(self, record: Record, header: HeaderFacts) -> None:
+        """Keeps the facts of an image."""
+        own = self._known.setdefault((record.reading, record.tile), {})
+        own[record.path] = self._held.setdefault(header, header)
+
+    def note_same(self, record: Record, other: Record) -> None:
+        """Keeps for another reading of an image what is known of it."""
+        header = self.get(record)
+        if header is not None:
+            self.note(other, header)
 
 
 @dataclass(frozen=True)
@@ -107,10 +145,12 @@ class Manifest:
     Attributes:
         records: The records, in the order that defines example indices.
         root: Folder to which relative paths belong; empty = the current folder.
+        headers: What is known of the files, shared by all manifests that were made of one another.
     """
 
     records: tuple[Record, ...]
     root: str = ""
+    headers: Headers = field(default_factory=Headers, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -142,8 +182,8 @@ class Manifest:
         return self.subset(chosen)
 
     def subset(self, records: Iterable[Record]) -> "Manifest":
-        """A manifest of other records with the same root."""
-        return Manifest(tuple(records), self.root)
+        """A manifest of other records with the same root, and what is known of its files."""
+        return Manifest(tuple(records), self.root, self.headers)
 
     def files(self) -> list[str]:
         """Absolute paths of the images, in order; symbolic links are kept."""

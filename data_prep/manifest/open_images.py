@@ -8,8 +8,8 @@ from data_prep.errors import UserError
 from data_prep.manifest.identity import Picture
 from data_prep.manifest.manifest import Manifest, Record
 from data_prep.manifest.read_options import ALL_PAGES, Declaration, readings_of, where_declared
-from data_prep.manifest.scan import check_images, scan_folder
-from data_prep.reading.headers import count_pages, survey, unusable
+from data_prep.manifest.scan import check_images, scan_folder, survey_of
+from data_prep.reading.headers import count_pages, unusable
 from data_prep.reading.images import read_stored
 from data_prep.reading.intensity import Intensity, LimitFinder, with_limits
 from data_prep.reading.spec import Reading, merge, parse_reading
@@ -151,7 +151,8 @@ def _pages(record: Record, file: str) -> list[Record]:
 def with_tiles(manifest: Manifest, declaration: Declaration) -> Manifest:
     """Makes a record of every tile; those of one picture form a group."""
     cut(1, 1, declaration.tile, declaration.overlap)  # complains of impossible sizes
-    found = survey(manifest.files(), [record.reading for record in manifest.records])
+    whole = manifest.subset(replace(record, tile="") for record in manifest.records)
+    found = survey_of(whole)
     if found.problems:
         raise unusable(manifest.files(), found.problems)
     records: list[Record] = []
@@ -238,7 +239,11 @@ def find_set_limits(
         )
     found = {rule: with_limits(rule, finder.limits()) for rule, finder in finders.items()}
     _LOGGER.info("intensity rule: %s", ", ".join(map(str, found.values())))
-    return manifest.subset(_resolved(record, found) for record in manifest.records)
+    resolved = [_resolved(record, found) for record in manifest.records]
+    for record, other in zip(manifest.records, resolved, strict=True):
+        if other is not record:  # size and channels do not depend on the limits
+            manifest.headers.note_same(record, other)
+    return manifest.subset(resolved)
 
 
 def _bits(file: str, text: str) -> int:

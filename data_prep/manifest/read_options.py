@@ -109,6 +109,10 @@ class Declaration:
             if getattr(self, f.name) != f.default
         }
 
+    def among(self, names: Collection[str]) -> dict[str, Any]:
+        """Returns the fields that have one of some names, such as those that were given."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name in names}
+
     def record(self) -> dict[str, Any]:
         """Returns the form that a network carries: changes of the defaults, and always EXIF.
 
@@ -149,20 +153,6 @@ def carried(reading: Mapping[str, Any]) -> dict[str, Any]:
     """
     reading = {"exif": OF_BEFORE["exif"], **rule_completed(reading)}
     return {name: value for name, value in reading.items() if name not in _PERMISSIONS}
-
-
-def declared_as_trained(
-    reading: Mapping[str, Any], declaration: Declaration, given: Collection[str]
-) -> Declaration:
-    """The declaration that a network carries along, but for the settings that were given.
-
-    Args:
-        reading: The network's record of reading files.
-        declaration: All settings of a command.
-        given: Names of those that were given.
-    """
-    own = {name: getattr(declaration, name) for name in DECLARATION_FIELDS if name in given}
-    return Declaration(**{**carried(reading), **own})
 
 
 def where_declared(problem: str) -> str:

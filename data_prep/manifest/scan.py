@@ -25,7 +25,7 @@ import numpy as np
 from data_prep.errors import UserError
 from data_prep.manifest.groups import equal_pairs
 from data_prep.manifest.identity import image_name
-from data_prep.manifest.manifest import SPLITS, Manifest, Record, canonical_split
+from data_prep.manifest.manifest import SPLITS, HeaderFacts, Manifest, Record, canonical_split
 from data_prep.manifest.root import moved_hint
 from data_prep.names import clean_name, composed, name_problems
 from data_prep.phrases import counted
@@ -214,7 +214,7 @@ def check_images(manifest: Manifest, *, skip_unreadable: bool = False) -> Manife
     for text in name_problems(manifest.class_names):
         _LOGGER.warning("%s", text)
     files = manifest.files()
-    found = _survey(manifest, files)
+    found = _read_headers(manifest, files)
     _check_links(manifest, files, found)
     if not found.problems:
         return manifest
@@ -236,7 +236,7 @@ def image_facts(manifest: Manifest) -> ImageFacts:
         UserError: Unreadable images, or images whose channels do not go together.
     """
     files = manifest.files()
-    found = _survey(manifest, files)
+    found = survey_of(manifest)
     if found.problems:
         raise unusable(_names(manifest), found.problems)
     return ImageFacts(
@@ -256,9 +256,36 @@ def _names(manifest: Manifest) -> list[str]:
     return [image_name(file, record.reading, record.tile) for file, record in files]
 
 
-def _survey(manifest: Manifest, files: list[str]) -> Survey:
-    readings = [record.reading for record in manifest.records]
-    return survey(files, readings, [record.tile for record in manifest.records])
+def survey_of(manifest: Manifest) -> Survey:
+    """Facts of all images one by one; headers that have been read before are not read again.
+
+    The identity of files on disk is not among them.
+    """
+    records = manifest.records
+    missing = [i for i, record in enumerate(records) if manifest.headers.get(record) is None]
+    problems: dict[int, str] = {}
+    if missing:
+        unread = manifest.subset(records[i] for i in missing)
+        problems = {
+            missing[i]: text for i, text in _read_headers(unread, unread.files()).problems.items()
+        }
+    none = HeaderFacts(0, 0, 0, 0, 0)
+    rows = [manifest.headers.get(record) or none for record in records]
+    height, width, channels, bits, decoder = np.array(rows, np.int32).reshape(-1, 5).T.copy()
+    identity = np.zeros(len(records), np.int64)
+    return Survey(height, width, channels, bits, decoder, identity, identity, problems)
+
+
+def _read_headers(manifest: Manifest, files: list[str]) -> Survey:
+    """Reads all headers, and keeps what they say with the manifest."""
+    records = manifest.records
+    found = survey(files, [r.reading for r in records], [r.tile for r in records])
+    facts = (found.height, found.width, found.channels, found.bits, found.decoder)
+    rows = zip(records, *(column.tolist() for column in facts), strict=True)
+    for index, (record, *header) in enumerate(rows):
+        if index not in found.problems:
+            manifest.headers.note(record, HeaderFacts(*header))
+    return found
 
 
 def _common_channels(channels: np.ndarray, files: list[str]) -> int:

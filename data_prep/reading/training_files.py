@@ -6,15 +6,15 @@ channels and the range of values travel with the network, and new files are held
 """
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
 from data_prep.errors import UserError
-from data_prep.manifest.manifest import Manifest, Record
-from data_prep.manifest.read_options import Declaration
+from data_prep.manifest.manifest import Headers, Manifest, Record
+from data_prep.manifest.read_options import Declaration, carried
 from data_prep.reading.formats import arrays
 from data_prep.reading.headers import read_header
 from data_prep.reading.images import read_image
@@ -69,11 +69,12 @@ def look_at(images: Manifest) -> TrainingFiles:
     Files that cannot be read are passed over; they are reported elsewhere.
     """
     rows = np.linspace(0, len(images) - 1, min(_HEADERS, len(images))).astype(np.int64)
-    pairs = list(zip(images.records, images.files(), strict=True))
-    chosen = [pairs[row] for row in rows]
-    kinds = [found for record, file in chosen if (found := _kind(record, file))]
+    files = images.files()
+    chosen = [(images.records[row], files[row]) for row in rows]
+    known = images.headers
+    kinds = [found for record, file in chosen if (found := _kind(record, file, known))]
     step = max(1, len(chosen) // _IMAGES)
-    shown = [_shown(record, file) for record, file in chosen[::step][:_IMAGES]]
+    shown = [_shown(record, file, known) for record, file in chosen[::step][:_IMAGES]]
     seen = [values for values in shown if values is not None]
     return TrainingFiles(
         tuple(sorted({bits for bits, _ in kinds})),
@@ -92,12 +93,16 @@ def of_one(header_bits: int, pixels: np.ndarray) -> TrainingFiles:
     return TrainingFiles((header_bits,), (pixels.shape[-1],), _range(_sample(pixels)))
 
 
-def _kind(record: Record, file: str) -> tuple[int, int] | None:
+def _kind(record: Record, file: str, known: Headers) -> tuple[int, int] | None:
+    """Bits and channels of a file; None if it cannot be read."""
+    header = known.get(record)
+    if header is not None and header.bits < 32:  # as stored, for no rule reads it
+        return header.bits, header.channels
     reading = parse_reading(record.reading)
     try:
         with open(file, "rb") as stream:
             bits = stored_bits(file, stream.read(64), reading)
-        return bits, read_header(file, record.reading, record.tile).channels
+        return bits, (header or read_header(file, record.reading, record.tile)).channels
     except (UserError, OSError):
         return None
 
@@ -126,9 +131,10 @@ def stored_bits(source: Any, start: bytes, reading: Reading) -> int:
         return 32
 
 
-def _shown(record: Record, file: str) -> np.ndarray | None:
+def _shown(record: Record, file: str, known: Headers) -> np.ndarray | None:
+    """Some values of an image; None if it is too large or cannot be read."""
     try:
-        header = read_header(file, record.reading, record.tile)
+        header = known.get(record) or read_header(file, record.reading, record.tile)
         if header.height * header.width > _MOST_PIXELS:
             return None
         return _sample(read_image(file, None, record.reading, record.tile))
@@ -202,24 +208,69 @@ def differences(
     return remarks
 
 
-def say_differences(
-    trained: TrainingFiles, images: Manifest, declaration: Declaration, *, forced: bool = False
-) -> None:
-    """Logs the differences between new images and those of the training.
+Found = TypeVar("Found")
 
-    Args:
-        trained: Properties of the training files; if nothing is known, no file is looked at.
-        images: The new images, with their readings.
-        declaration: How they are read.
-        forced: The user said which intensity rule to read them by, so nothing is refused.
 
-    Raises:
-        UserError: The network would be shown something else than in training.
+@dataclass(frozen=True)
+class TrainingReading:
+    """The reading of the files that a network was trained on, by which new files are opened.
+
+    Attributes:
+        recorded: Fields of `Declaration`, as the network's record has them.
+        files: Properties of the files; None = not known.
     """
-    if trained.bits and len(images):
-        rule = declaration.reading().active_intensity
-        for text in differences(trained, look_at(images), rule, forced=forced):
-            log.warning("%s", text)
+
+    recorded: Mapping[str, Any] = field(default_factory=dict)
+    files: TrainingFiles | None = None
+
+    @staticmethod
+    def from_record(record: Mapping[str, Any]) -> "TrainingReading":
+        """Reads what a network's record says under `reading` and `training_files`."""
+        known = record.get("training_files")
+        files = TrainingFiles.from_record(record) if known else None
+        return TrainingReading(dict(record.get("reading", {})), files)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Fields of `Declaration` for new files; see `carried`."""
+        return carried(self.recorded)
+
+    @property
+    def declaration(self) -> Declaration:
+        """The declaration of new files."""
+        return Declaration(**self.fields)
+
+    def open(
+        self,
+        stated: Mapping[str, Any],
+        find: Callable[[Declaration], Found],
+        sample: Callable[[Found], Manifest],
+    ) -> Found:
+        """Opens new images as those of the training were read.
+
+        Differences between their files are logged.
+
+        Args:
+            stated: Fields of `Declaration` that the user gave, which win. Where the intensity rule
+                is among them nothing is refused.
+            find: Finds the images that are so declared.
+            sample: The images to compare with the training's; none is looked at if nothing is
+                known of these.
+
+        Raises:
+            UserError: The network would be shown something else than in training.
+        """
+        declaration = Declaration(**{**self.fields, **stated})
+        if declaration.changes():
+            said = ", ".join(f"--{name}={value}" for name, value in declaration.changes().items())
+            log.info("images are read with %s", said)
+        found = find(declaration)
+        if self.files and self.files.bits and len(images := sample(found)):
+            rule = declaration.reading().active_intensity
+            forced = "intensity" in stated
+            for text in differences(self.files, look_at(images), rule, forced=forced):
+                log.warning("%s", text)
+        return found
 
 
 def _other_range(trained: TrainingFiles, new: TrainingFiles) -> str:

@@ -131,7 +131,8 @@ def write_shards(
 
 
 def _prepare(part: Manifest, class_names: tuple[str, ...]) -> _Split:
-    facts = image_facts(part)
+    # Read again together with the stamps: what is written lasts longer than this process.
+    facts = image_facts(Manifest(part.records, part.root))
     files = part.files()
     stamps = [(status.st_size, status.st_mtime_ns) for status in map(os.stat, files)]
     labels = part.label_indices(class_names)

@@ -33,9 +33,9 @@ def run(config: DepthPredictConfig, given: Collection[str]) -> None:
     if not may_be_complete(output):
         check_new_folder(output)
     import_tensorflow()
+    from data_prep.manifest.manifest import Manifest
     from data_prep.manifest.open_images import open_declared
-    from data_prep.manifest.read_options import declared_as_trained
-    from data_prep.reading.training_files import say_differences
+    from data_prep.manifest.read_options import Declaration
     from finetune.depth.page import summary
     from finetune.depth.predict import DepthRequest, open_pipeline, predict_folder
     from finetune.depth.results import read_site_means
@@ -43,13 +43,15 @@ def run(config: DepthPredictConfig, given: Collection[str]) -> None:
     request = DepthRequest.of(config, (NAME, *config.flags(given)))
     means = read_site_means(site_means) if site_means else None
     pipeline = open_pipeline(request)
-    declaration = declared_as_trained(pipeline.reading, config.reading, given)
-    manifest = open_declared(
-        images.image_dir, images.manifest, declaration, skip_unreadable=images.skip_unreadable
-    )
-    if images.split:
-        manifest = manifest.split(images.split)
-    say_differences(pipeline.files, manifest, declaration, forced="intensity" in given)
+
+    def find(declared: Declaration) -> Manifest:
+        found = open_declared(
+            images.image_dir, images.manifest, declared, skip_unreadable=images.skip_unreadable
+        )
+        return found.split(images.split) if images.split else found
+
+    stated = config.reading.among(given)
+    manifest = pipeline.reading.open(stated, find, sample=lambda images: images)
     results = predict_folder(request, pipeline, manifest, means, progress_lines)
     if results is None:
         return

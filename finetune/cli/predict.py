@@ -36,18 +36,15 @@ def run(config: PredictConfig, given: Collection[str]) -> int:
     if images.image_dir and not Path(images.image_dir).is_dir():
         raise UserError("no such folder", setting="image_dir", value=images.image_dir)
     import_tensorflow()
-    from data_prep.manifest.read_options import declared_as_trained
-    from data_prep.reading.training_files import say_differences
-    from finetune.predict import list_images, predict_images
+    from finetune.predict import Listed, list_images, predict_images
     from finetune.trained import open_trained
 
     trained = open_trained(model, p.precision)
-    declaration = declared_as_trained(trained.reading, config.reading, given)
-    if declaration.changes():
-        said = ", ".join(f"--{name}={value}" for name, value in declaration.changes().items())
-        log.info("images are read with %s", said)
-    listed = list_images(images.image_dir, images.manifest, declaration)
-    say_differences(trained.files, listed.sample(), declaration, forced="intensity" in given)
+    listed = trained.preprocessing.reading.open(
+        config.reading.among(given),
+        find=lambda declared: list_images(images.image_dir, images.manifest, declared),
+        sample=Listed.sample,
+    )
     with outputs.drafts() as drafts:
         done = predict_images(trained, listed, drafts.paths[0], p, progress_lines("files"))
         drafts.code = EXIT_INCOMPLETE if done.unreadable and not p.skip_unreadable else 0

@@ -25,7 +25,7 @@ from finetune.compare.recipes import Networks
 from finetune.compare.strategies import MAJORITY, CompareSettings, Encoder, Row
 from finetune.config import ClassifierConfig
 from finetune.refit import Refit
-from simclr_tf.checkpoints.load import load_model
+from simclr_tf.checkpoints.load import Checkpoints, load_model, open_checkpoint
 from simclr_tf.checkpoints.write import write_model
 from simclr_tf.config.run_config import RunConfig
 from simclr_tf.config.sections import MachineSettings
@@ -40,7 +40,7 @@ from simclr_tf.training.callbacks import read_metrics
 from simclr_tf.training.distribution import connect
 from simclr_tf.training.evaluator import Evaluator
 from simclr_tf.training.floors import raw_pixels
-from simclr_tf.training.from_checkpoint import adopt_checkpoint
+from simclr_tf.training.from_checkpoint import Origins, adopt_checkpoint, open_origins
 from simclr_tf.training.run import execute
 from simclr_tf.training.run_dir import RunDir
 
@@ -134,7 +134,12 @@ _RATE = 0.004  # of Adam, times batch / 256
 
 
 def distil(
-    teacher: Classifier, fitted: ClassifierConfig, division: Division, drawn: LabelSet, folder: Path
+    teacher: Classifier,
+    fitted: ClassifierConfig,
+    division: Division,
+    drawn: LabelSet,
+    folder: Path,
+    checkpoints: Checkpoints,
 ) -> tuple[np.ndarray, int]:
     """Trains a student of the teacher's size, which begins where the teacher's training did.
 
@@ -144,6 +149,7 @@ def distil(
         division: All images; the labels of the others stay hidden.
         drawn: The labels that the teacher has seen.
         folder: For teacher and student.
+        checkpoints: Those that the comparison starts from.
 
     Returns:
         The student's probabilities of the test images, float64 [n, K], and its updates.
@@ -177,8 +183,13 @@ def distil(
         "warmup_epochs": 0.0,
         "weight_decay": 1e-4,
     }
-    config = adopt_checkpoint(RunConfig.from_values(asked), set(asked))
-    if execute(config):
+    config = RunConfig.from_values(asked)
+    start = config.start.checkpoint
+    origins = Origins(
+        checkpoints.open(start) if start else None, open_checkpoint(config.distill.teacher)
+    )
+    config = adopt_checkpoint(config, set(asked), origins)
+    if execute(config, origins):
         raise KeyboardInterrupt
     student = load_model(folder / "student")
     devices = distribution.connect(config.machine)
@@ -293,7 +304,8 @@ class Chain:
         file, images = self._unlabelled()
         config = setup.networks.pretraining(encoder, file, images)
         log.info("%s: pretraining, %d steps", encoder.name, config.train.train_steps)
-        if code := execute(config):
+        origins = open_origins(config, setup.networks.checkpoints)
+        if code := execute(config, origins):
             raise Stopped(code)
         took = read_metrics(RunDir(setup.networks.folder(encoder)).metrics_file)["seconds"]
         seen = config.train.train_steps * config.train.train_batch_size
@@ -331,8 +343,7 @@ class Chain:
             features = np.concatenate([features_of(s) for s in (sources.pool, sources.test)])
             rows = np.concatenate([sources.pool_rows, sources.test_rows])
             file.parent.mkdir(exist_ok=True)
-            labels = division.images.label_indices(division.class_names)[rows]
-            Embeddings(features, labels, rows).save(file)
+            Embeddings(features, self._labels()[rows], rows).save(file)
             note_cost(setup.output, f"features-{name}", time.perf_counter() - began, len(rows))
         known = Embeddings.load(file)
         whole = np.zeros((len(division.images), known.features.shape[1]), np.float32)
@@ -407,6 +418,7 @@ class Chain:
                 division,
                 drawn,
                 setup.output / "encoders" / row.slug / drawn.name,
+                setup.networks.checkpoints,
             )
             seen = (refit.steps + steps) * setup.sizes.finetune_batch
             self._keep(row, drawn, refit.steps + steps, time.perf_counter() - began, seen, said)

@@ -27,6 +27,7 @@ from finetune.compare.images import Division, Sources
 from finetune.compare.recipes import Networks, missing_weights
 from finetune.compare.speed import Stopwatch, time_probe
 from finetune.compare.strategies import CompareSettings, Encoder, Row
+from simclr_tf.checkpoints.load import Checkpoints
 
 log = logging.getLogger(__name__)
 
@@ -80,11 +81,13 @@ class Plan:
         return Plan(**{**facts, "sizes": Sizes(**facts["sizes"])})
 
 
-def available(settings: CompareSettings) -> tuple[tuple[Row, ...], tuple[str, ...]]:
+def available(
+    settings: CompareSettings, checkpoints: Checkpoints
+) -> tuple[tuple[Row, ...], tuple[str, ...]]:
     """The rows whose weights are there, and a sentence for each strategy left out."""
     rows, left_out = [], {}
     for row in settings.rows():
-        why = missing_weights(settings, row.encoder)
+        why = missing_weights(settings, row.encoder, checkpoints)
         if why:
             left_out[row.encoder.name] = f"{row.encoder.name} was left out: {why}."
         else:
@@ -107,6 +110,7 @@ def make_plan(
     channels: int,
     began: float,
     slots: int,
+    checkpoints: Checkpoints,
 ) -> Plan:
     """Plans a comparison; with a budget by timing a few steps of everything.
 
@@ -117,8 +121,9 @@ def make_plan(
         channels: Of all of them.
         began: `time.perf_counter()` at the start of the command: all since counts.
         slots: Chains that go at the same time.
+        checkpoints: Those that the comparison starts from.
     """
-    rows, left_out = available(settings)
+    rows, left_out = available(settings, checkpoints)
     batch = min(_DEFAULT.pretrain_batch, 2 ** ((len(division.unlabelled)).bit_length() - 1))
     size = settings.sizes.image_size or _DEFAULT.image_size
     sizes = Sizes(
@@ -137,8 +142,9 @@ def make_plan(
     deadline = max(began + _TIMING_SHARE * budget, now + _LEAST_TIMING * budget)
     with tempfile.TemporaryDirectory() as folder:
         planner = _Planner(
-            settings, division, sources, channels, rows, began, deadline, slots, Path(folder)
-        )
+            settings, division, sources, channels, rows, began, deadline, slots, Path(folder),
+            checkpoints,
+        )  # fmt: skip
         return planner.plan(plan)
 
 
@@ -152,7 +158,9 @@ class _Planner:
     def __init__(
         self, settings: CompareSettings, division: Division, sources: Sources, channels: int,
         rows: tuple[Row, ...], began: float, deadline: float, slots: int, folder: Path,
+        checkpoints: Checkpoints,
     ) -> None:  # fmt: skip
+        self._checkpoints = checkpoints
         self._deadline = deadline
         self._settings, self._division, self._channels = settings, division, channels
         self._sources = sources
@@ -234,7 +242,9 @@ class _Planner:
         )  # fmt: skip
         where = self._folder / f"{sizes.image_size}_{sizes.width_multiplier:g}"
         where.mkdir(exist_ok=True)
-        networks = Networks(s, sizes, self._channels, len(division.unlabelled), where)
+        networks = Networks(
+            s, sizes, self._channels, len(division.unlabelled), where, self._checkpoints
+        )
         watch = Stopwatch(networks, division, self._sources, self._channels, where, self._deadline)
         chains = []
         for encoder, rows in self._chains.items():

@@ -17,13 +17,13 @@ from finetune.transfer import Transfer
 from finetune.transfer_config import TransferConfig
 from simclr_tf.checkpoints import zoo
 from simclr_tf.checkpoints.download import is_complete
-from simclr_tf.checkpoints.load import open_checkpoint
-from simclr_tf.checkpoints.preprocessing import preprocessing_record
+from simclr_tf.checkpoints.load import Checkpoints
+from simclr_tf.checkpoints.preprocessing import Preprocessing
 from simclr_tf.checkpoints.write import export_keras
 from simclr_tf.config.run_config import RunConfig
 from simclr_tf.models.keras_applications import IMAGENET, NONE
 from simclr_tf.training.build import build_model
-from simclr_tf.training.from_checkpoint import adopt_checkpoint
+from simclr_tf.training.from_checkpoint import adopt_checkpoint, open_origins
 
 # Those of the demonstration, found on lattice images and kept for all data: the strategies are
 # compared with their usual settings, not each at its best. Fits are short, so rates are high.
@@ -48,13 +48,21 @@ class Networks:
         channels: Of the images.
         images: Number of images for self-supervision.
         output: Folder of the comparison.
+        checkpoints: Those that the comparison starts from, each opened once.
     """
 
     def __init__(
-        self, settings: CompareSettings, sizes: Sizes, channels: int, images: int, output: Path
+        self,
+        settings: CompareSettings,
+        sizes: Sizes,
+        channels: int,
+        images: int,
+        output: Path,
+        checkpoints: Checkpoints,
     ) -> None:
         self._settings, self._sizes = settings, sizes
         self._channels, self._images, self._output = channels, images, output
+        self.checkpoints = checkpoints
 
     def folder(self, encoder: Encoder) -> Path:
         """The folder of an encoder's pretraining."""
@@ -111,7 +119,9 @@ class Networks:
             }  # fmt: skip
             return RunConfig.from_values(values)
         start = {"checkpoint": self.checkpoint(), "fine_tune_after_block": s.design.frozen_blocks}
-        return adopt_checkpoint(RunConfig.from_values({**values, **start}), {*values, *start})
+        config = RunConfig.from_values({**values, **start})
+        origins = open_origins(config, self.checkpoints)
+        return adopt_checkpoint(config, {*values, *start}, origins)
 
     @staticmethod
     def _small_crops(size: int) -> bool:
@@ -132,9 +142,9 @@ class Networks:
             m = RunConfig.from_values(values)
             keras.utils.set_random_seed(self._settings.design.seed)
             encoder = build_model(m, self._channels, num_classes=0).encoder
-            encoder.preprocessing = preprocessing_record(
-                self._sizes.image_size, self._channels, (), m.views.central_crop
-            )
+            encoder.preprocessing = Preprocessing(
+                self._sizes.image_size, self._channels, central_crop=m.views.central_crop
+            ).record()
             file.parent.mkdir(parents=True, exist_ok=True)
             export_keras(encoder, file)
         return file
@@ -163,7 +173,7 @@ class Networks:
             "layer_decay": 1.0 if encoder.random else _LAYER_DECAY,
         }
         config = FinetuneConfig.from_values(values)
-        return config, encoder_recipe(config, open_checkpoint(start))
+        return config, encoder_recipe(config, self.checkpoints.open(start))
 
     def _fit(self, rate: float) -> dict[str, Any]:
         return {
@@ -202,12 +212,13 @@ class Networks:
         return config, Transfer(config).recipe(build=build)
 
 
-def missing_weights(settings: CompareSettings, encoder: Encoder) -> str:
+def missing_weights(settings: CompareSettings, encoder: Encoder, checkpoints: Checkpoints) -> str:
     """The reason why an encoder is not available, in a sentence; "" if it is.
 
     Args:
         settings: Of the comparison.
         encoder: Of a strategy.
+        checkpoints: Where the public checkpoint is opened.
     """
     d = settings.design
     if encoder.network == "imagenet_supervised":
@@ -225,7 +236,7 @@ def missing_weights(settings: CompareSettings, encoder: Encoder) -> str:
             return f"{d.imagenet_checkpoint} is not on this machine; --download fetches it"
         try:
             with setting_renamed(checkpoint="imagenet_checkpoint"):
-                open_checkpoint(d.imagenet_checkpoint)
+                checkpoints.open(d.imagenet_checkpoint)
         except UserError as error:
             return str(error)
     return ""

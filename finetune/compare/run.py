@@ -51,7 +51,7 @@ from finetune.compare.plan import (
 from finetune.compare.recipes import Networks
 from finetune.compare.results import Results, collect, write_tables
 from finetune.compare.strategies import CompareSettings, Row
-from simclr_tf.checkpoints.find import locate
+from simclr_tf.checkpoints.load import Checkpoints
 from simclr_tf.training.from_checkpoint import seen_by
 from simclr_tf.training.health import DivergedError
 from simclr_tf.training.run_dir import is_moved
@@ -86,6 +86,7 @@ class Experiment:
     ) -> None:  # fmt: skip
         self.settings, self.output = settings, output
         self._open_images, self._progress, self._began = open_images, progress, began
+        self._checkpoints = Checkpoints()
 
     def prepare(self, parallel: int = 1) -> None:
         """Divides the images and plans, or finds that both have been done.
@@ -96,7 +97,7 @@ class Experiment:
         Raises:
             UserError: The folder holds something else, or something asked for is impossible.
         """
-        rows, left_out = available(self.settings)
+        rows, left_out = available(self.settings, self._checkpoints)
         for text in left_out:
             log.warning("%s", text)
         if all(row.encoder.is_floor for row in rows):
@@ -117,8 +118,9 @@ class Experiment:
                 log.info("%s", text)
             slots = min(parallel, cpu_or_gpus()) if parallel > 1 else 1
             plan = make_plan(
-                self.settings, self.division, self.sources, self.channels, self._began, slots
-            )
+                self.settings, self.division, self.sources, self.channels, self._began, slots,
+                self._checkpoints,
+            )  # fmt: skip
             for text in plan.left_out[len(left_out) :]:
                 log.warning("%s", text)
             plan.save(self.output)
@@ -170,7 +172,7 @@ class Experiment:
             raise UserError(f"is none of {', '.join(names)}", setting="only", value=wrong[0])
         networks = Networks(
             self.settings, self.plan.sizes, self.channels, len(self.division.unlabelled),
-            self.output,
+            self.output, self._checkpoints,
         )  # fmt: skip
         setup = Setup(
             self.settings, self.plan.sizes, self.division, self.sources, networks, self.channels,
@@ -202,7 +204,8 @@ class Experiment:
         networks = {row.encoder.network for row in self.rows}
         given = []
         if "imagenet_simclr" in networks:
-            given.append(locate(self.settings.design.imagenet_checkpoint).path)
+            checkpoint = self._checkpoints.open(self.settings.design.imagenet_checkpoint)
+            given.append(checkpoint.stored.path)
         if "imagenet_supervised" in networks and self.settings.design.imagenet_weights:
             given.append(self.settings.design.imagenet_weights)
         return tuple(

@@ -22,8 +22,9 @@ import numpy as np
 from data_prep.csv_files import csv_text, read_rows
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest, Record
-from data_prep.reading.headers import survey, unusable
-from data_prep.reading.training_files import TrainingFiles
+from data_prep.manifest.scan import survey_of
+from data_prep.reading.headers import unusable
+from data_prep.reading.training_files import TrainingReading
 from data_prep.storage import write_text
 from finetune.depth.files import (
     DEPTH,
@@ -199,15 +200,12 @@ class Pipeline:
         return int(height), int(width)
 
     @property
-    def reading(self) -> dict[str, Any]:
-        """The reading of files in training: fields of `Declaration`."""
-        return dict(next(iter(self.models.values())).facts.reading)
-
-    @property
-    def files(self) -> TrainingFiles:
-        """Properties of the training files."""
+    def reading(self) -> TrainingReading:
+        """The reading of the files that the generators were trained on."""
         facts = next(iter(self.models.values())).facts
-        return TrainingFiles.from_record({"training_files": facts.training_files})
+        return TrainingReading.from_record(
+            {"reading": facts.reading, "training_files": facts.training_files}
+        )
 
     @property
     def scale(self) -> DepthScale:
@@ -300,8 +298,7 @@ class Batch:
 
 def check_images(manifest: Manifest, size: tuple[int, int]) -> None:
     """Raises UserError, one line, unless all images are of this size (H, W), grey or colour."""
-    files, records = manifest.files(), manifest.records
-    facts = survey(files, [r.reading for r in records], [r.tile for r in records])
+    files, facts = manifest.files(), survey_of(manifest)
     if facts.problems:
         raise unusable(files, facts.problems)
     wrong = np.flatnonzero(

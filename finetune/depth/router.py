@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from data_prep.augment.views import evaluation_crops, evaluation_image
 from data_prep.errors import UserError
 from data_prep.names import match_name
 from data_prep.reading.images import with_channels
@@ -75,7 +74,7 @@ class Router:
             # Every pass has the same shape, so that one graph serves all.
             padded = np.zeros((self._batch_size, *some.shape[1:]), np.float32)
             padded[: len(some)] = some
-            channels = self._trained.views.channels
+            channels = self._trained.preprocessing.channels
             wide = with_channels(padded.reshape(-1, *some.shape[2:]), channels, "SEM image")
             batch = tf.constant(wide.reshape(*padded.shape[:-1], channels))
             parts.append(self._logits(batch).numpy()[: len(some)])
@@ -84,16 +83,15 @@ class Router:
     @tf.function(reduce_retracing=True)
     def _logits(self, images: tf.Tensor) -> tf.Tensor:
         """Logits [B, K] of images [B, H, W, C], the mean over the crops."""
-        views, crops, forward = self._trained.views, self._trained.crops, self._trained.forward
-        shape = (views.image_size, views.image_size, views.channels)
-
-        def cut(image: tf.Tensor) -> tf.Tensor:
-            if crops == 1:
-                return evaluation_image(image, views)[tf.newaxis]
-            return evaluation_crops(image, views, crops)
-
+        trained = self._trained
+        preprocessing, crops, forward = trained.preprocessing, trained.crops, trained.forward
+        side = preprocessing.image_size
         inputs = tf.map_fn(
-            cut, images, fn_output_signature=tf.TensorSpec((crops**2, *shape), tf.float32)
+            lambda image: preprocessing.inputs(image, crops),
+            images,
+            fn_output_signature=tf.TensorSpec(
+                (crops**2, side, side, preprocessing.channels), tf.float32
+            ),
         )
         return tf.add_n([forward(inputs[:, k])["logits"] for k in range(crops**2)]) / crops**2
 

@@ -28,7 +28,7 @@ from data_prep.manifest.manifest import Manifest
 from data_prep.reading.training_files import look_at
 from data_prep.storage import put_in_place, write_text
 from finetune.export.plain_keras import standard_model
-from finetune.export.reading import GivenImage, input_of, scored_views
+from finetune.export.reading import GivenImage, input_of
 from finetune.report.side_files import facts_file
 from finetune.sections import Format, Input
 from finetune.serve.answer import training_images
@@ -168,7 +168,7 @@ def check(run: Run, trained: Trained, given: GivenImage, images: Manifest) -> Ch
 
 def _on_noise(run: Run, trained: Trained, given: GivenImage) -> float:
     """The largest difference of a probability from the network's own, on noise of several sizes."""
-    rng, side, worst = np.random.default_rng(0), trained.views.image_size, 0.0
+    rng, side, worst = np.random.default_rng(0), trained.preprocessing.image_size, 0.0
     for height, width in ((side, side), (2 * side + 3, 3 * side), (side // 2 + 1, side)):
         image = given.example(rng, height, width)
         seen = _seen(trained, given.outside(image))
@@ -188,7 +188,7 @@ def _outside(run: Run, trained: Trained, given: GivenImage, image: np.ndarray) -
 
 
 def _seen(trained: Trained, image: np.ndarray) -> tf.Tensor:
-    return scored_views(tf.constant(image), trained.views, trained.crops)
+    return trained.preprocessing.inputs(tf.constant(image), trained.crops)
 
 
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -245,8 +245,11 @@ def export(trained: Trained, output: Path, request: ExportRequest) -> Checked:
             value="onnx",
         )
     images = some_training_images(trained)
-    if not trained.files.bits and len(images):
-        trained = replace(trained, files=look_at(images))
+    preprocessing = trained.preprocessing
+    files = preprocessing.reading.files
+    if not (files and files.bits) and len(images):
+        reading = replace(preprocessing.reading, files=look_at(images))
+        trained = replace(trained, preprocessing=replace(preprocessing, reading=reading))
     given = input_of(trained, request.takes)
     model = _rebuilt(trained, request)
     write, read = _FORMS[request.form]
@@ -279,14 +282,14 @@ def _refuse_other(checked: Checked, request: ExportRequest) -> None:
 
 def _rebuilt(trained: Trained, request: ExportRequest) -> keras.Model:
     try:
-        return standard_model(trained.network, trained.views.image_size)
+        return standard_model(trained.network, trained.preprocessing.image_size)
     except TypeError as error:
         raise UserError(f"{error}", setting="format", value=request.form) from None
 
 
 def _facts(trained: Trained, request: ExportRequest, given: GivenImage) -> dict[str, Any]:
-    views, decision = trained.views, trained.decision
-    side, channels = views.image_size, views.channels
+    preprocessing, decision = trained.preprocessing, trained.decision
+    side, channels = preprocessing.image_size, preprocessing.channels
     shape: list[Any] = ["height", "width", given.channels]
     if request.takes == "prepared":
         shape = ["batch", side, side, channels]
@@ -294,11 +297,11 @@ def _facts(trained: Trained, request: ExportRequest, given: GivenImage) -> dict[
         "class_names": list(trained.class_names),
         "input": {"name": "images", "shape": shape, "type": given.in_words},
         "outputs": list(_OUTPUTS),
-        "reading": dict(trained.reading),
+        "reading": preprocessing.reading.fields,
         "preparation": {
             "image_size": side,
-            "central_crop": views.central_crop,
-            "whole_image": views.whole_image,
+            "central_crop": preprocessing.central_crop,
+            "whole_image": preprocessing.whole_image,
             "crops": trained.crops,
             "inside": request.takes != "prepared",
             "intensity_inside": request.takes == "image",
@@ -314,8 +317,8 @@ def _signature(
     model: keras.Model, trained: Trained, request: ExportRequest, given: GivenImage
 ) -> Signature:
     """The graph from the input to the outputs."""
-    views, crops = trained.views, trained.crops
-    side, channels = views.image_size, views.channels
+    preprocessing, crops = trained.preprocessing, trained.crops
+    side, channels = preprocessing.image_size, preprocessing.channels
     if request.takes == "prepared":
         spec = tf.TensorSpec([None, side, side, channels], tf.float32, name="images")
     else:
@@ -326,9 +329,9 @@ def _signature(
             return _named(model(images, training=False))
         image, poison = given.as_read(images)
         if request.form == "onnx":
-            seen = evaluation_view(image, views)[tf.newaxis]
+            seen = evaluation_view(image, preprocessing.views)[tf.newaxis]
         else:
-            seen = scored_views(image, views, crops)
+            seen = preprocessing.inputs(image, crops)
         found = model(to_float(seen), training=False)
         means = {
             name: tf.reduce_mean(found[name], 0, keepdims=True) + poison for name in _OUTPUTS[:2]

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from data_prep.augment.views import ViewConfig, evaluation_crops, evaluation_image
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Record
 from data_prep.manifest.read_options import Declaration
@@ -25,6 +24,7 @@ from data_prep.reading.intensity import (
 )
 from data_prep.reading.spec import Reading
 from data_prep.reading.tiles import parse_box
+from data_prep.reading.training_files import TrainingFiles
 from finetune.sections import Input
 from finetune.trained import Trained
 
@@ -144,9 +144,11 @@ def input_of(trained: Trained, takes: Input) -> GivenImage:
     Raises:
         UserError: Values of one image alone do not say what the network is to see.
     """
-    declared = Declaration(**trained.reading)
-    reading, bits = declared.reading(), set(trained.files.bits)
-    rule, wanted = reading.active_intensity, trained.views.channels
+    preprocessing = trained.preprocessing
+    declared = preprocessing.reading.declaration
+    files = preprocessing.reading.files or TrainingFiles()
+    reading, bits = declared.reading(), set(files.bits)
+    rule, wanted = reading.active_intensity, preprocessing.channels
     eight = bits == {8} and not rule
     if takes != "image":
         return GivenImage(takes, tf.float32, wanted, Reading(), wanted, eight, declared)
@@ -175,18 +177,11 @@ def input_of(trained: Trained, takes: Input) -> GivenImage:
             setting="input",
             value="image",
         )
-    channels = trained.files.channels
+    channels = files.channels
     given = channels[0] if len(channels) == 1 else wanted
     kind = tf.uint8 if bits == {8} else tf.uint16 if max(bits) <= 16 else tf.float32
     inside = Reading(nan=reading.nan, intensity=reading.intensity, percentiles=reading.percentiles)
     return GivenImage(takes, kind, given, inside, wanted, False, declared)
-
-
-def scored_views(image: tf.Tensor, views: ViewConfig, crops: int) -> tf.Tensor:
-    """The crops of an image that are scored, [crops ** 2, S, S, C]."""
-    if crops == 1:
-        return evaluation_image(image, views)[tf.newaxis]
-    return evaluation_crops(image, views, crops)
 
 
 def _poison(image: tf.Tensor, *, in_range: bool) -> tf.Tensor:

@@ -16,12 +16,11 @@ import numpy as np
 import tensorflow as tf
 
 from data_prep.augment.color import to_float
-from data_prep.augment.views import evaluation_crops, evaluation_image
 from data_prep.errors import UserError
 from data_prep.manifest.identity import image_name
 from data_prep.manifest.manifest import Manifest, Record
 from data_prep.manifest.open_images import page_choice
-from data_prep.manifest.read_options import ALL_PAGES, Declaration
+from data_prep.manifest.read_options import ALL_PAGES
 from data_prep.manifest.scan import check_images
 from data_prep.reading.formats.arrays import NO_LIMITS
 from data_prep.reading.limits import ReadLimits
@@ -147,7 +146,9 @@ def training_images(trained: Trained, image_dir: str = "") -> Manifest:
 def _as_trained(manifest: Manifest, trained: Trained) -> Manifest:
     """The images as read in training; manifests of former versions do not say all of it."""
     old: dict[str, Any] = {
-        name: how for name, how in OF_BEFORE.items() if trained.reading.get(name) == how
+        name: how
+        for name, how in OF_BEFORE.items()
+        if trained.preprocessing.reading.fields.get(name) == how
     }
     if not old:
         return manifest
@@ -244,11 +245,11 @@ class ReadUpload(Protocol):
 
 def upload_options(trained: Trained, limits: ReadLimits = NO_LIMITS) -> UploadOptions:
     """Options for reading uploads as a classifier's training images were read."""
-    declaration = Declaration(**trained.reading)
+    declaration = trained.preprocessing.reading.declaration
     reading = declaration.reading()
     page = page_choice(declaration.page, reading)
     reading = replace(reading, page=None if page == ALL_PAGES else page)
-    return UploadOptions(trained.views.channels, str(reading), limits)
+    return UploadOptions(trained.preprocessing.channels, str(reading), limits)
 
 
 class Classify:
@@ -270,7 +271,8 @@ class Classify:
     ) -> None:
         self._read = read or partial(read_upload, options=upload_options(trained))
         self._trained, self._neighbours, self._top_k = trained, neighbours, top_k
-        self._rule = Declaration(**trained.reading).reading().active_intensity
+        reading = trained.preprocessing.reading.declaration.reading()
+        self._rule = reading.active_intensity
         self._forward = tf.function(trained.forward, reduce_retracing=True)
         self._one_at_a_time = threading.Lock()
 
@@ -288,7 +290,7 @@ class Classify:
         with self._one_at_a_time:
             upload = self._read(content, thumbnail=pictured)
             remarks = self._remarks(upload.facts)
-            outputs = self._forward(to_float(self._views(tf.constant(upload.pixels))))
+            outputs = self._forward(to_float(self._inputs(upload.pixels)))
             probabilities = softmax(_mean(outputs["logits"]))[0]
             answer = self._answer(name, probabilities, _mean(outputs["features"])[0])
             picture = _uri(upload.thumbnail) if pictured else ""
@@ -296,18 +298,15 @@ class Classify:
 
     def _remarks(self, facts: TrainingFiles) -> tuple[str, ...]:
         """Describes the differences between the image and the training images."""
-        trained = self._trained.files
-        if not trained.bits:
+        trained = self._trained.preprocessing.reading.files
+        if trained is None or not trained.bits:
             return ()
         if set(facts.bits) <= set(trained.bits):
             facts = replace(facts, values=None)  # a single image may be dark
         return tuple(differences(trained, facts, self._rule))
 
-    def _views(self, pixels: tf.Tensor) -> tf.Tensor:
-        views, crops = self._trained.views, self._trained.crops
-        if crops == 1:
-            return evaluation_image(pixels, views)[tf.newaxis]
-        return evaluation_crops(pixels, views, crops)
+    def _inputs(self, pixels: np.ndarray) -> tf.Tensor:
+        return self._trained.preprocessing.inputs(tf.constant(pixels), self._trained.crops)
 
     def _answer(self, name: str, probabilities: np.ndarray, features: np.ndarray) -> Answer:
         names, decision = self._trained.class_names, self._trained.decision

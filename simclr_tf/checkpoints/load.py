@@ -166,6 +166,23 @@ def _open_keras(location: Location, ema: bool) -> Checkpoint:
     return Checkpoint(location, stored, network, record)
 
 
+class Checkpoints:
+    """Checkpoints that several parts of a command ask for, each opened once.
+
+    For files that do not change meanwhile: what was opened under a path is handed on.
+    """
+
+    def __init__(self) -> None:
+        self._opened: dict[tuple[str, bool], Checkpoint] = {}
+
+    def open(self, path: str, *, ema: bool = False) -> Checkpoint:
+        """The checkpoint of a path; see `open_checkpoint`."""
+        key = (path, ema)
+        if key not in self._opened:
+            self._opened[key] = open_checkpoint(path, ema=ema)
+        return self._opened[key]
+
+
 def load_encoder(path: str | os.PathLike[str], *, ema: bool = False) -> SimCLREncoder:
     """An encoder with the weights of any SimCLR checkpoint, ready to be used or trained.
 
@@ -272,10 +289,13 @@ def fill(model: SimCLRModel, checkpoint: Checkpoint, stem_adapt: StemAdapt = "su
 
 
 def _fits(head: str, variables: dict[str, keras.Variable], checkpoint: Checkpoint) -> bool:
-    """True if every variable of a network's head is in the checkpoint, in the same shape."""
+    """True if a network's head has the variables of the checkpoint's, in the same shapes.
+
+    The first layers of a longer head are no head: what comes out of them is a hidden layer.
+    """
     here = {n: tuple(v.shape) for n, v in variables.items() if n.startswith(head)}
     weights, shapes = checkpoint.network.weights, checkpoint.stored.shapes
-    return all(name in weights and shapes[weights[name]] == s for name, s in here.items())
+    return here == {n: shapes[key] for n, key in weights.items() if n.startswith(head)}
 
 
 def _refuse_other_backbone(model: SimCLRModel, checkpoint: Checkpoint) -> None:

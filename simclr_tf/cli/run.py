@@ -21,10 +21,11 @@ def run(config: RunConfig, given: Collection[str]) -> int:
     if not config.run.model_dir:
         raise UserError("is missing: say where the run is to be kept", setting="model_dir")
     import_tensorflow()
-    from simclr_tf.training.from_checkpoint import adopt_checkpoint
+    from simclr_tf.training.from_checkpoint import adopt_checkpoint, open_origins
     from simclr_tf.training.run import execute
 
-    return execute(adopt_checkpoint(config, given))
+    origins = open_origins(config)
+    return execute(adopt_checkpoint(config, given, origins), origins)
 
 
 COMMAND = Command(

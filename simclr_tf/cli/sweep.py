@@ -111,10 +111,13 @@ def run(config: SweepConfig, given: Collection[str], arguments: Sequence[str] = 
     from simclr_tf.training.distribution import refuse_cluster
 
     refuse_cluster(NAME)
+    from simclr_tf.checkpoints.load import Checkpoints
     from simclr_tf.sweep.check import check_runs, shared_manifest
     from simclr_tf.sweep.plan import floors, plan_runs
+    from simclr_tf.training.from_checkpoint import adopt_checkpoint, open_origins
 
-    configs = [_adopted(one, names) for one, names in parsed]
+    opened = Checkpoints()
+    configs = [adopt_checkpoint(one, names, open_origins(one, opened)) for one, names in parsed]
     runs = plan_runs(rows, lines, configs)
     manifest = shared_manifest(configs[0])
     check_runs(runs, manifest, config.page.pinned)
@@ -138,12 +141,6 @@ def _parsed(
     if images.skip_unreadable:
         data = replace(data, skip_unreadable=True)
     return replace(config, data=data), given
-
-
-def _adopted(config: RunConfig, given: Collection[str]) -> RunConfig:
-    from simclr_tf.training.from_checkpoint import adopt_checkpoint
-
-    return adopt_checkpoint(config, given)
 
 
 def _train_and_compare(

@@ -18,14 +18,10 @@ from data_prep.manifest.digest import files_digest
 from data_prep.manifest.identity import image_name
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.places import place_columns
-from data_prep.manifest.read_options import declared_as_trained
 from data_prep.phrases import counted
-from data_prep.reading.training_files import TrainingFiles, say_differences
 from data_prep.storage import check_new_folder, new_folder, read_object
-from simclr_tf.checkpoints.find import locate
-from simclr_tf.checkpoints.load import load_model
-from simclr_tf.checkpoints.preprocessing import evaluation_views
-from simclr_tf.config.sections import MachineSettings
+from simclr_tf.checkpoints.load import convert, open_checkpoint
+from simclr_tf.checkpoints.preprocessing import Preprocessing
 from simclr_tf.embedding.analyze import ANALYSED, analyse
 from simclr_tf.embedding.measures import FloorFeatures
 from simclr_tf.embedding.settings import EmbedConfig, FeatureSettings, names_in
@@ -58,7 +54,7 @@ from simclr_tf.models.simclr import SimCLRModel
 from simclr_tf.models.weights import copy_in, variables_hash
 from simclr_tf.training import distribution
 from simclr_tf.training.data import read_manifest
-from simclr_tf.training.evaluator import Evaluator, Imagewise
+from simclr_tf.training.evaluator import Featurizer
 from simclr_tf.training.floors import PIXELS, flat_pixels, some_features
 from simclr_tf.training.from_checkpoint import seen_by
 from simclr_tf.training.memory import (
@@ -81,16 +77,23 @@ class Network:
     """An encoder that was opened.
 
     Attributes:
+        path: The file or prefix of its weights.
         model: With its weights.
         record: How its images were prepared.
         sha256: Hash of its weights.
         feature_dim: Length of the features of the layer that is taken.
     """
 
+    path: str
     model: SimCLRModel
     record: dict[str, Any]
     sha256: str
     feature_dim: int
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What the record says."""
+        return Preprocessing.from_record(self.record)
 
 
 def open_network(settings: FeatureSettings) -> Network:
@@ -100,22 +103,25 @@ def open_network(settings: FeatureSettings) -> Network:
         UserError: There is none, or it has no such layer.
     """
     with setting_renamed(checkpoint="encoder"):
-        model = load_model(settings.encoder, ema=settings.ema)
+        checkpoint = open_checkpoint(settings.encoder, ema=settings.ema)
+    model, _ = convert(checkpoint)
     record = model.encoder.preprocessing
+    preprocessing = Preprocessing.from_record(record)
     digest = variables_hash(model.variables)
     if settings.precision == "bfloat16":
         model = copy_in(model, "mixed_bfloat16")
-    size, channels = record["image_size"], record["channels"]
+    size, channels = preprocessing.image_size, preprocessing.channels
     layers = model(tf.zeros([1, size, size, channels]), training=False)
     if settings.endpoint not in layers:
         raise UserError(
             f"the network has {', '.join(layers)}", setting="endpoint", value=settings.endpoint
         )
-    return Network(model, record, digest, layers[settings.endpoint].shape[-1])
+    dim = layers[settings.endpoint].shape[-1]
+    return Network(checkpoint.stored.path, model, record, digest, dim)
 
 
-class Featuriser:
-    """Makes features of images; its graph is traced once.
+class FeatureMaker:
+    """Makes the features of an embedding; its graph is traced once.
 
     Args:
         network: The encoder.
@@ -130,15 +136,14 @@ class Featuriser:
             layer = tf.cast(model(images, training=False)[endpoint], tf.float32)
             return {"features": tf.reduce_mean(layer, [1, 2]) if len(layer.shape) == 4 else layer}
 
-        devices = distribution.connect(MachineSettings(distribute="one_device"))
-        views, batch_size = evaluation_views(network.record), settings.eval_batch_size
+        batch_size = settings.eval_batch_size
+        self._images = Featurizer(forward, network.preprocessing, batch_size, settings.eval_crops)
         if settings.memory_check:
+            devices = self._images.devices
             check_memory(
                 _load(network, batch_size, devices), memory_here(devices), ("eval_batch_size",),
                 "embedding",
             )  # fmt: skip
-        evaluator = Evaluator(forward, views, devices, batch_size, crops=settings.eval_crops)
-        self._images = Imagewise(evaluator, views.channels, batch_size)
 
     def features(
         self, images: Manifest, *, skip_unreadable: bool = False
@@ -186,8 +191,8 @@ class Featuriser:
 
 def _load(network: Network, batch_size: int, devices: distribution.Devices) -> Load:
     """Memory load of a pass of images through the network, without training."""
-    model, record = network.model, network.record
-    size, channels = record["image_size"], record["channels"]
+    model, preprocessing = network.model, network.preprocessing
+    size, channels = preprocessing.image_size, preprocessing.channels
     activations = count_activations(lambda x: model(x, training=False), size, channels, ())
     return Load(
         activations, variable_bytes(model.variables), 0.0, size, channels, batch_size, views=1,
@@ -226,8 +231,8 @@ def compute_floors(
     # The memory has been checked: the encoder passed before is as large.
     plain = replace(settings, normalize=False, float16=False, memory_check=False)
     stand_in: Any = both
-    featuriser = Featuriser(replace(network, model=stand_in), plain)
-    found, _ = featuriser.features(images.subset(images.records[row] for row in rows))
+    maker = FeatureMaker(replace(network, model=stand_in), plain)
+    found, _ = maker.features(images.subset(images.records[row] for row in rows))
     return FloorFeatures(rows, found[:, :width], found[:, width:])
 
 
@@ -240,7 +245,7 @@ def _unreadable(images: Manifest, bad: dict[int, str]) -> str:
 
 
 def fill_shards(
-    featuriser: Featuriser,
+    maker: FeatureMaker,
     images: Manifest,
     shards: Shards,
     worker: int,
@@ -252,7 +257,7 @@ def fill_shards(
     """Computes the shards of a worker that are still missing.
 
     Args:
-        featuriser: Makes the features.
+        maker: Makes the features.
         images: All of the plan.
         shards: Where they are kept.
         worker: Which of the workers this is.
@@ -268,7 +273,7 @@ def fill_shards(
         unreadable: dict[int, str] = {}
         for start in range(rows.start, rows.stop, _CHUNK):
             part = images.subset(images.records[start : min(start + _CHUNK, rows.stop)])
-            features, bad = featuriser.features(part, skip_unreadable=skip_unreadable)
+            features, bad = maker.features(part, skip_unreadable=skip_unreadable)
             parts.append(features)
             unreadable |= {start - rows.start + row: why for row, why in bad.items()}
             done += len(part)
@@ -403,7 +408,7 @@ def embed(
             else:
                 log.info("features of %s to compute", counted(plan.images, "image"))
             fill_shards(
-                Featuriser(network, config.features),
+                FeatureMaker(network, config.features),
                 images,
                 shards,
                 settings.worker,
@@ -428,14 +433,12 @@ def embed(
 
 def _images(config: EmbedConfig, given: Collection[str], network: Network) -> Manifest:
     """The images, read as the encoder's record says unless a flag says otherwise."""
-    declaration = declared_as_trained(network.record.get("reading", {}), config.reading, given)
-    if declaration.changes():
-        said = ", ".join(f"--{name}={value}" for name, value in declaration.changes().items())
-        log.info("images are read with %s", said)
-    images = read_manifest(config.images.data_settings(), declaration)
-    files = TrainingFiles.from_record(network.record)
-    say_differences(files, images, declaration, forced="intensity" in given)
-    return images
+    data = config.images.data_settings()
+    return network.preprocessing.reading.open(
+        config.reading.among(given),
+        find=lambda declared: read_manifest(data, declared),
+        sample=lambda images: images,
+    )
 
 
 def _plan(config: EmbedConfig, network: Network, images: Manifest) -> Plan:
@@ -535,5 +538,5 @@ def _facts(
         "plan": plan.key,
         "asked": _asked(config),
         "expert_columns": [],
-        "alarms": list(seen_by(locate(config.features.encoder).path, images)),
+        "alarms": list(seen_by(network.path, images)),
     }

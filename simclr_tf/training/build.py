@@ -6,9 +6,9 @@ from typing import Any
 import keras
 
 from data_prep.augment.views import SMALL_IMAGE, ViewConfig, small_views
-from data_prep.errors import UserError, setting_renamed
+from data_prep.errors import UserError
 from simclr_tf.checkpoints.adapt import StemAdapt, adapt_channels
-from simclr_tf.checkpoints.load import load_model
+from simclr_tf.checkpoints.load import Checkpoint, convert
 from simclr_tf.config.run_config import RunConfig
 from simclr_tf.losses.weight_decay import WeightDecay, decayed_variables
 from simclr_tf.methods.base import Extension, Method, extension_of
@@ -124,13 +124,16 @@ class TrainingParts:
     total_steps: int
 
 
-def build_training(config: RunConfig, model: SimCLRModel, num_examples: int) -> TrainingParts:
+def build_training(
+    config: RunConfig, model: SimCLRModel, num_examples: int, teacher: Checkpoint | None = None
+) -> TrainingParts:
     """Method, optimizer and weight decay of a run; under a strategy call this in its scope.
 
     Args:
         config: Mode, optimizer and schedule.
         model: The network, built and frozen.
         num_examples: Training images, which the schedule counts epochs by.
+        teacher: The network that a student learns from; distillation needs it.
     """
     o, t = config.optimizer, config.train
     steps = train_steps(num_examples, t.train_batch_size, t.train_epochs, t.train_steps)
@@ -139,7 +142,7 @@ def build_training(config: RunConfig, model: SimCLRModel, num_examples: int) -> 
         warmup=warmup_steps(num_examples, t.train_batch_size, o.warmup_epochs),
         total_steps=steps,
     )
-    method = _method(config, model, num_examples, steps)
+    method = _method(config, model, num_examples, steps, teacher)
     own = extension_of(method)
     variables = [*model.trainable_variables, *own.trainable_variables]
     head = supervised_head_variables(model)
@@ -166,7 +169,12 @@ def _rate_factors(model: SimCLRModel, own: Extension) -> dict[int, float] | None
 
 
 def build_seeded(
-    config: RunConfig, devices: Devices, channels: int, num_classes: int, num_examples: int
+    config: RunConfig,
+    devices: Devices,
+    channels: int,
+    num_classes: int,
+    num_examples: int,
+    teacher: Checkpoint | None = None,
 ) -> tuple[SimCLRModel, TrainingParts]:
     """The network of a run and what trains it, under its strategy, in its precision, from its seed.
 
@@ -176,6 +184,7 @@ def build_seeded(
         channels: Of the images.
         num_classes: Of the supervised head; 0 = no head.
         num_examples: Training images.
+        teacher: See `build_training`.
 
     Returns:
         The network, with the weights that `machine.seed` draws, and its training parts.
@@ -185,7 +194,7 @@ def build_seeded(
     try:
         with devices.strategy.scope():
             model = build_model(config, channels, num_classes)
-            return model, build_training(config, model, num_examples)
+            return model, build_training(config, model, num_examples, teacher)
     finally:
         keras.config.set_dtype_policy("float32")
 
@@ -215,7 +224,13 @@ def build_step(
     )
 
 
-def _method(config: RunConfig, model: SimCLRModel, num_examples: int, steps: int) -> Method:
+def _method(
+    config: RunConfig,
+    model: SimCLRModel,
+    num_examples: int,
+    steps: int,
+    teacher: Checkpoint | None,
+) -> Method:
     mode = config.train.train_mode
     if mode == "pretrain":
 
@@ -228,10 +243,11 @@ def _method(config: RunConfig, model: SimCLRModel, num_examples: int, steps: int
     if mode == "finetune":
         first_stage = first_trained_stage(model) if config.start.cache_frozen else 0
         return Supervised(model, layers, first_stage)
+    if teacher is None:
+        raise ValueError("distillation needs a teacher")
     d = config.distill
-    return Distillation(
-        model, load_teacher(config, model), d.distill_temperature, d.labelled_weight, layers
-    )
+    loaded = _loaded_teacher(d.teacher, teacher, model)
+    return Distillation(model, loaded, d.distill_temperature, d.labelled_weight, layers)
 
 
 def first_trained_stage(model: SimCLRModel) -> int:
@@ -253,15 +269,13 @@ def first_trained_stage(model: SimCLRModel) -> int:
     return first
 
 
-def load_teacher(config: RunConfig, student: SimCLRModel) -> SimCLRModel:
-    """The network that a student learns from.
+def _loaded_teacher(path: str, checkpoint: Checkpoint, student: SimCLRModel) -> SimCLRModel:
+    """The network that a student learns from, with its weights.
 
     Raises:
         UserError: It has no supervised head, or one of other classes, or takes other images.
     """
-    path = config.distill.teacher
-    with setting_renamed(checkpoint="teacher"):
-        teacher = load_model(path)
+    teacher, _ = convert(checkpoint)
     if teacher.num_classes != student.num_classes:
         raise UserError(
             f"has {teacher.num_classes or 'no'} classes; the student has {student.num_classes}",

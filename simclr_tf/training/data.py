@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from data_prep.errors import UserError, setting_renamed
+from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.open_images import find_set_limits, open_declared
 from data_prep.manifest.read_options import Declaration, declaration_of
@@ -17,6 +17,7 @@ from simclr_tf.config.sections import DataSettings
 
 if TYPE_CHECKING:
     from data_prep.sources.streams import TFDSSource
+    from simclr_tf.checkpoints.load import Checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -73,11 +74,12 @@ class RunData:
         return self.splits[split]
 
 
-def open_data(config: RunConfig) -> RunData:
+def open_data(config: RunConfig, teacher: "Checkpoint | None" = None) -> RunData:
     """Opens the images that the settings name.
 
     Args:
         config: `data` says where the images are; fine-tuning needs labels of two classes or more.
+        teacher: The network whose classes a student learns; None without one.
 
     Returns:
         The sources.
@@ -87,7 +89,7 @@ def open_data(config: RunConfig) -> RunData:
     """
     data = config.data
     if data.image_dir or data.manifest:
-        opened = _open_manifest(config, read_manifest(data, config.reading))
+        opened = _open_manifest(config, read_manifest(data, config.reading), teacher)
     elif data.tfrecord_dir:
         opened = _open_tfrecords(data)
     else:
@@ -136,13 +138,11 @@ def with_splits(manifest: Manifest, data: DataSettings) -> Manifest:
         manifest = stratified_split(manifest, parse_ratios(data.split_ratios), data.split_seed)
         log.info("the images come without a split; made one with seed %d", data.split_seed)
     log.info("%s", manifest.table())
-    training = Manifest(
-        tuple(r for r in manifest.records if r.split == data.train_split), manifest.root
-    )
+    training = manifest.subset(r for r in manifest.records if r.split == data.train_split)
     return find_set_limits(manifest, training)
 
 
-def _open_manifest(config: RunConfig, manifest: Manifest) -> RunData:
+def _open_manifest(config: RunConfig, manifest: Manifest, teacher: "Checkpoint | None") -> RunData:
     from data_prep.sources.manifest_source import ManifestSource
 
     data = config.data
@@ -156,7 +156,7 @@ def _open_manifest(config: RunConfig, manifest: Manifest) -> RunData:
         data.image_channels if data.image_channels == "auto" else int(data.image_channels)
     )
     random = data.labels == "random"
-    names = _class_names(config, manifest)
+    names = _class_names(config, manifest, teacher)
 
     # What a data service decodes cannot be kept in memory here.
     cache = "false" if data.data_service and data.cache_dataset == "auto" else data.cache_dataset
@@ -177,30 +177,28 @@ def _open_manifest(config: RunConfig, manifest: Manifest) -> RunData:
     return RunData(train, splits, manifest, declaration_of(manifest), look_at(train_part))
 
 
-def _class_names(config: RunConfig, manifest: Manifest) -> tuple[str, ...]:
+def _class_names(
+    config: RunConfig, manifest: Manifest, teacher: "Checkpoint | None"
+) -> tuple[str, ...]:
     """The classes that labels are numbered by: a teacher's, or those of the images."""
     data, names = config.data, manifest.class_names
-    if config.train.train_mode == "distill":
-        return _taught_classes(config.distill.teacher, names)
+    if teacher is not None:
+        return _taught_classes(config.distill.teacher, teacher, names)
     if data.labels == "random" and not names:
         return tuple(str(i) for i in range(data.num_of_classes))
     return names
 
 
-def _taught_classes(teacher: str, names: tuple[str, ...]) -> tuple[str, ...]:
+def _taught_classes(path: str, teacher: "Checkpoint", names: tuple[str, ...]) -> tuple[str, ...]:
     """A teacher's classes; those of the images, or numbers, if it knows only how many they are."""
-    from simclr_tf.checkpoints.load import open_checkpoint
-
-    with setting_renamed(checkpoint="teacher"):
-        checkpoint = open_checkpoint(teacher)
-    classes = checkpoint.network.num_classes
+    classes = teacher.network.num_classes
     if not classes:
         raise UserError(
             "has no supervised head to learn from; give a fine-tuned network",
             setting="teacher",
-            value=teacher,
+            value=path,
         )
-    taught = tuple(checkpoint.preprocessing.get("class_names", ()))
+    taught = tuple(teacher.preprocessing.get("class_names", ()))
     if len(taught) != classes:
         taught = names if len(names) == classes else tuple(str(i) for i in range(classes))
     unknown = set(names) - {clean_name(name) for name in taught}
@@ -208,21 +206,20 @@ def _taught_classes(teacher: str, names: tuple[str, ...]) -> tuple[str, ...]:
         raise UserError(
             f"does not know the class {min(unknown)!r}; it knows {', '.join(taught[:12])}",
             setting="teacher",
-            value=teacher,
+            value=path,
         )
     return taught
 
 
 def _few_labels(part: Manifest, data: DataSettings) -> Manifest:
     """All images, with only so many labels of each class left."""
-    labelled = Manifest(tuple(r for r in part.records if r.label), part.root)
+    labelled = part.subset(r for r in part.records if r.label)
     kept = set(labels_per_class(labelled, data.labels_per_class, data.label_seed).records)
-    records = tuple(r if r in kept else replace(r, label="") for r in part.records)
-    return Manifest(records, part.root)
+    return part.subset(r if r in kept else replace(r, label="") for r in part.records)
 
 
 def _labelled(part: Manifest, data: DataSettings) -> Manifest:
-    labelled = Manifest(tuple(r for r in part.records if r.label), part.root)
+    labelled = part.subset(r for r in part.records if r.label)
     if not len(labelled):
         raise UserError(
             "no training image has a label; use class folders",

@@ -1,6 +1,6 @@
 """The network's outputs over a whole split, or for images of any kind one by one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import keras
@@ -13,7 +13,10 @@ from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.scan import image_facts
 from data_prep.sources.manifest_source import ManifestSource
 from data_prep.sources.source import PARALLEL_CALLS, Source
+from simclr_tf.checkpoints.preprocessing import Preprocessing
+from simclr_tf.config.sections import MachineSettings
 from simclr_tf.models.simclr import SimCLRModel
+from simclr_tf.training import distribution
 from simclr_tf.training.batches import Batch, MakeImage, evaluation_batches
 from simclr_tf.training.distribution import Devices
 from simclr_tf.training.health import check_outputs
@@ -110,15 +113,15 @@ class Evaluator:
         per_replica = strategy.run(self._replica_step, (batch,))
         return {name: strategy.gather(value, axis=0) for name, value in per_replica.items()}
 
-    def outputs(self, source: Source, max_steps: int = 0) -> Outputs:
-        """The outputs for every image of a source.
+    def batches(self, source: Source, max_steps: int = 0) -> Iterator[dict[str, np.ndarray]]:
+        """The outputs for every image of a source, a batch at a time and as they come.
 
         Args:
             source: The images.
             max_steps: Batches at most; 0 = all.
 
-        Raises:
-            DivergedError: Some of them are NaN or infinite.
+        Yields:
+            `index` [b], -1 for what fills a batch up, `label` [b] and what the network gives.
         """
         dataset, steps = evaluation_batches(
             source,
@@ -130,10 +133,16 @@ class Evaluator:
             self._view,
         )
         iterator = iter(dataset)
-        parts = [
-            {name: value.numpy() for name, value in self._step(next(iterator)).items()}
-            for _ in range(steps)
-        ]
+        for _ in range(steps):
+            yield {name: value.numpy() for name, value in self._step(next(iterator)).items()}
+
+    def outputs(self, source: Source, max_steps: int = 0) -> Outputs:
+        """The outputs for every image of a source; see `batches`.
+
+        Raises:
+            DivergedError: Some of them are NaN or infinite.
+        """
+        parts = list(self.batches(source, max_steps))
         joined = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
         order = np.argsort(joined["index"], kind="stable")
         order = order[joined["index"][order] >= 0]
@@ -144,20 +153,29 @@ class Evaluator:
         return Outputs(arrays["index"], arrays["label"], arrays["features"], arrays.get("logits"))
 
 
-class Imagewise:
-    """Runs a network over images; outputs do not depend on how images are dealt out into calls.
+class Featurizer:
+    """Runs a trained network over images, prepared as in its training, on one device.
 
-    Images of 8 bits are resized in 8 bits and others in floating point, so each kind is taken for
-    itself. Labels are not looked at.
+    Outputs do not depend on how images are dealt out into calls: images of 8 bits are resized in 8
+    bits and others in floating point, so each kind is taken for itself. Labels are not looked at.
+
+    Attributes:
+        devices: The one device.
 
     Args:
-        evaluator: Runs the network.
-        channels: Of its input.
-        batch_size: Images of a pass.
+        forward: Gives `features` and perhaps `logits` of images.
+        preprocessing: Of the network.
+        batch_size: Images of a pass; fewer are padded.
+        crops: Of an image along each side; see `Evaluator`.
     """
 
-    def __init__(self, evaluator: Evaluator, channels: int, batch_size: int) -> None:
-        self._evaluator, self._channels, self._batch_size = evaluator, channels, batch_size
+    def __init__(
+        self, forward: Forward, preprocessing: Preprocessing, batch_size: int, crops: int = 1
+    ) -> None:
+        self.devices = distribution.connect(MachineSettings(distribute="one_device"))
+        views = preprocessing.views
+        self._evaluator = Evaluator(forward, views, self.devices, batch_size, crops=crops)
+        self._channels, self._batch_size = views.channels, batch_size
 
     def outputs(self, images: Manifest) -> Outputs:
         """Outputs for n images, in their order; labels are -1.

@@ -4,6 +4,7 @@ import logging
 import os
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ from data_prep.augment.views import SMALL_IMAGE
 from data_prep.errors import UserError, setting_renamed
 from data_prep.manifest.identity import ALL_AS_CHANNELS, Picture, shares_file
 from data_prep.manifest.manifest import Manifest
-from data_prep.manifest.read_options import READING_FIELDS, carried, rule_completed
+from data_prep.manifest.read_options import READING_FIELDS
 from data_prep.phrases import counted
 from data_prep.storage import file_sha256, read_object
 from simclr_tf.checkpoints.find import locate
 from simclr_tf.checkpoints.identify import Network
-from simclr_tf.checkpoints.load import Checkpoint, open_checkpoint
+from simclr_tf.checkpoints.load import Checkpoint, Checkpoints
+from simclr_tf.checkpoints.preprocessing import Preprocessing
 from simclr_tf.config.run_config import RunConfig
 from simclr_tf.models.architectures import RESNET, ResNetArchitecture, spelled
 from simclr_tf.training.run_dir import RunDir
@@ -269,7 +271,39 @@ _PROJECTION = ("proj_head_mode", "proj_out_dim", "num_proj_layers")
 _IMAGES = ("image_size", "central_crop", "whole_image")
 
 
-def adopt_checkpoint(config: RunConfig, given: Collection[str]) -> RunConfig:
+@dataclass(frozen=True)
+class Origins:
+    """The networks that a run takes from, each opened once.
+
+    Attributes:
+        start: Of `--checkpoint`, whose weights the run starts from; None for fresh weights.
+        teacher: Of `--teacher`, whose answers the run learns; None without one.
+    """
+
+    start: Checkpoint | None = None
+    teacher: Checkpoint | None = None
+
+
+def open_origins(config: RunConfig, opened: Checkpoints | None = None) -> Origins:
+    """Opens the networks that the settings of a run name.
+
+    Args:
+        config: The settings.
+        opened: Checkpoints that were opened before; None = none were.
+
+    Raises:
+        UserError: There is no such checkpoint.
+    """
+    opened = opened or Checkpoints()
+    start, teacher = config.start.checkpoint, config.distill.teacher
+    first = opened.open(start, ema=config.start.ema) if start else None
+    with setting_renamed(checkpoint="teacher"):
+        return Origins(first, opened.open(teacher) if teacher else None)
+
+
+def adopt_checkpoint(
+    config: RunConfig, given: Collection[str], origins: Origins | None = None
+) -> RunConfig:
     """Completes the settings of a run that starts from a checkpoint, or learns from a teacher.
 
     Network, image size, central crop and the way files are read (tiles excepted) are those of
@@ -278,6 +312,7 @@ def adopt_checkpoint(config: RunConfig, given: Collection[str]) -> RunConfig:
     Args:
         config: The settings, defaults where nothing was given.
         given: Names of the settings that were given.
+        origins: The networks, opened; None = they are opened here.
 
     Returns:
         The completed settings.
@@ -285,12 +320,10 @@ def adopt_checkpoint(config: RunConfig, given: Collection[str]) -> RunConfig:
     Raises:
         UserError: There is no such checkpoint, or what was given contradicts it.
     """
-    start = config.start
-    path = start.checkpoint or config.distill.teacher
-    if not path:
+    origins = origins or open_origins(config)
+    checkpoint = origins.start or origins.teacher
+    if checkpoint is None:
         return config
-    with setting_renamed(checkpoint="checkpoint" if start.checkpoint else "teacher"):
-        checkpoint = open_checkpoint(path, ema=start.ema and bool(start.checkpoint))
     values = config.values()
     given = {name for name in given if name != "stem" or values["stem"] != "auto"}
     known: dict[str, Any] = network_facts(checkpoint.network)
@@ -299,9 +332,9 @@ def adopt_checkpoint(config: RunConfig, given: Collection[str]) -> RunConfig:
     if "backbone" in given and spelled(values["backbone"]) != known.get("backbone"):
         # A student of another kind than its teacher.
         known = {name: value for name, value in known.items() if name not in _BACKBONE}
-    known |= {n: checkpoint.preprocessing[n] for n in _IMAGES if n in checkpoint.preprocessing}
-    known |= rule_completed(checkpoint.preprocessing.get("reading", {}))
-    size = values["image_size"] if "image_size" in given else known.get("image_size", 0)
+    preprocessing = Preprocessing.from_record(checkpoint.preprocessing)
+    known |= preprocessing.settings()
+    size = values["image_size"] if "image_size" in given else preprocessing.image_size
     if values["stem"] == "auto" and (size <= SMALL_IMAGE) == (known.get("stem") == "cifar"):
         known.pop("stem", None)  # as auto has it
     adopted = {
@@ -313,18 +346,18 @@ def adopt_checkpoint(config: RunConfig, given: Collection[str]) -> RunConfig:
         said = ", ".join(f"--{name}={value}" for name, value in adopted.items())
         log.info("from %s: %s", checkpoint.stored.path, said)
     _say_other_reading(values, known, given)
-    say_exif(checkpoint.preprocessing, values["exif"])
+    say_exif(preprocessing, values["exif"])
     return RunConfig.from_values({**values, **adopted})
 
 
-def say_exif(record: Mapping[str, Any], exif: str) -> None:
+def say_exif(preprocessing: Preprocessing, exif: str) -> None:
     """Logs if images are turned upright for a network that has seen them as stored.
 
     Args:
-        record: Of the network to start from.
+        preprocessing: Of the network to start from.
         exif: What the new run does.
     """
-    if exif == "apply" and carried(record.get("reading", {}))["exif"] == "ignore":
+    if exif == "apply" and preprocessing.reading.declaration.exif == "ignore":
         log.info(
             "the network to start from has seen photographs as stored; here they are turned"
             " upright (--exif=ignore leaves them as they are)"

@@ -2,12 +2,11 @@
 
 import logging
 import time
-from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import tensorflow as tf
 
-from data_prep.augment.color import to_float
 from data_prep.augment.views import ViewConfig, host_views
 from data_prep.errors import UserError
 from data_prep.phrases import format_seconds
@@ -20,27 +19,14 @@ from simclr_tf.training.batches import (
     Batch,
     Batches,
     distributed,
-    evaluation_batches,
     local_batch_size,
 )
 from simclr_tf.training.distribution import Devices
+from simclr_tf.training.evaluator import Evaluator, Outputs
 
 log = logging.getLogger(__name__)
 
 BUDGET = 4 * 2**30  # bytes
-
-
-@dataclass(frozen=True)
-class FrozenFeatures:
-    """Outputs of the frozen stages for n images, in the order of their source.
-
-    Attributes:
-        features: [n, h, w, c], or [n, D] behind the average pool, float32.
-        label: Class numbers [n], int64, -1 = none.
-    """
-
-    features: np.ndarray
-    label: np.ndarray
 
 
 def frozen_features(
@@ -51,7 +37,7 @@ def frozen_features(
     batch_size: int,
     first_stage: int,
     seed: int = 0,
-) -> FrozenFeatures:
+) -> Outputs:
     """Computes the outputs of the stages before `first_stage` for every image of a source.
 
     Args:
@@ -64,7 +50,8 @@ def frozen_features(
         seed: The run's seed, which labels drawn at random depend on.
 
     Returns:
-        The features and labels of every image.
+        The features, float32 [n, h, w, c], or [n, D] behind the average pool, and the labels of
+        every image.
 
     Raises:
         UserError: They would take more than `BUDGET`.
@@ -73,30 +60,26 @@ def frozen_features(
     names = {0: "initial_max_pool", NUM_GROUPS: "final_avg_pool"}
     endpoint = names.get(last, f"block_group{last}")
 
-    def replica_step(batch: Batch) -> dict[str, tf.Tensor]:
-        images = tf.clip_by_value(to_float(batch["image"]), 0.0, 1.0)
-        ends = model.encoder.backbone().endpoints(images, training=False)
-        known = {name: batch[name] for name in ("index", "label")}
-        return {**known, "features": tf.cast(ends[endpoint], tf.float32)}
+    def forward(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        ends = model.encoder.backbone().endpoints(
+            tf.clip_by_value(images, 0.0, 1.0), training=False
+        )
+        return {"features": tf.cast(ends[endpoint], tf.float32)}
 
-    @tf.function(reduce_retracing=True)
-    def step(batch: Batch) -> dict[str, tf.Tensor]:
-        per_replica = devices.strategy.run(replica_step, (batch,))
-        return {n: devices.strategy.gather(v, axis=0) for n, v in per_replica.items()}
+    def view(image: tf.Tensor) -> tf.Tensor:
+        """The view of a training step in which nothing is random."""
+        return host_views(image, tf.zeros([2], tf.int64), views)[0][0]
 
     began = time.perf_counter()
-    dataset, steps = evaluation_batches(
-        source, views, devices, batch_size, seed, view=_training_view
-    )
-    iterator = iter(dataset)
-    first = {name: value.numpy() for name, value in step(next(iterator)).items()}
-    known = FrozenFeatures(
-        _room(source.num_examples, first["features"].shape[1:], endpoint),
-        np.empty(source.num_examples, np.int64),
-    )
-    _put(known, first)
-    for _ in range(steps - 1):
-        _put(known, {name: value.numpy() for name, value in step(next(iterator)).items()})
+    evaluator = Evaluator(forward, view, devices, batch_size, seed)
+    batches = evaluator.batches(source)
+    first = next(batches)
+    # Filled as they come: joining all in the end would take twice the memory.
+    images = source.num_examples
+    room = _room(images, first["features"].shape[1:], endpoint)
+    known = Outputs(np.arange(images), np.empty(images, np.int64), room, None)
+    for rows in chain([first], batches):
+        _put(known, rows)
     log.info(
         "computed %s of %d images once, %.0f MiB, in %s",
         endpoint,
@@ -107,12 +90,7 @@ def frozen_features(
     return known
 
 
-def _training_view(image: tf.Tensor, views: ViewConfig) -> tf.Tensor:
-    """The view of a training step in which nothing is random."""
-    return host_views(image, tf.zeros([2], tf.int64), views)[0][0]
-
-
-def _put(known: FrozenFeatures, rows: dict[str, np.ndarray]) -> None:
+def _put(known: Outputs, rows: dict[str, np.ndarray]) -> None:
     real = rows["index"] >= 0
     known.features[rows["index"][real]] = rows["features"][real]
     known.label[rows["index"][real]] = rows["label"][real]
@@ -130,7 +108,7 @@ def _room(images: int, shape: tuple[int, ...], endpoint: str) -> np.ndarray:
 
 
 def feature_batches(
-    known: FrozenFeatures,
+    known: Outputs,
     devices: Devices,
     batch_size: int,
     seed: int,

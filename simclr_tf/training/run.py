@@ -31,7 +31,7 @@ from simclr_tf.training.build import (
 from simclr_tf.training.evaluate import evaluate, evaluate_as_they_come
 from simclr_tf.training.evaluator import Outputs
 from simclr_tf.training.fit import Fitting, Keepers, StopRequest, fit
-from simclr_tf.training.from_checkpoint import warn_of_leaks
+from simclr_tf.training.from_checkpoint import Origins, warn_of_leaks
 from simclr_tf.training.frozen_features import feature_batches, frozen_features
 from simclr_tf.training.run_warnings import noting_warnings, read_warnings
 from simclr_tf.training.session import Session, open_session
@@ -324,11 +324,12 @@ class _Validation:
         return "" if known is None else f" ({known:.3f} before training)"
 
 
-def execute(config: RunConfig) -> int:
+def execute(config: RunConfig, origins: Origins | None = None) -> int:
     """Trains, evaluates, or both.
 
     Args:
         config: All settings; `run.model_dir` must be given.
+        origins: The networks that the run takes from, opened; None = they are opened here.
 
     Returns:
         0, or 128 + the number of the signal that asked the run to stop.
@@ -337,7 +338,7 @@ def execute(config: RunConfig) -> int:
         UserError: Something asked for is impossible; nothing has been overwritten then.
     """
     with noting_warnings() as warnings, naming_lost_workers():
-        session = open_session(config)
+        session = open_session(config, origins)
         if session.devices.is_chief:
             warnings.keep_in(session.run_dir.warnings_file)
         with session.claim:

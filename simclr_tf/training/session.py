@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.augment.views import ViewConfig, skipped_for_channels
-from simclr_tf.checkpoints.load import Checkpoint, open_checkpoint
-from simclr_tf.checkpoints.preprocessing import preprocessing_record
+from simclr_tf.checkpoints.load import Checkpoint
+from simclr_tf.checkpoints.preprocessing import Preprocessing
 from simclr_tf.checkpoints.store import CheckpointStore, model_keys
 from simclr_tf.config.run_config import RunConfig
 from simclr_tf.methods.base import Pretraining, extension_of
@@ -27,6 +27,7 @@ from simclr_tf.training.build import (
 from simclr_tf.training.data import RunData, open_data
 from simclr_tf.training.evaluator import Evaluator
 from simclr_tf.training.fit import LoopPlan
+from simclr_tf.training.from_checkpoint import Origins, open_origins
 from simclr_tf.training.gradients import check_size
 from simclr_tf.training.memory import (
     Load,
@@ -81,11 +82,12 @@ class Session:
         return self.run_dir.early_stop() or self.plan.total_steps
 
 
-def open_session(config: RunConfig) -> Session:
+def open_session(config: RunConfig, origins: Origins | None = None) -> Session:
     """Opens a run: devices, images, folder, network.
 
     Args:
         config: All settings; `run.model_dir` must be given.
+        origins: The networks that the run takes from, opened; None = they are opened here.
 
     Returns:
         The opened run, whose `claim` must be closed; its folder holds settings, environment and
@@ -95,18 +97,18 @@ def open_session(config: RunConfig) -> Session:
         UserError: Something asked for is impossible; nothing has been overwritten then.
     """
     with ExitStack() as claim:
-        session = _opened(config, claim)
+        session = _opened(config, origins or open_origins(config), claim)
         return replace(session, claim=claim.pop_all())
 
 
-def _opened(config: RunConfig, claim: ExitStack) -> Session:
+def _opened(config: RunConfig, origins: Origins, claim: ExitStack) -> Session:
     run_dir = RunDir(Path(config.run.model_dir))
     config = run_dir.as_begun(config)
     devices = distribution.connect(config.machine)
     precision = distribution.choose_precision(config.machine.precision, devices)
     log.info("%s, %s", devices.describe(), precision)
     check_settings(devices, config)
-    data = open_data(config)
+    data = open_data(config, origins.teacher)
     check_images(devices, data.identity, data.manifest, data.image_files())
     if config.train.mode != "train":
         data.evaluation(config.data.eval_split)
@@ -114,24 +116,15 @@ def _opened(config: RunConfig, claim: ExitStack) -> Session:
     check_size(config.train.microbatch, rows)
     views = view_config(config, data.channels)
     _say_skipped(views)
-    start = None
-    if config.start.checkpoint:
-        start = open_checkpoint(config.start.checkpoint, ema=config.start.ema)
     weighted = weighted_backbone(config)
     classes, examples = len(data.class_names), data.train.num_examples
-    model, parts = build_seeded(config, devices, data.channels, classes, examples)
+    model, parts = build_seeded(config, devices, data.channels, classes, examples, origins.teacher)
     if config.machine.memory_check and config.train.mode != "eval":
         check_memory(_load(config, devices, data, model, parts), memory_here(devices),
                      _memory_flags(config))  # fmt: skip
-    model.encoder.preprocessing = preprocessing_record(
-        views.image_size,
-        views.channels,
-        data.class_names,
-        views.central_crop,
-        data.reading.record(),
-        views.whole_image,
-        data.files,
-    )
+    model.encoder.preprocessing = Preprocessing.of_training(
+        views, data.class_names, data.reading, data.files
+    ).record()
     if devices.is_chief:  # whatever can be refused has been by now
         trains = config.train.mode != "eval"
         claim.enter_context(run_dir.claim("" if trains else EVALUATION))
@@ -171,7 +164,7 @@ def _opened(config: RunConfig, claim: ExitStack) -> Session:
             config.machine.seed,
             config.train.eval_crops,
         ),
-        start=start,
+        start=origins.start,
         weighted=weighted,
     )
 

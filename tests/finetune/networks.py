@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from simclr_tf.checkpoints.preprocessing import preprocessing_record, write_record
+from simclr_tf.checkpoints.preprocessing import Preprocessing, write_record
 from simclr_tf.checkpoints.write import write_model
 from simclr_tf.models import SimCLREncoder, SimCLRModel
 
@@ -17,7 +17,7 @@ def network(
 ) -> SimCLRModel:
     """A network whose weights and stored statistics are all drawn at random."""
     keras.utils.set_random_seed(0)
-    record = preprocessing_record(size, channels, classes)
+    record = Preprocessing(size, channels, classes).record()
     arguments = {"depth": 18, "width_multiplier": 0.0625, "cifar_stem": size <= 32}
     arguments |= {"image_channels": channels, "preprocessing": record}
     model = SimCLRModel(SimCLREncoder(**{**arguments, **architecture}), len(classes))

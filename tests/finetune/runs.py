@@ -8,7 +8,7 @@ import numpy as np
 
 from finetune.config import FinetuneConfig
 from finetune.finetune import finetune
-from simclr_tf.checkpoints.preprocessing import preprocessing_record
+from simclr_tf.checkpoints.preprocessing import Preprocessing
 from simclr_tf.checkpoints.write import export_keras
 from simclr_tf.models.simclr import SimCLREncoder
 from tests import tiny
@@ -37,7 +37,7 @@ def write_encoder(path: Path, channels: int = 3, seed: int = 0, **architecture: 
         **architecture or {"backbone": {"backbone": tiny.NAME}},
         image_channels=channels,
         proj_out_dim=16,
-        preprocessing=preprocessing_record(32, channels),
+        preprocessing=Preprocessing(32, channels).record(),
     )
     encoder.build()
     export_keras(encoder, path)

@@ -15,13 +15,14 @@ from data_prep.augment.views import evaluation_crops
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
 from data_prep.reading.images import read_image
+from data_prep.reading.training_files import TrainingReading
 from finetune.classifier import Classifier
 from finetune.config import FinetuneConfig
 from finetune.finetune import _adopt, recipe
 from finetune.session import rate_factors
 from finetune.trained import Scorer, open_trained
 from simclr_tf.checkpoints.load import build_encoder, load_encoder, open_checkpoint
-from simclr_tf.checkpoints.preprocessing import preprocessing_record
+from simclr_tf.checkpoints.preprocessing import Preprocessing
 from simclr_tf.checkpoints.write import write_model
 from simclr_tf.evaluation.metrics import softmax
 from simclr_tf.models.simclr import SimCLRModel
@@ -110,9 +111,12 @@ def test_size_crop_and_reading_come_from_the_encoders_record(
     checkpoint = open_checkpoint(TF1)
     encoder = build_encoder(checkpoint, 3)
     encoder.build()
-    encoder.preprocessing = preprocessing_record(
-        48, 3, central_crop=0.5, reading={"intensity": "minmax", "nan": "zero", "tile": 64}
-    )
+    encoder.preprocessing = Preprocessing(
+        48,
+        3,
+        central_crop=0.5,
+        reading=TrainingReading({"intensity": "minmax", "nan": "zero", "tile": 64}),
+    ).record()
     write_model(SimCLRModel(encoder), tmp_path / "e.keras", "keras")
     record = open_checkpoint(str(tmp_path / "e.keras"))
     with caplog.at_level(logging.INFO):
@@ -153,7 +157,7 @@ def test_the_scores_of_several_crops_are_the_mean_over_all_of_the_image(tmp_path
     for row in rows:
         pixels = tf.constant(read_image(images / row["path"], 3))
         assert pixels.shape[1] > pixels.shape[0]
-        crops = evaluation_crops(pixels, trained.views, 2)
+        crops = evaluation_crops(pixels, trained.preprocessing.views, 2)
         batch = tf.image.convert_image_dtype(crops, tf.float32)
         logits = trained.network.head(trained.network.features(batch))
         wanted.append(softmax(np.mean(logits, axis=0, keepdims=True))[0])

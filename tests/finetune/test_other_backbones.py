@@ -13,7 +13,7 @@ from finetune.export.export import ExportRequest, export
 from finetune.export.plain_keras import standard_model
 from finetune.predict import PredictSettings, list_images, predict_images
 from finetune.trained import open_trained
-from simclr_tf.checkpoints.preprocessing import preprocessing_record, write_record
+from simclr_tf.checkpoints.preprocessing import Preprocessing, write_record
 from simclr_tf.checkpoints.write import export_keras, write_model
 from simclr_tf.config.run_config import RunConfig
 from simclr_tf.models.weights import variables_hash
@@ -54,7 +54,7 @@ def test_a_rebuilt_transformer_is_a_file_of_keras_alone(tmp_path: Path) -> None:
 def test_a_transformer_is_exported_for_onnxruntime(tmp_path: Path) -> None:
     """Which knows no erfc, what TensorFlow makes GELU of."""
     network = model("vit_tiny")
-    record = network.encoder.preprocessing = preprocessing_record(SIZE, 3, ("a", "b", "c"))
+    record = network.encoder.preprocessing = Preprocessing(SIZE, 3, ("a", "b", "c")).record()
     write_model(network, tmp_path / "run", "tf2")
     write_record(tmp_path / "run", record)
     trained = open_trained(str(tmp_path / "run"))
@@ -92,7 +92,7 @@ def test_images_too_small_for_an_encoder_are_refused_before_anything_is_written(
     tmp_path: Path,
 ) -> None:
     network = encoder("vit_tiny", backbone={**SMALL["vit_tiny"]["backbone"], "patch_size": 16})
-    network.preprocessing = preprocessing_record(32, 3)
+    network.preprocessing = Preprocessing(32, 3).record()
     export_keras(network, tmp_path / "encoder.keras")
     folder = make_split_folder(tmp_path / "images")
     with pytest.raises(UserError, match=r"--image_size=8: is smaller than a patch"):

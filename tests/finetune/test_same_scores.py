@@ -12,16 +12,16 @@ from PIL import Image
 
 from data_prep.manifest.manifest import Manifest, Record
 from data_prep.manifest.read_options import Declaration
-from data_prep.reading.training_files import TrainingFiles, look_at
+from data_prep.reading.training_files import TrainingFiles, TrainingReading, look_at
 from finetune.classifier import Classifier, SimCLRBackbone
 from finetune.export.export import ExportRequest, export
 from finetune.predict import PredictSettings, list_images, predict_images
 from finetune.sections import Input
 from finetune.serve.answer import Classify, Neighbours
 from finetune.trained import Scorer, open_trained
-from simclr_tf.checkpoints.preprocessing import preprocessing_record, write_record
+from simclr_tf.checkpoints.preprocessing import Preprocessing, write_record
 from simclr_tf.checkpoints.write import export_keras
-from simclr_tf.embedding.compute import Featuriser, open_network
+from simclr_tf.embedding.compute import FeatureMaker, open_network
 from simclr_tf.embedding.settings import FeatureSettings
 from tests.finetune.networks import network, write_run
 
@@ -84,9 +84,9 @@ def test_every_way_to_a_score_gives_the_same(kind: str, made_by: str, tmp_path: 
         str(tmp_path),
     )
     images = bare.subset(replace(r, reading=str(declaration.reading())) for r in bare.records)
-    record = preprocessing_record(
-        SIZE, channels, CLASSES, reading=declaration.record(), files=look_at(images)
-    )
+    record = Preprocessing(
+        SIZE, channels, CLASSES, reading=TrainingReading(declaration.record(), look_at(images))
+    ).record()
     run = tmp_path / "run"
     if made_by == "run":
         write_run(run, CLASSES, size=SIZE, channels=channels)
@@ -98,7 +98,7 @@ def test_every_way_to_a_score_gives_the_same(kind: str, made_by: str, tmp_path: 
     trained = open_trained(str(run))
 
     bare.save(tmp_path / "bare.csv")
-    listed = list_images("", str(tmp_path / "bare.csv"), Declaration(**trained.reading))
+    listed = list_images("", str(tmp_path / "bare.csv"), trained.preprocessing.reading.declaration)
     predict_images(trained, listed, tmp_path / "p.csv", PredictSettings(batch_size=4))
     with (tmp_path / "p.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -120,7 +120,7 @@ def test_every_way_to_a_score_gives_the_same(kind: str, made_by: str, tmp_path: 
 
     if made_by == "run":
         opened = open_network(FeatureSettings(encoder=str(run), eval_batch_size=4))
-        features, _ = Featuriser(opened, FeatureSettings(eval_batch_size=4)).features(images)
+        features, _ = FeatureMaker(opened, FeatureSettings(eval_batch_size=4)).features(images)
         expected = Scorer(trained, 4).outputs(images)[1]
         np.testing.assert_allclose(features, expected, atol=1e-5)
 
@@ -129,7 +129,9 @@ def test_an_8_bit_upload_to_a_network_of_16_bit_files_is_refused(tmp_path: Path)
     names, _, channels = pictures("tiff", tmp_path)
     images = Manifest(tuple(Record(n, label="a", split="train") for n in names), str(tmp_path))
     files, reading = look_at(images), Declaration().record()
-    record = preprocessing_record(SIZE, channels, CLASSES, reading=reading, files=files)
+    record = Preprocessing(
+        SIZE, channels, CLASSES, reading=TrainingReading(reading, files)
+    ).record()
     run = write_run(tmp_path / "run", CLASSES, size=SIZE, channels=channels)
     write_record(run, record)
     classify = Classify(open_trained(str(run)), NO_NEIGHBOURS)
@@ -146,9 +148,9 @@ def test_an_upload_is_read_at_the_page_of_the_network(tmp_path: Path) -> None:
     pages[2] += 100
     file = tmp_path / "a.tif"
     tifffile.imwrite(file, pages, photometric="minisblack", metadata=None)
-    record = preprocessing_record(
-        SIZE, 1, CLASSES, reading=Declaration(page="2").record(), files=TrainingFiles()
-    )
+    record = Preprocessing(
+        SIZE, 1, CLASSES, reading=TrainingReading(Declaration(page="2").record(), TrainingFiles())
+    ).record()
     run = write_run(tmp_path / "run", CLASSES, size=SIZE, channels=1)
     write_record(run, record)
     trained = open_trained(str(run))

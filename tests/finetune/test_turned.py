@@ -15,11 +15,12 @@ from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.read_options import Declaration
 from data_prep.manifest.scan import scan_folder
 from data_prep.reading.images import read_image
+from data_prep.reading.training_files import TrainingReading
 from data_prep.sources.streams import TFRecordSource
 from finetune.cli import predict
 from finetune.serve.answer import Classify, Neighbours
 from finetune.trained import open_trained
-from simclr_tf.checkpoints.preprocessing import preprocessing_record, write_record
+from simclr_tf.checkpoints.preprocessing import Preprocessing, write_record
 from simclr_tf.cli import embed
 from tests.finetune.networks import write_run
 
@@ -67,7 +68,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 (base / folder / name).parent.mkdir(parents=True, exist_ok=True)
                 save(base / folder / name, stored, number)
     # A record without a word of the orientation is that of a network of before, which ignores it.
-    record = preprocessing_record(SIZE, 3, CLASSES, reading=Declaration().record())
+    record = Preprocessing(
+        SIZE, 3, CLASSES, reading=TrainingReading(Declaration().record())
+    ).record()
     write_record(write_run(base / "run", CLASSES, size=SIZE), record)
     for folder in ("upright", "turned"):
         images = scan_folder(base / folder)
@@ -126,12 +129,14 @@ def test_predict_embed_and_serve(base: Path) -> None:
 def test_the_rule_travels_with_the_network(base: Path) -> None:
     """Stored pixels for a network that was trained on them, whatever is given later."""
     ignoring = write_run(base / "ignoring", CLASSES, size=SIZE)
-    declared = preprocessing_record(SIZE, 3, CLASSES, reading=Declaration(exif="ignore").record())
+    declared = Preprocessing(
+        SIZE, 3, CLASSES, reading=TrainingReading(Declaration(exif="ignore").record())
+    ).record()
     for kind, record in (("declared", declared), ("before", None)):
         if record:
             write_record(ignoring, record)
         else:  # as version 0.1 wrote it
-            write_record(ignoring, preprocessing_record(SIZE, 3, CLASSES))
+            write_record(ignoring, Preprocessing(SIZE, 3, CLASSES).record())
         for folder in ("upright", "turned"):
             command(
                 predict, f"--model={ignoring}", f"--image_dir={base / folder}",

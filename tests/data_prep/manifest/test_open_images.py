@@ -15,7 +15,8 @@ from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest, Record
 from data_prep.manifest.open_images import find_set_limits, has_open_limits, open_declared
 from data_prep.manifest.read_options import Declaration, declaration_of
-from data_prep.manifest.scan import check_images, scan_folder
+from data_prep.manifest.scan import check_images, image_facts, scan_folder
+from data_prep.reading import headers
 from data_prep.reading.headers import survey
 from data_prep.reading.images import read_image
 from data_prep.reading.spec import parse_reading
@@ -36,6 +37,35 @@ def rows(manifest: Manifest) -> list[tuple[str, str, str, str]]:
 def test_nothing_declared_is_a_plain_scan(tmp_path: Path) -> None:
     write_class_folders(tmp_path, {"a": 2, "b": 1})
     assert opened(tmp_path) == scan_folder(tmp_path)
+
+
+def test_what_headers_say_goes_along_with_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = [(4, 5), (7, 6), (9, 8)]
+    for number, size in enumerate(sizes):
+        np.save(tmp_path / f"{number}.npy", np.ones(size, np.uint16) * number)
+    images = opened(tmp_path, intensity="minmax", intensity_per="set")
+    found = find_set_limits(images, images)
+    assert found.records[0].reading != images.records[0].reading
+
+    def read_again(path: str, *_: Any) -> headers.Header:
+        raise AssertionError(f"{path} is read again")
+
+    monkeypatch.setattr(headers, "read_header", read_again)
+    part = found.subset(replace(record, split="test") for record in reversed(found.records))
+    facts = image_facts(part.split("test"))
+    assert facts.survey.height.tolist() == [9, 7, 4]
+    assert facts.survey.width.tolist() == [8, 6, 5]
+    assert (facts.bits, facts.channels, facts.total_pixels) == (32, 1, 20 + 42 + 72)
+    # Another reading, another tile and another place are other images.
+    for other in (
+        part.subset([replace(part.records[0], reading="")]),
+        part.subset([replace(part.records[0], tile="0,0,2,2")]),
+        Manifest(part.records, part.root),
+    ):
+        with pytest.raises(AssertionError, match="is read again"):
+            image_facts(other)
 
 
 def test_every_image_of_a_stack_is_a_record_of_its_own(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from data_prep.reading.images import read_image
 from finetune.cli.predict import main
 from simclr_tf.checkpoints import zoo
 from simclr_tf.checkpoints.load import load_model
-from simclr_tf.checkpoints.preprocessing import preprocessing_record
+from simclr_tf.checkpoints.preprocessing import Preprocessing
 from simclr_tf.checkpoints.write import write_model
 from simclr_tf.models import SimCLREncoder, SimCLRModel
 from tests.images import make_folder
@@ -68,7 +68,7 @@ def test_an_imagenet_checkpoint_says_wordnet_ids_and_names(images: Path, tmp_pat
 
 @pytest.mark.slow
 def test_the_record_of_the_network_is_obeyed(images: Path, tmp_path: Path) -> None:
-    record = preprocessing_record(32, 3, ("a", "b"), central_crop=0.5)
+    record = Preprocessing(32, 3, ("a", "b"), central_crop=0.5).record()
     write_model(network(2, record), tmp_path / "m.keras", "keras", part="model")
     output = tmp_path / "p.csv"
     flags = f"--checkpoint={tmp_path / 'm.keras'}", f"--image_dir={images}", f"--output={output}"

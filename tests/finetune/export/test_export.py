@@ -20,7 +20,7 @@ from data_prep.manifest.read_options import Declaration
 from data_prep.reading.images import read_image
 from data_prep.reading.intensity import parse_intensity
 from data_prep.reading.spec import Reading
-from data_prep.reading.training_files import TrainingFiles, look_at
+from data_prep.reading.training_files import TrainingReading, look_at
 from finetune.classifier import Classifier
 from finetune.export.export import ExportRequest, export
 from finetune.export.plain_keras import standard_model
@@ -30,7 +30,7 @@ from finetune.predict import PredictSettings, list_images, predict_images
 from finetune.report.side_files import facts_file
 from finetune.sections import Format, Input
 from finetune.trained import Trained, open_trained
-from simclr_tf.checkpoints.preprocessing import preprocessing_record, write_record
+from simclr_tf.checkpoints.preprocessing import Preprocessing, write_record
 from simclr_tf.checkpoints.write import export_keras
 from simclr_tf.models.keras_applications import PreprocessInput
 from simclr_tf.training.evaluator import simclr_outputs
@@ -208,7 +208,7 @@ def test_a_network_of_keras_is_exported_with_its_head(tmp_path: Path) -> None:
     model.build()
     assert model.head.scaling is not None
     model.head.scaling.set_statistics(np.random.default_rng(1).normal(2, 3, (9, 1024)))
-    model.facts = preprocessing_record(32, 3, ("a", "b", "c"))
+    model.facts = Preprocessing(32, 3, ("a", "b", "c")).record()
     export_keras(model, tmp_path / "model.keras")
     path = tmp_path / "out" / "m.onnx"
     export(open_trained(str(tmp_path)), path, ExportRequest("onnx", "prepared"))
@@ -288,9 +288,9 @@ def stored_run(folder: Path, kind: str, rule: str, size: int = 40) -> tuple[Path
     )
     run = write_run(folder / "run", ("a", "b", "c"), size=size, channels=1)
     manifest.save(run / "manifest.csv")
-    record = preprocessing_record(
-        size, 1, ("a", "b", "c"), reading=reading.record(), files=look_at(manifest)
-    )
+    record = Preprocessing(
+        size, 1, ("a", "b", "c"), reading=TrainingReading(reading.record(), look_at(manifest))
+    ).record()
     write_record(run, record)
     return run, [files / r.path for r in records]
 
@@ -305,7 +305,7 @@ def test_stored_values_have_the_scores_of_predict_outside_the_package(
 ) -> None:
     run, files = stored_run(tmp_path, kind, rule)
     trained = open_trained(str(run))
-    listed = list_images("", str(run / "manifest.csv"), Declaration(**trained.reading))
+    listed = list_images("", str(run / "manifest.csv"), trained.preprocessing.reading.declaration)
     predict_images(trained, listed, tmp_path / "p.csv", PredictSettings(batch_size=4))
     with (tmp_path / "p.csv").open() as file:
         rows = {row["path"]: row for row in csv.DictReader(file)}
@@ -340,11 +340,17 @@ def test_without_training_images_the_export_says_so(
 def test_rules_that_one_image_does_not_tell_are_refused(tmp_path: Path) -> None:
     run, _ = stored_run(tmp_path, "16", "percentile:1,99")
     trained = open_trained(str(run))
-    tiled = replace(trained, reading={**trained.reading, "tile": 20})
+    preprocessing = trained.preprocessing
+
+    def read_so(reading: TrainingReading) -> Trained:
+        return replace(trained, preprocessing=replace(preprocessing, reading=reading))
+
+    reading = preprocessing.reading
+    tiled = read_so(replace(reading, recorded={**reading.recorded, "tile": 20}))
     with pytest.raises(UserError, match="give --input=float_image"):
         export(tiled, tmp_path / "m", ExportRequest("saved_model"))
     (run / "manifest.csv").unlink()
-    unknown = replace(trained, files=TrainingFiles())
+    unknown = read_so(replace(reading, files=None))
     with pytest.raises(UserError, match=r"nothing says of what depth .* --input=float_image"):
         export(unknown, tmp_path / "m", ExportRequest("saved_model"))
     assert not (tmp_path / "m").exists()

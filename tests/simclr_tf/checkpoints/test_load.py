@@ -134,6 +134,23 @@ def test_a_simclr_v1_checkpoint_has_no_projection_head(tmp_path: Path) -> None:
     }
 
 
+def test_the_first_layers_of_a_longer_projection_head_are_not_taken_for_a_head() -> None:
+    """Their shapes fit a shorter head whose outputs are as many, but its last layer is another."""
+    path = str(path_of(TF1))
+    assert open_checkpoint(path).network.projection.num_layers == 3
+    shorter = SimCLRModel(
+        SimCLREncoder(
+            18, width_multiplier=0.125, cifar_stem=True, num_proj_layers=2, proj_out_dim=64
+        )
+    )
+    shorter.build()
+    before = {n: v.numpy() for n, v in canonical_variables(shorter).items() if "contrastive" in n}
+    coverage = load_weights(shorter, path)
+    after = canonical_variables(shorter)
+    assert all(np.array_equal(value, after[name]) for name, value in before.items())
+    assert {row.tensor for row in coverage.with_status("missing")} == set(before)
+
+
 def test_what_nothing_explains_is_refused(tmp_path: Path) -> None:
     tensors = {**tf1_tensors(), "decoder/dense/kernel": np.ones((2, 3), np.float32)}
     with pytest.raises(UserError, match=r"1 tensors belong to no SimCLR network.*decoder/dense"):

@@ -15,11 +15,11 @@ from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest, Record
 from data_prep.manifest.scan import scan_folder
 from simclr_tf.checkpoints.load import load_encoder, load_model
-from simclr_tf.checkpoints.preprocessing import preprocessing_record
+from simclr_tf.checkpoints.preprocessing import Preprocessing
 from simclr_tf.checkpoints.write import export_keras
 from simclr_tf.embedding import compute
 from simclr_tf.embedding import compute as network_module
-from simclr_tf.embedding.compute import Featuriser, embed, open_network
+from simclr_tf.embedding.compute import FeatureMaker, embed, open_network
 from simclr_tf.embedding.settings import FeatureSettings
 from simclr_tf.embedding.stored import open_stored, read_rows
 from simclr_tf.evaluation.features import Embeddings
@@ -50,13 +50,13 @@ network = cache(open_network)
 
 
 @cache
-def featuriser(settings: FeatureSettings) -> Featuriser:
-    return Featuriser(network(settings), settings)
+def maker(settings: FeatureSettings) -> FeatureMaker:
+    return FeatureMaker(network(settings), settings)
 
 
-def shared(own: compute.Network, settings: FeatureSettings) -> Featuriser:
+def shared(own: compute.Network, settings: FeatureSettings) -> FeatureMaker:
     """The one of an encoder; floors have one of their own."""
-    return featuriser(settings) if isinstance(own.model, keras.Model) else Featuriser(own, settings)
+    return maker(settings) if isinstance(own.model, keras.Model) else FeatureMaker(own, settings)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -64,14 +64,14 @@ def _opened_once() -> Iterator[None]:
     """The same settings share a network and its graph, whose tracing takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compute, "open_network", network)
-        patch.setattr(compute, "Featuriser", shared)
+        patch.setattr(compute, "FeatureMaker", shared)
         yield
     network.cache_clear()
-    featuriser.cache_clear()
+    maker.cache_clear()
 
 
 def featurise(encoder: Path, images: Manifest, **values: object) -> np.ndarray:
-    found, bad = featuriser(config(encoder=str(encoder), **values).features).features(images)
+    found, bad = maker(config(encoder=str(encoder), **values).features).features(images)
     assert not bad
     return found
 
@@ -132,8 +132,8 @@ def test_a_pass_that_cannot_fit_is_refused_before_the_first(
     monkeypatch.setattr(network_module, "memory_here", lambda devices: 2**29)
     wanted = config(encoder=str(encoder), eval_batch_size=4096).features
     with pytest.raises(UserError, match=r"embedding is estimated to take .* --nomemory_check"):
-        Featuriser(network(wanted), wanted)
-    Featuriser(network(wanted), replace(wanted, memory_check=False))
+        FeatureMaker(network(wanted), wanted)
+    FeatureMaker(network(wanted), replace(wanted, memory_check=False))
 
 
 def test_an_unknown_layer_is_refused_with_those_that_there_are(encoder: Path) -> None:
@@ -244,7 +244,7 @@ def test_images_are_read_as_the_encoders_record_says(
     encoder: Path, folder: Path, tmp_path: Path
 ) -> None:
     model = load_encoder(encoder)
-    record = preprocessing_record(32, 3)
+    record = Preprocessing(32, 3).record()
     model.preprocessing = {**record, "reading": {"intensity": "sqrt"}}
     export_keras(model, tmp_path / "bright.keras")
     values = {"image_dir": str(folder), "formats": "", "encoder": str(tmp_path / "bright.keras")}

@@ -2,8 +2,8 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,15 @@ import pytest
 
 from data_prep.manifest.manifest import Manifest
 from data_prep.reading.spec import parse_reading
+from data_prep.reading.training_files import TrainingReading
 from finetune.cli.predict import main
-from simclr_tf.checkpoints.load import load_encoder
+from simclr_tf.checkpoints.load import load_encoder, open_checkpoint
+from simclr_tf.checkpoints.preprocessing import Preprocessing
 from simclr_tf.config.run_config import RunConfig
 from simclr_tf.training.data import open_data
-from simclr_tf.training.from_checkpoint import adopt_checkpoint
+from simclr_tf.training.from_checkpoint import Origins, adopt_checkpoint
 from simclr_tf.training.run import execute
+from tests.simclr_tf.checkpoints.common import path_of
 
 RUN: dict[str, Any] = {
     "mode": "train_then_eval",
@@ -133,22 +136,15 @@ def test_tiles_of_a_picture_share_a_split_and_few_labels_are_counted_by_tile(
 
 @pytest.mark.parametrize("given", ["", "intensity"])
 def test_a_run_that_starts_from_a_checkpoint_reads_as_it_did(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, given: str
+    caplog: pytest.LogCaptureFixture, given: str
 ) -> None:
-    from simclr_tf.training import from_checkpoint
-
     rule = "sqrt(0,100)@2.5,70.0"
-
-    known = SimpleNamespace(
-        preprocessing={"image_size": 16, "reading": {"intensity": rule, "nan": "min", "tile": 8}},
-        network=None,
-        stored=SimpleNamespace(path="ckpt-1"),
-    )
-    monkeypatch.setattr(from_checkpoint, "open_checkpoint", lambda path, ema: known)
-    monkeypatch.setattr(from_checkpoint, "network_facts", lambda network: {})
-    monkeypatch.setattr(from_checkpoint, "refuse_contradictions", lambda checkpoint, values: None)
-    config = plain_config(checkpoint="ckpt-1", intensity="minmax" if given else "none")
-    adopted = adopt_checkpoint(config, {"image_size", given} - {""})
+    path = str(path_of("tf1_tiny_r18_w8_cifar_pretrain"))
+    reading = TrainingReading({"intensity": rule, "nan": "min", "tile": 8})
+    record = Preprocessing(16, 3, reading=reading).record()
+    start = replace(open_checkpoint(path), preprocessing=record)
+    config = plain_config(checkpoint=path, intensity="minmax" if given else "none")
+    adopted = adopt_checkpoint(config, {"image_size", given} - {""}, Origins(start))
     assert adopted.reading.intensity == ("minmax" if given else rule)
     assert (adopted.reading.nan, adopted.reading.tile) == ("min", 0)
     assert ("the network has seen images read with sqrt" in caplog.text) == bool(given)
