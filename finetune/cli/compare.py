@@ -71,8 +71,9 @@ def _define_strategies(own: dict[str, Any], flag_values: flags.FlagValues) -> No
         )
         flags.DEFINE_list("heads", ["probe", "full"], "Heads of those that name none.", **own)
         flags.DEFINE_enum(
-            "preset", "", ["", "six_experiments"],
-            "Instead: the experiments of a published study on drill cores.", **own,
+            "preset", "", ["", "six_experiments", "demo"],
+            "Instead: the experiments of a published study on drill cores; or the rows of "
+            "simclr-demo.", **own,
         )  # fmt: skip
         flags.DEFINE_string("backbone", "vgg16", "Network of imagenet_supervised.", **own)
         flags.DEFINE_string("imagenet_weights", "", "File of its weights, 'notop'.", **own)
@@ -85,7 +86,12 @@ def _define_strategies(own: dict[str, Any], flag_values: flags.FlagValues) -> No
             "frozen_blocks", 2, "imagenet_simclr+METHOD: freeze the stem and so many block groups; "
             "-1 = nothing.", lower_bound=-1, upper_bound=3, **own,
         )  # fmt: skip
-        flags.DEFINE_list("label_fractions", ["0.01", "0.05", "0.1", "1.0"], "Shares.", **own)
+        flags.DEFINE_list(
+            "label_fractions", ["0.01", "0.05", "0.1", "1.0"], "Shares of the labels.", **own
+        )
+        flags.DEFINE_list(
+            "labels_per_class", [], "Beside them: so many labels of every class, as 5,20.", **own
+        )
         flags.DEFINE_integer("folds", 3, "Repetitions with other labels.", lower_bound=1, **own)
         flags.DEFINE_integer("seeds", 1, "Repetitions of each fold.", lower_bound=1, **own)
         flags.DEFINE_integer("seed", 0, "Seed of everything.", lower_bound=0, **own)
@@ -105,10 +111,13 @@ def _define_sizes(own: dict[str, Any], flag_values: flags.FlagValues) -> None:
             ("image_size", "Side of the network's input; 0 = planned, or 64."),
             ("imagenet_image_size", "The same for networks with ImageNet weights."),
             ("pretrain_steps", "Updates of a pretraining; 0 = planned, or 700."),
-            ("finetune_steps", "Updates of a fine-tuning, 3 times as many from scratch; 0 = "
-             "planned, or 80."),
+            ("finetune_steps", "Updates of a fine-tuning; 0 = planned, or 80."),
         ):  # fmt: skip
             flags.DEFINE_integer(name, 0, text, lower_bound=0, **own)
+        flags.DEFINE_integer(
+            "scratch_factor", 3, "Updates from scratch for each of a fine-tuning.",
+            lower_bound=1, **own,
+        )  # fmt: skip
         flags.DEFINE_integer("resnet_depth", 18, "Depth of the own network.", **own)
         flags.DEFINE_float(
             "width_multiplier", 0.0, "Its width; 0 = planned, or 0.375.", lower_bound=0, **own
@@ -168,7 +177,7 @@ def _compare(f: flags.FlagValues) -> int:
         return stopped.code
     if f.only:
         return 0
-    results, advice = experiment.report([NAME, *_given(f)])
+    results, advice, _ = experiment.report([NAME, *_given(f)])
     print(mean_table(results).text())
     print(f"\n{advice.text()}")
     log.info("the page: %s", output / PAGE)
@@ -191,8 +200,16 @@ def _settings(f: flags.FlagValues) -> "CompareSettings":
         raise UserError(
             f"--label_fractions={','.join(f.label_fractions)}: give numbers, such as 0.1,1"
         ) from None
+    try:
+        counts = tuple(int(text) for text in f.labels_per_class)
+    except ValueError:
+        raise UserError(
+            f"--labels_per_class={','.join(f.labels_per_class)}: give whole numbers, such as 5,20"
+        ) from None
     lists = {name: tuple(values[name]) for name in ("strategies", "heads")}
-    return CompareSettings(**{**values, **lists, "label_fractions": shares})
+    return CompareSettings(
+        **{**values, **lists, "label_fractions": shares, "labels_per_class": counts}
+    )
 
 
 _HOW = {"flagfile", "undefok", "parallel", "only", "overwrite", "plan_only"}

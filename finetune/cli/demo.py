@@ -4,17 +4,20 @@ import logging
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from data_prep.cli.app import run_app, topic
-from data_prep.cli.runtime import import_tensorflow
+from data_prep.cli.runtime import import_tensorflow, progress_lines
+from data_prep.storage import claimed
 
 NAME = "simclr-demo"
 DESCRIPTION = """Pretrains a small SimCLRv2 network without labels, trains classifiers on a few
-labels a class, and writes a page that compares them on images none of the steps has seen.
+labels a class and on all, and writes a page that compares them with the same network trained from
+scratch, on images none of the steps has seen. It is simclr-compare --preset=demo in few flags.
 
 Without --image_dir it makes its own images: noisy electron micrographs of 13 crystal lattices."""
 
@@ -33,12 +36,14 @@ def define(flag_values: flags.FlagValues) -> None:
             "image_size", 64, "Side of the network's input in pixels.", lower_bound=16, **own
         )
     with topic(flag_values, "Comparison"):
-        flags.DEFINE_integer("labels_per_class", 5, "Labels given.", lower_bound=1, **own)
+        flags.DEFINE_integer(
+            "labels_per_class", 5, "Labels given, beside all.", lower_bound=1, **own
+        )
         flags.DEFINE_integer("draws", 5, "How often labels are drawn.", lower_bound=1, **own)
         flags.DEFINE_integer("pretrain_steps", 700, "Updates without labels.", lower_bound=1, **own)
-        flags.DEFINE_integer("finetune_steps", 80, "Updates of each fit.", lower_bound=1, **own)
+        flags.DEFINE_integer("finetune_steps", 300, "Updates of each fit.", lower_bound=1, **own)
         flags.DEFINE_integer(
-            "scratch_steps", 400, "Updates of the long fit from scratch.", lower_bound=1, **own
+            "scratch_steps", None, "Has no effect: from scratch takes --finetune_steps, too.", **own
         )
         flags.DEFINE_integer("seed", 0, "Seed of everything.", lower_bound=0, **own)
     with topic(flag_values, "Output"):
@@ -46,26 +51,39 @@ def define(flag_values: flags.FlagValues) -> None:
         flags.DEFINE_bool("overwrite", False, "Delete an earlier demonstration there.", **own)
 
 
-def run(flag_values: flags.FlagValues) -> None:
-    """Runs the demonstration and writes the page."""
-    import_tensorflow()
-    from dataclasses import fields
+def run(flag_values: flags.FlagValues) -> int:
+    """Runs the demonstration, and prints its table."""
+    output = Path(flag_values.output)
+    if flag_values.scratch_steps is not None:
+        log.warning(
+            "--scratch_steps=%d has no effect any more: from scratch takes as many steps as"
+            " fine-tuning, --finetune_steps=%d",
+            flag_values.scratch_steps, flag_values.finetune_steps,
+        )  # fmt: skip
+    busy = f"--output={output}: another demonstration is at work there; wait for it to end"
+    with claimed(output, busy):
+        return _run(flag_values, output)
 
-    from finetune.demo import OWN_FILES, Demo, DemoSettings, write_demo
+
+def _run(flag_values: flags.FlagValues, output: Path) -> int:
+    import_tensorflow()
+    from finetune.compare.chain import Stopped
+    from finetune.compare.page import mean_table
+    from finetune.demo import OWN_FILES, PAGE, SETTINGS, Demo, DemoSettings
 
     chosen = {f.name: getattr(flag_values, f.name) for f in fields(DemoSettings)}
-    output = Path(flag_values.output)
-    if flag_values.overwrite and (output / "settings.json").exists():
+    if flag_values.overwrite and (output / SETTINGS).exists():
         for name in OWN_FILES:
             path = output / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    demo = Demo(DemoSettings(**chosen), output)
-    results = demo.run()
-    page = write_demo(demo, results)
-    for (name, labels), interval in results.accuracy.items():
-        log.info("%-32s %4s labels a class  %s", name, labels, format(interval, ".3f"))
-    log.info("accuracy gained over training from scratch: %s", format(results.gain, "+.3f"))
-    log.info("the page: %s", page)
+    try:
+        results = Demo(DemoSettings(**chosen), output, progress_lines).run()
+    except Stopped as stopped:
+        log.info("stopped; what is done is saved, and the same command goes on from there")
+        return stopped.code
+    print(mean_table(results).text())
+    log.info("the page: %s", output / PAGE)
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args, get_type_hints
 
 from data_prep.errors import UserError
@@ -81,12 +81,14 @@ class Row:
         head: A linear probe on its features, or the whole network fine-tuned.
         distill: Whether a student of the fine-tuned network is scored in its place.
         title: Name to show; "" = made of the others.
+        scratch_factor: Updates from scratch for each of fine-tuning.
     """
 
     encoder: Encoder
     head: Head
     distill: bool = False
     title: str = field(default="", compare=False)
+    scratch_factor: int = field(default=SCRATCH_FACTOR, compare=False)
 
     @property
     def name(self) -> str:
@@ -109,7 +111,7 @@ class Row:
     @property
     def factor(self) -> int:
         """Updates of a fit for each of fine-tuning."""
-        return SCRATCH_FACTOR if self.encoder.random and self.head == "full" else 1
+        return self.scratch_factor if self.encoder.random and self.head == "full" else 1
 
 
 def parse_strategies(names: Sequence[str], heads: Sequence[str] = HEADS) -> tuple[Row, ...]:
@@ -204,7 +206,14 @@ _SIX: tuple[tuple[str, str], ...] = (
     ("simclr@0.5:probe", "experiment 4: SimCLRv2 on half of them"),
     ("imagenet_supervised:probe", "experiments 5 and 6: head on supervised ImageNet"),
 )
-PRESETS = {"six_experiments": _SIX}
+# What unlabelled images are worth: one network, with and without them. Floor, scratch and ours.
+PRETRAINED_OR_NOT = {
+    "untrained:probe": "untrained features, linear probe",
+    "scratch:full": "from scratch",
+    "simclr:probe": "pretrained, linear probe",
+    "simclr:full": "pretrained, fine-tuned",
+}
+PRESETS = {"six_experiments": _SIX, "demo": tuple(PRETRAINED_OR_NOT.items())}
 
 
 def preset_rows(name: str) -> tuple[Row, ...]:
@@ -236,6 +245,7 @@ class CompareSettings:
         heads: Heads of those that name none.
         preset: Rows of a published work instead.
         label_fractions: Shares of a fold's labelled training images that keep their labels.
+        labels_per_class: Further amounts of labels: so many of every class.
         folds: Each leaves another part of the training images out; 1 = all are trained on.
         seeds: Repetitions of every fold with other labels and weights.
         seed: Of everything.
@@ -246,6 +256,7 @@ class CompareSettings:
         width_multiplier: Its width; 0 = planned, or 0.375.
         pretrain_steps: Updates of a pretraining; 0 = planned, or 700.
         finetune_steps: Updates of a fine-tuning; 0 = planned, or 80.
+        scratch_factor: Updates from scratch for each of fine-tuning.
         backbone: Of `imagenet_supervised`: a network of keras.applications.
         imagenet_weights: File of its weights without the classification head.
         download: Let Keras download them, or fetch a checkpoint of the zoo.
@@ -268,6 +279,7 @@ class CompareSettings:
     heads: tuple[str, ...] = HEADS
     preset: str = ""
     label_fractions: tuple[float, ...] = (0.01, 0.05, 0.1, 1.0)
+    labels_per_class: tuple[int, ...] = ()
     folds: int = 3
     seeds: int = 1
     seed: int = 0
@@ -278,6 +290,7 @@ class CompareSettings:
     width_multiplier: float = 0.0
     pretrain_steps: int = 0
     finetune_steps: int = 0
+    scratch_factor: int = SCRATCH_FACTOR
     backbone: str = "vgg16"
     imagenet_weights: str = ""
     download: bool = False
@@ -297,11 +310,12 @@ class CompareSettings:
 
     def rows(self) -> tuple[Row, ...]:
         """The rows to compare, floors included."""
-        return with_floors(
+        asked = (
             preset_rows(self.preset)
             if self.preset
             else parse_strategies(self.strategies, self.heads)
         )
+        return with_floors([replace(row, scratch_factor=self.scratch_factor) for row in asked])
 
     def validate(self) -> None:
         """Checks what can be checked without looking at images.
@@ -317,7 +331,11 @@ class CompareSettings:
         if not self.image_dir and not self.manifest:
             raise UserError("give either --image_dir=FOLDER or --manifest=FILE")
         shares = self.label_fractions
-        if not shares or not all(0 < share <= 1 for share in shares):
+        counts = self.labels_per_class
+        if any(number < 1 for number in counts):
+            text = ",".join(map(str, counts))
+            raise UserError(f"--labels_per_class={text}: give numbers of 1 or more, as 5,20")
+        if not (shares or counts) or not all(0 < share <= 1 for share in shares):
             text = ",".join(f"{share:g}" for share in shares)
             raise UserError(f"--label_fractions={text}: give shares above 0 up to 1, as 0.1,1")
         if not 0 < self.test_share < 1:

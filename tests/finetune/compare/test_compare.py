@@ -255,6 +255,8 @@ def test_a_budget_is_planned_by_timing_and_the_plan_is_kept(images: Path, tmp_pa
         (["--image_dir=i", "--strategies=simcrl"], "did you mean simclr"),
         (["--image_dir=i", "--label_fractions=0,1"], "give shares above 0 up to 1"),
         (["--image_dir=i", "--label_fractions=few"], "give numbers, such as 0.1,1"),
+        (["--image_dir=i", "--labels_per_class=few"], "give whole numbers, such as 5,20"),
+        (["--image_dir=i", "--labels_per_class=0"], "give numbers of 1 or more"),
         (["--image_dir=i", "--test_share=1"], "must be between 0 and 1"),
         (["--image_dir=i", "--heads=half"], "give probe, full or both"),
         (["--image_dir=nowhere"], "image folder not found"),
