@@ -16,7 +16,7 @@ from PIL import Image
 from data_prep.augment.views import ViewConfig, evaluation_image
 from data_prep.manifest.manifest import Manifest
 from data_prep.reading.images import read_image
-from finetune.demo import FINETUNED, LONGER, SCRATCH, UNTRAINED
+from finetune.compare.strategies import PRETRAINED_OR_NOT
 from simclr_tf.checkpoints.load import load_encoder
 from simclr_tf.evaluation.figures import (
     COLOURS,
@@ -28,10 +28,9 @@ from simclr_tf.evaluation.figures import (
 )
 
 _BARS = {
-    UNTRAINED: ("untrained features", GREY),
-    SCRATCH: ("from scratch", COLOURS[1]),
-    LONGER: ("from scratch,\nfive times as long", COLOURS[1]),
-    FINETUNED: ("pretrained,\nfine-tuned", COLOURS[0]),
+    PRETRAINED_OR_NOT["untrained:probe"]: ("untrained features", GREY),
+    PRETRAINED_OR_NOT["scratch:full"]: ("from scratch,\nas many steps", COLOURS[1]),
+    PRETRAINED_OR_NOT["simclr:full"]: ("pretrained,\nfine-tuned", COLOURS[0]),
 }
 _SHOWN = 5  # images a side
 
@@ -43,9 +42,9 @@ def main() -> None:
     arguments = parser.parse_args()
     figure = bare_figure(2.7, width=10)
     axes = figure.subplots(1, 3, width_ratios=[1, 1.15, 1.25])
-    manifest = Manifest.load(arguments.demo / "split.csv")
+    manifest = Manifest.load(arguments.demo / "comparison" / "division" / "images.csv")
     draw_images(axes[0], manifest)
-    draw_features(axes[1], manifest, arguments.demo / "pretrain")
+    draw_features(axes[1], manifest, arguments.demo / "comparison" / "encoders" / "simclr")
     draw_accuracy(axes[2], json.loads((arguments.demo / "result.json").read_text()))
     picture = Image.open(io.BytesIO(to_png(figure, dpi=110)))
     picture.convert("RGB").quantize(200, Image.Quantize.MAXCOVERAGE).save(
@@ -66,8 +65,8 @@ def draw_images(axes: Axes, manifest: Manifest) -> None:
 
 
 def draw_features(axes: Axes, manifest: Manifest, run: Path) -> None:
-    """Features of the pool of labels, coloured by the class, which pretraining was not told."""
-    encoder, pool = load_encoder(run), manifest.split("validation")
+    """Features of the test images, coloured by the class, which pretraining was not told."""
+    encoder, pool = load_encoder(run), manifest.split("test")
     facts = encoder.preprocessing
     views = ViewConfig(facts["image_size"], facts["channels"])
     images = [evaluation_image(read_image(file, facts["channels"]), views) for file in pool.files()]

@@ -15,6 +15,7 @@ from typing import Literal
 import jinja2
 from markupsafe import Markup, escape
 
+from data_prep.phrases import sentence
 from data_prep.storage import write_text
 
 _NUMERIC = re.compile(r"^[\s\d.,%+\-−–±×()\[\]e]*\d[\s\d.,%+\-−–±×()\[\]e]*$")
@@ -161,6 +162,45 @@ def shell_command(arguments: Sequence[str], width: int = 88) -> str:
             lines.append(" ")
         lines[-1] += f" {word}" if lines[-1] else word
     return " \\\n".join(lines)
+
+
+def repeat_section(
+    *commands: Sequence[str], text: tuple[str, ...] = (), tables: tuple[Table, ...] = ()
+) -> Section:
+    """The section with the commands that make the page's results again.
+
+    Args:
+        commands: Program and arguments of each.
+        text: Says what they do.
+        tables: Settings that they rest on.
+    """
+    return Section(
+        "To repeat it", text=text, tables=tables, commands=tuple(map(shell_command, commands))
+    )
+
+
+def warnings_section(who: str, text: str, said: Mapping[str, Sequence[str]]) -> tuple[Section, ...]:
+    """The section of warnings, a row for each that has warned; none if there are no warnings.
+
+    Args:
+        who: Heading of the first column, such as `run`.
+        text: Says whose warnings they are.
+        said: Name -> warnings.
+    """
+    rows = tuple((name, "\n".join(map(sentence, own))) for name, own in said.items() if own)
+    if not rows:
+        return ()
+    return (Section("Warnings", (text,), (Table((who, "warnings"), rows),)),)
+
+
+def warning_paragraphs(warnings: Sequence[str], said: Sequence[str] = ()) -> tuple[str, ...]:
+    """Paragraphs with the warnings of a run, for the top of a page.
+
+    Args:
+        warnings: Of the run.
+        said: Those that the page says already.
+    """
+    return tuple(f"Warning of the run: {sentence(text)}" for text in warnings if text not in said)
 
 
 def render_page(page: Page) -> str:

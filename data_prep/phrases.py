@@ -12,6 +12,17 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what if number == 1 else plural}"
 
 
+def capitalized(text: str) -> str:
+    """The text with its first letter in upper case, all others as they are."""
+    return f"{text[:1].upper()}{text[1:]}"
+
+
+def sentence(text: str) -> str:
+    """A remark as a sentence of a page: capitalized, with a full stop if it ends without a mark."""
+    text = capitalized(text)
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
 def format_seconds(seconds: float) -> str:
     """A duration for people: `45 s`, `3 min 20 s`, `2 h 05 min`."""
     whole = round(seconds)

@@ -36,7 +36,7 @@ def setting(
     """A dataclass field that knows its meaning, its limits (both inclusive) and added choices.
 
     The field's type is `bool`, `int`, `float`, `str`, a `Literal` of texts, one of these or
-    `None`, `tuple[str, ...]` or `tuple[float, ...]`.
+    `None`, or a tuple of texts or numbers such as `tuple[float, ...]`.
 
     Args:
         default: Its value where none is given.

@@ -21,6 +21,7 @@ import numpy as np
 from data_prep.csv_files import write_csv
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
+from data_prep.phrases import sentence
 from data_prep.storage import AGAIN, ANEW, file_sha256, is_unused, read_object, write_text
 from finetune.floors import Floors, read_floors, read_verdict
 from finetune.report.files import REPORT, read_results
@@ -36,7 +37,6 @@ from simclr_tf.training.run_warnings import (
     latest,
     read_alarms,
     read_warnings,
-    sentence,
 )
 
 log = logging.getLogger(__name__)

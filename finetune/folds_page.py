@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.errors import UserError
-from data_prep.page import Page, Picture, Section, Table, shell_command, write_page
+from data_prep.page import Page, Section, Table, repeat_section, write_page
 from data_prep.phrases import counted
 from finetune.folds import FoldsPlan, FoldsResult, alarms, folds_verdict, other_warnings
 from finetune.report.sections import WORDS
 from finetune.significance import Judged, corrected_t_test, paired_bootstrap, same_images
-from simclr_tf.evaluation.figures import accuracy_bars, to_png
+from simclr_tf.evaluation.figures import accuracy_bars, figure_picture
 from simclr_tf.evaluation.floors import FloorVerdict, floor_section
 from simclr_tf.evaluation.intervals import Difference, Interval
 
@@ -186,11 +186,11 @@ def write_folds_page(result: FoldsResult, plan: FoldsPlan, command: Sequence[str
     """Writes the page of a folder of folds."""
     bars: dict[str, Interval] = {f.name: f.measured.metrics["accuracy"] for f in result.folds}
     most = max(max(f.measured.support) / f.measured.images for f in result.folds)
-    picture = Picture(
-        to_png(accuracy_bars(bars, chance=most), dpi=160),
+    picture = figure_picture(
+        accuracy_bars(bars, chance=most),
         f"Accuracy on {result.split} with 95 % intervals over its images; the dashed line is"
         " always saying the most frequent class.",
-        width=672,
+        dpi=160,
     )
     reports = tuple(
         (fold.name, f"{fold.name}/report.html", f"{fold.measured.metrics['accuracy']:.3f}")
@@ -198,7 +198,7 @@ def write_folds_page(result: FoldsResult, plan: FoldsPlan, command: Sequence[str
     )
     of_runs = Table(("run", "its report", "accuracy with interval over images"), reports)
     verdict = folds_verdict(result)
-    trained = shell_command([f"simclr-{plan.command}", *plan.arguments])
+    trained = (f"simclr-{plan.command}", *plan.arguments)
     page = Page(
         title=f"{counted(len(result.folds), 'run')} of simclr-{plan.command}",
         summary=(
@@ -215,10 +215,10 @@ def write_folds_page(result: FoldsResult, plan: FoldsPlan, command: Sequence[str
                 text=("Every run has a report of its own. Numbers of all metrics: folds.csv.",),
                 tables=(of_runs,),
             ),
-            Section(
-                "To repeat it",
+            repeat_section(
+                command,
+                trained,
                 text=("All of it; and what every run trains, but for manifest and output.",),
-                commands=(shell_command(command), trained),
             ),
         ),
     )
@@ -268,7 +268,7 @@ def write_compare_page(
         summary=(*said, *summary),
         sections=(
             Section("Comparison", text=found.remarks, tables=(compare_table(found, names),)),
-            Section("To repeat it", commands=(shell_command(command),)),
+            repeat_section(command),
         ),
     )
     write_page(page, path)

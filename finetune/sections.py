@@ -188,17 +188,25 @@ class DemoImages:
 class DemoComparison:
     """Comparison."""
 
-    labels_per_class: int = setting(5, "Labels given.", low=1)
+    labels_per_class: int = setting(5, "Labels given, beside all.", low=1)
     draws: int = setting(5, "How often labels are drawn.", low=1)
     pretrain_steps: int = setting(700, "Updates without labels.", low=1)
-    finetune_steps: int = setting(80, "Updates of each fit.", low=1)
-    scratch_steps: int = setting(400, "Updates of the long fit from scratch.", low=1)
+    finetune_steps: int = setting(300, "Updates of each fit.", low=1)
     seed: int = setting(0, "Seed of everything.", low=0)
 
 
 @dataclass(frozen=True)
 class DemoSettings(DemoComparison, DemoImages):
     """Settings that decide what the demonstration shows."""
+
+
+@dataclass(frozen=True)
+class FormerDemoSettings:
+    """Without effect."""
+
+    scratch_steps: int | None = setting(
+        None, "Has no effect: from scratch takes --finetune_steps, too."
+    )
 
 
 @dataclass(frozen=True)
@@ -215,4 +223,5 @@ class DemoConfig(Config):
 
     images: DemoImages = field(default_factory=DemoImages)
     comparison: DemoComparison = field(default_factory=DemoComparison)
+    former: FormerDemoSettings = field(default_factory=FormerDemoSettings)
     output: DemoOutput = field(default_factory=DemoOutput)

@@ -179,14 +179,16 @@ def _problem(s: Setting, value: Any) -> str:
     try:
         return s.problem(_value(s, value))
     except ValueError:
-        return "give numbers, such as 0.1,1"
+        return (
+            "give whole numbers, such as 5,20" if s.item is int else "give numbers, such as 0.1,1"
+        )
 
 
 def _value(s: Setting, value: Any) -> Any:
     """The value of a setting of what absl makes of its flag."""
     if s.kind is not tuple or value is None:
         return value
-    return tuple(map(float, value)) if s.item is float else tuple(value)
+    return tuple(map(s.item, value)) if s.item in (int, float) else tuple(value)
 
 
 def read(

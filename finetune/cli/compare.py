@@ -82,7 +82,7 @@ def _compare(config: CompareConfig, given: Collection[str]) -> int:
         return stopped.code
     if how.only:
         return 0
-    results, advice = experiment.report([NAME, *flags])
+    results, advice, _ = experiment.report([NAME, *flags])
     print(mean_table(results).text())
     print(f"\n{advice.text()}")
     log.info("the page: %s", output / PAGE)

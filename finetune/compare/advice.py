@@ -8,7 +8,7 @@ labels. Anything else is a tie.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data_prep.phrases import format_seconds
+from data_prep.phrases import capitalized, format_seconds
 from finetune.compare.results import Results
 from finetune.compare.strategies import MAJORITY, RAW_PIXELS
 from finetune.report.sections import WORDS
@@ -43,20 +43,20 @@ def advise(results: Results) -> Advice:
     if len(results.rows) < 2:
         (only,) = results.rows
         said = tuple(
-            f"{_cap(with_labels(results, f))}, {only} has a {_metric(results)} of"
+            f"{capitalized(with_labels(results, f))}, {only} has a {_metric(results)} of"
             f" {results.value(only, f):.3f}."
             for f in results.fractions
         )
         standing = f"; it is {text}" if (text := _standing(results, only)) else ""
         return Advice(
             f"Only one strategy was run ({only}): there is nothing to recommend it over{standing}."
-            f"{_if_unlearned(results)}",
+            f"{if_unlearned(results)}",
             said,
             cautions=tuple(_unlearned(results)),
         )
     chosen, sentence = _recommend(results)
     return Advice(
-        f"{sentence}{_if_unlearned(results)}",
+        f"{sentence}{if_unlearned(results)}",
         tuple(_leader(results, f) for f in results.fractions),
         tuple(_against(results, chosen, other) for other in results.rows if other != chosen)
         if chosen
@@ -98,7 +98,7 @@ def _leader(results: Results, fraction: float) -> str:
     first, *tied = _leaders(results, fraction)
     value = f"{results.value(first, fraction).value:.3f}"
     beaten = _beaten(results, first, fraction)
-    start = f"{_cap(with_labels(results, fraction))}, {first}"
+    start = f"{capitalized(with_labels(results, fraction))}, {first}"
     if not tied:
         gap = _gap(results, first, beaten[0], fraction)
         return (
@@ -151,7 +151,8 @@ def _recommend(results: Results) -> tuple[str, str]:
     below = [row for row in results.rows if any(row in known for known in won[best])]
     which = f"; {best} is {standing}" if standing else ""
     return best, (
-        f"{_cap(_listed(throughout))} are not told apart, and nothing is above them {what}{which}."
+        f"{capitalized(_listed(throughout))} are not told apart, and nothing is above them"
+        f" {what}{which}."
         f" The one above most others is {best} (above {_listed(below)})"
         f"{_cheapest(results, throughout)}."
     )
@@ -205,7 +206,7 @@ def _what_would(results: Results) -> str:
     return " More test images or more folds would, if there is a difference."
 
 
-def _if_unlearned(results: Results) -> str:
+def if_unlearned(results: Results) -> str:
     """Warns of pretrainings that have learnt nothing; "" if there are none."""
     if not results.unlearned:
         return ""
@@ -221,7 +222,7 @@ def _if_unlearned(results: Results) -> str:
 
 def _unlearned(results: Results) -> list[str]:
     """The warning behind each pretraining that has learnt nothing."""
-    return [f"{_cap(row)}: {warning}." for row, warning in results.unlearned.items()]
+    return [f"{capitalized(row)}: {warning}." for row, warning in results.unlearned.items()]
 
 
 def _cheapest(results: Results, rows: Sequence[str]) -> str:
@@ -255,7 +256,7 @@ def _against(results: Results, row: str, other: str) -> str:
     if tied:
         everywhere = len(tied) == len(results.fractions) > 1
         parts.append(f"not told apart {'at any amount of labels' if everywhere else _listed(tied)}")
-    return f"{_cap(row)} against {other}: {'; '.join(parts)}."
+    return f"{capitalized(row)} against {other}: {'; '.join(parts)}."
 
 
 def _gap(results: Results, better: str, worse: str, fraction: float) -> str:
@@ -321,7 +322,3 @@ def _metric(results: Results) -> str:
 def _listed(names: Sequence[str]) -> str:
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def _cap(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}"

@@ -8,7 +8,7 @@ A comparison keeps in its folder `division/`
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from data_prep.manifest.groups import keep_together
 from data_prep.manifest.label_subsets import label_fraction
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.splits import FoldPlan, make_folds, stratified_split
+from data_prep.phrases import capitalized
 from data_prep.sources.manifest_source import ManifestSource
 from data_prep.sources.order import Sampler, shuffled_index
 from data_prep.storage import ANEW, new_folder, read_object
@@ -39,19 +40,22 @@ class LabelSet:
     Attributes:
         fold: From 1.
         seed: Of the draw.
-        fraction: Share of the fold's labelled training images.
+        fraction: Share of the fold's labelled training images; of a number a class about its share
+            of them, the same in every fold.
         rows: int64 [n], positions in the images of the division.
+        per_class: Labels of every class, where that was asked for; 0 = a share was.
     """
 
     fold: int
     seed: int
     fraction: float
     rows: np.ndarray
+    per_class: int = 0
 
     @property
     def name(self) -> str:
         """A name for files."""
-        return _name(self.fold, self.seed, self.fraction)
+        return _name(self.fold, self.seed, self.fraction, self.per_class)
 
 
 @dataclass(frozen=True)
@@ -135,9 +139,9 @@ def divide_images(
             near_duplicates="mirrored",
             progress=progress,
         )
-        shares = {"train": 1 - settings.images.test_share, "test": settings.images.test_share}
-        parted = stratified_split(images, shares, settings.design.seed)
-        remarks = [f"{str(kept)[0].upper()}{str(kept)[1:]}."]
+        share, seed = settings.images.test_share, settings.design.seed
+        parted = stratified_split(images, {"train": 1 - share, "test": share}, seed)
+        remarks = [f"{capitalized(str(kept))}."]
     grouped = any(record.group for record in parted.records)
     sets, dropped = _label_sets(parted, settings)
     blank = parted.subset(replace(r, label="") for r in parted.records if r.split == "train")
@@ -153,28 +157,65 @@ def _label_sets(
     if settings.design.folds > 1:
         rest = make_folds(pool, FoldPlan(settings.design.folds, "left out"), settings.design.seed)
         folds = [fold.split("train") for fold in rest]
+    amounts, dropped = _amounts(settings, folds)
     sets: list[LabelSet] = []
-    dropped: dict[float, str] = {}
     for number, fold in enumerate(folds, 1):
         for seed in range(settings.design.seed, settings.design.seed + settings.design.seeds):
-            for fraction in sorted(set(settings.design.label_fractions)):
+            for fraction, per_class in amounts.items():
                 try:
-                    drawn = label_fraction(fold, seed, fraction=fraction, unchosen="left_out")
+                    drawn = label_fraction(
+                        fold,
+                        seed,
+                        fraction=None if per_class else fraction,
+                        per_class=per_class or None,
+                        unchosen="left_out",
+                    )
                 except UserError as error:
-                    dropped[fraction] = f"{fraction:.3g} of the labels was left out: {error}."
+                    what = f"{per_class} labels a class" if per_class else (
+                        f"{fraction:.3g} of the labels"
+                    )  # fmt: skip
+                    dropped[fraction] = f"{what} was left out: {error}."
                     continue
                 rows = [position[image] for image in drawn.images()]
-                sets.append(LabelSet(number, seed, fraction, np.array(rows, dtype=np.int64)))
+                sets.append(
+                    LabelSet(number, seed, fraction, np.array(rows, dtype=np.int64), per_class)
+                )
     kept = tuple(known for known in sets if known.fraction not in dropped)
     if not kept:
-        raise UserError(
-            f"{next(iter(dropped.values()))} Give larger ones, such as 1", setting="label_fractions"
-        )
+        first = next(iter(dropped.values()))
+        if settings.design.label_fractions:
+            raise UserError(f"{first} Give larger ones, such as 1", setting="label_fractions")
+        raise UserError(f"{first} Give fewer, or --label_fractions=1", setting="labels_per_class")
     return kept, list(dropped.values())
 
 
-def _name(fold: int, seed: int, fraction: float) -> str:
-    return f"fold_{fold}_seed_{seed}_fraction_{fraction:g}"
+def _amounts(
+    settings: CompareSettings, folds: Sequence[Manifest]
+) -> tuple[dict[float, int], dict[float, str]]:
+    """The amounts of labels, rising.
+
+    Returns:
+        Share of a fold's labels -> labels a class, 0 where the share itself was asked for; and the
+        sentences on numbers a class that are left out, by a key of their own.
+    """
+    labels = sum(len(fold) for fold in folds) / len(folds)
+    classes = len(folds[0].class_names)
+    amounts = dict.fromkeys(settings.design.label_fractions, 0)
+    dropped: dict[float, str] = {}
+    for number in sorted(set(settings.design.labels_per_class)):
+        # Rounded, for it stands in tables.
+        share = float(f"{number * classes / labels:.4g}")
+        if share >= 1 or share in amounts:
+            what = "more than there are" if share > 1 else f"{share:.3g} of the labels"
+            dropped[-number] = f"{number} labels a class was left out: it is {what}."
+        else:
+            amounts[share] = number
+    return dict(sorted(amounts.items())), dropped
+
+
+def _name(fold: int, seed: int, fraction: float, per_class: int = 0) -> str:
+    amount = f"per_class_{per_class}" if per_class else f"fraction_{fraction:g}"
+    return f"fold_{fold}_seed_{seed}_{amount}"
 
 
 def save_division(division: Division, output: Path) -> None:
@@ -186,7 +227,10 @@ def save_division(division: Division, output: Path) -> None:
         for known in division.label_sets:
             division.take(known.rows).save(work / _LABELS / f"{known.name}.csv")
         facts = {
-            "sets": [[s.fold, s.seed, s.fraction] for s in division.label_sets],
+            "sets": [
+                [s.fold, s.seed, s.fraction, *([s.per_class] if s.per_class else [])]
+                for s in division.label_sets
+            ],
             "remarks": division.remarks,
             "grouped": division.grouped,
         }
@@ -200,10 +244,10 @@ def load_division(output: Path) -> Division:
     position = {image: i for i, image in enumerate(images.images())}
     facts = read_object(folder / _NOTES, ANEW)
     sets = []
-    for fold, seed, fraction in facts["sets"]:
-        own = Manifest.load(folder / _LABELS / f"{_name(fold, seed, fraction)}.csv")
+    for fold, seed, fraction, *per_class in facts["sets"]:
+        own = Manifest.load(folder / _LABELS / f"{_name(fold, seed, fraction, *per_class)}.csv")
         rows = np.array([position[image] for image in own.images()], dtype=np.int64)
-        sets.append(LabelSet(fold, seed, fraction, rows))
+        sets.append(LabelSet(fold, seed, fraction, rows, *per_class))
     unlabelled = Manifest.load(folder / _UNLABELLED)
     return Division(images, unlabelled, tuple(sets), tuple(facts["remarks"]), facts["grouped"])
 

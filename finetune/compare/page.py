@@ -1,22 +1,22 @@
 """`report.html` of a comparison, with its label-efficiency curves."""
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, PercentFormatter
 
 from data_prep.manifest.leaks import check_leaks
-from data_prep.page import Page, Picture, Section, Table, shell_command, software, write_page
-from data_prep.phrases import counted, format_seconds
+from data_prep.page import Page, Section, Table, repeat_section, software, warnings_section
+from data_prep.phrases import capitalized, counted, format_seconds
 from finetune.compare.advice import Advice, with_labels
 from finetune.compare.images import Division
 from finetune.compare.plan import Plan
 from finetune.compare.results import Pair, Results
-from finetune.compare.strategies import SCRATCH_FACTOR, CompareSettings
+from finetune.compare.strategies import CompareSettings
 from finetune.report.sections import WORDS
-from simclr_tf.evaluation.figures import GREY, line_style, plain, single_axes, to_png
+from simclr_tf.evaluation.figures import GREY, figure_picture, line_style, plain, single_axes
 from simclr_tf.training.run_warnings import RunWarning
 
 _LINE = 0.24  # inches a line of the legend
@@ -71,13 +71,41 @@ def _amount(results: Results, fraction: float) -> str:
 
 PAGE = "report.html"
 
+
+@dataclass(frozen=True)
+class Head:
+    """The top of the page.
+
+    Attributes:
+        title: Of the page.
+        summary: The result in a few paragraphs.
+        first: The first section, with the figure that says most.
+    """
+
+    title: str
+    summary: tuple[str, ...]
+    first: Section
+
+
+MakeHead = Callable[[Results, Advice, Division], Head]
+
+
+def recommendation_head(results: Results, advice: Advice, division: Division) -> Head:
+    """The head with the recommendation, and curves over the number of labels."""
+    del division
+    return Head(
+        title="Which strategy for these images",
+        summary=(*advice.alarms, advice.recommendation, *advice.by_labels),
+        first=_curves(results),
+    )
+
+
 _DPI = 160
 _METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "average_precision",
             "cohen_kappa", "log_loss", "expected_calibration_error")  # fmt: skip
 
 
-def write_comparison(
-    output: Path,
+def comparison_page(
     settings: CompareSettings,
     division: Division,
     plan: Plan,
@@ -85,11 +113,11 @@ def write_comparison(
     advice: Advice,
     command: Sequence[str],
     seconds: float,
-) -> None:
-    """Writes the page of a comparison.
+    make_head: MakeHead = recommendation_head,
+) -> Page:
+    """The page of a comparison.
 
     Args:
-        output: The folder of the comparison.
         settings: Its settings.
         division: Its images.
         plan: Its sizes and steps.
@@ -97,31 +125,28 @@ def write_comparison(
         advice: The recommendation.
         command: Program and arguments that repeat it.
         seconds: Time of the whole comparison.
+        make_head: Makes the top of the page.
     """
-    page = Page(
-        title="Which strategy for these images",
-        summary=(*advice.alarms, advice.recommendation, *advice.by_labels),
+    head = make_head(results, advice, division)
+    return Page(
+        title=head.title,
+        summary=head.summary,
         sections=(
             *_warnings(results),
-            _curves(results),
+            head.first,
             _means(results),
             _against(advice),
             _pairs(results),
             _costs(results),
             _done(settings, plan, seconds),
             _images(settings, division),
-            Section(
-                "To repeat it",
-                text=("The same command goes on where it was stopped.",),
-                commands=(shell_command(command),),
-            ),
+            repeat_section(command, text=("The same command goes on where it was stopped.",)),
         ),
         facts={
             "Time": format_seconds(seconds),
             "Software": software(),
         },
     )
-    write_page(page, output / PAGE)
 
 
 FLOOR_NOTE = (
@@ -130,19 +155,14 @@ FLOOR_NOTE = (
 )
 
 
-def _warnings(results: Results) -> list[Section]:
+def _warnings(results: Results) -> tuple[Section, ...]:
     """The section of the pretrainings' warnings; rows of one encoder share them."""
     by_warnings: dict[tuple[RunWarning, ...], list[str]] = {}
     for row, warned in results.warned.items():
         by_warnings.setdefault(warned, []).append(row)
-    rows = tuple(
-        (", ".join(names), "\n".join(f"{_cap(str(w))}." for w in warned))
-        for warned, names in by_warnings.items()
-    )
-    if not rows:
-        return []
+    said = {", ".join(names): tuple(map(str, warned)) for warned, names in by_warnings.items()}
     text = "The pretrainings have warned of the following, the last of each kind."
-    return [Section("Warnings", (text,), (Table(("strategy", "warnings"), rows),))]
+    return warnings_section("strategy", text, said)
 
 
 def mean_table(results: Results) -> Table:
@@ -155,7 +175,7 @@ def mean_table(results: Results) -> Table:
     return Table(
         ("strategy", *heads),
         tuple(rows),
-        f"{_cap(WORDS[results.metric])} on the sealed test images",
+        f"{capitalized(WORDS[results.metric])} on the sealed test images",
         note=f"Means over {results.runs} run{'s' if results.runs > 1 else ''}, in brackets 95 %"
         " intervals over test images and runs. Intervals of two strategies may overlap and their"
         " paired difference still be told apart: see below."
@@ -168,11 +188,11 @@ def _head(results: Results, fraction: float) -> str:
 
 
 def _curves(results: Results) -> Section:
-    picture = Picture(
-        to_png(label_curves(results), _DPI),
+    picture = figure_picture(
+        label_curves(results),
         "Bands are 95 % intervals; the number of labels is on a logarithmic scale.",
         alt=f"{WORDS[results.metric]} over the number of labels, a curve a strategy",
-        width=672,
+        dpi=_DPI,
     )
     return Section("What labels are worth", pictures=(picture,))
 
@@ -292,7 +312,7 @@ def _done(s: CompareSettings, plan: Plan, seconds: float) -> Section:
         ("images of networks with ImageNet weights", f"{sizes.imagenet_image_size} pixels"),
         ("pretraining", f"{sizes.pretrain_steps} steps of {sizes.pretrain_batch} images"),
         ("fine-tuning", f"{sizes.finetune_steps} steps of {sizes.finetune_batch} images"),
-        ("from scratch", f"{SCRATCH_FACTOR} times as many"),
+        ("from scratch", _times_as_many(s.sizes.scratch_factor)),
     )
     text = [*plan.left_out, *plan.said]
     if s.sizes.minutes:
@@ -305,6 +325,10 @@ def _done(s: CompareSettings, plan: Plan, seconds: float) -> Section:
         " tuned on these images."
     )
     return Section("What was done", text=tuple(text), tables=(Table(("what", "size"), settings),))
+
+
+def _times_as_many(factor: int) -> str:
+    return f"{factor} times as many" if factor > 1 else "as many"
 
 
 def _kept_to(plan: Plan, seconds: float, budget: float) -> str:
@@ -336,12 +360,13 @@ def _images(s: CompareSettings, division: Division) -> Section:
         f"{counted(d.folds, 'fold')}, {counted(d.seeds, 'seed')}:"
         + (f" each fold leaves out another 1/{d.folds} of the labelled images." if d.folds > 1
            else " all labelled images are learnt from.")
-        + " In a fold the smaller amounts of labels are parts of the larger ones, and all"
-        " strategies get the same.",
+        + " In a fold the smaller amounts of labels are parts of the larger ones"
+        + (
+            ", shares of shares, numbers a class of numbers a class"
+            if s.design.labels_per_class
+            else ""
+        )
+        + ", and all strategies get the same.",
         *division.remarks,
     ]  # fmt: skip
     return Section("Images and labels", text=tuple(text))
-
-
-def _cap(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}"

@@ -18,16 +18,18 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.scan import image_facts
-from data_prep.phrases import format_seconds
+from data_prep.page import Page, write_page
+from data_prep.phrases import format_seconds, sentence
 from data_prep.storage import ANEW, Checksums, is_unused, read_object, write_text
 from data_prep.storage import FILE as CHECKSUMS
 from finetune.compare.advice import Advice, advise
@@ -39,7 +41,7 @@ from finetune.compare.images import (
     load_division,
     save_division,
 )
-from finetune.compare.page import write_comparison
+from finetune.compare.page import PAGE, MakeHead, comparison_page, recommendation_head
 from finetune.compare.plan import (
     FILE,
     Plan,
@@ -55,15 +57,45 @@ from simclr_tf.checkpoints.load import Checkpoints
 from simclr_tf.training.from_checkpoint import seen_by
 from simclr_tf.training.health import DivergedError
 from simclr_tf.training.run_dir import is_moved
-from simclr_tf.training.run_warnings import sentence
+
+if TYPE_CHECKING:
+    pass
 
 log = logging.getLogger(__name__)
 
 SETTINGS, TIMES = "settings.json", "times.json"
 OWN_FILES = (
     SETTINGS, TIMES, FOLDER, "plan.json", "encoders", "features", "cells", "costs", "results.csv",
-    "summary.csv", "comparisons.csv", "costs.csv", "recommendation.txt", "report.html", CHECKSUMS,
+    "summary.csv", "comparisons.csv", "costs.csv", "recommendation.txt", PAGE, CHECKSUMS,
 )  # fmt: skip
+
+
+def refuse_other_settings(
+    file: Path, asked: Mapping[str, Any], defaults: Mapping[str, Any], what: str
+) -> None:
+    """Checks that a folder holds what the same settings have begun.
+
+    Args:
+        file: `settings.json` in it. A setting that it does not know yet had its default.
+        asked: Settings that are asked for now, by name.
+        defaults: Their defaults.
+        what: Is in the folder, for the error.
+
+    Raises:
+        UserError: Some settings are others.
+    """
+    known, wanted = read_object(file, ANEW), json.loads(json.dumps(dict(asked)))
+    before = json.loads(json.dumps({name: known.get(name, defaults[name]) for name in asked}))
+    changed = [f"{name} was {before[name]}, is {now}" for name, now in wanted.items()
+               if before[name] != now and not is_moved(name, before[name], now)]  # fmt: skip
+    if changed:
+        raise UserError(
+            f"--output={file.parent} holds {what} with other settings"
+            f" ({'; '.join(changed)}); give another folder, or --overwrite"
+        )
+
+
+_DEFAULTS = {s.name: s.default for s in CompareSettings.settings()}
 
 OpenImages = Callable[[], Manifest]
 Progress = Callable[[str], Callable[[int, int], None]]
@@ -132,14 +164,7 @@ class Experiment:
     def _check_folder(self) -> bool:
         file, output = self.output / SETTINGS, self.output
         if file.is_file():
-            known, wanted = read_object(file, ANEW), json.loads(self._settings_text())
-            changed = [f"{n} was {known.get(n)}, is {v}" for n, v in wanted.items()
-                       if known.get(n) != v and not is_moved(n, known.get(n), v)]  # fmt: skip
-            if changed:
-                raise UserError(
-                    f"--output={output} holds a comparison with other settings"
-                    f" ({'; '.join(changed)}); give another folder, or --overwrite"
-                )
+            refuse_other_settings(file, self.settings.deciding(), _DEFAULTS, "a comparison")
             return True
         # What was killed before its settings were written may begin anew.
         if output.exists() and not is_unused(output, [output / FOLDER]):
@@ -225,11 +250,14 @@ class Experiment:
         Checksums(self.output).write_text(TIMES, json.dumps({"seconds": total}) + "\n")
         return total
 
-    def report(self, command: Sequence[str]) -> tuple[Results, Advice]:
+    def report(
+        self, command: Sequence[str], make_head: MakeHead = recommendation_head
+    ) -> tuple[Results, Advice, Page]:
         """Writes tables, recommendation and page.
 
         Args:
             command: Program and arguments that repeat the comparison.
+            make_head: Makes the top of the page.
         """
         design, minutes = self.settings.design, self.settings.sizes.minutes
         results = collect(
@@ -239,12 +267,13 @@ class Experiment:
         write_tables(results, self.rows, self.division, self.output)
         write_text(self.output / "recommendation.txt", advice.text() + "\n")
         seconds = self.note_time()
-        write_comparison(
-            self.output, self.settings, self.division, self.plan, results, advice, command, seconds
+        page = comparison_page(
+            self.settings, self.division, self.plan, results, advice, command, seconds, make_head
         )
+        write_page(page, self.output / PAGE)
         if minutes:
             log.info("took %s of %s", format_seconds(seconds), format_seconds(60 * minutes))
-        return results, advice
+        return results, advice, page
 
 
 class Together:

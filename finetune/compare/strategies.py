@@ -17,7 +17,7 @@
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args, get_type_hints
 
 from data_prep.errors import UserError
@@ -82,12 +82,14 @@ class Row:
         head: A linear probe on its features, or the whole network fine-tuned.
         distill: Whether a student of the fine-tuned network is scored in its place.
         title: Name to show; "" = made of the others.
+        scratch_factor: Updates from scratch for each of fine-tuning.
     """
 
     encoder: Encoder
     head: Head
     distill: bool = False
     title: str = field(default="", compare=False)
+    scratch_factor: int = field(default=SCRATCH_FACTOR, compare=False)
 
     @property
     def name(self) -> str:
@@ -110,7 +112,7 @@ class Row:
     @property
     def factor(self) -> int:
         """Updates of a fit for each of fine-tuning."""
-        return SCRATCH_FACTOR if self.encoder.random and self.head == "full" else 1
+        return self.scratch_factor if self.encoder.random and self.head == "full" else 1
 
 
 def parse_strategies(names: Sequence[str], heads: Sequence[str] = HEADS) -> tuple[Row, ...]:
@@ -202,6 +204,13 @@ def with_floors(rows: Sequence[Row]) -> tuple[Row, ...]:
 # numbers three procedures (1, 5, 6), (2) and (3, 4, 6); a head on labels ends each of them. 6
 # has both transfer and own images: it is the comparison itself, so the rows carry its number.
 # Their subsets of the own images (20 to 80 %) stand here as one half.
+# What unlabelled images are worth: one network, with and without them. Floor, scratch and ours.
+PRETRAINED_OR_NOT = {
+    "untrained:probe": "untrained features, linear probe",
+    "scratch:full": "from scratch",
+    "simclr:probe": "pretrained, linear probe",
+    "simclr:full": "pretrained, fine-tuned",
+}
 PRESETS: Presets = {
     "six_experiments": {
         "imagenet_simclr:probe": "experiments 1 and 6: head on ImageNet SimCLRv2",
@@ -209,7 +218,8 @@ PRESETS: Presets = {
         "simclr:probe": "experiments 3 and 6: SimCLRv2 on own images",
         "simclr@0.5:probe": "experiment 4: SimCLRv2 on half of them",
         "imagenet_supervised:probe": "experiments 5 and 6: head on supervised ImageNet",
-    }
+    },
+    "demo": PRETRAINED_OR_NOT,
 }
 """Titles of strategies by their names, by the name of the preset."""
 
@@ -241,8 +251,9 @@ class StrategySettings:
         (SCRATCH, UNTRAINED, SUPERVISED, PUBLIC, "simclr"), "What is compared, see above."
     )
     heads: tuple[str, ...] = setting(HEADS, "Heads of those that name none.")
-    preset: Literal["", "six_experiments"] = setting(
-        "", "Instead: the experiments of a published study on drill cores."
+    preset: Literal["", "six_experiments", "demo"] = setting(
+        "",
+        "Instead: the experiments of a published study on drill cores; or the rows of simclr-demo.",
     )
     backbone: str = setting("vgg16", "Network of imagenet_supervised.")
     imagenet_weights: str = setting("", "File of its weights, 'notop'.")
@@ -256,7 +267,10 @@ class StrategySettings:
         low=-1,
         high=3,
     )
-    label_fractions: tuple[float, ...] = setting((0.01, 0.05, 0.1, 1.0), "Shares.")
+    label_fractions: tuple[float, ...] = setting((0.01, 0.05, 0.1, 1.0), "Shares of the labels.")
+    labels_per_class: tuple[int, ...] = setting(
+        (), "Beside them: so many labels of every class, as 5,20.", low=1
+    )
     folds: int = setting(3, "Repetitions with other labels.", low=1)
     seeds: int = setting(1, "Repetitions of each fold.", low=1)
     seed: int = setting(0, "Seed of everything.", low=0)
@@ -277,10 +291,9 @@ class SizeSettings:
     image_size: int = setting(0, "Side of the network's input; 0 = planned, or 64.", low=0)
     imagenet_image_size: int = setting(0, "The same for networks with ImageNet weights.", low=0)
     pretrain_steps: int = setting(0, "Updates of a pretraining; 0 = planned, or 700.", low=0)
-    finetune_steps: int = setting(
-        0,
-        "Updates of a fine-tuning, 3 times as many from scratch; 0 = planned, or 80.",
-        low=0,
+    finetune_steps: int = setting(0, "Updates of a fine-tuning; 0 = planned, or 80.", low=0)
+    scratch_factor: int = setting(
+        SCRATCH_FACTOR, "Updates from scratch for each of a fine-tuning.", low=1
     )
     resnet_depth: int = setting(18, "Depth of the own network.")
     width_multiplier: float = setting(0.0, "Its width; 0 = planned, or 0.375.", low=0)
@@ -314,8 +327,9 @@ class CompareSettings(Config):
     def rows(self) -> tuple[Row, ...]:
         """The rows to compare, floors included."""
         d = self.design
+        asked = preset_rows(d.preset) if d.preset else parse_strategies(d.strategies, d.heads)
         return with_floors(
-            preset_rows(d.preset) if d.preset else parse_strategies(d.strategies, d.heads)
+            [replace(row, scratch_factor=self.sizes.scratch_factor) for row in asked]
         )
 
     def deciding(self) -> dict[str, Any]:
@@ -339,7 +353,7 @@ class CompareSettings(Config):
             )
         self.images.check_given()
         shares = design.label_fractions
-        if not shares or not all(0 < share <= 1 for share in shares):
+        if not (shares or design.labels_per_class) or not all(0 < share <= 1 for share in shares):
             text = ",".join(f"{share:g}" for share in shares)
             raise UserError(
                 "give shares above 0 up to 1, as 0.1,1", setting="label_fractions", value=text

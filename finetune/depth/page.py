@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.manifest.manifest import Manifest
-from data_prep.page import Page, Picture, Section, Table, shell_command, software, write_page
+from data_prep.page import Page, Section, Table, repeat_section, software, write_page
 from data_prep.phrases import counted
 from finetune.depth import figures
 from finetune.depth.files import output_names, read_depths
@@ -17,10 +17,8 @@ from finetune.depth.results import ALL, DepthResults, Measurement
 from finetune.report.page import REPORT_PAGE, learning_pictures
 from finetune.report.sections import interval_cell
 from simclr_tf.evaluation.classifier_figures import confusion_figure
-from simclr_tf.evaluation.figures import NARROW, to_png
+from simclr_tf.evaluation.figures import figure_picture
 
-_DPI = 200
-_CSS_DPI = 96
 _WORST = 6
 _MOST_CASES = 12  # whose pictures are shown
 
@@ -74,7 +72,7 @@ def write_depth_page(
     sections += [_maps(examples, results)]
     sections += _learning(facts.histories)
     if facts.command:
-        sections.append(Section("To repeat it", commands=(shell_command(facts.command),)))
+        sections.append(repeat_section(facts.command))
     page = Page(
         title="Depth maps of SEM images",
         summary=tuple(summary(results, len(manifest))),
@@ -190,9 +188,10 @@ def _site_section(measurement: Measurement) -> Section:
     few = min(site.images for site in errors.sites)
     most = max(site.images for site in errors.sites)
     counted = f"{few}" if few == most else f"{few} to {most}"
-    picture = _picture(
+    picture = figure_picture(
         figures.mean_depth_figure(points, results.unit, "site"),
         "Every point is a site: mean of its predicted maps against its known mean depth.",
+        half=True,
     )
     return Section(
         "Mean depth of the sites",
@@ -218,9 +217,10 @@ def _mean_section(measurement: Measurement) -> Section:
             known, predicted = points.setdefault(measurement.cases[row], ([], []))
             known.append(float(errors.mean_true[position]))
             predicted.append(float(errors.mean_predicted[position]))
-    picture = _picture(
+    picture = figure_picture(
         figures.mean_depth_figure(points, results.unit, "map"),
         "Every point is an image: mean of its predicted map against the mean of its true map.",
+        half=True,
     )
     return Section("Mean depth of the images", pictures=(picture,))
 
@@ -235,14 +235,13 @@ def _routing_section(results: DepthResults) -> Section:
     total = int(found.confusion.sum())
     rows += (("all", str(total), f"{found.accuracy:.3f}"),)
     matrix = confusion_figure(found.confusion, found.names)
-    width = round(_CSS_DPI * float(matrix.get_size_inches()[0]))
     return Section(
         "Routing",
         ("Which generator an image goes to is the router's choice; here it is compared with the"
          " case that is known of the image.",),
         (Table(("case", "images", "share routed\nto it"), rows, "", (len(rows) - 1,)),),
-        (Picture(to_png(matrix, dpi=_DPI), "Rows are the true cases, columns the generators that"
-                 " the images went to.", width=width),),
+        (figure_picture(matrix, "Rows are the true cases, columns the generators that the images"
+                        " went to."),),
     )  # fmt: skip
 
 
@@ -250,12 +249,13 @@ def _distributions(measurement: Measurement) -> Section:
     histograms, results = measurement.histograms, measurement.results
     cases = sorted(histograms.predicted)[:_MOST_CASES]
     pictures = tuple(
-        _picture(
+        figure_picture(
             figures.distribution_figure(
                 histograms.edges, histograms.predicted[case], histograms.true.get(case),
                 results.unit,
             ),
             f"{case or 'All images'}: share of the pixels by depth.",
+            half=True,
         )
         for case in cases
     )  # fmt: skip
@@ -315,7 +315,10 @@ def _profiles(examples: _Examples, unit: str) -> Section:
     shown = examples.typical()
     which = "the image with the median error" if shown[0].true is not None else "one image"
     pictures = tuple(
-        _picture(figures.profile_figure(e, unit), f"{e.name}, row {e.deepest_row}.") for e in shown
+        figure_picture(
+            figures.profile_figure(e, unit), f"{e.name}, row {e.deepest_row}.", half=True
+        )
+        for e in shown
     )
     text = f"Of every case {which}: the row through the deepest point."
     return Section("Profiles across the holes", (text,), pictures=pictures)
@@ -327,12 +330,11 @@ def _maps(examples: _Examples, results: DepthResults) -> Section:
     text = "The images with the largest errors, the largest first. Red is predicted too deep."
     if not shown:
         shown, title, text = examples.typical(), "Examples", "One image of every case."
-    pictures = []
-    for example in shown:
-        figure = figures.example_figure(example, results.unit)
-        width = round(_CSS_DPI * float(figure.get_size_inches()[0]))
-        pictures.append(Picture(to_png(figure, dpi=_DPI), example.name, width=width, half=True))
-    return Section(title, (text,), pictures=tuple(pictures))
+    pictures = tuple(
+        figure_picture(figures.example_figure(example, results.unit), example.name, half=True)
+        for example in shown
+    )
+    return Section(title, (text,), pictures=pictures)
 
 
 def _learning(histories: Mapping[str, Mapping[str, np.ndarray]]) -> list[Section]:
@@ -341,7 +343,3 @@ def _learning(histories: Mapping[str, Mapping[str, np.ndarray]]) -> list[Section
         for name, history in histories.items()
         if (pictures := learning_pictures(history))
     ]
-
-
-def _picture(figure: figures.Figure, caption: str) -> Picture:
-    return Picture(to_png(figure, dpi=_DPI), caption, width=round(_CSS_DPI * NARROW), half=True)

@@ -13,7 +13,17 @@ from data_prep.errors import UserError
 from data_prep.manifest.identity import image_name
 from data_prep.manifest.leaks import LeakCheck, check_leaks
 from data_prep.manifest.manifest import Manifest, canonical_split
-from data_prep.page import Page, Picture, Section, Table, render_page, shell_command, software
+from data_prep.page import (
+    Page,
+    Picture,
+    Section,
+    Table,
+    render_page,
+    repeat_section,
+    software,
+    warning_paragraphs,
+)
+from data_prep.phrases import capitalized, sentence
 from data_prep.reading.thumbnails import blank, thumbnail
 from data_prep.storage import Checksums
 from finetune.report.files import StoredResults, read_results
@@ -26,9 +36,8 @@ from finetune.report.sections import (
     main_split,
     metric_section,
 )
-from simclr_tf.evaluation.figures import NARROW, Curve, loss_curves, to_png, view_sheet
+from simclr_tf.evaluation.figures import NARROW, Curve, figure_picture, loss_curves, view_sheet
 from simclr_tf.evaluation.floors import FloorVerdict, floor_section
-from simclr_tf.training.run_warnings import sentence
 
 _LEAK_WORDS = {
     "picture": "the same picture (file, array and page)",
@@ -113,7 +122,6 @@ def _leak_table(leaks: Sequence[LeakCheck]) -> Table:
     )
 
 
-_CURVE_DPI = 200
 _PREFIX = re.compile(r"^(train|training|val|valid|validation|test)[_/](.+)$")
 
 
@@ -150,13 +158,9 @@ def learning_pictures(history: Mapping[str, np.ndarray]) -> tuple[Picture, ...]:
     """One picture per quantity, with a curve for each split."""
     axis = next(iter(history), "")
     return tuple(
-        Picture(
-            to_png(
-                loss_curves(curves, xlabel=axis, ylabel=_words(quantity), width=NARROW),
-                dpi=_CURVE_DPI,
-            ),
-            f"{_words(quantity)[:1].upper()}{_words(quantity)[1:]} on {' and '.join(curves)}.",
-            width=round(96 * NARROW),
+        figure_picture(
+            loss_curves(curves, xlabel=axis, ylabel=_words(quantity), width=NARROW),
+            f"{capitalized(_words(quantity))} on {' and '.join(curves)}.",
             half=True,
         )
         for quantity, curves in curves_by_quantity(history).items()
@@ -323,18 +327,6 @@ def classification_page(stored: StoredResults, run: RunFacts) -> Page:
     )
 
 
-def warning_paragraphs(
-    warnings: Sequence[str], said: Sequence[str] = ()
-) -> tuple[str, ...]:  # fmt: skip
-    """Paragraphs with the warnings of a run, for the top of a page.
-
-    Args:
-        warnings: Of the run.
-        said: Those that the page says already.
-    """
-    return tuple(f"Warning of the run: {sentence(text)}" for text in warnings if text not in said)
-
-
 def _alarms(leaks: Sequence[LeakCheck]) -> list[str]:
     shared = [f"{leak.what}s: {leak.shared}" for leak in leaks if leak.shared]
     if not shared:
@@ -363,16 +355,13 @@ def _mistakes(stored: StoredResults, name: str, manifest: Manifest | None) -> Se
 
 
 def _views(views: np.ndarray, note: str) -> Section:
-    picture = Picture(
-        to_png(view_sheet(views[:_MOST_VIEWED]), dpi=_DPI), note, width=672, least=520
-    )
+    picture = figure_picture(view_sheet(views[:_MOST_VIEWED]), note, dpi=_DPI, least=520)
     return Section("What the model is shown", pictures=(picture,))
 
 
 def _repeat(run: RunFacts) -> Section:
     rows = tuple((name, value) for name, value in run.settings.items())
-    return Section(
-        "To repeat it",
+    return repeat_section(
+        *([run.command] if run.command else []),
         tables=(Table(("setting", "value"), rows, "Settings"),) if rows else (),
-        commands=(shell_command(run.command),) if run.command else (),
     )

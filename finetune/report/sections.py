@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 
 from data_prep.manifest.manifest import Manifest
-from data_prep.page import Picture, Section, Table
+from data_prep.page import Section, Table
 from data_prep.phrases import counted
 from finetune.report.files import StoredResults
 from finetune.report.results import ClassificationResults, SplitResults
@@ -18,11 +18,9 @@ from simclr_tf.evaluation.classifier_figures import (
     roc_figure,
 )
 from simclr_tf.evaluation.curves import calibration_curve, precision_recall_curve, roc_curve
-from simclr_tf.evaluation.figures import NARROW, to_png
+from simclr_tf.evaluation.figures import CSS_DPI, figure_picture
 from simclr_tf.evaluation.intervals import Interval, interval_cell
 
-_DPI = 200
-_CSS_DPI = 96
 _PHONE = 350  # CSS pixels that a phone shows
 _MACRO = " (macro)"
 
@@ -112,13 +110,12 @@ def class_section(results: ClassificationResults, name: str) -> Section:
     )
     headers = ("class", "images", *(WORDS[m].removesuffix(_MACRO) for m in split.per_class))
     figure = confusion_figure(split.confusion, results.class_names)
-    width = round(_CSS_DPI * figure.get_figwidth())
-    picture = Picture(
-        to_png(figure, dpi=_DPI),
+    width = round(CSS_DPI * figure.get_figwidth())
+    picture = figure_picture(
+        figure,
         f"Confusion matrix of the {name} images: counts, shaded by the share of the true class. Its"
         f" trace over its sum is the accuracy, {split.metrics['accuracy'].value:.4f}.",
         alt=_most_confused(split, results.class_names),
-        width=width,
         least=round(0.8 * width) if width > 1.4 * _PHONE else 0,
     )
     table = Table(headers, rows, f"Each class against the rest, {name}")
@@ -154,13 +151,9 @@ def curve_section(results: ClassificationResults, scored: ScoredSplit) -> Sectio
             " intervals.",
         ),
     )
-    width = round(_CSS_DPI * NARROW)
     return Section(
         f"Curves of the {scored.split} images",
-        pictures=tuple(
-            Picture(to_png(figure, dpi=_DPI), caption, width=width, half=True)
-            for figure, caption in figures
-        ),
+        pictures=tuple(figure_picture(figure, caption, half=True) for figure, caption in figures),
     )
 
 

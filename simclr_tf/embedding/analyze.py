@@ -16,7 +16,7 @@ from data_prep.manifest.manifest import Manifest, Record
 from data_prep.manifest.places import PLACE, place_columns, short_names, shown_names
 from data_prep.manifest.root import common_folder
 from data_prep.parallel import in_parallel
-from data_prep.phrases import counted
+from data_prep.phrases import counted, sentence
 from data_prep.reading.thumbnails import blank, thumbnail
 from data_prep.storage import new_folder
 from simclr_tf.embedding.measures import (
@@ -49,7 +49,6 @@ from simclr_tf.evaluation.intervals import Interval
 from simclr_tf.evaluation.neighbors import Picked, Progress
 from simclr_tf.explore.data import ExploreData
 from simclr_tf.explore.page import write_explore_page
-from simclr_tf.training.run_warnings import sentence
 
 log = logging.getLogger(__name__)
 

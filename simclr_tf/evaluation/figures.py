@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from data_prep.page import Picture
 from simclr_tf.evaluation.intervals import Interval
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; beyond eight classes the
@@ -26,6 +27,7 @@ _MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 _DASHES = ("-", "--", ":", "-.")
 GREY = "#888888"
 WIDTH = 7.0
+CSS_DPI = 96  # of the lengths on a page
 NARROW = 4.6  # fits a phone's screen without its letters becoming too small
 
 Curve = tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]
@@ -112,6 +114,29 @@ def to_png(figure: Figure, dpi: int = 130) -> bytes:
     return buffer.getvalue()
 
 
+def figure_picture(
+    figure: Figure,
+    caption: str = "",
+    *,
+    alt: str = "",
+    dpi: int = 200,
+    least: int = 0,
+    half: bool = False,
+) -> Picture:
+    """The figure as a picture of a page, in its own size.
+
+    Args:
+        figure: Of any size.
+        caption: See `Picture`, as the others.
+        alt: For readers who do not see it.
+        dpi: Dots an inch; a page shows 96, so letters stay sharp on finer screens.
+        least: CSS pixels below which it is not shrunk.
+        half: Whether it takes half the page's width.
+    """
+    width = round(CSS_DPI * figure.get_figwidth())
+    return Picture(to_png(figure, dpi), caption, alt, width=width, least=least, half=half)
+
+
 def to_png_base64(figure: Figure, dpi: int = 130) -> str:
     """The figure as base64 text, for `data:image/png;base64,...`."""
     return base64.b64encode(to_png(figure, dpi)).decode("ascii")
@@ -122,6 +147,7 @@ __all__ = [
     "accuracy_over_time",
     "draw_classes",
     "embedding_map",
+    "figure_picture",
     "legend_grid",
     "loss_curves",
     "project_2d",

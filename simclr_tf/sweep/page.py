@@ -12,8 +12,17 @@ import numpy as np
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.places import short_names
-from data_prep.page import Page, Picture, Section, Table, shell_command, software, write_page
-from data_prep.phrases import counted, format_seconds
+from data_prep.page import (
+    Page,
+    Picture,
+    Section,
+    Table,
+    repeat_section,
+    software,
+    warnings_section,
+    write_page,
+)
+from data_prep.phrases import counted, format_seconds, sentence
 from data_prep.reading.thumbnails import thumbnail
 from simclr_tf.evaluation import figures
 from simclr_tf.evaluation.features import Embeddings, l2_normalize
@@ -32,7 +41,7 @@ from simclr_tf.sweep.results import (
     sorted_settings,
     write_tables,
 )
-from simclr_tf.training.run_warnings import ALARM, sentence
+from simclr_tf.training.run_warnings import ALARM
 
 PAGE = "index.html"
 
@@ -64,7 +73,10 @@ def write_sweep_page(
     """
     settings = sorted_settings(settings, sort_by)
     runs = [run for one in settings for run in one.runs]
-    sections = [_settings_section(settings, sort_by), *_warnings(runs), _runs_section(runs)]
+    warned = {run.run.name: tuple(map(str, run.warnings)) for run in runs}
+    text = "What the runs have warned of, the last of each kind."
+    warnings = warnings_section("run", text, warned)
+    sections = [_settings_section(settings, sort_by), *warnings, _runs_section(runs)]
     if len(runs[0].held_out) > 2:
         sections.append(_embedding_section(settings, class_names))
     if comparison:
@@ -75,7 +87,7 @@ def write_sweep_page(
                 links={"Look at the neighbours side by side": comparison},
             )
         )
-    sections.append(Section("To repeat it", commands=(shell_command(command),)))
+    sections.append(repeat_section(command))
     facts = {
         "Training": format_seconds(sum(run.seconds for run in runs)),
         "Software": software(),
@@ -256,19 +268,6 @@ def _runs_section(runs: Sequence[RunScores]) -> Section:
         "losses of different methods are no common measure."
     )
     return Section("Runs", tables=(Table(headers, rows, note=note),))
-
-
-def _warnings(runs: Sequence[RunScores]) -> list[Section]:
-    """The section of the runs' warnings; none if no run has warned."""
-    rows = tuple(
-        (run.run.name, "\n".join(f"{str(w)[0].upper()}{str(w)[1:]}." for w in run.warnings))
-        for run in runs
-        if run.warnings
-    )
-    if not rows:
-        return []
-    text = "What the runs have warned of, the last of each kind."
-    return [Section("Warnings", (text,), (Table(("run", "warnings"), rows),))]
 
 
 def _score_cells(run: RunScores, name: str) -> tuple[str, str]:

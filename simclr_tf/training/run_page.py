@@ -8,20 +8,28 @@ from typing import Any
 import numpy as np
 
 from data_prep.errors import UserError
-from data_prep.page import Page, Picture, Section, Table, shell_command, software, write_page
-from data_prep.phrases import counted, format_seconds
+from data_prep.page import (
+    Page,
+    Picture,
+    Section,
+    Table,
+    repeat_section,
+    software,
+    warning_paragraphs,
+    write_page,
+)
+from data_prep.phrases import counted, format_seconds, sentence
 from simclr_tf.config.run_config import RunConfig
-from simclr_tf.evaluation.figures import NARROW, loss_curves, to_png
+from simclr_tf.evaluation.figures import NARROW, figure_picture, loss_curves
 from simclr_tf.evaluation.floors import FloorVerdict, floor_section
 from simclr_tf.evaluation.intervals import Interval, interval_cell
 from simclr_tf.training.callbacks import read_metrics
 from simclr_tf.training.run_dir import RunDir
-from simclr_tf.training.run_warnings import ALARM, latest, read_warnings, sentence
+from simclr_tf.training.run_warnings import ALARM, latest, read_warnings
 from simclr_tf.training.scoring import worth_saying
 
 log = logging.getLogger(__name__)
 
-_DPI = 200
 _TITLES = {"pretrain": "Pretraining", "finetune": "Fine-tuning", "distill": "Distillation"}
 _WORDS = {
     "label_top_1_accuracy": "accuracy of the supervised head",
@@ -61,17 +69,8 @@ def write_run_page(
         *([floor_section(floors)] if floors else []),
         *([learning] if learning else []),
         *_views(run_dir),
-        Section(
-            "To repeat it",
-            commands=(
-                shell_command(
-                    (
-                        "simclr-run",
-                        f"--flagfile={run_dir.path / 'flags.txt'}",
-                        "--model_dir=ELSEWHERE",
-                    )
-                ),
-            ),
+        repeat_section(
+            ("simclr-run", f"--flagfile={run_dir.path / 'flags.txt'}", "--model_dir=ELSEWHERE")
         ),
     )
     method = f" by {config.method.method}" if config.train.train_mode == "pretrain" else ""
@@ -81,7 +80,7 @@ def write_run_page(
             *map(sentence, alarms),
             verdict or str(result["no_floors"]),
             _headline(result),
-            *(f"Warning of the run: {sentence(str(w))}" for w in warned if w.message not in said),
+            *warning_paragraphs([str(w) for w in warned if w.message not in said]),
         ),
         sections,
         _facts(metrics),
@@ -128,7 +127,7 @@ def _learning(metrics: Mapping[str, np.ndarray]) -> Section | None:
     caption = "Total loss of every step, weight decay included."
     return Section(
         "Learning curve",
-        pictures=(Picture(to_png(figure, dpi=_DPI), caption, width=round(96 * NARROW), half=True),),
+        pictures=(figure_picture(figure, caption, half=True),),
     )
 
 

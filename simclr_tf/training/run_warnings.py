@@ -129,12 +129,6 @@ def latest(warnings: Sequence[RunWarning]) -> tuple[RunWarning, ...]:
     return tuple(sorted(kept, key=lambda w: w.step))
 
 
-def sentence(text: str) -> str:
-    """A warning as a sentence of a page."""
-    text = f"{text[0].upper()}{text[1:]}" if text else text
-    return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
 def read_warnings(path: Path) -> list[RunWarning]:
     """The warnings that a run has kept, in order; none if there is no such file.
 

@@ -1,6 +1,6 @@
 import pytest
 
-from data_prep.phrases import format_seconds
+from data_prep.phrases import format_seconds, sentence
 
 
 @pytest.mark.parametrize(
@@ -8,3 +8,8 @@ from data_prep.phrases import format_seconds
 )
 def test_durations_are_written_for_people(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
+
+
+def test_as_a_sentence() -> None:
+    assert sentence("only 3 updates") == "Only 3 updates."
+    assert sentence("Stop!") == "Stop!"

@@ -80,6 +80,35 @@ def test_too_few_labels_for_the_classes_are_left_out_and_said(images: Manifest) 
         divide_images(images, alone, lambda what: lambda done, total: None)
 
 
+def test_numbers_a_class_stand_beside_shares(images: Manifest, tmp_path: Path) -> None:
+    d = divided(images, labels_per_class=(3, 8, 16, 40), folds=3)
+    sizes = {fraction: d.labels(fraction) for fraction in d.fractions}
+    # 32 labels a fold; 8 a class are 24 of them; 16 a class and 40 are more than there are.
+    assert list(sizes.values()) == [6, 9, 16, 24, 32]
+    assert list(sizes) == [0.2, 0.2812, 0.5, 0.75, 1.0]
+    few, more = ([s for s in d.label_sets if s.per_class == number] for number in (3, 8))
+    for small, large in zip(few, more, strict=True):
+        labels = [d.images.records[row].label for row in small.rows]
+        assert {labels.count(name) for name in d.class_names} == {3}
+        assert set(small.rows.tolist()) < set(large.rows.tolist())
+    for number in (16, 40):
+        said = f"{number} labels a class was left out: it is more than there are."
+        assert said in d.remarks
+    save_division(d, tmp_path)
+    again = load_division(tmp_path)
+    assert [s.per_class for s in again.label_sets] == [s.per_class for s in d.label_sets]
+    assert [s.name for s in again.label_sets] == [s.name for s in d.label_sets]
+
+
+def test_a_number_a_class_that_a_class_does_not_have_is_said(images: Manifest) -> None:
+    first = next(r.label for r in images.records)
+    few = [r for r in images.records if r.label == first][:8]
+    uneven = images.subset([*few, *(r for r in images.records if r.label != first)])
+    d = divided(uneven, labels_per_class=(2, 8))
+    assert any(s.per_class == 2 for s in d.label_sets)
+    assert any("8 labels a class was left out: class" in text for text in d.remarks)
+
+
 def test_unlabelled_images_serve_self_supervision_alone(images: Manifest) -> None:
     blank = [Record(r.path, "" if i % 4 == 0 else r.label) for i, r in enumerate(images.records)]
     d = divided(images.subset(blank))

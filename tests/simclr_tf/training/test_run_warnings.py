@@ -9,7 +9,6 @@ from simclr_tf.training.run_warnings import (
     noting_warnings,
     read_alarms,
     read_warnings,
-    sentence,
     warn,
 )
 
@@ -76,8 +75,3 @@ def test_a_damaged_file_is_a_warning_of_its_own(tmp_path: Path, content: bytes) 
     file.write_bytes(content)
     (found,) = read_warnings(file)
     assert "is damaged" in found.message
-
-
-def test_as_a_sentence() -> None:
-    assert sentence("only 3 updates") == "Only 3 updates."
-    assert sentence("Stop!") == "Stop!"
