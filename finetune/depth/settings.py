@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from data_prep.errors import UserError
-from data_prep.manifest.pairing import scale_of
 from data_prep.manifest.read_options import Declaration
 from data_prep.sections import ImageSettings, TargetSettings
 from data_prep.settings import Config, same_setting, setting
@@ -210,6 +209,8 @@ class DepthConfig(Config):
 
     def validate(self) -> None:
         """Checks every setting, and what only fits together."""
+        from data_prep.manifest.pairing import scale_of  # with all formats: not for --help
+
         super().validate()
         self.reading.reading()
         scale_of(self.data.target_scale)
