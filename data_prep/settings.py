@@ -11,7 +11,7 @@ import json
 import math
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -54,6 +54,23 @@ def setting(
         "required": required, "repeated": repeated, "also": also, "topic": topic,
     }  # fmt: skip
     return field(default=default, metadata=metadata)
+
+
+def same_setting(section: Any, name: str, help_text: str = "", *, default: Any = MISSING) -> Any:
+    """A field like one of another section: default, meaning and limits are declared there.
+
+    It serves sections that share some settings, each in an order of its own in `config.json`.
+    Another name of the flag is not taken over.
+
+    Args:
+        section: The other section.
+        name: Of the setting, and of the new field.
+        help_text: Its meaning, if that is another here.
+        default: Its default, if that is another here.
+    """
+    (there,) = [f for f in fields(section) if f.name == name]
+    metadata = {**there.metadata, "help": help_text or there.metadata["help"], "also": ""}
+    return field(default=there.default if default is MISSING else default, metadata=metadata)
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,18 @@ from data_prep.augment.config import ViewSettings
 from data_prep.augment.image_data_generator_config import SupervisedConfig
 from data_prep.errors import UserError
 from data_prep.manifest.read_options import Declaration
-from data_prep.settings import Config, setting
+from data_prep.settings import Config, same_setting, setting
 from data_prep.statistics import suggest_finetuning
 from finetune.former_settings import published, with_former_settings
-from simclr_tf.config.sections import DataSettings, MachineSettings
+from simclr_tf.config.sections import (
+    DataSettings,
+    GivenImages,
+    MachineSettings,
+    ModelSettings,
+    OptimizerSettings,
+    StartSettings,
+    TrainSettings,
+)
 from simclr_tf.models.architectures import PARTS
 
 _SHIFT = "--augment=generator: shift {} by up to this share (below 1) or so many pixels (from 1)."
@@ -26,12 +34,23 @@ class AugmentSettings(ViewSettings):
     """Input and augmentation."""
 
     # As in pretraining, but for what a classifier's training usually leaves out.
-    color_jitter_strength: float = setting(
-        0.0, "--augment=views: strength of colour jitter.", low=0, high=1.25
+    color_jitter_strength: float = same_setting(
+        ViewSettings,
+        "color_jitter_strength",
+        "--augment=views: strength of colour jitter.",
+        default=0.0,
     )
-    use_blur: bool = setting(False, "--augment=views: Gaussian blur of half the images.")
-    gray_probability: float = setting(
-        0.0, "--augment=views: probability of dropping the colour.", low=0, high=1
+    use_blur: bool = same_setting(
+        ViewSettings,
+        "use_blur",
+        "--augment=views: Gaussian blur of half the images.",
+        default=False,
+    )
+    gray_probability: float = same_setting(
+        ViewSettings,
+        "gray_probability",
+        "--augment=views: probability of dropping the colour.",
+        default=0.0,
     )
     augment: Literal["auto", "none", "views", "generator"] = setting(
         "auto",
@@ -90,46 +109,31 @@ def _numbers(name: str, text: str) -> tuple[float, ...]:
         raise UserError("give numbers, such as 0.8,1.2", setting=name, value=text) from None
 
 
-_SHARED = ("image_dir", "manifest", "train_split", "split_ratios", "split_seed", "skip_unreadable")
-
-
-class GivenImages:
-    """Base of settings that say where images are and how they are split."""
-
-    def data_settings(self) -> DataSettings:
-        """The same for functions of `simclr-run`."""
-        return DataSettings(**{name: getattr(self, name) for name in _SHARED})
-
-
 @dataclass(frozen=True)
 class LabelledImages(GivenImages):
     """Images and labels."""
 
-    image_dir: str = setting(
-        "",
+    image_dir: str = same_setting(
+        DataSettings,
+        "image_dir",
         "Folder of images: train/validation/test sub-folders with class folders, or class folders. "
         "With --manifest: where its images lie now.",
     )
-    manifest: str = setting("", "Manifest CSV with the columns path, label, split.")
-    train_split: str = setting("train", "Split to train on.")
-    split_ratios: str = setting(
-        "train:0.7,validation:0.15,test:0.15",
-        "Shares of the seeded, stratified split made when the images come without one.",
-    )
-    split_seed: int = setting(0, "Seed of that split: the same folder gives the same split.", low=0)
+    manifest: str = same_setting(DataSettings, "manifest")
+    train_split: str = same_setting(DataSettings, "train_split")
+    split_ratios: str = same_setting(DataSettings, "split_ratios")
+    split_seed: int = same_setting(DataSettings, "split_seed")
     label_fraction: float = setting(
         1.0, "Train on this share of the labelled images; smaller ones are part of larger.",
         low=0.0, high=1.0,
     )  # fmt: skip
-    labels_per_class: int = setting(0, "Or on so many of every class; 0 = all.", low=0)
-    label_seed: int = setting(0, "Which images these are.", low=0)
-    image_channels: str = setting("auto", "Channels of the images: auto, 1, 3 or n.")
-    cache_dataset: Literal["auto", "true", "false"] = setting(
-        "auto", "Keep decoded images in memory; auto does so up to 1 GiB."
+    labels_per_class: int = same_setting(
+        DataSettings, "labels_per_class", "Or on so many of every class; 0 = all."
     )
-    skip_unreadable: bool = setting(
-        False, "Leave unreadable images out (they are listed) instead of stopping."
-    )
+    label_seed: int = same_setting(DataSettings, "label_seed", "Which images these are.")
+    image_channels: str = same_setting(DataSettings, "image_channels")
+    cache_dataset: Literal["auto", "true", "false"] = same_setting(DataSettings, "cache_dataset")
+    skip_unreadable: bool = same_setting(DataSettings, "skip_unreadable")
 
 
 @dataclass(frozen=True)
@@ -198,7 +202,7 @@ class OptimizationSettings:
     warmup_epochs: float = setting(
         -1.0, "Epochs of linear warm-up; below 0 = a tenth of all.", low=-1
     )
-    momentum: float = setting(0.9, "Momentum.", low=0, high=1)
+    momentum: float = same_setting(OptimizerSettings, "momentum")
     weight_decay: float = setting(1e-4, "Weight decay, of all but biases and normalisation.", low=0)
     layer_decay: float = setting(
         1.0,
@@ -224,14 +228,13 @@ class FitSettings:
         "Epochs to train; 0 = 25 to 200, so as to make 1,000 updates, as simclr-stats suggests.",
         low=0,
     )
-    train_steps: int = setting(0, "Steps to train; wins over --train_epochs.", low=0)
-    eval_batch_size: int = setting(256, "Images in an evaluation batch.", low=1)
-    eval_crops: int = setting(
-        1,
+    train_steps: int = same_setting(TrainSettings, "train_steps")
+    eval_batch_size: int = same_setting(TrainSettings, "eval_batch_size")
+    eval_crops: int = same_setting(
+        TrainSettings,
+        "eval_crops",
         "Above 1: score the mean over a grid of this many crops along each side, which covers the "
         "whole image, also of one that is not square; 1 = the central crop alone.",
-        low=1,
-        high=8,
     )
     monitor: Literal["accuracy", "balanced_accuracy", "roc_auc", "loss"] = setting(
         "accuracy",
@@ -261,8 +264,9 @@ class ReportSettings:
     positive: str = setting("", "Two classes: the positive one; empty = the second by name.")
     bootstrap: int = setting(2000, "Resamples behind every confidence interval.", low=100)
 
-    floors: bool = setting(
-        True,
+    floors: bool = same_setting(
+        TrainSettings,
+        "floors",
         "Put beside the network what the most frequent class, raw pixels and untrained features "
         "reach on the same images.",
     )
@@ -387,20 +391,21 @@ class EncoderSettings:
         "What to start from: a run's folder or checkpoint, a SavedModel, a .keras file, a public "
         "checkpoint by path or by the name that simclr-zoo lists.",
     )
-    ema: bool = setting(False, "Take the moving averages of a TF1 checkpoint.")
-    stem_adapt: Literal["sum", "mean", "repeat"] = setting(
-        "sum", "How the first kernel is made for images of other channels."
+    ema: bool = same_setting(StartSettings, "ema")
+    stem_adapt: Literal["sum", "mean", "repeat"] = same_setting(
+        StartSettings, "stem_adapt", "How the first kernel is made for images of other channels."
     )
     fresh_weights: bool = setting(
         False, "Take the encoder's architecture alone: training from scratch, to compare with."
     )
-    ft_proj_selector: int = setting(
-        0,
+    ft_proj_selector: int = same_setting(
+        ModelSettings,
+        "ft_proj_selector",
         "Layer of the projection head that the classifier sits on: 0 = its input, -1 = its output.",
-        low=-1,
     )
-    train_blocks: str = setting(
-        "",
+    train_blocks: str = same_setting(
+        StartSettings,
+        "train_blocks",
         "Train only these parts (and the head): any of stem,1,2,3,4,head, where head is the "
         "projection head; empty = all.",
     )

@@ -8,7 +8,6 @@ from pathlib import Path
 from data_prep.cli.command import Command
 from data_prep.cli.runtime import import_tensorflow
 from data_prep.errors import UserError
-from data_prep.outputs import requested_outputs
 from finetune.report.side_files import facts_file
 from finetune.sections import ExportConfig
 
@@ -25,6 +24,8 @@ log = logging.getLogger("finetune.export.export")
 
 def run(config: ExportConfig, given: Collection[str]) -> int:
     """Exports what the settings name."""
+    from data_prep.outputs import requested_outputs
+
     e = config.export
     model, output = e.given_model(), Path(e.output)
     if e.format == "keras" and output.suffix != ".keras":

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 from data_prep.cli.command import Command
 from data_prep.cli.runtime import import_tensorflow, progress_lines
 from data_prep.errors import UserError
-from data_prep.outputs import requested_outputs
 from data_prep.storage import claimed
-from finetune.config import FinetuneConfig
 from finetune.sections import FoldsConfig
-from finetune.transfer_config import TransferConfig
 
 if TYPE_CHECKING:
+    from finetune.config import FinetuneConfig
     from finetune.folds import OneRun
+    from finetune.transfer_config import TransferConfig
 
 NAME = "simclr-folds"
 DESCRIPTION = """Trains the same classifier over k folds, or from several seeds, and says mean and
@@ -138,13 +137,13 @@ class _Training:
         return self._train(*self._parsed(more), (self._command.name, *self._arguments, *more))
 
 
-def _finetune(config: FinetuneConfig, given: Collection[str], command: Sequence[str]) -> int:
+def _finetune(config: "FinetuneConfig", given: Collection[str], command: Sequence[str]) -> int:
     from finetune.finetune import finetune
 
     return finetune(config, given, command)
 
 
-def _transfer(config: TransferConfig, _given: Collection[str], command: Sequence[str]) -> int:
+def _transfer(config: "TransferConfig", _given: Collection[str], command: Sequence[str]) -> int:
     from finetune.transfer import train_transfer
 
     return train_transfer(config, command)
@@ -190,6 +189,7 @@ def _make_folds(config: FoldsConfig, number: int, folder: Path) -> Path:
 
 
 def _compare(config: FoldsConfig, given: Collection[str]) -> int:
+    from data_prep.outputs import requested_outputs
     from finetune.folds import read_folds
     from finetune.folds_page import compare, compare_table, write_compare_page
 

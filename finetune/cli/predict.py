@@ -8,7 +8,6 @@ from pathlib import Path
 from data_prep.cli.command import Command
 from data_prep.cli.runtime import import_tensorflow, progress_lines
 from data_prep.errors import UserError
-from data_prep.outputs import requested_outputs
 from data_prep.phrases import counted
 from finetune.report.side_files import unreadable_file
 from finetune.sections import PredictConfig
@@ -27,6 +26,8 @@ log = logging.getLogger("finetune.predict")
 
 def run(config: PredictConfig, given: Collection[str]) -> int:
     """Predicts what the settings name."""
+    from data_prep.outputs import requested_outputs
+
     p, images = config.prediction, config.images
     model, output = p.given_model(), Path(p.output)
     outputs = requested_outputs(config, given, NAME, besides=[unreadable_file(output)])

@@ -22,8 +22,8 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from data_prep.errors import UserError
 from data_prep.sections import ImageSettings
-from data_prep.settings import Config, Presets, preset_values, setting
-from simclr_tf.config.sections import MethodSettings
+from data_prep.settings import Config, Presets, preset_values, same_setting, setting
+from simclr_tf.config.sections import MethodSettings, ModelSettings, ViewSettings
 
 Head = Literal["probe", "full"]
 Network = Literal["own", "imagenet_supervised", "imagenet_simclr", "none"]
@@ -295,7 +295,9 @@ class SizeSettings:
     scratch_factor: int = setting(
         SCRATCH_FACTOR, "Updates from scratch for each of a fine-tuning.", low=1
     )
-    resnet_depth: int = setting(18, "Depth of the own network.")
+    resnet_depth: int = same_setting(
+        ModelSettings, "resnet_depth", "Depth of the own network.", default=18
+    )
     width_multiplier: float = setting(0.0, "Its width; 0 = planned, or 0.375.", low=0)
 
 
@@ -303,11 +305,19 @@ class SizeSettings:
 class PlainViewSettings:
     """Augmentation."""
 
-    vertical_flip: bool = setting(False, "Mirror up-down, too.")
-    right_angle_rotation: bool = setting(False, "Turn by right angles, too.")
-    color_jitter_strength: float = setting(1.0, "Of pretraining.", low=0, high=1.25)
-    min_crop_area: float = setting(0.2, "Least share of the area of a crop.", low=0, high=1)
-    central_crop: float = setting(0.0, "Central share that is kept; 0 = all.", low=0, high=1)
+    vertical_flip: bool = same_setting(ViewSettings, "vertical_flip", "Mirror up-down, too.")
+    right_angle_rotation: bool = same_setting(
+        ViewSettings, "right_angle_rotation", "Turn by right angles, too."
+    )
+    color_jitter_strength: float = same_setting(
+        ViewSettings, "color_jitter_strength", "Of pretraining."
+    )
+    min_crop_area: float = same_setting(
+        ViewSettings, "min_crop_area", "Least share of the area of a crop.", default=0.2
+    )
+    central_crop: float = same_setting(
+        ViewSettings, "central_crop", "Central share that is kept; 0 = all."
+    )
 
 
 @dataclass(frozen=True)

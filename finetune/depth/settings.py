@@ -4,12 +4,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from data_prep.errors import UserError
-from data_prep.manifest.pairing import scale_of
 from data_prep.manifest.read_options import Declaration
 from data_prep.sections import ImageSettings, TargetSettings
-from data_prep.settings import Config, setting
-from finetune.config import GivenImages, OutputSettings
-from simclr_tf.config.sections import MachineSettings
+from data_prep.settings import Config, same_setting, setting
+from finetune.config import FitSettings, OutputSettings
+from simclr_tf.config.sections import DataSettings, GivenImages, MachineSettings, TrainSettings
 
 DEPTH, REAL = "depth", "real"
 AUTOENCODER, UNET, CYCLEGAN = "autoencoder", "unet", "cyclegan"
@@ -22,13 +21,16 @@ _FILTERS = {AUTOENCODER: "32,64,128", UNET: "16,32,64,128", CYCLEGAN: "16,32,64"
 class PairedImages(TargetSettings, GivenImages):
     """Images and depth maps."""
 
-    image_dir: str = setting(
-        "",
+    image_dir: str = same_setting(
+        DataSettings,
+        "image_dir",
         "Folder of images, case folders inside; with --target_dir. With --manifest: where its "
         "images lie now.",
     )
-    manifest: str = setting(
-        "", "Manifest CSV with the columns path, target, case, group, split, target_scale."
+    manifest: str = same_setting(
+        DataSettings,
+        "manifest",
+        "Manifest CSV with the columns path, target, case, group, split, target_scale.",
     )
     real_manifest: str = setting(
         "", "--direction=real: manifest of the images of the real microscope (column path)."
@@ -41,20 +43,20 @@ class PairedImages(TargetSettings, GivenImages):
         "split stays out of all.",
         low=0,
     )
-    train_split: str = setting("train", "Split to train on.")
-    split_ratios: str = setting(
-        "train:0.8,validation:0.1,test:0.1",
+    train_split: str = same_setting(DataSettings, "train_split")
+    split_ratios: str = same_setting(
+        DataSettings,
+        "split_ratios",
         "Shares of the seeded split made when the images come without one; images of one depth map "
         "stay together.",
+        default="train:0.8,validation:0.1,test:0.1",
     )
-    split_seed: int = setting(0, "Seed of that split, and of the folds.", low=0)
+    split_seed: int = same_setting(
+        DataSettings, "split_seed", "Seed of that split, and of the folds."
+    )
     unit: str = setting("", "Unit of depth, such as nm, for what is written and drawn.")
-    cache_dataset: Literal["auto", "true", "false"] = setting(
-        "auto", "Keep decoded images in memory; auto does so up to 1 GiB."
-    )
-    skip_unreadable: bool = setting(
-        False, "Leave unreadable images out (they are listed) instead of stopping."
-    )
+    cache_dataset: Literal["auto", "true", "false"] = same_setting(DataSettings, "cache_dataset")
+    skip_unreadable: bool = same_setting(DataSettings, "skip_unreadable")
 
 
 @dataclass(frozen=True)
@@ -166,14 +168,14 @@ class RegressionSettings:
 class DepthFitSettings:
     """Training and choice of the best epoch."""
 
-    train_batch_size: int = setting(32, "Images in a batch over all replicas.", low=1)
-    train_epochs: int = setting(20, "Epochs to train.", low=1)
-    train_steps: int = setting(0, "Steps to train; wins over --train_epochs.", low=0)
-    eval_batch_size: int = setting(256, "Images in an evaluation batch.", low=1)
+    train_batch_size: int = same_setting(TrainSettings, "train_batch_size", default=32)
+    train_epochs: int = same_setting(TrainSettings, "train_epochs", default=20)
+    train_steps: int = same_setting(TrainSettings, "train_steps")
+    eval_batch_size: int = same_setting(TrainSettings, "eval_batch_size")
     early_stopping_patience: int = setting(
         0, "Stop after this many epochs without a better validation RMSE; 0 = never.", low=0
     )
-    keep_checkpoint_max: int = setting(1, "Checkpoints to keep beside the best.", low=1)
+    keep_checkpoint_max: int = same_setting(FitSettings, "keep_checkpoint_max", default=1)
     sample_every: int = setting(5, "Epochs between sheets of samples; 0 = the last only.", low=0)
 
 
@@ -207,6 +209,8 @@ class DepthConfig(Config):
 
     def validate(self) -> None:
         """Checks every setting, and what only fits together."""
+        from data_prep.manifest.pairing import scale_of  # with all formats: not for --help
+
         super().validate()
         self.reading.reading()
         scale_of(self.data.target_scale)

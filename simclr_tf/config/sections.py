@@ -57,6 +57,18 @@ class DataSettings:
     )
 
 
+_SHARED = ("image_dir", "manifest", "train_split", "split_ratios", "split_seed", "skip_unreadable")
+
+
+class GivenImages:
+    """Base of settings that say where images are and how they are split."""
+
+    def data_settings(self) -> DataSettings:
+        """The same for functions of `simclr-run`."""
+        shared = {name: getattr(self, name) for name in _SHARED if hasattr(self, name)}
+        return DataSettings(**shared)
+
+
 @dataclass(frozen=True)
 class ModelSettings:
     """Network."""

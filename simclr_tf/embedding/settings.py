@@ -5,8 +5,14 @@ from typing import Literal
 
 from data_prep.errors import UserError
 from data_prep.manifest.read_options import Declaration
-from data_prep.settings import Config, setting
-from simclr_tf.config.sections import DataSettings
+from data_prep.settings import Config, same_setting, setting
+from simclr_tf.config.sections import (
+    DataSettings,
+    GivenImages,
+    MachineSettings,
+    StartSettings,
+    TrainSettings,
+)
 
 FORMATS = ("npz", "parquet")
 PROJECTIONS = ("pca", "tsne", "umap", "random")
@@ -18,35 +24,25 @@ def names_in(text: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class ImageSettings:
+class ImageSettings(GivenImages):
     """Images."""
 
-    image_dir: str = setting(
-        "",
+    image_dir: str = same_setting(
+        DataSettings,
+        "image_dir",
         "Folder of images: train/validation/test sub-folders, class folders, or a flat unlabelled "
         "folder. With --manifest or --embedding: where its images lie "
         "now.",
     )
-    manifest: str = setting("", "Manifest CSV with the columns path, label, split.")
-    split_ratios: str = setting(
-        "train:0.7,validation:0.15,test:0.15",
+    manifest: str = same_setting(DataSettings, "manifest")
+    split_ratios: str = same_setting(
+        DataSettings,
+        "split_ratios",
         "Shares of the seeded, stratified split made when the images come without one: that of "
         "simclr-run.",
     )
-    split_seed: int = setting(0, "Seed of that split: the same folder gives the same split.", low=0)
-    skip_unreadable: bool = setting(
-        False, "Leave unreadable images out (they are listed) instead of stopping."
-    )
-
-    def data_settings(self) -> DataSettings:
-        """These settings as functions of `simclr-run` take them."""
-        return DataSettings(
-            image_dir=self.image_dir,
-            manifest=self.manifest,
-            split_ratios=self.split_ratios,
-            split_seed=self.split_seed,
-            skip_unreadable=self.skip_unreadable,
-        )
+    split_seed: int = same_setting(DataSettings, "split_seed")
+    skip_unreadable: bool = same_setting(DataSettings, "skip_unreadable")
 
 
 @dataclass(frozen=True)
@@ -65,19 +61,16 @@ class FeatureSettings:
     )
     normalize: bool = setting(False, "Scale every feature vector to length 1 (L2).")
     float16: bool = setting(False, "Keep features in half precision, in half the space.")
-    eval_crops: int = setting(
-        1,
+    eval_crops: int = same_setting(
+        TrainSettings,
+        "eval_crops",
         "Above 1: the mean over a grid of this many crops along each side, which covers the whole "
         "image; 1 = the central crop alone.",
-        low=1,
-        high=8,
     )
-    ema: bool = setting(False, "Take the moving averages of a TF1 checkpoint.")
+    ema: bool = same_setting(StartSettings, "ema")
     precision: Literal["float32", "bfloat16"] = setting("float32", "Of the network's arithmetic.")
     eval_batch_size: int = setting(64, "Images of a pass.", low=1)
-    memory_check: bool = setting(
-        True, "Refuse what by an estimate cannot fit in the memory that there is."
-    )
+    memory_check: bool = same_setting(MachineSettings, "memory_check")
 
 
 @dataclass(frozen=True)
@@ -132,11 +125,12 @@ class StructureSettings:
 class MeasureSettings:
     """Measures where there are labels."""
 
-    knn_neighbors: int = setting(10, "k of the cosine k-NN evaluation.", low=1)
+    knn_neighbors: int = same_setting(TrainSettings, "knn_neighbors")
     linear_probe: bool = setting(True, "Also a linear probe, where there are splits.")
     bootstrap: int = setting(2000, "Samples behind the 95 % intervals.", low=0)
-    floors: bool = setting(
-        True,
+    floors: bool = same_setting(
+        TrainSettings,
+        "floors",
         "Put beside them what the most frequent class, raw pixels and untrained features reach on "
         "the same images.",
     )

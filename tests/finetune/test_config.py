@@ -11,6 +11,7 @@ from data_prep.errors import UserError
 from data_prep.settings import Config, preset_values
 from finetune.cli.finetune import COMMAND
 from finetune.config import PRESETS, FinetuneConfig
+from finetune.depth.settings import DepthConfig
 from finetune.transfer_config import TransferConfig
 from simclr_tf.config.run_config import RunConfig
 
@@ -26,6 +27,15 @@ def test_every_setting_has_one_name_and_shares_its_meaning_with_simclr_run() -> 
     shared = [s for s in FinetuneConfig.settings() if s.name in theirs]
     assert len(shared) > 40
     assert all(s.kind == theirs[s.name].kind for s in shared)
+
+
+def test_a_setting_like_another_has_its_limits_and_a_default_and_name_of_its_own() -> None:
+    (like,) = [s for s in DepthConfig.settings() if s.name == "train_batch_size"]
+    (other,) = [s for s in RunConfig.settings() if s.name == "train_batch_size"]
+    assert (other.default, other.low, other.also) == (512, 1, "contrastive_batch")
+    assert (like.default, like.low, like.also, like.help) == (32, 1, "", other.help)
+    with pytest.raises(UserError, match="--split_seed=-1: must be at least 0"):
+        FinetuneConfig.from_values({"split_seed": -1})
 
 
 def test_a_configuration_survives_json() -> None:

@@ -91,6 +91,7 @@ def test_what_cannot_be_predicted_is_said_in_one_line(
     kept.write_text("mine")
     for flags, said in (
         ([pretrained, images, tmp_path / "p.csv"], "has no supervised head; fine-tune it first"),
+        (["nowhere", images, tmp_path / "p.csv"], "--model=nowhere: no such checkpoint"),
         ([pretrained, "nowhere", tmp_path / "p.csv"], "--image_dir=nowhere: no such folder"),
         ([pretrained, images, kept], "is there already"),
     ):

@@ -101,6 +101,11 @@ def test_a_killed_command_goes_on_and_comes_to_the_same_bytes(
         (["--projections=pca,lda"], 1, "--projections: 'lda' is none of"),
         (["--embedding=NOWHERE"], 1, "holds no embedding"),
         (["--embedding=NOWHERE", "--encoder=x"], 1, "--encoder: not with --embedding"),
+        (
+            ["--output=OUT", "--image_dir=x", "--encoder=none/ckpt-1"],
+            1,
+            "--encoder=none/ckpt-1: no such checkpoint",
+        ),
         (["--output=OUT", "--compare=a"], 1, "give two folders or more"),
         (["--output=OUT", "--compare=a,b"], 1, "--compare=a: no such folder"),
         (["--normalise"], 2, "did you mean --normalize?"),

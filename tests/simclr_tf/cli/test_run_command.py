@@ -217,7 +217,7 @@ def test_the_two_command_lines_of_the_derived_repository_run(tmp_path: Path) -> 
     ("flags", "code", "message"),
     [
         (["--image_dir=nowhere"], 1, "image folder not found"),
-        (["--image_dir=IMAGES", "--train_batch_size=0"], 1, "--train_batch_size=0: must be at"),
+        (["--image_dir=IMAGES", "--train_batch_size=0"], 2, "--train_batch_size=0: must be at"),
         (["--image_dir=IMAGES", "--trian_batch_size=8"], 2, "did you mean --train_batch_size?"),
         (
             ["--image_dir=IMAGES", "--microbatch=3"],
@@ -226,6 +226,11 @@ def test_the_two_command_lines_of_the_derived_repository_run(tmp_path: Path) -> 
         ),
         (["--image_dir=IMAGES", "--num_of_classes=7"], 1, "--num_of_classes=7: the data has 3"),
         (["--image_dir=IMAGES", "--checkpoint=none/ckpt-1"], 1, "no such checkpoint"),
+        (
+            ["--image_dir=IMAGES", "--train_mode=distill", "--teacher=none/ckpt-1"],
+            1,
+            "--teacher=none/ckpt-1: no such checkpoint",
+        ),
         (["--image_dir=IMAGES", "--eval_split=dev", "--mode=train_then_eval"], 1, "--eval_split"),
         (["--image_dir=ONE", "--train_mode=finetune"], 1, "only the class"),
         (["--image_dir=BROKEN"], 1, "dots_000.png"),
