@@ -9,7 +9,7 @@ import numpy as np
 
 from data_prep.errors import UserError, setting_renamed
 from data_prep.manifest.manifest import Manifest
-from data_prep.storage import AGAIN, read_object
+from data_prep.storage import AGAIN, Checksums, read_object
 from finetune.classifier import Classifier, load_classifier
 from finetune.report.files import REPORT
 from finetune.report.results import ClassificationResults, Decision
@@ -139,9 +139,17 @@ def _trained(
 
 
 def _classifier_file(path: str) -> Path | None:
-    """The `.keras` file of a `Classifier` that a path means, if it means one."""
+    """The `.keras` file of a `Classifier` that a path means, if it means one.
+
+    Raises:
+        UserError: It is damaged, or gone from a finished run.
+    """
     given = Path(path)
     inside = given / _MODEL
+    file = given if given.name == _MODEL else inside
+    if file.parent.is_dir():
+        # Without it the newest checkpoint would be taken, which is not the best one.
+        Checksums(file.parent).check(_MODEL, remedy=AGAIN)
     if inside.is_file():
         return inside
     return given if given.name == _MODEL and given.is_file() else None

@@ -104,6 +104,12 @@ def recognise(stored: StoredWeights) -> Network:
         return _described(stored)
     backbone = _under(stored, _BACKBONE)
     if not backbone:
+        if any(x.tensor.startswith("classifier/") for x in stored.left_out):
+            raise UserError(
+                f"--checkpoint={stored.path}: is of a run of simclr-transfer, which holds no SimCLR"
+                " network; simclr-predict and simclr-export take the folder of such a run once it"
+                " is complete: give its command again"
+            )
         held = ", ".join(list(stored.shapes)[:3] or [x.tensor for x in unknown[:3]]) or "nothing"
         raise UserError(
             f"is of no SimCLR network (it holds {held})", setting="checkpoint", value=stored.path
