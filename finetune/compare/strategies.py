@@ -20,10 +20,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args, get_type_hints
 
+from data_prep.augment.config import ViewSettings
 from data_prep.errors import UserError
 from data_prep.sections import ImageSettings
 from data_prep.settings import Config, Presets, preset_values, same_setting, setting
-from simclr_tf.config.sections import MethodSettings, ModelSettings, ViewSettings
+from simclr_tf.config.sections import MethodSettings, ModelSettings
 
 Head = Literal["probe", "full"]
 Network = Literal["own", "imagenet_supervised", "imagenet_simclr", "none"]
