@@ -43,10 +43,10 @@ from data_prep.reading.training_files import TrainingFiles
 from data_prep.sources.decoding import decode_file
 from finetune.export.export import ExportRequest, export
 from finetune.sections import Format
-from finetune.serve.answer import open_neighbours
+from finetune.serve.answer import open_neighbors
 from finetune.serve.http_server import HttpServer
 from finetune.serve.serve import ServeLimits, make_service
-from finetune.trained import Scorer, Trained, open_trained
+from finetune.trained import BatchScorer, Trained, open_trained
 from simclr_tf.checkpoints.preprocessing import Preprocessing, write_record
 from simclr_tf.checkpoints.write import write_model
 from simclr_tf.evaluation.metrics import softmax
@@ -152,7 +152,7 @@ class Networks:
         if key not in self._servers:
             reading = vars(declaration_of(images))
             trained = replace(self.trained(channels), reading=reading)
-            server = make_service(trained, open_neighbours(trained), "127.0.0.1", 0, ServeLimits())
+            server = make_service(trained, open_neighbors(trained), "127.0.0.1", 0, ServeLimits())
             threading.Thread(target=server.serve_forever, daemon=True).start()
             self._servers[key] = server
         return self._servers[key].port
@@ -243,7 +243,7 @@ def measure(folder: Path, case: dict[str, Any], networks: Networks) -> Row:
     off("graph", graph, expected)
     eight_bit = not row.refused and read_image(file, channels, reading).dtype == np.uint8
     known = scores(trained, np.rint(expected * 255).astype(np.uint8) if eight_bit else expected)
-    predicted = off("predict", lambda: Scorer(trained, 1).scores(images), known)
+    predicted = off("predict", lambda: BatchScorer(trained, 1).scores(images), known)
     off("serve", lambda: served(networks.service(channels, images), Path(file)), known)
     for way in FORMS:
         if read is None or predicted is None:

@@ -18,13 +18,13 @@ import numpy as np
 
 from data_prep.manifest.manifest import Manifest, Record
 from simclr_tf.embedding.compute import join_shards, write_archive
-from simclr_tf.embedding.shards import Plan, open_shards
+from simclr_tf.embedding.shards import ShardPlan, open_shards
 from simclr_tf.embedding.stored import (
     FEATURES,
     PARQUET,
     TABLE,
     FeatureFile,
-    Stored,
+    StoredEmbedding,
     known_columns,
     write_parquet,
     write_rows,
@@ -49,14 +49,14 @@ def store(n: int, d: int) -> tuple[float, float, float, float]:
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder, "out")
         made.mkdir()
-        plan = Plan(n, 2048, "key")
+        plan = ShardPlan(n, 2048, "key")
         with open_shards(Path(folder, "target"), plan) as shards:
             for shard in range(plan.shards):
                 features = rng.normal(size=(len(plan.rows(shard)), d)).astype(np.float32)
                 shards.write(shard, features, {})
             kept = join_shards(shards, images, made)
         file = FeatureFile(made / FEATURES)
-        stored = Stored(made, file, kept, columns, {})
+        stored = StoredEmbedding(made, file, kept, columns, {})
         write_archive(made / "embedding.npz", stored)
         write_rows(made / TABLE, columns)
         write_parquet(made / PARQUET, columns, file, file.dtype)

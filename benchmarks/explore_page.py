@@ -100,20 +100,20 @@ def say(what: str, values: list[float], busy: float | None = None) -> None:
 def look(page: Any) -> None:
     """All measurements."""
     box = page.locator("#plot").bounding_box()
-    centre = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    center = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     reach = 0.35 * min(box["width"], box["height"])
 
     def circle(turns: int = 1) -> None:
         for angle in np.linspace(0, 2 * np.pi * turns, 60 * turns):
-            page.mouse.move(centre[0] + reach * np.cos(angle), centre[1] + reach * np.sin(angle))
+            page.mouse.move(center[0] + reach * np.cos(angle), center[1] + reach * np.sin(angle))
 
     def zoom() -> None:
-        page.mouse.move(*centre)
+        page.mouse.move(*center)
         for i in range(40):
             page.mouse.wheel(0, -120 if i < 20 else 120)
 
     def dragged() -> None:
-        page.mouse.move(*centre)
+        page.mouse.move(*center)
         page.mouse.down()
         circle()
         page.mouse.up()
@@ -131,7 +131,7 @@ def look(page: Any) -> None:
     directions = rng.uniform(-1, 1, (_REPEATS, 2)) * reach
 
     def click(i: int) -> None:
-        page.mouse.click(*(np.array(centre) + directions[i]))
+        page.mouse.click(*(np.array(center) + directions[i]))
 
     say("click to neighbours", latency(page, click))
     page.keyboard.press("Escape")

@@ -19,8 +19,8 @@ from data_prep.reading.images import read_image
 from finetune.compare.strategies import PRETRAINED_OR_NOT
 from simclr_tf.checkpoints.load import load_encoder
 from simclr_tf.evaluation.figures import (
-    COLOURS,
-    GREY,
+    COLORS,
+    GRAY,
     bare_figure,
     draw_classes,
     project_2d,
@@ -28,9 +28,9 @@ from simclr_tf.evaluation.figures import (
 )
 
 _BARS = {
-    PRETRAINED_OR_NOT["untrained:probe"]: ("untrained features", GREY),
-    PRETRAINED_OR_NOT["scratch:full"]: ("from scratch,\nas many steps", COLOURS[1]),
-    PRETRAINED_OR_NOT["simclr:full"]: ("pretrained,\nfine-tuned", COLOURS[0]),
+    PRETRAINED_OR_NOT["untrained:probe"]: ("untrained features", GRAY),
+    PRETRAINED_OR_NOT["scratch:full"]: ("from scratch,\nas many steps", COLORS[1]),
+    PRETRAINED_OR_NOT["simclr:full"]: ("pretrained,\nfine-tuned", COLORS[0]),
 }
 _SHOWN = 5  # images a side
 
@@ -83,9 +83,9 @@ def draw_accuracy(axes: Axes, result: dict) -> None:
     """Test accuracy with few labels, with its intervals."""
     accuracy = result["test_accuracy"]
     names = {name: next(key for key in accuracy if key.startswith(f"{name}, 5 ")) for name in _BARS}
-    for row, (name, (_, colour)) in enumerate(_BARS.items()):
+    for row, (name, (_, color)) in enumerate(_BARS.items()):
         value, low, high = accuracy[names[name]]
-        axes.barh(row, value, height=0.62, color=colour)
+        axes.barh(row, value, height=0.62, color=color)
         ends = [[value - low], [high - value]]
         axes.errorbar(value, row, xerr=ends, color="black", capsize=3, linewidth=1.1)
         axes.text(high + 0.025, row, f"{value:.1%}", va="center", fontsize=9)

@@ -164,10 +164,14 @@ class Config:
     def from_values(cls, values: Mapping[str, Any]) -> Self:
         """Builds the configuration from flat name-value pairs; absent names take their default.
 
+        Either name of a setting will do.
+
         Raises:
             UserError: An unknown name, a value of the wrong kind or outside its limits.
         """
         known = {s.name for s in cls.settings()}
+        others = {s.also: s.name for s in cls.settings() if s.also}
+        values = {others.get(name, name): value for name, value in values.items()}
         for name in values:
             if name not in known:
                 near = get_close_matches(name, known, n=1)

@@ -132,18 +132,18 @@ class SetStatistics:
         pixels: Statistics of the pixels.
         sizes: Smallest and largest height and width: (H, H, W, W).
         class_counts: Images of every class, by name; classes without images too.
-        unlabelled: Images without a label.
+        unlabeled: Images without a label.
     """
 
     pixels: PixelStatistics
     sizes: tuple[int, int, int, int]
     class_counts: dict[str, int]
-    unlabelled: int
+    unlabeled: int
 
     @property
     def images(self) -> int:
         """Number of images."""
-        return sum(self.class_counts.values()) + self.unlabelled
+        return sum(self.class_counts.values()) + self.unlabeled
 
 
 def measure(

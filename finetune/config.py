@@ -110,7 +110,7 @@ def _numbers(name: str, text: str) -> tuple[float, ...]:
 
 
 @dataclass(frozen=True)
-class LabelledImages(GivenImages):
+class LabeledImages(GivenImages):
     """Images and labels."""
 
     image_dir: str = same_setting(
@@ -304,7 +304,7 @@ class OutputSettings:
 class ClassifierConfig(Config):
     """The settings that all commands share which train a classifier."""
 
-    data: LabelledImages = field(default_factory=LabelledImages)
+    data: LabeledImages = field(default_factory=LabeledImages)
     reading: Declaration = field(default_factory=Declaration)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     head: HeadSettings = field(default_factory=HeadSettings)

@@ -12,7 +12,7 @@ from data_prep.manifest.read_options import Declaration, declaration_of
 from data_prep.reading.training_files import TrainingFiles, look_at
 from data_prep.sources.manifest_source import ManifestSource
 from data_prep.sources.order import balanced_sampler
-from finetune.config import LabelledImages
+from finetune.config import LabeledImages
 from simclr_tf.training.data import read_manifest
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ VALIDATION = "validation"
 
 
 @dataclass(frozen=True)
-class LabelledData:
+class LabeledData:
     """The images of a run, by split.
 
     Attributes:
@@ -58,9 +58,9 @@ class LabelledData:
         return split in self.sources and bool((self.sources[split].labels() >= 0).any())
 
 
-def open_labelled(
-    settings: LabelledImages, reading: Declaration, sampling: str = "natural"
-) -> LabelledData:
+def open_labeled(
+    settings: LabeledImages, reading: Declaration, sampling: str = "natural"
+) -> LabeledData:
     """Opens the images that the settings name, and leaves the training images their labels.
 
     Args:
@@ -97,10 +97,10 @@ def open_labelled(
         for name in manifest.splits
     }
     files = look_at(train.manifest)
-    return LabelledData(manifest, split, sources, declaration_of(manifest), files)
+    return LabeledData(manifest, split, sources, declaration_of(manifest), files)
 
 
-def _with_labels(manifest: Manifest, settings: LabelledImages) -> Manifest:
+def _with_labels(manifest: Manifest, settings: LabeledImages) -> Manifest:
     """Only the training images whose labels count; the other splits as they are."""
     split = settings.train_split
     manifest = manifest.subset(r for r in manifest.records if r.label or r.split != split)

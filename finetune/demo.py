@@ -32,7 +32,7 @@ from finetune.compare.advice import Advice, if_unlearned
 from finetune.compare.chain import read_cost
 from finetune.compare.images import Division
 from finetune.compare.page import Head
-from finetune.compare.results import Pair, Results
+from finetune.compare.results import ComparisonResults, Pair
 from finetune.compare.run import Experiment, Progress, refuse_other_settings
 from finetune.compare.strategies import PRETRAINED_OR_NOT, CompareSettings
 from finetune.sections import DemoSettings
@@ -85,7 +85,7 @@ class Demo:
             }
         )
 
-    def run(self) -> Results:
+    def run(self) -> ComparisonResults:
         """Compares, and writes `result.json` and `index.html`.
 
         Raises:
@@ -168,7 +168,7 @@ def prepare_output(output: Path, settings: DemoSettings) -> None:
     write_text(file, json.dumps(asdict(settings), indent=2) + "\n")
 
 
-def gain(results: Results, fraction: float) -> Pair:
+def gain(results: ComparisonResults, fraction: float) -> Pair:
     """Pretrained and fine-tuned against from scratch, with the same labels and as many updates.
 
     Args:
@@ -184,7 +184,7 @@ def gain(results: Results, fraction: float) -> Pair:
     return results.pair(FINETUNED, SCRATCH, fraction)
 
 
-def numbers(results: Results, division: Division) -> dict[str, object]:
+def numbers(results: ComparisonResults, division: Division) -> dict[str, object]:
     """The numbers of `result.json`, each with the ends of its 95 % interval.
 
     `gain_over_longer_scratch` is that over a training from scratch which takes longer than a short
@@ -206,18 +206,18 @@ def numbers(results: Results, division: Division) -> dict[str, object]:
         "gain_over_scratch": with_few,
         "gain_over_longer_scratch": with_few,
         "gain_over_scratch_with_all_labels": with_all,
-        "images": {"train": len(division.unlabelled), "test": len(division.test_rows)},
+        "images": {"train": len(division.unlabeled), "test": len(division.test_rows)},
     }
 
 
-def demo_head(results: Results, advice: Advice, division: Division) -> Head:
+def demo_head(results: ComparisonResults, advice: Advice, division: Division) -> Head:
     """The head of the page: one sentence and one figure."""
     few, whole = results.fractions
     each = round(results.labels[few] / results.classes)
     some, most = (gain(results, fraction).difference for fraction in (few, whole))
     sentence = (
         f"On {results.test_images} test images that no step has seen, and with {each} labels a"
-        f" class, pretraining on {len(division.unlabelled):,} images without labels changes the"
+        f" class, pretraining on {len(division.unlabeled):,} images without labels changes the"
         f" accuracy by {100 * some.value:+.1f} points (95 % interval of the paired difference"
         f" {100 * some.low:+.1f} to {100 * some.high:+.1f}) over training from scratch on the same"
         f" labels for as many steps; with all {results.labels[whole]:,} labels by"

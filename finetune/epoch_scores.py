@@ -7,18 +7,18 @@ import numpy as np
 import tensorflow as tf
 
 from finetune.classifier import Classifier
-from finetune.data import VALIDATION, LabelledData
+from finetune.data import VALIDATION, LabeledData
 from finetune.inputs import ImageSteps
 from simclr_tf.evaluation import metrics
 from simclr_tf.evaluation.metrics import softmax
 from simclr_tf.training.distribution import Devices
-from simclr_tf.training.evaluator import Outputs
+from simclr_tf.training.evaluator import ImageOutputs
 from simclr_tf.training.health import check_outputs
 
 _ROWS = 8192
 
 
-class Scorer(Protocol):
+class EpochScorer(Protocol):
     """Gives the logits of a whole split."""
 
     def logits(self, split: str) -> np.ndarray:
@@ -40,7 +40,7 @@ class ImageScorer:
     def __init__(
         self,
         model: Classifier,
-        data: LabelledData,
+        data: LabeledData,
         steps: ImageSteps,
         devices: Devices,
         batch_size: int,
@@ -48,12 +48,12 @@ class ImageScorer:
         self._data = data
         self._evaluator = steps.evaluator(model.features_and_logits, devices, batch_size)
 
-    def features(self, split: str) -> Outputs:
+    def features(self, split: str) -> ImageOutputs:
         """The features of a split's images with the weights as they are."""
         return self._evaluator.outputs(self._data.sources[split])
 
     def logits(self, split: str) -> np.ndarray:
-        """See `Scorer`."""
+        """See `EpochScorer`."""
         logits = self._evaluator.outputs(self._data.sources[split]).logits
         assert logits is not None
         return logits
@@ -73,13 +73,13 @@ class FeatureScorer:
     def __init__(
         self,
         model: Classifier,
-        data: LabelledData,
+        data: LabeledData,
         steps: ImageSteps,
         devices: Devices,
         batch_size: int,
     ) -> None:
         self._data = data
-        self._known: dict[str, Outputs] = {}
+        self._known: dict[str, ImageOutputs] = {}
         self._head = tf.function(model.head, reduce_retracing=True)
 
         def forward(images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -87,14 +87,14 @@ class FeatureScorer:
 
         self._evaluator = steps.evaluator(forward, devices, batch_size)
 
-    def features(self, split: str) -> Outputs:
+    def features(self, split: str) -> ImageOutputs:
         """The features of a split's images, computed on first use."""
         if split not in self._known:
             self._known[split] = self._evaluator.outputs(self._data.sources[split])
         return self._known[split]
 
     def logits(self, split: str) -> np.ndarray:
-        """See `Scorer`."""
+        """See `EpochScorer`."""
         features = self.features(split).features
         parts = (features[i : i + _ROWS] for i in range(0, len(features), _ROWS))
         logits = np.concatenate([self._head(tf.constant(part)).numpy() for part in parts])
@@ -126,7 +126,7 @@ def split_scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 
 def epoch_scores(
-    data: LabelledData, scorer: Scorer, *, score_train: bool
+    data: LabeledData, scorer: EpochScorer, *, score_train: bool
 ) -> Callable[[int], dict[str, float]]:
     """Returns a function that scores validation and, if asked, the training set; never test.
 

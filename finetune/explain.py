@@ -22,7 +22,7 @@ from data_prep.manifest.manifest import Manifest, Record
 from data_prep.page import Picture, Section
 from data_prep.sources.manifest_source import ManifestSource
 from finetune.classifier import Classifier
-from finetune.data import LabelledData
+from finetune.data import LabeledData
 from finetune.inputs import ImageSteps
 from finetune.keras_backbones import inputs_of, layer_of, trunk_of
 from simclr_tf.evaluation.figures import WIDTH, bare_figure, plain, to_png
@@ -191,7 +191,7 @@ _HELD_OUT = ("test", "validation")
 
 
 @dataclass(frozen=True)
-class Shown:
+class ExplainedImages:
     """Images to look at.
 
     Attributes:
@@ -214,7 +214,7 @@ def check_layers(backbone: keras.Model, layers: Sequence[str], flag: str) -> Non
             )
 
 
-def choose_images(asked: str, data: LabelledData, flag: str) -> Manifest:
+def choose_images(asked: str, data: LabeledData, flag: str) -> Manifest:
     """The images that a flag names.
 
     Args:
@@ -248,7 +248,7 @@ def choose_images(asked: str, data: LabelledData, flag: str) -> Manifest:
     return data.manifest.subset(chosen)
 
 
-def _some(data: LabelledData, count: int) -> list[Record]:
+def _some(data: LabeledData, count: int) -> list[Record]:
     """Held-out images: the first of every class, the second, ..."""
     split = next((s for s in _HELD_OUT if s in data.sources), data.train_split)
     records = data.manifest.split(split).records
@@ -260,13 +260,13 @@ def _some(data: LabelledData, count: int) -> list[Record]:
     return [records[position] for _, position in sorted(ranked)[:count]]
 
 
-def read_shown(chosen: Manifest, data: LabelledData, steps: ImageSteps) -> Shown:
+def read_shown(chosen: Manifest, data: LabeledData, steps: ImageSteps) -> ExplainedImages:
     """Reads images as they are scored."""
     source = ManifestSource(chosen, data.class_names, data.channels, cache="false")
     elements = source.elements(seed=0, shuffle=False, start=0, batch_size=1)
     images = [to_float(steps.scored(source.decode(element))).numpy() for element in elements]
     records = chosen.records
-    return Shown(
+    return ExplainedImages(
         np.clip(np.stack(images), 0, 1),
         tuple(
             image_name(Path(record.path).name, record.reading, record.tile) for record in records
@@ -303,7 +303,7 @@ def _last_maps(trunk: keras.Model) -> keras.layers.Layer:
 
 
 def feature_map_pictures(
-    model: Classifier, layers: Sequence[str], shown: Shown
+    model: Classifier, layers: Sequence[str], shown: ExplainedImages
 ) -> Iterator[tuple[str, Figure]]:
     """Figures of feature maps, one per layer."""
     for name, maps in feature_maps(model.backbone, layers, shown.images).items():
@@ -312,7 +312,7 @@ def feature_map_pictures(
 
 
 def grad_cam_picture(
-    model: Classifier, layer: str, shown: Shown, class_names: Sequence[str]
+    model: Classifier, layer: str, shown: ExplainedImages, class_names: Sequence[str]
 ) -> tuple[str, Figure]:
     """The layer's name, and a figure with the evidence for the predicted class of every image."""
     watched, name = watched_classifier(model, layer)
@@ -331,8 +331,8 @@ def write_pictures(
     model: Classifier,
     folder: Path,
     *,
-    maps: tuple[Sequence[str], Shown] | None,
-    cam: tuple[str, Shown] | None,
+    maps: tuple[Sequence[str], ExplainedImages] | None,
+    cam: tuple[str, ExplainedImages] | None,
 ) -> tuple[Section, ...]:
     """Draws what is asked for, each as a PNG in the folder and in a section of the report.
 

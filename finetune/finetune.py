@@ -11,9 +11,9 @@ from finetune.classifier import Classifier, SimCLRBackbone, simclr_keys
 from finetune.config import FinetuneConfig
 from finetune.former_settings import of_the_run
 from finetune.inputs import ImageSteps, image_steps
-from finetune.session import Recipe
+from finetune.session import ClassifierJob
 from finetune.train import train_classifier
-from simclr_tf.checkpoints.load import Checkpoint, build_encoder, fill, open_checkpoint
+from simclr_tf.checkpoints.load import Checkpoint, build_encoder, load_variables, open_checkpoint
 from simclr_tf.checkpoints.preprocessing import Preprocessing
 from simclr_tf.models.architectures import ProjectionArchitecture
 from simclr_tf.models.simclr import SimCLRModel
@@ -76,7 +76,7 @@ def _check_projection(config: FinetuneConfig, checkpoint: Checkpoint) -> None:
         ) from None
 
 
-def recipe(config: FinetuneConfig, checkpoint: Checkpoint) -> Recipe:
+def recipe(config: FinetuneConfig, checkpoint: Checkpoint) -> ClassifierJob:
     """The recipe of fine-tuning a checkpoint's encoder.
 
     Args:
@@ -104,13 +104,13 @@ def recipe(config: FinetuneConfig, checkpoint: Checkpoint) -> Recipe:
         if not start.fresh_weights:
             encoder = SimCLRModel(_backbone(model).encoder)
             with setting_renamed(checkpoint="encoder"):
-                coverage = fill(encoder, checkpoint, start.stem_adapt)
+                coverage = load_variables(encoder, checkpoint, start.stem_adapt)
             log.info("starting from the weights of %s", coverage.summary())
 
     def parts(model: Classifier) -> Mapping[str, Sequence[keras.layers.Layer]]:
         return _backbone(model).parts()
 
-    return Recipe(
+    return ClassifierJob(
         build=build,
         parts=parts,
         keys=simclr_keys,

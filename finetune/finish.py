@@ -15,7 +15,7 @@ from data_prep.names import clean_name
 from data_prep.page import Section, Table
 from data_prep.storage import replacing_folder
 from finetune.classifier import Classifier
-from finetune.epoch_scores import ImageScorer, Scorer
+from finetune.epoch_scores import EpochScorer, ImageScorer
 from finetune.floors import compute_floors, read_floors, write_floors
 from finetune.inputs import sample_views
 from finetune.report.files import write_results
@@ -24,7 +24,7 @@ from finetune.report.results import ClassificationResults, evaluate_classifier
 from finetune.report.scored_split import ScoredSplit
 from finetune.report.sections import main_split
 from finetune.session import HEAD, ClassifierSession, part_hashes, rate_factors
-from finetune.significance import Judged
+from finetune.significance import ScoredPredictions
 from simclr_tf.checkpoints.find import locate
 from simclr_tf.checkpoints.store import CheckpointStore
 from simclr_tf.checkpoints.write import export_keras
@@ -71,7 +71,7 @@ class Validated(Protocol):
         ...
 
 
-def take_best(run: Validated) -> int:
+def restore_best(run: Validated) -> int:
     """Restores the checkpoint that validated best; the last one without a validation."""
     run.devices.any_worker(False)  # so that the first worker has put the best in its place
     if not run.validates:
@@ -92,7 +92,7 @@ def finish(session: ClassifierSession, command: Sequence[str]) -> None:
         session: The run, trained to its end.
         command: Program and arguments, for the report.
     """
-    step = take_best(session)
+    step = restore_best(session)
     copy, hashes = _float32_copy(session), part_hashes(session)
     scorer = _scorer(session, copy)
     # With the paths of the file, so that predictions can be joined to it.
@@ -140,8 +140,8 @@ def _judge(
             session.data, scored, untrained, session.steps,
             config.train.eval_batch_size, config.machine.seed,
         )  # fmt: skip
-    known = scored.labelled()
-    judged = Judged(known, results.decision.classes(known.scores))
+    known = scored.labeled()
+    judged = ScoredPredictions(known, results.decision.classes(known.scores))
     monitor = config.train.monitor
     metric = "accuracy" if monitor == "loss" else monitor
     verdict = floors.verdict(judged, metric, config.measure.bootstrap, config.machine.seed)
@@ -149,7 +149,7 @@ def _judge(
     return FloorVerdict(verdict, floors.note) if verdict else None
 
 
-def _scorer(session: ClassifierSession, copy: Classifier) -> Scorer:
+def _scorer(session: ClassifierSession, copy: Classifier) -> EpochScorer:
     """The scorer of the splits: it gives the numbers of the network that is handed out."""
     if session.precision == "float32":
         return session.scorer

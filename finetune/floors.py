@@ -19,11 +19,11 @@ from data_prep.errors import UserError
 from data_prep.manifest.identity import Image
 from data_prep.storage import AGAIN, read_object, write_text
 from finetune.classifier import Classifier
-from finetune.data import LabelledData
+from finetune.data import LabeledData
 from finetune.inputs import ImageSteps
 from finetune.report.files import FLOORS
 from finetune.report.scored_split import ScoredSplit
-from finetune.significance import Judged
+from finetune.significance import ScoredPredictions
 from simclr_tf.config.sections import MachineSettings
 from simclr_tf.evaluation.floors import Verdict, judge
 from simclr_tf.evaluation.metrics import softmax
@@ -52,7 +52,7 @@ class Floors:
     note: str = ""
 
     def verdict(
-        self, judged: Judged, metric: str, resamples: int, seed: int
+        self, judged: ScoredPredictions, metric: str, resamples: int, seed: int
     ) -> Verdict | None:  # fmt: skip
         """Compares a network with the floors.
 
@@ -77,7 +77,7 @@ class Floors:
 
 
 def compute_floors(
-    data: LabelledData,
+    data: LabeledData,
     scored: ScoredSplit,
     untrained: Classifier,
     steps: ImageSteps,

@@ -28,7 +28,7 @@ from finetune.report.files import REPORT, read_results
 from finetune.report.results import SplitResults
 from finetune.report.scored_split import ScoredSplit
 from finetune.session import ClassifierDir
-from finetune.significance import Judged, corrected_t_test, metric_values, spread
+from finetune.significance import ScoredPredictions, corrected_t_test, metric_values, spread
 from simclr_tf.evaluation.degenerate import mean_ends
 from simclr_tf.evaluation.floors import Floor, Verdict
 from simclr_tf.evaluation.intervals import Difference, Interval
@@ -100,7 +100,7 @@ class FoldResult:
 
     name: str
     folder: Path
-    judged: Judged
+    judged: ScoredPredictions
     measured: SplitResults
     train_images: int
     classes: tuple[str, ...]
@@ -263,13 +263,13 @@ def read_folds(folder: str | Path) -> FoldsResult:
     for name, results in stored.items():
         absolute = _absolute(results.splits[split], folders[name])
         places = dict(zip(results.splits[split].paths, absolute.paths, strict=True))
-        scored = absolute.labelled()
+        scored = absolute.labeled()
         train = results.results.splits.get("train")
         folds.append(
             FoldResult(
                 name,
                 folders[name],
-                Judged(scored, results.results.decision.classes(scored.scores)),
+                ScoredPredictions(scored, results.results.decision.classes(scored.scores)),
                 results.results.splits[split],
                 train.images if train else 0,
                 results.results.class_names,

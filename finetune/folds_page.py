@@ -12,7 +12,7 @@ from data_prep.page import Page, Section, Table, repeat_section, write_page
 from data_prep.phrases import counted
 from finetune.folds import FoldsPlan, FoldsResult, alarms, folds_verdict, other_warnings
 from finetune.report.sections import WORDS
-from finetune.significance import Judged, corrected_t_test, paired_bootstrap, same_images
+from finetune.significance import ScoredPredictions, corrected_t_test, paired_bootstrap, same_images
 from simclr_tf.evaluation.figures import accuracy_bars, figure_picture
 from simclr_tf.evaluation.floors import FloorVerdict, floor_section
 from simclr_tf.evaluation.intervals import Difference, Interval
@@ -25,7 +25,7 @@ _MOVED = (
 
 
 @dataclass(frozen=True)
-class Compared:
+class FoldsComparison:
     """The result of a comparison of two models.
 
     Attributes:
@@ -48,7 +48,7 @@ class Compared:
     cautions: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
 
-def compare(a: FoldsResult, b: FoldsResult, *, seed: int = 0) -> Compared:
+def compare(a: FoldsResult, b: FoldsResult, *, seed: int = 0) -> FoldsComparison:
     """Compares run with run.
 
     Args:
@@ -87,7 +87,7 @@ def compare(a: FoldsResult, b: FoldsResult, *, seed: int = 0) -> Compared:
             " images, the same for both; groups and tiles of one picture are drawn together."
         )
     cautions = (_cautions(a), _cautions(b))
-    return Compared(a.split, means, t_test, bootstrap, tuple(remarks), cautions)
+    return FoldsComparison(a.split, means, t_test, bootstrap, tuple(remarks), cautions)
 
 
 def _cautions(result: FoldsResult) -> tuple[str, ...]:
@@ -96,7 +96,9 @@ def _cautions(result: FoldsResult) -> tuple[str, ...]:
     return (*alarms(result), *floors, *other_warnings(result))
 
 
-def _bootstrap(pairs: list[tuple[Judged, Judged]], seed: int) -> dict[str, Difference]:
+def _bootstrap(
+    pairs: list[tuple[ScoredPredictions, ScoredPredictions]], seed: int
+) -> dict[str, Difference]:
     first, second = ([pair[side] for pair in pairs] for side in (0, 1))
     return paired_bootstrap(first, second, resamples=_RESAMPLES, seed=seed)
 
@@ -225,7 +227,7 @@ def write_folds_page(result: FoldsResult, plan: FoldsPlan, command: Sequence[str
     write_page(page, path)
 
 
-def compare_table(found: Compared, names: tuple[str, str]) -> Table:
+def compare_table(found: FoldsComparison, names: tuple[str, str]) -> Table:
     """One row per metric: both models, their difference, and the tests."""
     tests = {"t-test": found.t_test, "bootstrap": found.bootstrap}
     used = {what: test for what, test in tests.items() if test}
@@ -247,7 +249,7 @@ def compare_table(found: Compared, names: tuple[str, str]) -> Table:
 
 
 def write_compare_page(
-    found: Compared, names: tuple[str, str], command: Sequence[str], path: Path
+    found: FoldsComparison, names: tuple[str, str], command: Sequence[str], path: Path
 ) -> None:
     """Writes the page of a comparison."""
     said = tuple(

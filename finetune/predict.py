@@ -26,7 +26,7 @@ from data_prep.reading.tiles import cut
 from finetune.report.results import Decision
 from finetune.report.side_files import unreadable_file
 from finetune.sections import PredictSettings
-from finetune.trained import Scorer, Trained
+from finetune.trained import BatchScorer, Trained
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Listed:
+class ImageList:
     """Files by name, and how they are read.
 
     Attributes:
@@ -129,7 +129,7 @@ class Listed:
         return f"its {width} x {height} pixels are less than --tile={d.tile}"
 
 
-def list_images(image_dir: str, manifest: str, declaration: Declaration) -> Listed:
+def list_images(image_dir: str, manifest: str, declaration: Declaration) -> ImageList:
     """The files of a folder or of a manifest, by name.
 
     Args:
@@ -156,7 +156,7 @@ def list_images(image_dir: str, manifest: str, declaration: Declaration) -> List
             setting="intensity_per",
             value="set",
         )
-    return Listed(found, declaration)
+    return ImageList(found, declaration)
 
 
 log = logging.getLogger(__name__)
@@ -165,11 +165,11 @@ _FILES = 1024  # looked at together
 _IMAGES = 1024  # scored together: pages and tiles make many of one file
 _SHOWN = 10
 
-Row = list[str]
+PredictionRow = list[str]
 
 
 @dataclass(frozen=True)
-class Predicted:
+class PredictionCounts:
     """Counts of the images by their outcome.
 
     Attributes:
@@ -185,11 +185,11 @@ class Predicted:
 
 def predict_images(
     trained: Trained,
-    listed: Listed,
+    listed: ImageList,
     output: Path,
     settings: PredictSettings,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Predicted:
+) -> PredictionCounts:
     """Classifies images and writes a row for each, however many they are.
 
     The pixels of a batch and the scores of a chunk are held at a time; of all images only the
@@ -211,7 +211,7 @@ def predict_images(
             written then.
     """
     table = _Table(trained, listed, settings)
-    scorer = Scorer(trained, settings.batch_size)
+    scorer = BatchScorer(trained, settings.batch_size)
     reasons = unreadable_file(output)
     done = images = abstained = unreadable = 0
     with _new_csv(output) as write, _new_csv(reasons) as write_bad:
@@ -235,13 +235,13 @@ def predict_images(
             raise UserError(f"none of the images can be read; {record.name}: {why}")
     if not unreadable:
         reasons.unlink()
-    return Predicted(images, abstained, unreadable)
+    return PredictionCounts(images, abstained, unreadable)
 
 
 class _Table:
     """Columns and rows of the output."""
 
-    def __init__(self, trained: Trained, listed: Listed, settings: PredictSettings) -> None:
+    def __init__(self, trained: Trained, listed: ImageList, settings: PredictSettings) -> None:
         self._names, self._ids = trained.class_names, trained.class_ids
         self._decision = _decision(trained, settings.threshold)
         self._abstain = settings.abstain
@@ -250,7 +250,7 @@ class _Table:
         self.places += ["array"] * listed.several_arrays
 
     @property
-    def header(self) -> Row:
+    def header(self) -> PredictionRow:
         """Names of the columns."""
         best = ["class", *["id"] * bool(self._ids), "score"]
         ranks = range(1, self._top_k + 1)
@@ -261,7 +261,7 @@ class _Table:
             *(f"{what}_{k}" for k in ranks for what in best),
         ]
 
-    def place(self, record: Record) -> Row:
+    def place(self, record: Record) -> PredictionRow:
         """The cells that tell an image from all others."""
         known = {
             "path": record.path,
@@ -278,7 +278,7 @@ class _Table:
 
     def rows(
         self, images: Manifest, scores: np.ndarray, predicted: np.ndarray, sure: np.ndarray
-    ) -> Iterator[Row]:
+    ) -> Iterator[PredictionRow]:
         """The rows of the output, one per image."""
         files = zip(images.records, images.files(), strict=True)
         places = [self.place(replace(record, path=file)) for record, file in files]
@@ -291,7 +291,7 @@ class _Table:
                 said.append("" if certain else "yes")
             yield [*place, *said, *(cell for k in best for cell in self._best(k, row[k]))]
 
-    def _best(self, k: int, score: float) -> Row:
+    def _best(self, k: int, score: float) -> PredictionRow:
         return [self._names[k], *self._ids[k : k + 1], repr(float(score))]
 
 
@@ -315,7 +315,7 @@ def _parts(images: Manifest) -> Iterator[Manifest]:
 
 
 def _score(
-    scorer: Scorer, images: Manifest
+    scorer: BatchScorer, images: Manifest
 ) -> tuple[Manifest, np.ndarray, list[tuple[Record, str]]]:
     """Images that can be decoded, their scores float64 [n, K], and the problems of the rest."""
     try:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from data_prep.sources.manifest_source import ManifestSource
 from finetune.classifier import Classification, Classifier
 from finetune.config import ClassifierConfig
-from finetune.session import Recipe, optimization
+from finetune.session import ClassifierJob, optimization
 from simclr_tf.evaluation.metrics import softmax
 from simclr_tf.training import distribution
 from simclr_tf.training.batches import training_batches
@@ -35,7 +35,7 @@ class Refit:
     def __init__(
         self,
         config: ClassifierConfig,
-        recipe: Recipe,
+        recipe: ClassifierJob,
         channels: int,
         class_names: Sequence[str],
         factor: int = 1,
@@ -97,16 +97,16 @@ class Refit:
         self._recipe.start(fresh)
         return [v.value.numpy() for v in fresh.variables]
 
-    def fit(self, labelled: ManifestSource, seed: int, steps: int = 0) -> None:
+    def fit(self, labeled: ManifestSource, seed: int, steps: int = 0) -> None:
         """Trains from the weights that `start` has set.
 
         Args:
-            labelled: The images to learn from; if fewer than a batch, they are repeated in it.
+            labeled: The images to learn from; if fewer than a batch, they are repeated in it.
             seed: Of their order and augmentation.
             steps: Updates; 0 = all that are planned.
         """
         batches = training_batches(
-            labelled,
+            labeled,
             self._images.training_example(),
             self._devices,
             self._config.train.train_batch_size,

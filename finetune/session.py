@@ -25,7 +25,7 @@ from data_prep.phrases import format_seconds
 from data_prep.storage import read_object
 from finetune.classifier import Classification, Classifier
 from finetune.config import ClassifierConfig, FinetuneConfig
-from finetune.data import VALIDATION, LabelledData, open_labelled
+from finetune.data import VALIDATION, LabeledData, open_labeled
 from finetune.epoch_scores import FeatureScorer, ImageScorer, split_scores
 from finetune.inputs import ImageSteps, skipped
 from finetune.report.files import FLOORS as FLOORS_FILE
@@ -47,7 +47,7 @@ from simclr_tf.optim.schedules import (
 )
 from simclr_tf.training import distribution
 from simclr_tf.training.batches import local_batch_size
-from simclr_tf.training.evaluator import Outputs
+from simclr_tf.training.evaluator import ImageOutputs
 from simclr_tf.training.fit import LoopPlan
 from simclr_tf.training.memory import (
     Load,
@@ -120,7 +120,7 @@ class ClassifierDir(RunDir):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ClassifierJob:
     """The part of a run that commands differ in.
 
     Attributes:
@@ -155,7 +155,7 @@ class Recipe:
     settings: Mapping[str, str] = field(default_factory=dict)
     folder: type[ClassifierDir] = ClassifierDir
     start: Callable[[Classifier], None] = lambda model: None
-    look: Callable[[LabelledData], tuple[str, ...]] = lambda data: ()
+    look: Callable[[LabeledData], tuple[str, ...]] = lambda data: ()
     pretrained: bool = True
     fresh: Callable[[int, int], Classifier] | None = None
     new_head: bool = True
@@ -176,7 +176,7 @@ _MOST_IMAGES = 5000  # of a probe: more change little and take minutes
 _MOST_WEIGHTS = 500_000
 
 
-def begins_as_probe(config: ClassifierConfig, recipe: Recipe, model: Classifier) -> bool:
+def begins_as_probe(config: ClassifierConfig, recipe: ClassifierJob, model: Classifier) -> bool:
     """Returns True if the settings let the head of a new run begin as a linear probe.
 
     Args:
@@ -190,7 +190,7 @@ def begins_as_probe(config: ClassifierConfig, recipe: Recipe, model: Classifier)
 
 
 def learning_rate(
-    config: ClassifierConfig, recipe: Recipe, model: Classifier, fixed_features: bool
+    config: ClassifierConfig, recipe: ClassifierJob, model: Classifier, fixed_features: bool
 ) -> float:
     """The learning rate that is given, or that suits the head where it is left open.
 
@@ -236,7 +236,7 @@ def start_head(session: "ClassifierSession") -> None:
     log.info("the head starts from the features of the training images (%s)", took)
 
 
-def _start_from_probe(session: "ClassifierSession", known: Outputs) -> None:
+def _start_from_probe(session: "ClassifierSession", known: ImageOutputs) -> None:
     head, config = session.model.head, session.config
     rows = np.flatnonzero(known.label >= 0)
     if len(rows) > _MOST_IMAGES:
@@ -311,11 +311,11 @@ class ClassifierSession:
     """
 
     config: ClassifierConfig
-    recipe: Recipe
+    recipe: ClassifierJob
     folder: ClassifierDir
     devices: distribution.Devices
     precision: str
-    data: LabelledData
+    data: LabeledData
     steps: ImageSteps
     model: Classifier
     step: TrainStep
@@ -340,7 +340,7 @@ class ClassifierSession:
         return self.folder.early_stop() or self.plan.total_steps
 
 
-def open_session(config: ClassifierConfig, recipe: Recipe) -> ClassifierSession:
+def open_session(config: ClassifierConfig, recipe: ClassifierJob) -> ClassifierSession:
     """Opens a run: devices, images, folder, network.
 
     Args:
@@ -359,7 +359,7 @@ def open_session(config: ClassifierConfig, recipe: Recipe) -> ClassifierSession:
         return replace(session, claim=claim.pop_all())
 
 
-def _opened(config: ClassifierConfig, recipe: Recipe, claim: ExitStack) -> ClassifierSession:
+def _opened(config: ClassifierConfig, recipe: ClassifierJob, claim: ExitStack) -> ClassifierSession:
     if not config.run.output:
         raise UserError("is missing: say where the run is to be kept", setting="output")
     folder = recipe.folder(Path(config.run.output))
@@ -370,7 +370,7 @@ def _opened(config: ClassifierConfig, recipe: Recipe, claim: ExitStack) -> Class
     if config.train.train_batch_size:
         local_batch_size(config.train.train_batch_size, devices, "train_batch_size")
     check_settings(devices, config)
-    data = open_labelled(config.data, config.reading, config.loss.sampling)
+    data = open_labeled(config.data, config.reading, config.loss.sampling)
     check_images(devices, data.train.identity, data.manifest)
     config = config.suited(data.train.num_examples)
     local_batch_size(config.train.train_batch_size, devices, "train_batch_size")
@@ -449,7 +449,7 @@ def _opened(config: ClassifierConfig, recipe: Recipe, claim: ExitStack) -> Class
 def _check_memory(
     config: ClassifierConfig,
     devices: distribution.Devices,
-    data: LabelledData,
+    data: LabeledData,
     model: Classifier,
     optimizer: keras.optimizers.Optimizer,
 ) -> None:
@@ -473,7 +473,7 @@ def _check_memory(
     check_memory(load, memory_here(devices), ("train_batch_size", "image_size"))
 
 
-def _check(config: ClassifierConfig, data: LabelledData) -> None:
+def _check(config: ClassifierConfig, data: LabeledData) -> None:
     if config.train.early_stopping_patience and not data.has_labels(VALIDATION):
         raise UserError(
             "there is no labelled validation split to judge by", setting="early_stopping_patience"
@@ -492,7 +492,7 @@ def _check(config: ClassifierConfig, data: LabelledData) -> None:
 
 
 def _prepare_folder(
-    folder: ClassifierDir, config: ClassifierConfig, data: LabelledData, machine: str
+    folder: ClassifierDir, config: ClassifierConfig, data: LabeledData, machine: str
 ) -> None:
     if folder.prepare(config):
         folder.refuse_other_images(data.train.identity, data.manifest)
@@ -509,7 +509,7 @@ def _prepare_folder(
 
 
 def optimization(
-    config: ClassifierConfig, recipe: Recipe, model: Classifier, images: int
+    config: ClassifierConfig, recipe: ClassifierJob, model: Classifier, images: int
 ) -> tuple[keras.optimizers.Optimizer, WeightDecay]:
     """Optimizer, built on what trains, and the L2 term of the loss."""
     o, batch = config.optimizer, config.train.train_batch_size
@@ -532,7 +532,7 @@ def optimization(
     return optimizer, WeightDecay(decayed, o.weight_decay)
 
 
-def rate_factors(recipe: Recipe, model: Classifier, decay: float) -> dict[int, float]:
+def rate_factors(recipe: ClassifierJob, model: Classifier, decay: float) -> dict[int, float]:
     """Factor on the learning rate of every trained variable, by `id`: the head has 1."""
     groups = [
         [v for layer in layers for v in layer.trainable_variables]
@@ -541,7 +541,7 @@ def rate_factors(recipe: Recipe, model: Classifier, decay: float) -> dict[int, f
     return dict(decayed_rates([*groups, model.head.trainable_variables], decay))
 
 
-def _weights(config: ClassifierConfig, data: LabelledData) -> list[float] | None:
+def _weights(config: ClassifierConfig, data: LabeledData) -> list[float] | None:
     if config.loss.class_weights == "none":
         return None
     weights = balanced_weights(data.train.labels(), len(data.class_names))
@@ -553,7 +553,7 @@ def _weights(config: ClassifierConfig, data: LabelledData) -> list[float] | None
 def _scorer(
     config: ClassifierConfig,
     model: Classifier,
-    data: LabelledData,
+    data: LabeledData,
     steps: ImageSteps,
     devices: distribution.Devices,
 ) -> ImageScorer | FeatureScorer:
@@ -576,7 +576,7 @@ def _total_steps(config: ClassifierConfig, images: int) -> int:
 
 def _plan(
     config: ClassifierConfig,
-    data: LabelledData,
+    data: LabeledData,
     devices: distribution.Devices,
     from_features: bool,
 ) -> LoopPlan:

@@ -25,7 +25,7 @@ from simclr_tf.evaluation.metrics import class_metrics, classification_metrics
 
 
 @dataclass(frozen=True)
-class Judged:
+class ScoredPredictions:
     """Scores, and the classes that a run made of them.
 
     Attributes:
@@ -84,7 +84,12 @@ def corrected_t_test(a: np.ndarray, b: np.ndarray, ratio: float, level: float = 
 
 
 def paired_bootstrap(
-    a: Sequence[Judged], b: Sequence[Judged], *, resamples: int, seed: int, level: float = 0.95
+    a: Sequence[ScoredPredictions],
+    b: Sequence[ScoredPredictions],
+    *,
+    resamples: int,
+    seed: int,
+    level: float = 0.95,
 ) -> dict[str, Difference]:
     """Differences of all metrics on the same bootstrap samples of the same images.
 
@@ -106,7 +111,7 @@ def paired_bootstrap(
 
 
 def sampled_means(
-    runs: Sequence[Judged], resamples: int, seed: int, *, resample_runs: bool = False
+    runs: Sequence[ScoredPredictions], resamples: int, seed: int, *, resample_runs: bool = False
 ) -> dict[str, SampledMean]:
     """All metrics, means over runs on the same images, on bootstrap samples.
 
@@ -151,7 +156,7 @@ def _weighted(samples: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return means
 
 
-def _closed_ends(run: Judged, level: float = 0.95) -> dict[str, Ends]:
+def _closed_ends(run: ScoredPredictions, level: float = 0.95) -> dict[str, Ends]:
     """Intervals of a run's metrics in closed form, by name."""
     split = run.split
     units = len(split) if split.units is None else len(set(split.units))
@@ -160,13 +165,15 @@ def _closed_ends(run: Judged, level: float = 0.95) -> dict[str, Ends]:
     return classifier_ends(split.labels, run.predicted, values, each, units, level)[0]
 
 
-def metric_values(run: Judged) -> dict[str, float]:
+def metric_values(run: ScoredPredictions) -> dict[str, float]:
     """All metrics of a run, by name."""
     split = run.split
     return classification_metrics(split.labels, split.scores, run.predicted)
 
 
-def same_images(a: Judged, b: Judged, what: str) -> tuple[Judged, Judged]:
+def same_images(
+    a: ScoredPredictions, b: ScoredPredictions, what: str
+) -> tuple[ScoredPredictions, ScoredPredictions]:
     """Two runs with their images in the same order.
 
     An image is the same wherever its folder lies, and however it was read: if the paths differ,
@@ -195,7 +202,9 @@ def same_images(a: Judged, b: Judged, what: str) -> tuple[Judged, Judged]:
     orders = (
         (run, np.array([rows[key] for key in keys])) for run, rows in ((a, rows_a), (b, rows_b))
     )
-    first, second = (Judged(run.split.take(order), run.predicted[order]) for run, order in orders)
+    first, second = (
+        ScoredPredictions(run.split.take(order), run.predicted[order]) for run, order in orders
+    )
     if (first.split.labels != second.split.labels).any():
         key = keys[int(np.argmax(first.split.labels != second.split.labels))]
         raise UserError(f"{what}: the two runs have different labels for {key.file}")

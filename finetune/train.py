@@ -22,12 +22,12 @@ from finetune.config import ClassifierConfig
 from finetune.data import VALIDATION
 from finetune.epoch_scores import FeatureScorer, epoch_scores
 from finetune.finish import finish, write_views
-from finetune.session import ClassifierSession, Recipe, open_session, part_hashes, start_head
+from finetune.session import ClassifierJob, ClassifierSession, open_session, part_hashes, start_head
 from simclr_tf.training import callbacks as cb
 from simclr_tf.training import fit as fitting
 from simclr_tf.training import health
 from simclr_tf.training.batches import Batches, training_batches
-from simclr_tf.training.fit import Fitting, Keepers, StopRequest
+from simclr_tf.training.fit import FitJob, Monitors, StopRequest
 from simclr_tf.training.frozen_features import feature_batches
 from simclr_tf.training.run_warnings import RunWarnings, noting_warnings
 from simclr_tf.training.workers import naming_lost_workers
@@ -86,7 +86,9 @@ class SpoiltFeatures(keras.callbacks.Callback):
         )  # fmt: skip
 
 
-def train_classifier(config: ClassifierConfig, recipe: Recipe, command: Sequence[str] = ()) -> int:
+def train_classifier(
+    config: ClassifierConfig, recipe: ClassifierJob, command: Sequence[str] = ()
+) -> int:
     """Trains, scores, exports and reports, or goes on where the same run was stopped.
 
     Args:
@@ -105,7 +107,7 @@ def train_classifier(config: ClassifierConfig, recipe: Recipe, command: Sequence
 
 
 def _train(
-    config: ClassifierConfig, recipe: Recipe, command: Sequence[str], kept: RunWarnings
+    config: ClassifierConfig, recipe: ClassifierJob, command: Sequence[str], kept: RunWarnings
 ) -> int:
     began = time.perf_counter()
     session = open_session(config, recipe)
@@ -155,7 +157,7 @@ def fit(session: ClassifierSession, stop: StopRequest) -> int:
         return scores
 
     return fitting.fit(
-        Fitting(
+        FitJob(
             folder=session.folder,
             devices=session.devices,
             model=session.model,
@@ -224,7 +226,7 @@ def _say_plan(session: ClassifierSession) -> None:
     )
 
 
-def _keepers(session: ClassifierSession, start: int) -> Keepers:
+def _keepers(session: ClassifierSession, start: int) -> Monitors:
     """The per-step log, and the callbacks that watch every epoch and judge validations."""
     train, folder = session.config.train, session.folder
     watchers: list[keras.callbacks.Callback] = []
@@ -247,7 +249,7 @@ def _keepers(session: ClassifierSession, start: int) -> Keepers:
                 monitor, patience=train.early_stopping_patience, mode=mode
             )
         )
-    return Keepers(step_log, watchers, judges)
+    return Monitors(step_log, watchers, judges)
 
 
 def _batches(session: ClassifierSession, start: int) -> Batches:

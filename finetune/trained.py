@@ -59,7 +59,7 @@ class Trained:
         )
 
 
-class Scorer:
+class BatchScorer:
     """Scores images; its graph is traced once and serves every call.
 
     Args:

@@ -24,15 +24,21 @@ from data_prep.sources.source import Source
 from data_prep.storage import is_unused
 from finetune.classifier import Classifier
 from finetune.config import ClassifierConfig
-from finetune.data import LabelledData
+from finetune.data import LabeledData
 from finetune.explain import check_layers, choose_images, read_shown, write_pictures
-from finetune.finish import finish, history, take_best
+from finetune.finish import finish, history, restore_best
 from finetune.former_settings import of_the_run
 from finetune.image_data_generator import augment_with_generator
 from finetune.inputs import ImageSteps, image_steps
 from finetune.keras_backbones import StandardizeInput, build_backbone, trunk_of, unfreeze_after
 from finetune.report.page import learning_pictures
-from finetune.session import ClassifierDir, ClassifierSession, Recipe, open_session, plain_keys
+from finetune.session import (
+    ClassifierDir,
+    ClassifierJob,
+    ClassifierSession,
+    open_session,
+    plain_keys,
+)
 from finetune.train import fit, keep_warnings
 from finetune.transfer_config import TransferConfig
 from simclr_tf.models.keras_applications import IMAGENET, NONE, PreprocessInput
@@ -58,10 +64,10 @@ class Transfer:
         self._weights: list[np.ndarray] = []
         self._statistics: tuple[list[float], list[float]] = ([], [])
 
-    def recipe(self, **changes: Any) -> Recipe:
+    def recipe(self, **changes: Any) -> ClassifierJob:
         """Returns the recipe for the engine; `changes` override its fields."""
         backbone = self.config.start.backbone
-        common = Recipe(
+        common = ClassifierJob(
             build=self.build,
             parts=parts,
             keys=plain_keys,
@@ -75,7 +81,7 @@ class Transfer:
         )
         return replace(common, **changes)
 
-    def look(self, data: LabelledData) -> tuple[str, ...]:
+    def look(self, data: LabeledData) -> tuple[str, ...]:
         """Builds the backbone once before anything is written: what is wrong with it comes first.
 
         Returns:
@@ -367,7 +373,7 @@ def _first_stage(transfer: Transfer, stop: StopRequest, claims: ExitStack) -> Cl
     say_size(session.model)
     fit(session, stop)
     if not stop.signal:
-        take_best(session)
+        restore_best(session)
     return session
 
 

@@ -18,8 +18,8 @@ def picture(kind: str, size: int, rng: np.random.Generator, channels: int = 3) -
         pattern = np.sign(np.sin(wave * y) * np.sin(wave * x))
     else:
         pattern = np.cos(wave * y) * np.cos(wave * x)
-    colour = rng.uniform(0.4, 1.0, channels)
-    noisy = 0.5 + 0.35 * pattern[..., None] * colour + rng.normal(0, 0.05, (size, size, channels))
+    color = rng.uniform(0.4, 1.0, channels)
+    noisy = 0.5 + 0.35 * pattern[..., None] * color + rng.normal(0, 0.05, (size, size, channels))
     return (np.clip(noisy, 0, 1) * 255).astype(np.uint8)
 
 

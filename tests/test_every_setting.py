@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from types import FrameType
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -105,6 +106,15 @@ ELSEWHERE = {
 }  # fmt: skip
 
 
+def in_validation(frame: FrameType | None) -> bool:
+    """True in a check of all settings and in what it calls, such as a conversion that it tries."""
+    while frame is not None:
+        if frame.f_code.co_name.startswith(("validate", "_validate")):
+            return True
+        frame = frame.f_back
+    return False
+
+
 @contextmanager
 def reads_of(config_type: type[Config]) -> Iterator[set[str]]:
     """Names of the settings that are read meanwhile, by anything but copies and checks of all."""
@@ -116,8 +126,7 @@ def reads_of(config_type: type[Config]) -> Iterator[set[str]]:
     def noting(self: Any, name: str) -> Any:
         if name in names and name not in read:
             frame = sys._getframe(1)
-            file, function = frame.f_code.co_filename, frame.f_code.co_name
-            if not file.endswith(generic) and not function.startswith(("validate", "_validate")):
+            if not frame.f_code.co_filename.endswith(generic) and not in_validation(frame):
                 read.add(name)
         return object.__getattribute__(self, name)
 

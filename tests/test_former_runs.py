@@ -97,6 +97,6 @@ def test_an_encoder_gives_the_features_that_it_gave(former: Path) -> None:
 
     encoder = load_encoder(former / "encoder.keras")
     files = [row["path"] for row in read_rows(former / "features.csv")]
-    grey = np.stack([read_image(file) for file in files]).astype(np.float32) / 255
-    features = encoder(grey, training=False)
+    gray = np.stack([read_image(file) for file in files]).astype(np.float32) / 255
+    features = encoder(gray, training=False)
     np.testing.assert_allclose(features, np.load(former / "features.npy"), rtol=1e-4, atol=1e-4)

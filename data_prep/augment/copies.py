@@ -134,7 +134,7 @@ class CopyPlan:
 
 
 @dataclass(frozen=True)
-class Source:
+class CopySource:
     """An image to copy.
 
     Attributes:
@@ -170,7 +170,7 @@ def copy_pixels(
 
 
 def write_all(
-    sources: Sequence[Source],
+    sources: Sequence[CopySource],
     folder: Path,
     plan: CopyPlan,
     workers: int,
@@ -193,7 +193,7 @@ def write_all(
         for path in folder.rglob("*_aug*")
         if not path.name.startswith(".")
     }
-    pictures: dict[tuple[str, str], list[Source]] = defaultdict(list)
+    pictures: dict[tuple[str, str], list[CopySource]] = defaultdict(list)
     for source in sources:
         (folder / source.names[0]).parent.mkdir(parents=True, exist_ok=True)
         pictures[source.file, source.record.reading].append(source)
@@ -215,7 +215,7 @@ def write_all(
 
 
 def _copy_picture(
-    sources: Sequence[Source], folder: Path, plan: CopyPlan, there: Mapping[str, Path]
+    sources: Sequence[CopySource], folder: Path, plan: CopyPlan, there: Mapping[str, Path]
 ) -> dict[tuple[str, ...], list[Record]]:
     """The copies of all images of one picture, which is read once, by their names."""
     made: dict[tuple[str, ...], list[Record]] = {}
@@ -385,7 +385,7 @@ def _pictures(manifest: Manifest) -> list[str]:
     return [image_name(path, record.reading) for path, record in inner]
 
 
-def _sources(manifest: Manifest, kept: Sequence[Record], plan: CopyPlan) -> list[Source]:
+def _sources(manifest: Manifest, kept: Sequence[Record], plan: CopyPlan) -> list[CopySource]:
     """The training images, with names for their copies that nothing else in the folder has."""
     endings = [
         f"_aug{number:02d}_{operation}"
@@ -393,7 +393,7 @@ def _sources(manifest: Manifest, kept: Sequence[Record], plan: CopyPlan) -> list
     ]
     taken = {_stem(record.path).casefold() for record in kept}
     files, identities = manifest.files(), inner_paths(manifest)
-    sources: dict[int, Source] = {}
+    sources: dict[int, CopySource] = {}
     order = sorted(range(len(kept)), key=lambda index: (identities[index], str(kept[index])))
     for index in order:
         record, original = kept[index], manifest.records[index]
@@ -407,7 +407,7 @@ def _sources(manifest: Manifest, kept: Sequence[Record], plan: CopyPlan) -> list
             number += 1
             names = [f"{stem}~{number}{ending}" for ending in endings]
         taken.update(name.casefold() for name in names)
-        sources[index] = Source(files[index], record, identities[index] + part, tuple(names))
+        sources[index] = CopySource(files[index], record, identities[index] + part, tuple(names))
     return [sources[index] for index in sorted(sources)]
 
 

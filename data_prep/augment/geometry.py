@@ -18,7 +18,7 @@ GRID_SHARE = 0.6
 CROP_ATTEMPTS = 100
 
 
-class Box(NamedTuple):
+class CropBox(NamedTuple):
     """Part of an image, in pixels, int32 scalars."""
 
     top: tf.Tensor
@@ -41,29 +41,29 @@ def crop_shape(
     return tf.cast(tf.math.rint(crop_height), tf.int32), tf.cast(tf.math.rint(crop_width), tf.int32)
 
 
-def central_box(image: tf.Tensor, aspect: float, proportion: float) -> Box:
+def central_box(image: tf.Tensor, aspect: float, proportion: float) -> CropBox:
     """The largest central box of `aspect`, shrunk to `proportion` of its sides; never empty."""
     height, width = _size(image)
     crop_height, crop_width = (
         tf.maximum(side, 1) for side in crop_shape(height, width, aspect, proportion)
     )
-    return Box(
+    return CropBox(
         (height - crop_height + 1) // 2, (width - crop_width + 1) // 2, crop_height, crop_width
     )
 
 
-def whole(image: tf.Tensor) -> Box:
+def whole(image: tf.Tensor) -> CropBox:
     """All of an image."""
     height, width = _size(image)
-    return Box(tf.constant(0), tf.constant(0), height, width)
+    return CropBox(tf.constant(0), tf.constant(0), height, width)
 
 
 def random_box(
     seed: tf.Tensor,
-    within: Box,
+    within: CropBox,
     area: tuple[float, float],
     aspect: tuple[float, float],
-) -> Box:
+) -> CropBox:
     """A random box inside another: Inception's crop (Szegedy et al. 2015), as SimCLR takes it.
 
     Area and aspect are uniform in their ranges; boxes that do not fit are drawn again, at most
@@ -85,10 +85,10 @@ def random_box(
         max_attempts=CROP_ATTEMPTS,
         use_image_if_no_bounding_boxes=True,
     )
-    return Box(within.top + begin[0], within.left + begin[1], size[0], size[1])
+    return CropBox(within.top + begin[0], within.left + begin[1], size[0], size[1])
 
 
-def crop_and_resize(image: tf.Tensor, box: Box, height: int, width: int) -> tf.Tensor:
+def crop_and_resize(image: tf.Tensor, box: CropBox, height: int, width: int) -> tf.Tensor:
     """The pixels of `box`, resized; same dtype as `image`, [height, width, C]."""
     crop = tf.slice(image, [box.top, box.left, 0], [box.height, box.width, -1])
     # The kernel converts each pixel every time it reads it, so convert before.
@@ -104,7 +104,7 @@ def center_crop(image: tf.Tensor, height: int, width: int, proportion: float) ->
     return crop_and_resize(image, central_box(image, width / height, proportion), height, width)
 
 
-def square_grid(image: tf.Tensor, along: int) -> list[Box]:
+def square_grid(image: tf.Tensor, along: int) -> list[CropBox]:
     """`along` x `along` squares, row by row, spread evenly from edge to edge of the image.
 
     Their side is `GRID_SHARE` of the image's shorter one, so that three along each side cover
@@ -119,10 +119,10 @@ def square_grid(image: tf.Tensor, along: int) -> list[Box]:
     side = tf.maximum(tf.cast(tf.math.rint(GRID_SHARE * shorter), tf.int32), 1)
     tops = [(height - side) * i // (along - 1) for i in range(along)]
     lefts = [(width - side) * i // (along - 1) for i in range(along)]
-    return [Box(top, left, side, side) for top in tops for left in lefts]
+    return [CropBox(top, left, side, side) for top in tops for left in lefts]
 
 
-def rotate_and_resize(image: tf.Tensor, box: Box, angle: tf.Tensor, size: int) -> tf.Tensor:
+def rotate_and_resize(image: tf.Tensor, box: CropBox, angle: tf.Tensor, size: int) -> tf.Tensor:
     """The pixels of `box` turned about its centre by `angle` radians, as [size, size, C].
 
     The view is turned counter-clockwise. Bilinear; one interpolation from the image itself, so

@@ -77,8 +77,8 @@ def warp(
     """
     shape = tf.shape(image)
     size = tf.cast(tf.stack([shape[1], shape[0]]), tf.float32)
-    centre = (size - 1) / 2
-    offset = centre + shift - tf.reduce_sum(linear * centre, axis=1)
+    center = (size - 1) / 2
+    offset = center + shift - tf.reduce_sum(linear * center, axis=1)
     if fill_mode == "wrap":
         pixels = _sample(image, _wrapped(_positions(shape, linear, offset), size - 1))
     else:

@@ -168,7 +168,7 @@ def _view(image: tf.Tensor, numbers: GeometryDraws, config: ViewConfig) -> tf.Te
     return view
 
 
-def _box(image: tf.Tensor, seed: tf.Tensor, config: ViewConfig) -> geometry.Box:
+def _box(image: tf.Tensor, seed: tf.Tensor, config: ViewConfig) -> geometry.CropBox:
     central = config.central_crop or not config.random_crop
     if central and not config.whole_image:
         box = geometry.central_box(image, 1.0, config.central_crop or 1.0)

@@ -19,7 +19,7 @@ from data_prep.manifest.scan import LeftOut
 
 
 @dataclass(frozen=True, eq=False)
-class Checked:
+class CheckResult:
     """A set and the findings about it.
 
     Attributes:
@@ -74,7 +74,7 @@ def check(
     seed: int = 0,
     left_out: LeftOut | None = None,
     progress: Progress = lambda done, total: None,
-) -> Checked:
+) -> CheckResult:
     """Reads every image and looks for faults that would spoil the numbers of a model.
 
     Args:
@@ -94,7 +94,7 @@ def check(
         *label_findings(examination, seed),
         *name_findings(manifest, left_out),
     ]
-    return Checked(examination, near, tuple(by_severity(findings)))
+    return CheckResult(examination, near, tuple(by_severity(findings)))
 
 
 def _mode(channels: int, bits: int) -> str:

@@ -15,8 +15,8 @@ from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.near_duplicates import (
     DRAFT_SIDE,
     Looks,
-    grey_thumbnail,
-    grey_values,
+    gray_thumbnail,
+    gray_values,
     hash_of_part,
     is_plain_jpeg,
     jpeg_luma,
@@ -230,46 +230,46 @@ def _facts(file: str, reading: str, tile: str) -> tuple[FileFacts, np.ndarray]:
     if plain_jpeg:
         # What a large JPEG looks like is decided from a faster decoding, as everywhere else.
         drafted = min(whole.size) >= 2 * DRAFT_SIDE
-        thumbnail = grey_thumbnail(file, reading) if drafted else shrink(whole)
-        grey = np.asarray(whole)
-        counts = np.bincount(grey.ravel(), minlength=256).cumsum()
+        thumbnail = gray_thumbnail(file, reading) if drafted else shrink(whole)
+        gray = np.asarray(whole)
+        counts = np.bincount(gray.ravel(), minlength=256).cumsum()
         median = int(np.searchsorted(counts, (counts[-1] + 1) // 2)) / 255
     else:
         pixels = read_image(file, reading=reading, tile=tile)
         scale = 255 if pixels.dtype == np.uint8 else 1
-        brightness = grey_values(pixels) / np.float32(scale)
+        brightness = gray_values(pixels) / np.float32(scale)
         thumbnail = shrink(Image.fromarray(brightness, mode="F"))
-        grey = brightness * 255
+        gray = brightness * 255
         median = float(np.median(brightness))
-    top, bottom, left, right = _uniform_margins(grey, jpeg=named.format == "JPEG")
+    top, bottom, left, right = _uniform_margins(gray, jpeg=named.format == "JPEG")
     facts = replace(
         named, height=header.height, width=header.width, channels=header.channels,
         bits=header.bits, quality=quality, left=left, top=top, right=right, bottom=bottom,
-        margin=float(grey[0, 0]) / 255, low=float(grey.min()) / 255, median=median,
-        high=float(grey.max()) / 255, orientation=header.orientation,
+        margin=float(gray[0, 0]) / 255, low=float(gray.min()) / 255, median=median,
+        high=float(gray.max()) / 255, orientation=header.orientation,
     )  # fmt: skip
     return facts, thumbnail
 
 
-def _uniform_margins(grey: np.ndarray, *, jpeg: bool = False) -> tuple[int, int, int, int]:
+def _uniform_margins(gray: np.ndarray, *, jpeg: bool = False) -> tuple[int, int, int, int]:
     """Rows above and below, columns left and right, that have the colour of the first corner.
 
     Args:
-        grey: [H, W], 0 to 255.
+        gray: [H, W], 0 to 255.
         jpeg: Look through the ringing beside the edge.
 
     Returns:
         Zeros if the corners differ, or if there is nothing but that colour.
     """
-    edges = [grey[0], grey[-1], grey[:, 0], grey[:, -1]]
-    if np.ptp(grey[[0, 0, -1, -1], [0, -1, 0, -1]].astype(np.float32)) > _SAME or all(
+    edges = [gray[0], gray[-1], gray[:, 0], gray[:, -1]]
+    if np.ptp(gray[[0, 0, -1, -1], [0, -1, 0, -1]].astype(np.float32)) > _SAME or all(
         np.ptp(edge.astype(np.float32)) > 2 * _SAME for edge in edges
     ):
         return 0, 0, 0, 0
-    strict = _margins_within(grey, _SAME)
+    strict = _margins_within(gray, _SAME)
     if not jpeg or not any(strict):
         return strict
-    beyond = _margins_within(grey, _RINGING)
+    beyond = _margins_within(gray, _RINGING)
     top, bottom, left, right = (
         min(wide, narrow + _RINGING_PIXELS) if narrow else 0
         for narrow, wide in zip(strict, beyond, strict=True)
@@ -277,13 +277,13 @@ def _uniform_margins(grey: np.ndarray, *, jpeg: bool = False) -> tuple[int, int,
     return top, bottom, left, right
 
 
-def _margins_within(grey: np.ndarray, same: int) -> tuple[int, int, int, int]:
-    first = float(grey[0, 0])
-    other = (grey > first + same) | (grey < first - same)
+def _margins_within(gray: np.ndarray, same: int) -> tuple[int, int, int, int]:
+    first = float(gray[0, 0])
+    other = (gray > first + same) | (gray < first - same)
     rows, columns = np.flatnonzero(other.any(axis=1)), np.flatnonzero(other.any(axis=0))
     if not len(rows):
         return 0, 0, 0, 0
-    height, width = grey.shape
+    height, width = gray.shape
     return (
         int(rows[0]), int(height - 1 - rows[-1]), int(columns[0]), int(width - 1 - columns[-1])
     )  # fmt: skip
@@ -366,7 +366,7 @@ def _margins(facts: list[FileFacts]) -> Iterator[Finding]:
         sum(fact.margin >= 0.9 for fact in framed),
         sum(fact.margin <= 0.1 for fact in framed),
     )
-    colour = max((white, "white"), (black, "black"), (len(framed) - white - black, "plain"))[1]
+    color = max((white, "white"), (black, "black"), (len(framed) - white - black, "plain"))[1]
     inside = float(np.median([fact.inside for fact in framed]))
     text = f"Half of them fill at most {inside:.0%} of their picture."
     crop = _common_box(facts)
@@ -386,7 +386,7 @@ def _margins(facts: list[FileFacts]) -> Iterator[Finding]:
                     " --central_crop that loses little, and keep --min_crop_area well above 0.08,"
                     " or most random crops will be empty."
                 )
-    title = f"{counted(len(framed), 'image')} with {colour} margins"
+    title = f"{counted(len(framed), 'image')} with {color} margins"
     yield Finding("margins", "warning", title, text, len(framed))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep.check.check import Checked
+from data_prep.check.check import CheckResult
 from data_prep.check.findings import Finding
 from data_prep.errors import UserError
 from data_prep.manifest.identity import image_name
@@ -20,7 +20,7 @@ _MOST_SHEETS = 200
 _WORDS = {"serious": "serious fault", "warning": "warning", "note": "note"}
 
 
-def check_page(checked: Checked, title: str, thumbnails: int = 12) -> Page:
+def check_page(checked: CheckResult, title: str, thumbnails: int = 12) -> Page:
     """The page of a check.
 
     Args:
@@ -54,7 +54,7 @@ def _finding_section(findings: Sequence[Finding]) -> Section:
                                              highlight=serious),))  # fmt: skip
 
 
-def _count_section(checked: Checked) -> Section:
+def _count_section(checked: CheckResult) -> Section:
     counts = checked.counts()
     splits = sorted({split for row in counts["classes"].values() for split in row})
     by_class = tuple(
@@ -72,7 +72,7 @@ def _count_section(checked: Checked) -> Section:
     return Section("Counts", tables=tuple(tables))
 
 
-def _contact_sheets(checked: Checked, thumbnails: int) -> list[Section]:
+def _contact_sheets(checked: CheckResult, thumbnails: int) -> list[Section]:
     sections = []
     records, facts = checked.examination.manifest.records, checked.examination.facts
     by_class: dict[str, list[int]] = defaultdict(list)
@@ -90,7 +90,7 @@ def _contact_sheets(checked: Checked, thumbnails: int) -> list[Section]:
     return sections
 
 
-def _pair_section(checked: Checked, most: int = 12) -> list[Section]:
+def _pair_section(checked: CheckResult, most: int = 12) -> list[Section]:
     """Near duplicates side by side, those of two splits or classes first."""
     records = checked.examination.manifest.records
 
@@ -106,7 +106,7 @@ def _pair_section(checked: Checked, most: int = 12) -> list[Section]:
     return [Section("Images that look alike", (text,), rows=pictures)]
 
 
-def _picture(checked: Checked, index: int, *, with_class: bool = False) -> Picture:
+def _picture(checked: CheckResult, index: int, *, with_class: bool = False) -> Picture:
     record = checked.examination.manifest.records[index]
     file = checked.files[index]
     name = image_name(os.path.basename(record.path), record.reading, record.tile)

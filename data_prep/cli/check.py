@@ -13,7 +13,7 @@ from data_prep.outputs import requested_outputs
 from data_prep.sections import CheckConfig
 
 if TYPE_CHECKING:
-    from data_prep.check.check import Checked
+    from data_prep.check.check import CheckResult
     from data_prep.manifest.scan import LeftOut
 
 NAME = "simclr-check"
@@ -76,7 +76,7 @@ def _images(config: CheckConfig) -> "tuple[Manifest, LeftOut | None]":
     return list_with_left_out(images.image_dir)
 
 
-def _write(output: Path, checked: "Checked", what: str, thumbnails: int) -> None:
+def _write(output: Path, checked: "CheckResult", what: str, thumbnails: int) -> None:
     from data_prep.check.page import check_page
     from data_prep.page import write_page
 

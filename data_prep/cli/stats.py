@@ -110,15 +110,15 @@ def _content(measured: "SetStatistics", split: str) -> dict[str, Any]:
 
     pixels, counts = measured.pixels, measured.class_counts
     weights = class_weights(counts)
-    labelled = sum(counts.values())
+    labeled = sum(counts.values())
     suggestions = {"pretraining": asdict(suggest_pretraining(measured.images))}
     if len(weights) > 1:
-        suggestions["fine-tuning"] = asdict(suggest_finetuning(labelled))
+        suggestions["fine-tuning"] = asdict(suggest_finetuning(labeled))
     low_height, high_height, low_width, high_width = measured.sizes
     return {
         "split": split,
         "images": measured.images,
-        "unlabelled": measured.unlabelled,
+        "unlabelled": measured.unlabeled,
         "height": [low_height, high_height],
         "width": [low_width, high_width],
         "pixels": pixels.count,
@@ -155,8 +155,8 @@ def _table(measured: "SetStatistics", content: dict[str, Any]) -> str:
         for name, row in content["classes"].items():
             weight = "-" if row["weight"] is None else f"{row['weight']:.4f}"
             lines.append(f"{name:<{width}}{row['images']:>10}{weight:>10}")
-        if measured.unlabelled:
-            lines.append(f"{'no label':<{width}}{measured.unlabelled:>10}{'-':>10}")
+        if measured.unlabeled:
+            lines.append(f"{'no label':<{width}}{measured.unlabeled:>10}{'-':>10}")
     lines += ["", f"{'to start from':<16}{'batch':>8}{'epochs':>8}{'updates':>9}"]
     for name, plan in content["suggestions"].items():
         batch, epochs, updates = plan["batch_size"], plan["epochs"], plan["updates"]

@@ -293,7 +293,7 @@ def _silent(done: int, total: int) -> None:
 
 
 @dataclass(frozen=True)
-class Kept:
+class GroupingSummary:
     """Summary of what is kept together: numbers and pairs.
 
     Attributes:
@@ -355,7 +355,7 @@ def keep_together(
     near_duplicates: NearDuplicates = "ignore",
     near_distance: int | None = None,
     progress: Callable[[str], Progress] = lambda what: _silent,
-) -> tuple[Manifest, Kept]:
+) -> tuple[Manifest, GroupingSummary]:
     """Writes into `group` what no split may tear, and into `sha256` the hashes of the files.
 
     Args:
@@ -399,7 +399,7 @@ def keep_together(
     members = set(zip(unit_numbers(joined).tolist(), pictures, strict=True))
     sizes = Counter(unit for unit, _ in members)
     hashed = {(r.sha256, file) for r, file in zip(joined.records, files, strict=True) if r.sha256}
-    return joined, Kept(
+    return joined, GroupingSummary(
         groups=len(set(groups) - {""}),
         identical=len(hashed) - len({sha256 for sha256, _ in hashed}),
         identical_parts=len(equal),
@@ -424,7 +424,7 @@ def _equal_parts(manifest: Manifest, progress: Progress) -> np.ndarray:
     return equal_pairs(part_hashes(manifest, progress))
 
 
-def torn_pairs(manifest: Manifest, kept: Kept, whole: Manifest) -> int:
+def torn_pairs(manifest: Manifest, kept: GroupingSummary, whole: Manifest) -> int:
     """Number of the pairs found to belong together whose images are in two splits.
 
     Args:

@@ -53,23 +53,23 @@ def label_fraction(
     if (fraction is None) == (per_class is None):
         raise UserError("give either a fraction or a number of labels per class")
     pool = manifest.split(split) if manifest.splits else manifest
-    labelled = pool.subset(record for record in pool.records if record.label)
-    if not labelled.records:
+    labeled = pool.subset(record for record in pool.records if record.label)
+    if not labeled.records:
         raise UserError(f"no image of the split {split!r} has a label to draw from")
     if per_class is not None:
         if whole_groups:
             raise UserError("a number of labels per class draws single images; give a fraction")
-        drawn = labels_per_class(labelled, per_class, seed)
+        drawn = labels_per_class(labeled, per_class, seed)
     else:
         assert fraction is not None
-        drawn = _share(labelled, fraction, seed, _LABELS, whole_groups)
-        lost = set(labelled.class_names).difference(drawn.class_names)
+        drawn = _share(labeled, fraction, seed, _LABELS, whole_groups)
+        lost = set(labeled.class_names).difference(drawn.class_names)
         if lost:
             raise UserError(
-                f"a fraction of {fraction:g} of {len(labelled)} labelled images is {len(drawn)},"
-                f" too few for the {len(labelled.class_names)} classes"
+                f"a fraction of {fraction:g} of {len(labeled)} labelled images is {len(drawn)},"
+                f" too few for the {len(labeled.class_names)} classes"
             )
-    touched = set(labelled.images()).difference(drawn.images())
+    touched = set(labeled.images()).difference(drawn.images())
     if unchosen == "left_out":
         return _without(manifest, touched)
     return manifest.subset(

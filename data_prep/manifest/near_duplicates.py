@@ -31,7 +31,7 @@ from data_prep.reading.formats.picture import TURNED, turn_upright
 from data_prep.reading.headers import Decoder, read_header
 from data_prep.reading.images import read_image, read_stored, with_channels
 from data_prep.reading.spec import parse_reading
-from data_prep.reading.tiles import Box, check_inside, parse_box
+from data_prep.reading.tiles import TileBox, check_inside, parse_box
 from data_prep.storage import file_sha256, naming_full_disk
 
 Progress = Callable[[int, int], None]
@@ -128,7 +128,7 @@ def hash_of_part(file: str, reading: str = "", tile: str = "") -> str:
     return digest.hexdigest()
 
 
-def _stored_tile(file: str, reading: str, box: Box) -> np.ndarray:
+def _stored_tile(file: str, reading: str, box: TileBox) -> np.ndarray:
     """Stored values of a tile; of an array no more is read, a picture is kept for the next one."""
     declared = parse_reading(reading)
     try:
@@ -190,7 +190,7 @@ def looks_of(manifest: Manifest, progress: Progress = _silent) -> Looks:
 
 
 def _looks_of_files(jobs: Sequence[tuple[str, str, str]]) -> list[tuple[np.ndarray, int]]:
-    thumbnails = [grey_thumbnail(*job) for job in jobs]
+    thumbnails = [gray_thumbnail(*job) for job in jobs]
     return [(thumbnail, perceptual_hash(thumbnail)) for thumbnail in thumbnails]
 
 
@@ -205,7 +205,7 @@ def room_for_looks(number: int) -> Looks:
     return Looks(np.zeros(number, np.uint64), thumbnails)
 
 
-def grey_thumbnail(file: str, reading: str = "", tile: str = "") -> np.ndarray:
+def gray_thumbnail(file: str, reading: str = "", tile: str = "") -> np.ndarray:
     """A picture as a small grey square, its aspect not kept, uint8 [64, 64].
 
     The values are stretched from the darkest to the brightest.
@@ -219,9 +219,9 @@ def grey_thumbnail(file: str, reading: str = "", tile: str = "") -> np.ndarray:
     with open(file, "rb") as stream:
         if is_plain_jpeg(stream, decoder):
             # Decodes it at a fraction of its size, several times as fast.
-            grey, _ = jpeg_luma(stream, decoder, DRAFT_SIDE)
-            return shrink(grey)
-    return shrink(Image.fromarray(grey_values(read_image(file, reading=reading, tile=tile)), "F"))
+            gray, _ = jpeg_luma(stream, decoder, DRAFT_SIDE)
+            return shrink(gray)
+    return shrink(Image.fromarray(gray_values(read_image(file, reading=reading, tile=tile)), "F"))
 
 
 def is_plain_jpeg(stream: BinaryIO, decoder: Decoder) -> bool:
@@ -255,15 +255,15 @@ def jpeg_luma(
         with jpeg.open_8bit(stream) as image:
             tables = getattr(image, "quantization", {})
             image.draft("L", (side, side) if side else image.size)
-            grey = image.convert("L")
+            gray = image.convert("L")
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"cannot be decoded ({error})") from None
     if decoder in TURNED:
-        grey = Image.fromarray(turn_upright(np.asarray(grey), TURNED[decoder]))
-    return grey, tables.get(0, ())
+        gray = Image.fromarray(turn_upright(np.asarray(gray), TURNED[decoder]))
+    return gray, tables.get(0, ())
 
 
-def grey_values(pixels: np.ndarray) -> np.ndarray:
+def gray_values(pixels: np.ndarray) -> np.ndarray:
     """Luma of colours, mean of bands: float32 [H, W] of pixels [H, W, C], in their range."""
     if pixels.shape[-1] in (1, 3):
         return with_channels(pixels, 1)[..., 0].astype(np.float32)
@@ -271,9 +271,9 @@ def grey_values(pixels: np.ndarray) -> np.ndarray:
     return mean
 
 
-def shrink(grey: Image.Image) -> np.ndarray:
+def shrink(gray: Image.Image) -> np.ndarray:
     """A grey picture, of mode L or F, as `grey_thumbnail` gives it."""
-    small = np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX), np.float32)
+    small = np.asarray(gray.resize((SIDE, SIDE), Image.Resampling.BOX), np.float32)
     low, high = float(small.min()), float(small.max())
     stretched = (small - low) * (255 / (high - low)) if high > low else np.zeros_like(small)
     return np.rint(stretched).astype(np.uint8)

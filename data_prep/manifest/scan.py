@@ -387,7 +387,7 @@ def _split_records(tree: _Tree) -> Iterator[Record]:
     folders, images = tree.children(tree.root)
     split_folders = [name for name in folders if _is_split(name)]
     if not split_folders:
-        yield from _labelled(tree, tree.root, "")
+        yield from _labeled(tree, tree.root, "")
         return
     for name in folders:
         if name in split_folders:
@@ -411,17 +411,17 @@ def _split_records(tree: _Tree) -> Iterator[Record]:
             raise UserError(f"{tree.root}: the folders {other!r} and {name!r} name the same split")
     for split in SPLITS:
         if split in by_split:
-            records = list(_labelled(tree, os.path.join(tree.root, by_split[split]), split))
+            records = list(_labeled(tree, os.path.join(tree.root, by_split[split]), split))
             if not records:
                 tree.empty.append(by_split[split])
             yield from records
 
 
-def _labelled(tree: _Tree, folder: str, split: str) -> Iterator[Record]:
+def _labeled(tree: _Tree, folder: str, split: str) -> Iterator[Record]:
     classes, images = tree.children(folder)
     for name in images:
         yield Record(tree.relative(os.path.join(folder, name)), split=split)
-    labelled = False
+    labeled = False
     for label in classes:
         class_folder = os.path.join(folder, label)
         inner = next((name for name in tree.children(class_folder)[0] if _is_split(name)), None)
@@ -432,11 +432,11 @@ def _labelled(tree: _Tree, folder: str, split: str) -> Iterator[Record]:
             )
         empty = True
         for path in tree.images_below(class_folder):
-            labelled, empty = True, False
+            labeled, empty = True, False
             yield Record(tree.relative(path), label=clean_name(label) or label, split=split)
         if empty:
             tree.empty.append(tree.relative(class_folder))
-    if images and labelled:
+    if images and labeled:
         verb = "has" if len(images) == 1 else "have"
         _LOGGER.warning(
             "%s: %s beside the class folders %s no label",

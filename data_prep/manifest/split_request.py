@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from data_prep.errors import UserError
 from data_prep.manifest.allocation import apportion_table
-from data_prep.manifest.groups import Kept, Progress, keep_together
+from data_prep.manifest.groups import GroupingSummary, Progress, keep_together
 from data_prep.manifest.label_subsets import pool_subset
 from data_prep.manifest.manifest import Manifest, canonical_split
 from data_prep.manifest.splits import (
@@ -60,7 +60,7 @@ class Division:
     """
 
     parts: dict[str, Manifest]
-    kept: Kept
+    kept: GroupingSummary
     grouped: Manifest
 
 
@@ -140,7 +140,7 @@ def divide(manifest: Manifest, request: SplitRequest) -> list[Manifest]:
     return [merge_classes(result, request.merges) for result in results]
 
 
-def departure(manifest: Manifest, ratios: Mapping[str, float]) -> tuple[int, str, str]:
+def deviation_from_ratios(manifest: Manifest, ratios: Mapping[str, float]) -> tuple[int, str, str]:
     """Measures how far a split is from the exact numbers, which groups may not allow.
 
     Returns:
@@ -171,7 +171,7 @@ def _split(manifest: Manifest, request: SplitRequest) -> list[Manifest]:
         divided = make_folds(pool, request.folds, request.seed)
     else:
         divided = [stratified_split(pool, request.ratios, request.seed)]
-        off, label, split = departure(divided[0], request.ratios)
+        off, label, split = deviation_from_ratios(divided[0], request.ratios)
         if off:
             _LOGGER.info(
                 "what stays together puts a number up to %d beside the exact one (%s in %s)",

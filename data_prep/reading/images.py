@@ -24,7 +24,7 @@ from data_prep.reading.headers import Decoder, Header, parse_header
 from data_prep.reading.intensity import apply_intensity, fill_not_finite
 from data_prep.reading.limits import ReadLimits
 from data_prep.reading.spec import Reading, parse_reading
-from data_prep.reading.tiles import Box, check_inside, parse_box
+from data_prep.reading.tiles import TileBox, check_inside, parse_box
 
 # Luma of ITU-R BT.601, as in JPEG and tf.image.rgb_to_grayscale.
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -126,8 +126,8 @@ def with_channels(pixels: np.ndarray, channels: int, name: str = "image") -> np.
     if present == 1 and channels == 3:
         return np.repeat(pixels, 3, axis=-1)
     if present == 3 and channels == 1:
-        grey = (pixels @ _LUMA)[:, :, np.newaxis]
-        return (np.rint(grey) if pixels.dtype == np.uint8 else grey).astype(pixels.dtype)
+        gray = (pixels @ _LUMA)[:, :, np.newaxis]
+        return (np.rint(gray) if pixels.dtype == np.uint8 else gray).astype(pixels.dtype)
     raise UserError(f"{name}: has {present} channels where {channels} are wanted")
 
 
@@ -136,7 +136,7 @@ def _read(
     path: str,
     channels: int | None,
     reading: Reading,
-    box: Box | None,
+    box: TileBox | None,
     limits: ReadLimits | None,
 ) -> np.ndarray:
     """The image in range, cut to the box; no more is decoded where the format allows."""
@@ -201,7 +201,7 @@ def _is_turned(header: Header, reading: Reading) -> bool:
     return header.orientation != 1 and reading.exif != "ignore"
 
 
-def _part(pixels: np.ndarray, box: Box) -> np.ndarray:
+def _part(pixels: np.ndarray, box: TileBox) -> np.ndarray:
     return pixels[box.y : box.y + box.height, box.x : box.x + box.width].copy()
 
 
@@ -211,7 +211,7 @@ def _stored(
     header: Header,
     channels: int | None,
     reading: Reading,
-    window: Box | None,
+    window: TileBox | None,
     limits: ReadLimits | None = None,
 ) -> Stored:
     """Stored values, upright; of arrays and TIFF only the window, of other pictures all."""
@@ -290,7 +290,7 @@ def lossless_decoder(channels: int, bits: int) -> Decoder:
         bits: 8 for uint8 pixels, more for float32.
     """
     if bits == 8 and channels in (1, 3):
-        return Decoder.RASTER if channels == 1 else Decoder.PNG_COLOUR
+        return Decoder.RASTER if channels == 1 else Decoder.PNG_COLOR
     return Decoder.PYTHON
 
 

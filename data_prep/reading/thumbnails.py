@@ -34,7 +34,7 @@ def thumbnail(
 
 def small_jpeg(pixels: np.ndarray, side: int = _SIDE) -> bytes:
     """A JPEG, as of `thumbnail`, of pixels [H, W, C], uint8 or float32."""
-    image = Image.fromarray(_eight_bits(_grey_or_colour(pixels)))
+    image = Image.fromarray(_eight_bits(_gray_or_color(pixels)))
     image.thumbnail((side, side), Image.Resampling.BOX)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
@@ -48,7 +48,7 @@ def blank(side: int = _SIDE) -> bytes:
     return buffer.getvalue()
 
 
-def _grey_or_colour(pixels: np.ndarray) -> np.ndarray:
+def _gray_or_color(pixels: np.ndarray) -> np.ndarray:
     """[H, W] or [H, W, 3] of pixels [H, W, C]."""
     return pixels[..., 0] if pixels.shape[-1] < 3 else pixels[..., :3]
 

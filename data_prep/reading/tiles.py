@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 from data_prep.errors import UserError
 
 
-class Box(NamedTuple):
+class TileBox(NamedTuple):
     """A part of a picture, in pixels from its upper left corner."""
 
     x: int
@@ -20,7 +20,7 @@ class Box(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def parse_box(text: str) -> Box:
+def parse_box(text: str) -> TileBox:
     """Reads `x,y,width,height`.
 
     Raises:
@@ -29,13 +29,13 @@ def parse_box(text: str) -> Box:
     parts = [part.strip() for part in text.split(",")]
     if len(parts) != 4 or not all(part.isdigit() for part in parts):
         raise UserError(f"tile {text!r}: must be x,y,width,height in whole pixels")
-    box = Box(*map(int, parts))
+    box = TileBox(*map(int, parts))
     if not box.width or not box.height:
         raise UserError(f"tile {text!r}: is empty")
     return box
 
 
-def check_inside(box: Box, height: int, width: int) -> None:
+def check_inside(box: TileBox, height: int, width: int) -> None:
     """Raises UserError unless the tile lies in a picture of this size."""
     if box.x + box.width > width or box.y + box.height > height:
         raise UserError(f"tile {box} does not lie in the picture of {width}x{height} pixels")
@@ -43,7 +43,7 @@ def check_inside(box: Box, height: int, width: int) -> None:
 
 def cut(
     height: int, width: int, size: int, overlap: int = 0, rest: Literal["drop", "keep"] = "drop"
-) -> list[Box]:
+) -> list[TileBox]:
     """Square tiles of a picture, row by row from the upper left corner.
 
     Args:
@@ -64,7 +64,7 @@ def cut(
         )
     columns = _starts(width, size, size - overlap, rest)
     return [
-        Box(x, y, min(size, width), min(size, height))
+        TileBox(x, y, min(size, width), min(size, height))
         for y in _starts(height, size, size - overlap, rest)
         for x in columns
     ]

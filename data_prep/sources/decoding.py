@@ -107,7 +107,7 @@ def _branch(
         image = tf.transpose(raster(), [1, 0, 2]) if swap else raster()
         return tf.reverse(image, flips) if flips else image
 
-    def png_colour() -> tf.Tensor:
+    def png_color() -> tf.Tensor:
         image = tf.io.decode_png(encoded.load(), channels=3)
         return _to_dtype(_to_channels(image, 3, channels), dtype)
 
@@ -115,10 +115,10 @@ def _branch(
         # As stored, perhaps with alpha: TensorFlow's own way to grey would heed a gAMA chunk.
         image = tf.io.decode_png(encoded.load(), channels=0, dtype=tf.uint16)
         image = tf.cast(image, tf.float32) / 65535.0
-        grey = tf.shape(image)[-1] <= 2
+        gray = tf.shape(image)[-1] <= 2
         if channels == 1:
-            return tf.cond(grey, lambda: image[..., :1], lambda: _luma(image[..., :3]))
-        return tf.cond(grey, lambda: tf.repeat(image[..., :1], 3, axis=-1), lambda: image[..., :3])
+            return tf.cond(gray, lambda: image[..., :1], lambda: _luma(image[..., :3]))
+        return tf.cond(gray, lambda: tf.repeat(image[..., :1], 3, axis=-1), lambda: image[..., :3])
 
     def gif() -> tf.Tensor:
         image = tf.io.decode_image(encoded.load(), channels=3, expand_animations=False)
@@ -126,8 +126,8 @@ def _branch(
 
     def bmp() -> tf.Tensor:
         image = tf.io.decode_bmp(encoded.load())
-        grey = tf.equal(tf.shape(image)[-1], 1)
-        image = tf.cond(grey, lambda: tf.repeat(image, 3, axis=-1), lambda: image)
+        gray = tf.equal(tf.shape(image)[-1], 1)
+        image = tf.cond(gray, lambda: tf.repeat(image, 3, axis=-1), lambda: image)
         return _to_dtype(_to_channels(image, 3, channels), dtype)
 
     def jpeg_tile() -> tf.Tensor:
@@ -140,7 +140,7 @@ def _branch(
         return turned
     return {
         Decoder.RASTER: raster,
-        Decoder.PNG_COLOUR: png_colour,
+        Decoder.PNG_COLOR: png_color,
         Decoder.PNG16: png16,
         Decoder.GIF: gif,
         Decoder.BMP: bmp,

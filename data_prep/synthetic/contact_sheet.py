@@ -117,14 +117,14 @@ def _figure(rows: dict[str, list[Tile]]) -> Image.Image:
 
 def _compressed(picture: Image.Image) -> bytes:
     """A small PNG: grey in few even levels, colours in a small palette."""
-    grey = np.asarray(picture.convert("L"))
-    is_grey = (np.asarray(picture) == grey[:, :, None]).all()
-    for colours in (64, 32, 16):
-        if is_grey:
-            levels = np.rint(grey / 255 * (colours - 1)) / (colours - 1)
+    gray = np.asarray(picture.convert("L"))
+    is_gray = (np.asarray(picture) == gray[:, :, None]).all()
+    for colors in (64, 32, 16):
+        if is_gray:
+            levels = np.rint(gray / 255 * (colors - 1)) / (colors - 1)
             few = Image.fromarray(np.rint(255 * levels).astype(np.uint8))
         else:
-            few = picture.quantize(colours, dither=Image.Dither.NONE)
+            few = picture.quantize(colors, dither=Image.Dither.NONE)
         stream = io.BytesIO()
         few.save(stream, "PNG", optimize=True)
         if stream.tell() <= _MOST_BYTES:

@@ -392,8 +392,8 @@ def render(piece: CorePiece, height: int, width: int, rng: np.random.Generator) 
             aperture=piece.aperture,
             rng=rng,
         )[:, :, None]
-        colour = _FILLING if piece.filled else 0.22 * image
-        image = inside * colour + (1 - inside) * image
+        color = _FILLING if piece.filled else 0.22 * image
+        image = inside * color + (1 - inside) * image
     return _photograph(image, piece, x, rng)
 
 

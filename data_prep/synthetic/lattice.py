@@ -193,7 +193,7 @@ def atom_columns(crystal: Crystal, image_size: int) -> tuple[np.ndarray, np.ndar
     cell = crystal.cell()
     margin = _STAMP_SIGMAS * crystal.atom_size + 3 * crystal.scan_distortion + crystal.spacing
     half = image_size / 2 + margin
-    centre = (image_size - 1) / 2
+    center = (image_size - 1) / 2
     origin = np.array([crystal.offset_x, crystal.offset_y])
     # The corners of the padded image in units of the cell bound the cells that reach into it.
     corners = np.array([[-half, -half], [-half, half], [half, -half], [half, half]]) - origin
@@ -209,7 +209,7 @@ def atom_columns(crystal: Crystal, image_size: int) -> tuple[np.ndarray, np.ndar
     positions = ((grid + basis) @ cell + shifts + origin).reshape(-1, 2)
     species = np.tile(kinds, len(grid))
     seen = (np.abs(positions) <= half).all(axis=1)
-    return positions[seen] + centre, species[seen]
+    return positions[seen] + center, species[seen]
 
 
 def render(crystal: Crystal, image_size: int, rng: np.random.Generator | None) -> np.ndarray:
@@ -249,16 +249,16 @@ def _sum_of_gaussians(
     inside = (rows >= 0) & (rows < size)
     shifts = row_shifts[np.clip(rows, 0, size - 1)]
     vertical = np.exp(-((rows - positions[:, 1:2]) ** 2) / (2 * sigma**2)) * heights[:, None]
-    centres = positions[:, :1] + shifts  # [n, w]: where the column appears in each row
-    columns = np.rint(centres).astype(int)[:, :, None] + window  # [n, w, w]
-    values = np.exp(-((columns - centres[:, :, None]) ** 2) / (2 * sigma**2))
+    centers = positions[:, :1] + shifts  # [n, w]: where the column appears in each row
+    columns = np.rint(centers).astype(int)[:, :, None] + window  # [n, w, w]
+    values = np.exp(-((columns - centers[:, :, None]) ** 2) / (2 * sigma**2))
     values *= vertical[:, :, None]
     inside = inside[:, :, None] & (columns >= 0) & (columns < size)
     flat = (rows[:, :, None] * size + columns)[inside]
     return np.bincount(flat, values[inside], minlength=size * size).reshape(size, size)
 
 
-def to_grey(image: np.ndarray) -> np.ndarray:
+def to_gray(image: np.ndarray) -> np.ndarray:
     """Grey levels as a detector with automatic brightness and contrast would give.
 
     Args:
@@ -301,4 +301,4 @@ def lattice_image(
     crystal = draw_crystal(
         LATTICE_CLASSES[class_name], image_size, parameters or LatticeParameters(), rng
     )
-    return to_grey(render(crystal, image_size, rng)), crystal
+    return to_gray(render(crystal, image_size, rng)), crystal

@@ -15,7 +15,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Site:
+class LatticeSite:
     """An atom column of the unit cell.
 
     Attributes:
@@ -44,7 +44,7 @@ class LatticeClass:
     name: str
     ratio: tuple[float, float]
     angle: tuple[float, float]
-    sites: tuple[Site, ...]
+    sites: tuple[LatticeSite, ...]
     description: str
 
     @property
@@ -69,10 +69,10 @@ class LatticeClass:
         return np.array([[a, 0.0], [a * ratio * math.cos(gamma), a * ratio * math.sin(gamma)]])
 
 
-_CORNER = Site(0, 0)
-_CENTRE = Site(0.5, 0.5)
-_EDGE_A = Site(0.5, 0)
-_EDGE_B = Site(0, 0.5)
+_CORNER = LatticeSite(0, 0)
+_CENTER = LatticeSite(0.5, 0.5)
+_EDGE_A = LatticeSite(0.5, 0)
+_EDGE_B = LatticeSite(0, 0.5)
 _SQUARE = (1.0, 1.0)
 _RIGHT = (90.0, 90.0)
 _HEXAGONAL = (120.0, 120.0)
@@ -83,49 +83,49 @@ _ALL = (
         "cubic_bcc",
         _SQUARE,
         _RIGHT,
-        (_CORNER, _CENTRE),
+        (_CORNER, _CENTER),
         "body-centred cubic along [001]: a centred square, one element",
     ),
     LatticeClass(
         "cubic_bcc_2atom",
         _SQUARE,
         _RIGHT,
-        (_CORNER, Site(0.5, 0.5, 1)),
+        (_CORNER, LatticeSite(0.5, 0.5, 1)),
         "caesium chloride along [001]: a square of A with B in its centre",
     ),
     LatticeClass(
         "hexagon",
         _SQUARE,
         _HEXAGONAL,
-        (Site(1 / 3, 2 / 3), Site(2 / 3, 1 / 3)),
+        (LatticeSite(1 / 3, 2 / 3), LatticeSite(2 / 3, 1 / 3)),
         "graphene along [0001]: a honeycomb, one element",
     ),
     LatticeClass(
         "hexagon_2atom",
         _SQUARE,
         _HEXAGONAL,
-        (Site(1 / 3, 2 / 3), Site(2 / 3, 1 / 3, 1)),
+        (LatticeSite(1 / 3, 2 / 3), LatticeSite(2 / 3, 1 / 3, 1)),
         "boron nitride along [0001]: a honeycomb of A and B in turn",
     ),
     LatticeClass(
         "ortho_body_centered",
         _SHORT,
         _RIGHT,
-        (_CORNER, _CENTRE),
+        (_CORNER, _CENTER),
         "body-centred orthorhombic along [001]: a short centred rectangle",
     ),
     LatticeClass(
         "ortho_face_centered",
         _SHORT,
         _RIGHT,
-        (_CORNER, _CENTRE, _EDGE_A, _EDGE_B),
+        (_CORNER, _CENTER, _EDGE_A, _EDGE_B),
         "face-centred orthorhombic along [001]: rows and columns of a short rectangle",
     ),
     LatticeClass(
         "tetragonal_body_center",
         (2.0, 2.4),
         _RIGHT,
-        (_CORNER, _CENTRE),
+        (_CORNER, _CENTER),
         "body-centred tetragonal along [100]: a long centred rectangle",
     ),
     LatticeClass(
@@ -146,21 +146,21 @@ _ALL = (
         "tetragonal_face_bcc",
         (1.35, 1.5),
         _RIGHT,
-        (_CORNER, Site(0, 0.25), _CENTRE, Site(0.5, 0.75)),
+        (_CORNER, LatticeSite(0, 0.25), _CENTER, LatticeSite(0.5, 0.75)),
         "diamond-like along [110]: a centred rectangle of dumb-bells, one element",
     ),
     LatticeClass(
         "tetragonal_face_bcc_2atom",
         (1.35, 1.5),
         _RIGHT,
-        (_CORNER, Site(0, 0.25, 1), _CENTRE, Site(0.5, 0.75, 1)),
+        (_CORNER, LatticeSite(0, 0.25, 1), _CENTER, LatticeSite(0.5, 0.75, 1)),
         "zinc-blende-like along [110]: a centred rectangle of dumb-bells of A and B",
     ),
     LatticeClass(
         "tetragonal_reg_2atom",
         _SHORT,
         _RIGHT,
-        (_CORNER, Site(0.5, 0.5, 1)),
+        (_CORNER, LatticeSite(0.5, 0.5, 1)),
         "tetragonal along [100], two elements: a short rectangle of A with B in its centre",
     ),
     LatticeClass(

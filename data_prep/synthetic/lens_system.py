@@ -14,7 +14,7 @@ from typing import ClassVar, Literal, Protocol
 import numpy as np
 
 from data_prep.settings import setting
-from data_prep.synthetic.sample import Parameters, Range, Row, between, whole_between
+from data_prep.synthetic.sample import Parameters, Range, SampleRow, between, whole_between
 
 Vector = tuple[np.ndarray, np.ndarray]
 
@@ -277,7 +277,7 @@ class LensSystem:
     deflectors: tuple[Deflector, ...]
     source: Galaxy
     lens: Galaxy
-    row: Row
+    row: SampleRow
 
 
 def draw_system(
@@ -356,7 +356,7 @@ def _substructure(
     return ()
 
 
-def _columns(prefix: str, part: Ellipsoid | Shear | Galaxy) -> Row:
+def _columns(prefix: str, part: Ellipsoid | Shear | Galaxy) -> SampleRow:
     return {f"{prefix}_{name}": value for name, value in dataclasses.asdict(part).items()}
 
 

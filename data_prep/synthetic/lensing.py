@@ -50,7 +50,7 @@ def render(
     parameters: LensingParameters,
     *,
     psf_fwhm: float,
-    centre: tuple[float, float] = (0.0, 0.0),
+    center: tuple[float, float] = (0.0, 0.0),
 ) -> np.ndarray:
     """The image before noise.
 
@@ -59,7 +59,7 @@ def render(
         size: side of the image in pixels.
         parameters: field of view and engine.
         psf_fwhm: width of the point spread function in arcseconds.
-        centre: where the telescope points, (x, y) in arcseconds.
+        center: where the telescope points, (x, y) in arcseconds.
 
     Returns:
         float64 [size, size]: mean brightness of each pixel; x to the right, y down.
@@ -68,7 +68,7 @@ def render(
     factor = min(max(math.ceil(pixel / _FINE), 1), 16)
     fine = pixel / factor
     axis = (np.arange(size * factor) - (size * factor - 1) / 2) * fine
-    x, y = np.meshgrid(axis + centre[0], axis + centre[1])
+    x, y = np.meshgrid(axis + center[0], axis + center[1])
     if parameters.engine == "lenstronomy":
         from data_prep.synthetic.lenstronomy_engine import brightness
     else:
@@ -107,17 +107,17 @@ def lensing_sample(class_name: str, index: int, request: Request) -> Sample:
     system = draw_system(class_name, parameters, rng)
     fwhm, photons = between(rng, parameters.psf_fwhm), between(rng, parameters.photons)
     background = between(rng, parameters.background)
-    centre = between(rng, (-0.15, 0.15)), between(rng, (-0.15, 0.15))
+    center = between(rng, (-0.15, 0.15)), between(rng, (-0.15, 0.15))
     borders = [round(between(rng, parameters.nan_border) * size) for _ in range(4)]
-    clean = render(system, size, parameters, psf_fwhm=fwhm, centre=centre)
+    clean = render(system, size, parameters, psf_fwhm=fwhm, center=center)
     # The same exposure whatever the pixels: a small one gathers fewer photons.
     area = (parameters.field_of_view / size / _PIXEL) ** 2
     image = rng.poisson(clean * photons * area) / (photons * area)
     image += rng.normal(0, background / math.sqrt(area), image.shape)
     row = {
         **system.row,
-        "centre_x": centre[0],
-        "centre_y": centre[1],
+        "centre_x": center[0],
+        "centre_y": center[1],
         "psf_fwhm": fwhm,
         "photons": photons,
         "background": background,

@@ -37,8 +37,8 @@ from data_prep.synthetic.sample import (
     Parameters,
     Range,
     Request,
-    Row,
     Sample,
+    SampleRow,
     between,
     image_generator,
     single_image,
@@ -308,6 +308,6 @@ def rheed_sample(class_name: str, index: int, request: Request) -> Sample:
     image = render(pattern, request.height, request.width, rng)
     image = rng.poisson(np.maximum(image, 0) * pattern.electrons) / pattern.electrons
     image += rng.normal(0, pattern.read_noise, image.shape)
-    row: Row = dict(vars(pattern))
+    row: SampleRow = dict(vars(pattern))
     pixels = to_levels(image, request.file_format)
     return single_image(class_name, index, pixels, row, request.file_format)

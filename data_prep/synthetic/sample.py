@@ -71,7 +71,7 @@ MANIFEST_NAME = "manifest.csv"
 PNG, PNG16, NPY = "png", "png16", "npy"
 ENDINGS = {PNG: ".png", PNG16: ".png", NPY: ".npy"}
 
-Row = dict[str, Any]
+SampleRow = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -107,12 +107,12 @@ class Sample:
 
     files: dict[str, np.ndarray]
     records: dict[str, tuple[Record, ...]]
-    rows: tuple[Row, ...]
-    tables: dict[str, tuple[Row, ...]]
+    rows: tuple[SampleRow, ...]
+    tables: dict[str, tuple[SampleRow, ...]]
 
 
 def single_image(
-    class_name: str, index: int, pixels: np.ndarray, drawn: Row, file_format: str = PNG
+    class_name: str, index: int, pixels: np.ndarray, drawn: SampleRow, file_format: str = PNG
 ) -> Sample:
     """The sample that is one image in the folder of its class."""
     path = f"{class_name}/{class_name}_{index:05d}{ENDINGS[file_format]}"

@@ -13,7 +13,7 @@ from data_prep.storage import new_folder
 from data_prep.synthetic.kinds import Kind, find_kind
 from data_prep.synthetic.lattice import LatticeParameters
 from data_prep.synthetic.lattice_classes import LATTICE_CLASSES
-from data_prep.synthetic.sample import MANIFEST_NAME, Parameters, Request, Row, Sample, encode
+from data_prep.synthetic.sample import MANIFEST_NAME, Parameters, Request, Sample, SampleRow, encode
 
 PARAMETERS_NAME = "parameters.csv"
 
@@ -103,8 +103,8 @@ class _Found:
     """The tables of a set, growing."""
 
     records: dict[str, list[Record]] = field(default_factory=dict)
-    rows: list[Row] = field(default_factory=list)
-    tables: dict[str, list[Row]] = field(default_factory=dict)
+    rows: list[SampleRow] = field(default_factory=list)
+    tables: dict[str, list[SampleRow]] = field(default_factory=dict)
 
     def add(self, sample: Sample) -> None:
         self.rows.extend(sample.rows)
@@ -174,5 +174,5 @@ def _check_size(kind: Kind, request: Request) -> None:
         raise UserError(f"image_size={shown}: {kind.name} images are square, give one number")
 
 
-def _write_table(path: Path, rows: Sequence[Row]) -> None:
+def _write_table(path: Path, rows: Sequence[SampleRow]) -> None:
     write_csv(path, [list(rows[0]), *(list(row.values()) for row in rows)])

@@ -39,7 +39,8 @@ def call(verb: str, settings: Mapping[str, Any], *after_dashes: list[str]) -> in
         UserError: Something asked for is impossible.
     """
     command = command_of(verb)
-    named = {_name(command, n): _plain(v) for n, v in settings.items() if v is not None}
+    others = {s.also: s.name for s in command.config_type.settings() if s.also}
+    named = {others.get(n, n): _plain(v) for n, v in settings.items() if v is not None}
     preset = preset_values(str(named.get("preset", "")), command.presets)
     if command.preset_help:  # the preset is no setting itself
         named.pop("preset", None)
@@ -51,14 +52,6 @@ def call(verb: str, settings: Mapping[str, Any], *after_dashes: list[str]) -> in
     if code not in (0, 3) and code not in _SIGNALS:
         raise UserError(f"simclr {verb} ended with code {code}; what it said is above")
     return code
-
-
-def _name(command: Command, name: str) -> str:
-    """The setting's own name, of either of its names."""
-    for s in command.config_type.settings():
-        if s.also == name:
-            return s.name
-    return name
 
 
 def _plain(value: Any) -> Any:

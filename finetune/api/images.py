@@ -22,7 +22,7 @@ from finetune.api.messages import speaking_python
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from data_prep.check.check import Checked
+    from data_prep.check.check import CheckResult
 
 PathLike = str | os.PathLike[str]
 Progress = Callable[[int, int], None]
@@ -121,7 +121,7 @@ class ImageSet:
         return ImageSet(next(iter(division.parts.values())))
 
     @speaking_python
-    def check(self, **settings: Any) -> "Checked":
+    def check(self, **settings: Any) -> "CheckResult":
         """Looks for what would spoil the numbers of a model.
 
         Args:

@@ -52,7 +52,7 @@ def _compare(config: CompareConfig, given: Collection[str]) -> int:
     from finetune.compare.chain import Stopped
     from finetune.compare.page import PAGE, mean_table
     from finetune.compare.plan import by_encoder
-    from finetune.compare.run import OWN_FILES, SETTINGS, Experiment, Together
+    from finetune.compare.run import OWN_FILES, SETTINGS, Experiment, ParallelWorkers
 
     output = Path(how.output)
     if how.overwrite and (output / SETTINGS).exists() and not how.only:
@@ -63,7 +63,7 @@ def _compare(config: CompareConfig, given: Collection[str]) -> int:
     experiment = Experiment(
         config, output, lambda: open_images(config.images), progress_lines, began
     )
-    together = Together(["finetune.cli.compare", *flags], how.parallel)
+    together = ParallelWorkers(["finetune.cli.compare", *flags], how.parallel)
     alone = how.parallel == 1 or bool(how.only)
     if not alone and not how.plan_only and (code := together.plan(output)):
         return code

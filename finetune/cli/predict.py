@@ -37,14 +37,14 @@ def run(config: PredictConfig, given: Collection[str]) -> int:
     if images.image_dir and not Path(images.image_dir).is_dir():
         raise UserError("no such folder", setting="image_dir", value=images.image_dir)
     import_tensorflow()
-    from finetune.predict import Listed, list_images, predict_images
+    from finetune.predict import ImageList, list_images, predict_images
     from finetune.trained import open_trained
 
     trained = open_trained(model, p.precision)
     listed = trained.preprocessing.reading.open(
         config.reading.among(given),
         find=lambda declared: list_images(images.image_dir, images.manifest, declared),
-        sample=Listed.sample,
+        sample=ImageList.sample,
     )
     with outputs.drafts() as drafts:
         done = predict_images(trained, listed, drafts.paths[0], p, progress_lines("files"))

@@ -23,14 +23,14 @@ def run(config: ServeConfig, _given: Collection[str]) -> None:
     s = config.service
     model = s.given_model()
     import_tensorflow()
-    from finetune.serve.answer import open_neighbours
+    from finetune.serve.answer import open_neighbors
     from finetune.serve.serve import ServeLimits, make_service
     from finetune.trained import open_trained
 
     trained = open_trained(model)
-    neighbours = open_neighbours(trained, progress_lines("images"), s.image_dir)
+    neighbors = open_neighbors(trained, progress_lines("images"), s.image_dir)
     limits = ServeLimits(s.max_megabytes, s.max_megapixels, s.max_memory, s.timeout)
-    server = make_service(trained, neighbours, s.host, s.port, limits)
+    server = make_service(trained, neighbors, s.host, s.port, limits)
     log.info("http://%s:%d/ (stop with Ctrl-C)", s.host, server.port)
     try:
         server.serve_forever()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data_prep.phrases import capitalized, format_seconds
-from finetune.compare.results import Results
+from finetune.compare.results import ComparisonResults
 from finetune.compare.strategies import MAJORITY, RAW_PIXELS
 from finetune.report.sections import WORDS
 
@@ -38,7 +38,7 @@ class Advice:
         return "\n".join(parts)
 
 
-def advise(results: Results) -> Advice:
+def advise(results: ComparisonResults) -> Advice:
     """Returns the recommendation that the results support."""
     if len(results.rows) < 2:
         (only,) = results.rows
@@ -65,7 +65,7 @@ def advise(results: Results) -> Advice:
     )
 
 
-def with_labels(results: Results, fraction: float) -> str:
+def with_labels(results: ComparisonResults, fraction: float) -> str:
     """`with 10 labels a class (5 %)`."""
     labels = results.labels[fraction]
     if fraction == 1:
@@ -76,7 +76,7 @@ def with_labels(results: Results, fraction: float) -> str:
     return f"with {number} label{'' if number == '1' else 's'} a class ({share})"
 
 
-def _beaten(results: Results, row: str, fraction: float) -> list[str]:
+def _beaten(results: ComparisonResults, row: str, fraction: float) -> list[str]:
     """The rows that a row is above, the nearest first."""
     won = []
     for other in results.rows:
@@ -87,14 +87,14 @@ def _beaten(results: Results, row: str, fraction: float) -> list[str]:
     return sorted(won, key=lambda other: -results.value(other, fraction).value)
 
 
-def _leaders(results: Results, fraction: float) -> list[str]:
+def _leaders(results: ComparisonResults, fraction: float) -> list[str]:
     """The row with the highest mean, then those that are not told apart from it."""
     ranked = sorted(results.rows, key=lambda row: -results.value(row, fraction).value)
     beaten = _beaten(results, ranked[0], fraction)
     return [row for row in ranked if row not in beaten]
 
 
-def _leader(results: Results, fraction: float) -> str:
+def _leader(results: ComparisonResults, fraction: float) -> str:
     first, *tied = _leaders(results, fraction)
     value = f"{results.value(first, fraction).value:.3f}"
     beaten = _beaten(results, first, fraction)
@@ -114,7 +114,7 @@ def _leader(results: Results, fraction: float) -> str:
     )
 
 
-def _recommend(results: Results) -> tuple[str, str]:
+def _recommend(results: ComparisonResults) -> tuple[str, str]:
     """The recommended row, "" if there is none; and the recommendation."""
     leaders = {fraction: _leaders(results, fraction) for fraction in results.fractions}
     won = {row: [_beaten(results, row, f) for f in results.fractions] for row in results.rows}
@@ -161,7 +161,7 @@ def _recommend(results: Results) -> tuple[str, str]:
 _FLOOR_WORDS = {MAJORITY: "the most frequent class", RAW_PIXELS: "raw pixels"}
 
 
-def _standing(results: Results, row: str) -> str:
+def _standing(results: ComparisonResults, row: str) -> str:
     """Says if a row is above the floors; "" if there are none, or it is one itself.
 
     Floors are the most frequent class, a linear probe on raw pixels, and untrained features.
@@ -184,12 +184,12 @@ def _standing(results: Results, row: str) -> str:
     return f"above {_listed(words)}{throughout}"
 
 
-def _is_above(results: Results, row: str, other: str, fraction: float) -> bool:
+def _is_above(results: ComparisonResults, row: str, other: str, fraction: float) -> bool:
     pair = results.pair(row, other, fraction)
     return pair.told_apart and pair.difference.value > 0
 
 
-def _best_of_all(results: Results) -> str:
+def _best_of_all(results: ComparisonResults) -> str:
     """Says if the row that is highest with all labels is above the floors."""
     most = results.fractions[-1]
     learnt = [row for row in results.rows if row != results.floor]
@@ -199,14 +199,14 @@ def _best_of_all(results: Results) -> str:
     return f"; {best}, the highest network {amount}, is {standing}" if standing else ""
 
 
-def _what_would(results: Results) -> str:
+def _what_would(results: ComparisonResults) -> str:
     """Names a remedy for ties; "" if a pretraining has learnt nothing: that needs another one."""
     if results.unlearned:
         return ""
     return " More test images or more folds would, if there is a difference."
 
 
-def if_unlearned(results: Results) -> str:
+def if_unlearned(results: ComparisonResults) -> str:
     """Warns of pretrainings that have learnt nothing; "" if there are none."""
     if not results.unlearned:
         return ""
@@ -220,12 +220,12 @@ def if_unlearned(results: Results) -> str:
     )
 
 
-def _unlearned(results: Results) -> list[str]:
+def _unlearned(results: ComparisonResults) -> list[str]:
     """The warning behind each pretraining that has learnt nothing."""
     return [f"{capitalized(row)}: {warning}." for row, warning in results.unlearned.items()]
 
 
-def _cheapest(results: Results, rows: Sequence[str]) -> str:
+def _cheapest(results: ComparisonResults, rows: Sequence[str]) -> str:
     costs = results.costs
     if any(row not in costs for row in rows):
         return ""
@@ -233,7 +233,7 @@ def _cheapest(results: Results, rows: Sequence[str]) -> str:
     return f"; the cheapest of them is {cheapest} ({format_seconds(costs[cheapest].seconds)})"
 
 
-def _by_amount(results: Results, leaders: dict[float, list[str]]) -> str:
+def _by_amount(results: ComparisonResults, leaders: dict[float, list[str]]) -> str:
     parts = []
     for fraction, known in leaders.items():
         tied = f" (tied with {_listed(known[1:])})" if known[1:] else ""
@@ -241,7 +241,7 @@ def _by_amount(results: Results, leaders: dict[float, list[str]]) -> str:
     return "; ".join(parts)
 
 
-def _against(results: Results, row: str, other: str) -> str:
+def _against(results: ComparisonResults, row: str, other: str) -> str:
     ahead, behind, tied = [], [], []
     for fraction in results.fractions:
         pair, amount = results.pair(row, other, fraction), with_labels(results, fraction)
@@ -259,7 +259,7 @@ def _against(results: Results, row: str, other: str) -> str:
     return f"{capitalized(row)} against {other}: {'; '.join(parts)}."
 
 
-def _gap(results: Results, better: str, worse: str, fraction: float) -> str:
+def _gap(results: ComparisonResults, better: str, worse: str, fraction: float) -> str:
     """`6 to 11 points`: the 95 % interval of a difference that excludes 0."""
     d = results.pair(better, worse, fraction).difference
     low, high = f"{100 * d.low:.0f}", f"{100 * d.high:.0f}"
@@ -270,7 +270,7 @@ def _gap(results: Results, better: str, worse: str, fraction: float) -> str:
     return f"{low} to {high} points"
 
 
-def _cautions(results: Results) -> list[str]:
+def _cautions(results: ComparisonResults) -> list[str]:
     said = _unlearned(results)
     if floor := results.floor:
         low = []
@@ -310,12 +310,12 @@ def _cautions(results: Results) -> list[str]:
     return said
 
 
-def _mean(results: Results, row: str) -> float:
+def _mean(results: ComparisonResults, row: str) -> float:
     values = [results.value(row, fraction).value for fraction in results.fractions]
     return sum(values) / len(values)
 
 
-def _metric(results: Results) -> str:
+def _metric(results: ComparisonResults) -> str:
     return WORDS[results.metric]
 
 

@@ -22,7 +22,7 @@ from finetune.classifier import Classifier, SimCLRBackbone
 from finetune.compare.budget import Sizes
 from finetune.compare.images import Division, LabelSet, Sources
 from finetune.compare.recipes import Networks
-from finetune.compare.strategies import MAJORITY, CompareSettings, Encoder, Row
+from finetune.compare.strategies import MAJORITY, CompareSettings, Encoder, StrategyRow
 from finetune.config import ClassifierConfig
 from finetune.refit import Refit
 from simclr_tf.checkpoints.load import Checkpoints, load_model, open_checkpoint
@@ -77,12 +77,12 @@ class Cell:
     probabilities: np.ndarray
 
 
-def cell_file(output: Path, row: Row, labels: LabelSet) -> Path:
+def cell_file(output: Path, row: StrategyRow, labels: LabelSet) -> Path:
     """The path of a cell's file."""
     return output / FOLDER / row.slug / f"{labels.name}.json"
 
 
-def save_cell(output: Path, row: Row, labels: LabelSet, cell: Cell) -> None:
+def save_cell(output: Path, row: StrategyRow, labels: LabelSet, cell: Cell) -> None:
     """Writes a cell, whole or not at all."""
     file = cell_file(output, row, labels)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def save_cell(output: Path, row: Row, labels: LabelSet, cell: Cell) -> None:
     Checksums(file.parent).write_text(file.name, json.dumps(facts) + "\n")
 
 
-def load_cell(output: Path, row: Row, labels: LabelSet) -> Cell | None:
+def load_cell(output: Path, row: StrategyRow, labels: LabelSet) -> Cell | None:
     """Reads a cell; None if it has not been done, or is damaged, which is said."""
     file = cell_file(output, row, labels)
     if not file.is_file():
@@ -269,7 +269,7 @@ class Chain:
         rows: The rows that use the encoder.
     """
 
-    def __init__(self, setup: Setup, encoder: Encoder, rows: tuple[Row, ...]) -> None:
+    def __init__(self, setup: Setup, encoder: Encoder, rows: tuple[StrategyRow, ...]) -> None:
         self._setup, self._encoder, self._rows = setup, encoder, rows
         self._classifier: Refit | None = None
 
@@ -292,7 +292,7 @@ class Chain:
         keras.backend.clear_session()
         gc.collect()
 
-    def _missing(self, row: Row) -> list[LabelSet]:
+    def _missing(self, row: StrategyRow) -> list[LabelSet]:
         sets = self._setup.division.label_sets
         return [s for s in sets if load_cell(self._setup.output, row, s) is None]
 
@@ -301,7 +301,7 @@ class Chain:
         what = f"pretrain-{encoder.slug}"
         if read_cost(setup.output, what)[0]:
             return
-        file, images = self._unlabelled()
+        file, images = self._unlabeled()
         config = setup.networks.pretraining(encoder, file, images)
         log.info("%s: pretraining, %d steps", encoder.name, config.train.train_steps)
         origins = open_origins(config, setup.networks.checkpoints)
@@ -311,12 +311,12 @@ class Chain:
         seen = config.train.train_steps * config.train.train_batch_size
         note_cost(setup.output, what, float(np.sum(took)), seen)
 
-    def _unlabelled(self) -> tuple[Path, int]:
+    def _unlabeled(self) -> tuple[Path, int]:
         """The images of self-supervision, and their number."""
         setup, encoder = self._setup, self._encoder
         file = setup.output / "division" / "unlabelled.csv"
         if encoder.share == 1:
-            return file, len(setup.division.unlabelled)
+            return file, len(setup.division.unlabeled)
         part = pool_subset(Manifest.load(file), "train", encoder.share, setup.settings.design.seed)
         own = setup.output / "division" / f"unlabelled_{encoder.share:g}.csv"
         part.save(own)
@@ -362,7 +362,7 @@ class Chain:
         refit.start(seed)
         return refit.features
 
-    def _majority(self, row: Row) -> None:
+    def _majority(self, row: StrategyRow) -> None:
         division = self._setup.division
         labels, classes = self._labels(), len(division.class_names)
         for drawn in self._missing(row):
@@ -373,7 +373,7 @@ class Chain:
         division = self._setup.division
         return division.images.label_indices(division.class_names)
 
-    def _probes(self, row: Row) -> None:
+    def _probes(self, row: StrategyRow) -> None:
         setup, division = self._setup, self._setup.division
         if self._encoder.name == MAJORITY:
             self._majority(row)
@@ -395,7 +395,7 @@ class Chain:
             said = probe.predict_proba(features[test])
             self._keep(row, drawn, 0, time.perf_counter() - began, 0, said)
 
-    def _fits(self, row: Row) -> None:
+    def _fits(self, row: StrategyRow) -> None:
         sources, refit = self._setup.sources, self._refit()
         for drawn in self._missing(row):
             began = time.perf_counter()
@@ -405,7 +405,7 @@ class Chain:
             seen = refit.steps * self._setup.sizes.finetune_batch
             self._keep(row, drawn, refit.steps, time.perf_counter() - began, seen, said)
 
-    def _distillations(self, row: Row) -> None:
+    def _distillations(self, row: StrategyRow) -> None:
         setup, refit = self._setup, self._refit()
         division, sources = setup.division, setup.sources
         for drawn in self._missing(row):
@@ -424,7 +424,13 @@ class Chain:
             self._keep(row, drawn, refit.steps + steps, time.perf_counter() - began, seen, said)
 
     def _keep(
-        self, row: Row, drawn: LabelSet, steps: int, seconds: float, seen: int, said: np.ndarray
+        self,
+        row: StrategyRow,
+        drawn: LabelSet,
+        steps: int,
+        seconds: float,
+        seen: int,
+        said: np.ndarray,
     ) -> None:
         labels = self._labels()
         right = float((said.argmax(axis=1) == labels[self._setup.division.test_rows]).mean())

@@ -28,7 +28,7 @@ from data_prep.storage import ANEW, new_folder, read_object
 from finetune.compare.strategies import CompareSettings
 
 FOLDER = "division"
-_IMAGES, _UNLABELLED, _LABELS, _NOTES = "images.csv", "unlabelled.csv", "labels", "notes.json"
+_IMAGES, _UNLABELED, _LABELS, _NOTES = "images.csv", "unlabelled.csv", "labels", "notes.json"
 
 Progress = Callable[[int, int], None]
 
@@ -64,14 +64,14 @@ class Division:
 
     Attributes:
         images: All of them.
-        unlabelled: The images for self-supervision.
+        unlabeled: The images for self-supervision.
         label_sets: The sets of labels to learn from; every fold and seed has every fraction.
         remarks: Caveats for readers, sentences.
         grouped: Whether some images stay together.
     """
 
     images: Manifest
-    unlabelled: Manifest
+    unlabeled: Manifest
     label_sets: tuple[LabelSet, ...]
     remarks: tuple[str, ...] = ()
     grouped: bool = False
@@ -222,7 +222,7 @@ def save_division(division: Division, output: Path) -> None:
     """Writes the folder `division`, whole or not at all."""
     with new_folder(output / FOLDER) as work:
         division.images.save(work / _IMAGES)
-        division.unlabelled.save(work / _UNLABELLED)
+        division.unlabeled.save(work / _UNLABELED)
         (work / _LABELS).mkdir()
         for known in division.label_sets:
             division.take(known.rows).save(work / _LABELS / f"{known.name}.csv")
@@ -248,8 +248,8 @@ def load_division(output: Path) -> Division:
         own = Manifest.load(folder / _LABELS / f"{_name(fold, seed, fraction, *per_class)}.csv")
         rows = np.array([position[image] for image in own.images()], dtype=np.int64)
         sets.append(LabelSet(fold, seed, fraction, rows, *per_class))
-    unlabelled = Manifest.load(folder / _UNLABELLED)
-    return Division(images, unlabelled, tuple(sets), tuple(facts["remarks"]), facts["grouped"])
+    unlabeled = Manifest.load(folder / _UNLABELED)
+    return Division(images, unlabeled, tuple(sets), tuple(facts["remarks"]), facts["grouped"])
 
 
 class Sources:

@@ -12,17 +12,17 @@ from data_prep.page import Page, Section, Table, repeat_section, software, warni
 from data_prep.phrases import capitalized, counted, format_seconds
 from finetune.compare.advice import Advice, with_labels
 from finetune.compare.images import Division
-from finetune.compare.plan import Plan
-from finetune.compare.results import Pair, Results
+from finetune.compare.plan import ComparisonPlan
+from finetune.compare.results import ComparisonResults, Pair
 from finetune.compare.strategies import CompareSettings
 from finetune.report.sections import WORDS
-from simclr_tf.evaluation.figures import GREY, figure_picture, line_style, plain, single_axes
+from simclr_tf.evaluation.figures import GRAY, figure_picture, line_style, plain, single_axes
 from simclr_tf.training.run_warnings import RunWarning
 
 _LINE = 0.24  # inches a line of the legend
 
 
-def label_curves(results: Results, rows: Sequence[str] = ()) -> Figure:
+def label_curves(results: ComparisonResults, rows: Sequence[str] = ()) -> Figure:
     """The metric over the number of labels, one curve per strategy; bands are 95 % intervals.
 
     Args:
@@ -52,7 +52,7 @@ def label_curves(results: Results, rows: Sequence[str] = ()) -> Figure:
         )  # fmt: skip
     if results.metric in ("balanced_accuracy", "roc_auc"):
         guessing = 0.5 if results.metric == "roc_auc" else 1 / results.classes
-        axes.axhline(guessing, color=GREY, linestyle="--", linewidth=1, label="guessing")
+        axes.axhline(guessing, color=GRAY, linestyle="--", linewidth=1, label="guessing")
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(x))
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -65,7 +65,7 @@ def label_curves(results: Results, rows: Sequence[str] = ()) -> Figure:
     return figure
 
 
-def _amount(results: Results, fraction: float) -> str:
+def _amount(results: ComparisonResults, fraction: float) -> str:
     return f"{results.labels[fraction]}\n({100 * fraction:.3g} %)"
 
 
@@ -87,10 +87,10 @@ class Head:
     first: Section
 
 
-MakeHead = Callable[[Results, Advice, Division], Head]
+MakeHead = Callable[[ComparisonResults, Advice, Division], Head]
 
 
-def recommendation_head(results: Results, advice: Advice, division: Division) -> Head:
+def recommendation_head(results: ComparisonResults, advice: Advice, division: Division) -> Head:
     """The head with the recommendation, and curves over the number of labels."""
     del division
     return Head(
@@ -108,8 +108,8 @@ _METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "average_pre
 def comparison_page(
     settings: CompareSettings,
     division: Division,
-    plan: Plan,
-    results: Results,
+    plan: ComparisonPlan,
+    results: ComparisonResults,
     advice: Advice,
     command: Sequence[str],
     seconds: float,
@@ -155,7 +155,7 @@ FLOOR_NOTE = (
 )
 
 
-def _warnings(results: Results) -> tuple[Section, ...]:
+def _warnings(results: ComparisonResults) -> tuple[Section, ...]:
     """The section of the pretrainings' warnings; rows of one encoder share them."""
     by_warnings: dict[tuple[RunWarning, ...], list[str]] = {}
     for row, warned in results.warned.items():
@@ -165,7 +165,7 @@ def _warnings(results: Results) -> tuple[Section, ...]:
     return warnings_section("strategy", text, said)
 
 
-def mean_table(results: Results) -> Table:
+def mean_table(results: ComparisonResults) -> Table:
     """One row per strategy: mean and interval at every amount of labels."""
     rows = []
     for name in results.shown:
@@ -183,11 +183,11 @@ def mean_table(results: Results) -> Table:
     )
 
 
-def _head(results: Results, fraction: float) -> str:
+def _head(results: ComparisonResults, fraction: float) -> str:
     return f"{results.labels[fraction]} labels\n({100 * fraction:.3g} %)"
 
 
-def _curves(results: Results) -> Section:
+def _curves(results: ComparisonResults) -> Section:
     picture = figure_picture(
         label_curves(results),
         "Bands are 95 % intervals; the number of labels is on a logarithmic scale.",
@@ -197,7 +197,7 @@ def _curves(results: Results) -> Section:
     return Section("What labels are worth", pictures=(picture,))
 
 
-def _means(results: Results) -> Section:
+def _means(results: ComparisonResults) -> Section:
     tables = [mean_table(results)]
     for fraction in reversed(results.fractions):
         rows = tuple(
@@ -219,7 +219,7 @@ def _against(advice: Advice) -> Section:
     return Section("What the numbers carry", text=(*advice.against, *advice.cautions))
 
 
-def _pairs(results: Results) -> Section:
+def _pairs(results: ComparisonResults) -> Section:
     tables = []
     for fraction in results.fractions:
         rows: list[tuple[str, ...]] = []
@@ -251,7 +251,7 @@ def _pairs(results: Results) -> Section:
     return Section("Pairs", text=text, tables=(*tables, *_floor_tables(results)))
 
 
-def _floor_tables(results: Results) -> list[Table]:
+def _floor_tables(results: ComparisonResults) -> list[Table]:
     """Strategies against the floors: only where a network is not above one of them."""
     rows = tuple(
         (a, b, with_labels(results, at), *_numbers(pair)[:4])
@@ -283,14 +283,14 @@ def _p(value: float) -> str:
     return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
-def _costs(results: Results) -> Section:
+def _costs(results: ComparisonResults) -> Section:
     rows = tuple(
         (
             name,
             format_seconds(cost.shared),
             format_seconds(cost.fits),
-            f"{cost.images_unlabelled:,}",
-            f"{cost.images_labelled:,}",
+            f"{cost.images_unlabeled:,}",
+            f"{cost.images_labeled:,}",
         )
         for name, cost in results.costs.items()
     )
@@ -304,7 +304,7 @@ def _costs(results: Results) -> Section:
     return Section("What it cost", tables=(table,))
 
 
-def _done(s: CompareSettings, plan: Plan, seconds: float) -> Section:
+def _done(s: CompareSettings, plan: ComparisonPlan, seconds: float) -> Section:
     sizes = plan.sizes
     settings = (
         ("own network", f"ResNet-{s.sizes.resnet_depth}, width {sizes.width_multiplier:g}"),
@@ -331,7 +331,7 @@ def _times_as_many(factor: int) -> str:
     return f"{factor} times as many" if factor > 1 else "as many"
 
 
-def _kept_to(plan: Plan, seconds: float, budget: float) -> str:
+def _kept_to(plan: ComparisonPlan, seconds: float, budget: float) -> str:
     """Compares the time taken with the budget, and says why they differ where they do."""
     share, planned = seconds / budget, (plan.spent + sum(plan.seconds.values())) / budget
     why = ""
@@ -344,14 +344,14 @@ def _kept_to(plan: Plan, seconds: float, budget: float) -> str:
 
 def _images(s: CompareSettings, division: Division) -> Section:
     pool = [r for r in division.images.records if r.split == "train"]
-    labelled = sum(bool(r.label) for r in pool)
+    labeled = sum(bool(r.label) for r in pool)
     leaks = check_leaks(division.images)
     shared = [f"{leak.shared} {leak.what}s" for leak in leaks if leak.shared]
     checked = ", ".join(f"{leak.checked} {leak.what}s" for leak in leaks if leak.checked)
     d = s.design
     text = [
         f"{counted(len(division.images), 'image')} of {len(division.class_names)} classes."
-        f" {len(pool)} may be learnt from, {labelled} of them with labels;"
+        f" {len(pool)} may be learnt from, {labeled} of them with labels;"
         f" {len(division.test_rows)} are sealed for the test, which no pretraining, fit or"
         " choice has seen.",
         f"Do not trust these numbers: both sides share {', '.join(shared)}."

@@ -26,7 +26,7 @@ from finetune.compare.budget import (
 from finetune.compare.images import Division, Sources
 from finetune.compare.recipes import Networks, missing_weights
 from finetune.compare.speed import Stopwatch, time_probe
-from finetune.compare.strategies import CompareSettings, Encoder, Row
+from finetune.compare.strategies import CompareSettings, Encoder, StrategyRow
 from simclr_tf.checkpoints.load import Checkpoints
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ _RAW_PIXELS = 5.0  # seconds of shrinking the images
 
 
 @dataclass(frozen=True)
-class Plan:
+class ComparisonPlan:
     """The sizes and rows of a comparison, with the reasons for them.
 
     Attributes:
@@ -70,7 +70,7 @@ class Plan:
         Checksums(output).write_text(FILE, json.dumps(asdict(self), indent=2) + "\n")
 
     @staticmethod
-    def load(output: Path) -> "Plan | None":
+    def load(output: Path) -> "ComparisonPlan | None":
         """Reads it; None if nothing has been planned."""
         file = output / FILE
         if not file.is_file():
@@ -78,12 +78,12 @@ class Plan:
         facts = read_object(file, ANEW)
         for name in ("rows", "left_out", "said"):
             facts[name] = tuple(facts[name])
-        return Plan(**{**facts, "sizes": Sizes(**facts["sizes"])})
+        return ComparisonPlan(**{**facts, "sizes": Sizes(**facts["sizes"])})
 
 
 def available(
     settings: CompareSettings, checkpoints: Checkpoints
-) -> tuple[tuple[Row, ...], tuple[str, ...]]:
+) -> tuple[tuple[StrategyRow, ...], tuple[str, ...]]:
     """The rows whose weights are there, and a sentence for each strategy left out."""
     rows, left_out = [], {}
     for row in settings.rows():
@@ -95,9 +95,9 @@ def available(
     return tuple(rows), tuple(left_out.values())
 
 
-def by_encoder(rows: Sequence[Row]) -> dict[Encoder, tuple[Row, ...]]:
+def by_encoder(rows: Sequence[StrategyRow]) -> dict[Encoder, tuple[StrategyRow, ...]]:
     """Rows by their encoder."""
-    chains: dict[Encoder, tuple[Row, ...]] = {}
+    chains: dict[Encoder, tuple[StrategyRow, ...]] = {}
     for row in rows:
         chains[row.encoder] = (*chains.get(row.encoder, ()), row)
     return chains
@@ -111,7 +111,7 @@ def make_plan(
     began: float,
     slots: int,
     checkpoints: Checkpoints,
-) -> Plan:
+) -> ComparisonPlan:
     """Plans a comparison; with a budget by timing a few steps of everything.
 
     Args:
@@ -124,7 +124,7 @@ def make_plan(
         checkpoints: Those that the comparison starts from.
     """
     rows, left_out = available(settings, checkpoints)
-    batch = min(_DEFAULT.pretrain_batch, 2 ** ((len(division.unlabelled)).bit_length() - 1))
+    batch = min(_DEFAULT.pretrain_batch, 2 ** ((len(division.unlabeled)).bit_length() - 1))
     size = settings.sizes.image_size or _DEFAULT.image_size
     sizes = Sizes(
         size,
@@ -135,7 +135,7 @@ def make_plan(
         settings.sizes.finetune_steps or _DEFAULT.finetune_steps,
         _DEFAULT.finetune_batch,
     )
-    plan = Plan(sizes, tuple(row.slug for row in rows), left_out)
+    plan = ComparisonPlan(sizes, tuple(row.slug for row in rows), left_out)
     if not settings.sizes.minutes or not rows:
         return replace(plan, spent=time.perf_counter() - began)
     budget, now = 60 * settings.sizes.minutes, time.perf_counter()
@@ -157,7 +157,7 @@ class _Planner:
 
     def __init__(
         self, settings: CompareSettings, division: Division, sources: Sources, channels: int,
-        rows: tuple[Row, ...], began: float, deadline: float, slots: int, folder: Path,
+        rows: tuple[StrategyRow, ...], began: float, deadline: float, slots: int, folder: Path,
         checkpoints: Checkpoints,
     ) -> None:  # fmt: skip
         self._checkpoints = checkpoints
@@ -177,7 +177,7 @@ class _Planner:
     def _left(self) -> float:
         return self._settings.sizes.minutes * 60 - (time.perf_counter() - self._began)
 
-    def plan(self, plan: Plan) -> Plan:
+    def plan(self, plan: ComparisonPlan) -> ComparisonPlan:
         s, said = self._settings, []
         options = candidates(self._largest, s.sizes.image_size, s.sizes.width_multiplier)
         first = _TIMED_FIRST if s.sizes.minutes >= _LONG else _TIMED_FIRST_OF_SHORT
@@ -222,7 +222,7 @@ class _Planner:
             if row not in kept
         ]
         spent = time.perf_counter() - self._began
-        plan = Plan(
+        plan = ComparisonPlan(
             sizes,
             tuple(row.slug for row in kept),
             (*plan.left_out, *left_out),
@@ -243,7 +243,7 @@ class _Planner:
         where = self._folder / f"{sizes.image_size}_{sizes.width_multiplier:g}"
         where.mkdir(exist_ok=True)
         networks = Networks(
-            s, sizes, self._channels, len(division.unlabelled), where, self._checkpoints
+            s, sizes, self._channels, len(division.unlabeled), where, self._checkpoints
         )
         watch = Stopwatch(networks, division, self._sources, self._channels, where, self._deadline)
         chains = []
@@ -255,11 +255,11 @@ class _Planner:
                     self._foreign[encoder.name] = work
             chains.append(work)
         cells = len(division.label_sets)
-        labelled = sum(bool(r.label) for r in division.images.records)
+        labeled = sum(bool(r.label) for r in division.images.records)
         return Work(
             tuple(chains),
             cells,
-            labelled,
+            labeled,
             len(division.test_rows),
             self._probe_seconds(),
             self._report_seconds(cells) + self._floor_seconds(cells),

@@ -12,7 +12,7 @@ from finetune.compare.strategies import CompareSettings, Encoder
 from finetune.config import ClassifierConfig, FinetuneConfig
 from finetune.finetune import recipe as encoder_recipe
 from finetune.keras_backbones import build_backbone, trunk_of, unfreeze_after
-from finetune.session import Recipe
+from finetune.session import ClassifierJob
 from finetune.transfer import Transfer
 from finetune.transfer_config import TransferConfig
 from simclr_tf.checkpoints import zoo
@@ -149,7 +149,7 @@ class Networks:
             export_keras(encoder, file)
         return file
 
-    def classifier(self, encoder: Encoder) -> tuple[ClassifierConfig, Recipe]:
+    def classifier(self, encoder: Encoder) -> tuple[ClassifierConfig, ClassifierJob]:
         """Returns settings and recipe of a classifier on an encoder.
 
         Args:
@@ -186,7 +186,7 @@ class Networks:
             "warmup_epochs": 0.0,
         }
 
-    def _transfer(self) -> tuple[ClassifierConfig, Recipe]:
+    def _transfer(self) -> tuple[ClassifierConfig, ClassifierJob]:
         d = self._settings.design
         values = {
             **self._views(self._sizes.imagenet_image_size),

@@ -13,10 +13,10 @@ from data_prep.errors import UserError
 from finetune.compare.chain import Cell, load_cell, read_cost
 from finetune.compare.images import Division
 from finetune.compare.recipes import encoder_folder
-from finetune.compare.strategies import Row
+from finetune.compare.strategies import StrategyRow
 from finetune.report.scored_split import ScoredSplit
 from finetune.significance import (
-    Judged,
+    ScoredPredictions,
     corrected_t_test,
     metric_values,
     sampled_means,
@@ -59,14 +59,14 @@ class Cost:
     Attributes:
         shared: Seconds of pretraining and features, which rows of one encoder share.
         fits: Seconds of the fits.
-        images_unlabelled: Images shown in pretraining.
-        images_labelled: Images shown in the fits.
+        images_unlabeled: Images shown in pretraining.
+        images_labeled: Images shown in the fits.
     """
 
     shared: float
     fits: float
-    images_unlabelled: int
-    images_labelled: int
+    images_unlabeled: int
+    images_labeled: int
 
     @property
     def seconds(self) -> float:
@@ -75,7 +75,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Results:
+class ComparisonResults:
     """The table.
 
     Attributes:
@@ -149,13 +149,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def collect(
-    rows: Sequence[Row],
+    rows: Sequence[StrategyRow],
     division: Division,
     output: Path,
     metric: str,
     seed: int,
     minutes: float = 0.0,
-) -> Results:
+) -> ComparisonResults:
     """Reads all cells and compares them.
 
     Args:
@@ -193,7 +193,7 @@ def collect(
         pairs |= _pairs(known, runs, fraction, itertools.product(names, floors))
     first = rows[0].name
     warned = {row.name: _warnings(row, output) for row in rows}
-    return Results(
+    return ComparisonResults(
         metric,
         names,
         fractions,
@@ -212,14 +212,14 @@ def collect(
     )
 
 
-def _warnings(row: Row, output: Path) -> tuple[RunWarning, ...]:
+def _warnings(row: StrategyRow, output: Path) -> tuple[RunWarning, ...]:
     """The warnings of a row's pretraining: the last of each kind, in order."""
     if not row.encoder.method:
         return ()
     return latest(read_warnings(RunDir(encoder_folder(output, row.encoder)).warnings_file))
 
 
-def _last_word(row: Row, warned: Sequence[RunWarning], output: Path) -> RunWarning | None:
+def _last_word(row: StrategyRow, warned: Sequence[RunWarning], output: Path) -> RunWarning | None:
     """The warning of the health watch at the last step of a pretraining; None if it was silent."""
     if not any(w.kind for w in warned):
         return None
@@ -248,7 +248,7 @@ def _pairs(
 
 
 def _cells(
-    rows: Sequence[Row], division: Division, output: Path
+    rows: Sequence[StrategyRow], division: Division, output: Path
 ) -> dict[tuple[str, float], list[Cell]]:
     cells: dict[tuple[str, float], list[Cell]] = {}
     missing = 0
@@ -263,15 +263,18 @@ def _cells(
     return cells
 
 
-def _judged(cell: Cell, division: Division) -> Judged:
+def _judged(cell: Cell, division: Division) -> ScoredPredictions:
     split = ScoredSplit.from_manifest(
         "test", division.test, division.class_names, cell.probabilities
     )
-    return Judged(split, split.scores.argmax(axis=1))
+    return ScoredPredictions(split, split.scores.argmax(axis=1))
 
 
 def _cost(
-    row: Row, cells: Mapping[tuple[str, float], list[Cell]], division: Division, output: Path
+    row: StrategyRow,
+    cells: Mapping[tuple[str, float], list[Cell]],
+    division: Division,
+    output: Path,
 ) -> Cost:
     own = [cell for fraction in division.fractions for cell in cells[row.name, fraction]]
     shared, seen = read_cost(output, f"pretrain-{row.encoder.slug}")
@@ -284,7 +287,9 @@ def _cost(
     return Cost(shared, sum(c.seconds for c in own), seen, sum(c.images_seen for c in own))
 
 
-def write_tables(results: Results, rows: Sequence[Row], division: Division, output: Path) -> None:
+def write_tables(
+    results: ComparisonResults, rows: Sequence[StrategyRow], division: Division, output: Path
+) -> None:
     """Writes `results.csv` (one line per fit), `summary.csv`, `comparisons.csv` and `costs.csv`."""
     write_csv(output / "results.csv", _result_lines(rows, division, output))
     write_csv(output / "summary.csv", _summary_lines(results))
@@ -292,11 +297,13 @@ def write_tables(results: Results, rows: Sequence[Row], division: Division, outp
     costs = [["strategy", "shared_seconds", "fit_seconds", "images_unlabelled", "images_labelled"]]
     for name, cost in results.costs.items():
         seconds = (f"{cost.shared:.1f}", f"{cost.fits:.1f}")
-        costs.append([name, *seconds, str(cost.images_unlabelled), str(cost.images_labelled)])
+        costs.append([name, *seconds, str(cost.images_unlabeled), str(cost.images_labeled)])
     write_csv(output / "costs.csv", costs)
 
 
-def _result_lines(rows: Sequence[Row], division: Division, output: Path) -> Iterator[Sequence[Any]]:
+def _result_lines(
+    rows: Sequence[StrategyRow], division: Division, output: Path
+) -> Iterator[Sequence[Any]]:
     yield ["strategy", "head", "fraction", "labels", "fold", "seed", "steps", *METRIC_NAMES]
     for row, drawn in itertools.product(rows, division.label_sets):
         cell = load_cell(output, row, drawn)
@@ -308,7 +315,7 @@ def _result_lines(rows: Sequence[Row], division: Division, output: Path) -> Iter
                cell.steps, *numbers]  # fmt: skip
 
 
-def _summary_lines(results: Results) -> Iterator[Sequence[Any]]:
+def _summary_lines(results: ComparisonResults) -> Iterator[Sequence[Any]]:
     yield ["strategy", "fraction", "labels", "metric", "mean", "low", "high"]
     for name, fraction in itertools.product(results.shown, results.fractions):
         for metric, i in results.means[name, fraction].items():
@@ -316,7 +323,7 @@ def _summary_lines(results: Results) -> Iterator[Sequence[Any]]:
             yield [name, f"{fraction:g}", results.labels[fraction], metric, *numbers]
 
 
-def _pair_lines(results: Results) -> Iterator[Sequence[Any]]:
+def _pair_lines(results: ComparisonResults) -> Iterator[Sequence[Any]]:
     yield [
         "strategy", "other", "fraction", "labels", "metric", "difference", "low", "high", "p",
         "p_holm", "t_low", "t_high", "t_p", "told_apart",

@@ -44,15 +44,15 @@ from finetune.compare.images import (
 from finetune.compare.page import PAGE, MakeHead, comparison_page, recommendation_head
 from finetune.compare.plan import (
     FILE,
-    Plan,
+    ComparisonPlan,
     available,
     by_encoder,
     cpu_or_gpus,
     make_plan,
 )
 from finetune.compare.recipes import Networks
-from finetune.compare.results import Results, collect, write_tables
-from finetune.compare.strategies import CompareSettings, Row
+from finetune.compare.results import ComparisonResults, collect, write_tables
+from finetune.compare.strategies import CompareSettings, StrategyRow
 from simclr_tf.checkpoints.load import Checkpoints
 from simclr_tf.training.from_checkpoint import seen_by
 from simclr_tf.training.health import DivergedError
@@ -144,7 +144,7 @@ class Experiment:
         self.division = load_division(self.output)
         self.channels = image_facts(self.division.images).channels
         self.sources = Sources(self.division, self.channels)
-        plan = Plan.load(self.output)
+        plan = ComparisonPlan.load(self.output)
         if plan is None:
             for text in self.division.remarks:
                 log.info("%s", text)
@@ -176,7 +176,7 @@ class Experiment:
         return False
 
     @property
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[StrategyRow, ...]:
         """The rows that are compared, without those that the plan leaves out."""
         kept = set(self.plan.rows)
         return tuple(row for row in self.settings.rows() if row.slug in kept)
@@ -196,7 +196,7 @@ class Experiment:
         if wrong := [name for name in only if name not in names]:
             raise UserError(f"is none of {', '.join(names)}", setting="only", value=wrong[0])
         networks = Networks(
-            self.settings, self.plan.sizes, self.channels, len(self.division.unlabelled),
+            self.settings, self.plan.sizes, self.channels, len(self.division.unlabeled),
             self.output, self._checkpoints,
         )  # fmt: skip
         setup = Setup(
@@ -213,7 +213,7 @@ class Experiment:
                     raise UserError(f"{encoder.name}: {error}") from None
                 self._leave_out(encoder.name, rows, str(error))
 
-    def _leave_out(self, name: str, rows: Sequence[Row], why: str) -> None:
+    def _leave_out(self, name: str, rows: Sequence[StrategyRow], why: str) -> None:
         """Takes a strategy that has diverged out of the plan, and says so there for the page."""
         text = f"{name} was left out, for its training diverged: {why}."
         log.warning("%s", text)
@@ -252,7 +252,7 @@ class Experiment:
 
     def report(
         self, command: Sequence[str], make_head: MakeHead = recommendation_head
-    ) -> tuple[Results, Advice, Page]:
+    ) -> tuple[ComparisonResults, Advice, Page]:
         """Writes tables, recommendation and page.
 
         Args:
@@ -276,7 +276,7 @@ class Experiment:
         return results, advice, page
 
 
-class Together:
+class ParallelWorkers:
     """Starts the command again and again, each time for a part of the work.
 
     Args:

@@ -14,7 +14,7 @@ from finetune.compare.budget import Candidate, ChainWork, Fits, Sizes, Speed
 from finetune.compare.chain import FACTOR
 from finetune.compare.images import Division, Sources
 from finetune.compare.recipes import Networks
-from finetune.compare.strategies import UNTRAINED, Encoder, Row
+from finetune.compare.strategies import UNTRAINED, Encoder, StrategyRow
 from finetune.refit import Refit
 from simclr_tf.evaluation.linear_probe import fit_linear_probe
 from simclr_tf.training.batches import PREFETCH
@@ -64,7 +64,9 @@ class Stopwatch:
         self._channels, self._folder = channels, folder
         self._classifiers: dict[tuple[str, bool], tuple[Speed, Speed | None, float]] = {}
 
-    def chain(self, encoder: Encoder, rows: Sequence[Row], sizes: Sizes, seeds: int) -> ChainWork:
+    def chain(
+        self, encoder: Encoder, rows: Sequence[StrategyRow], sizes: Sizes, seeds: int
+    ) -> ChainWork:
         """The work of a chain, with its speeds.
 
         Args:
@@ -84,7 +86,7 @@ class Stopwatch:
             sum(row.head == "probe" for row in rows),
             tuple(_fits(row, rest) for row in fitted),
             seeds if encoder.random else 1,
-            encoder.share * len(self._division.unlabelled) / sizes.pretrain_batch,
+            encoder.share * len(self._division.unlabeled) / sizes.pretrain_batch,
             encoder.network != "own",
         )
 
@@ -94,7 +96,7 @@ class Stopwatch:
     def _pretraining(self, encoder: Encoder, sizes: Sizes) -> Speed:
         if self._no_time():
             return self._guessed_pretraining(encoder, sizes)
-        images = self._division.unlabelled
+        images = self._division.unlabeled
         manifest = self._folder / "unlabelled.csv"
         if not manifest.exists():
             images.save(manifest)
@@ -186,7 +188,7 @@ def _cost(sizes: Sizes) -> float:
     return Candidate(sizes.image_size, sizes.width_multiplier).cost
 
 
-def _fits(row: Row, rest: float) -> Fits:
+def _fits(row: StrategyRow, rest: float) -> Fits:
     if not row.distill:
         return Fits(row.factor, rest)
     factor = row.factor * (1 + FACTOR * _DISTILLATION_COST)

@@ -75,7 +75,7 @@ class Encoder:
 
 
 @dataclass(frozen=True)
-class Row:
+class StrategyRow:
     """One line of the comparison: an encoder with a head.
 
     Attributes:
@@ -116,7 +116,7 @@ class Row:
         return self.scratch_factor if self.encoder.random and self.head == "full" else 1
 
 
-def parse_strategies(names: Sequence[str], heads: Sequence[str] = HEADS) -> tuple[Row, ...]:
+def parse_strategies(names: Sequence[str], heads: Sequence[str] = HEADS) -> tuple[StrategyRow, ...]:
     """The rows that names ask for, each once.
 
     Args:
@@ -129,7 +129,7 @@ def parse_strategies(names: Sequence[str], heads: Sequence[str] = HEADS) -> tupl
     wrong = [head for head in heads if head not in HEADS]
     if wrong or not heads:
         raise UserError("give probe, full or both", setting="heads", value=",".join(heads))
-    rows: dict[Row, None] = {}
+    rows: dict[StrategyRow, None] = {}
     for name in names:
         for row in _rows(name.strip(), tuple(heads)):
             rows.setdefault(row)
@@ -138,7 +138,7 @@ def parse_strategies(names: Sequence[str], heads: Sequence[str] = HEADS) -> tupl
     return tuple(rows)
 
 
-def _rows(name: str, heads: Sequence[str]) -> list[Row]:
+def _rows(name: str, heads: Sequence[str]) -> list[StrategyRow]:
     strategy, colon, asked = name.partition(":")
     if colon and asked not in HEADS:
         raise UserError(
@@ -160,7 +160,7 @@ def _rows(name: str, heads: Sequence[str]) -> list[Row]:
     encoder = _encoder(base)
     # A strategy with one head has that one whatever --heads says.
     chosen = (asked,) if asked else heads if len(possible) > 1 else possible
-    return [Row(encoder, head, distill) for head in possible if head in chosen]
+    return [StrategyRow(encoder, head, distill) for head in possible if head in chosen]
 
 
 def _encoder(base: str) -> Encoder:
@@ -195,7 +195,7 @@ def _unknown(base: str) -> UserError:
     )
 
 
-def with_floors(rows: Sequence[Row]) -> tuple[Row, ...]:
+def with_floors(rows: Sequence[StrategyRow]) -> tuple[StrategyRow, ...]:
     """The rows and, at their end, the floors that no network stands behind."""
     floors = parse_strategies(FLOORS)
     return (*(row for row in rows if not row.encoder.is_floor), *floors)
@@ -225,7 +225,7 @@ PRESETS: Presets = {
 """Titles of strategies by their names, by the name of the preset."""
 
 
-def preset_rows(name: str) -> tuple[Row, ...]:
+def preset_rows(name: str) -> tuple[StrategyRow, ...]:
     """The rows of a preset, each with the title that says which experiment it is.
 
     Raises:
@@ -233,7 +233,7 @@ def preset_rows(name: str) -> tuple[Row, ...]:
     """
     titles = preset_values(name, PRESETS)
     rows = ((parse_strategies([text])[0], title) for text, title in titles.items())
-    return tuple(Row(row.encoder, row.head, row.distill, title) for row, title in rows)
+    return tuple(StrategyRow(row.encoder, row.head, row.distill, title) for row, title in rows)
 
 
 @dataclass(frozen=True)
@@ -335,7 +335,7 @@ class CompareSettings(Config):
         """True if the metric weighs classes alike, however many images they have."""
         return self.design.metric != "accuracy"
 
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[StrategyRow, ...]:
         """The rows to compare, floors included."""
         d = self.design
         asked = preset_rows(d.preset) if d.preset else parse_strategies(d.strategies, d.heads)

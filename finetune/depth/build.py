@@ -11,7 +11,7 @@ from finetune.depth.cyclegan import CycleNetworks, CycleState, CycleStep, ImageP
 from finetune.depth.networks import (
     autoencoder,
     encoder_unet,
-    grey_encoder,
+    gray_encoder,
     patch_discriminator,
     resnet_generator,
     unet,
@@ -140,7 +140,7 @@ def build_generator(config: DepthConfig, size: tuple[int, int]) -> keras.Model:
     if network.model == CYCLEGAN:
         return resnet_generator(size, widths, network.residual_blocks)
     if network.encoder:
-        encoder = grey_encoder(network.encoder)
+        encoder = gray_encoder(network.encoder)
         return encoder_unet(size, encoder, widths, frozen=network.freeze_encoder)
     return unet(size, widths)
 

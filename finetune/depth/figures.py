@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from simclr_tf.evaluation.figures import (
-    COLOURS,
-    GREY,
+    COLORS,
+    GRAY,
     NARROW,
     Curve,
     bare_figure,
@@ -23,7 +23,7 @@ from simclr_tf.evaluation.figures import (
     single_axes,
 )
 
-_TRUE, _PREDICTED = "#444444", COLOURS[1]
+_TRUE, _PREDICTED = "#444444", COLORS[1]
 _MOST_NAMED = 8
 
 
@@ -72,7 +72,7 @@ def mean_depth_figure(points: Mapping[str, Curve], unit: str, known: str) -> Fig
     everything = np.concatenate([np.ravel(side) for pair in points.values() for side in pair])
     ends = np.array([everything.min(), everything.max()])
     ends += np.array([-0.05, 0.05]) * max(float(np.ptp(ends)), 1.0)
-    axes.plot(ends, ends, color=GREY, linestyle="--", linewidth=1)
+    axes.plot(ends, ends, color=GRAY, linestyle="--", linewidth=1)
     for index, (case, (true, predicted)) in enumerate(points.items()):
         axes.scatter(true, predicted, s=16, alpha=0.7, linewidths=0, label=plain(case, 24),
                      **point_style(index))  # fmt: skip

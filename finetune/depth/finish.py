@@ -15,7 +15,7 @@ from finetune.depth.pairs import DepthSet
 from finetune.depth.session import DepthSession
 from finetune.depth.settings import DEPTH, REAL
 from finetune.depth.trained import GENERATOR, REVERSE, DepthFacts, DepthModel
-from finetune.finish import take_best
+from finetune.finish import restore_best
 from simclr_tf.checkpoints.write import export_keras
 from simclr_tf.training.callbacks import StepLog, read_metrics
 
@@ -30,7 +30,7 @@ def finish(session: DepthSession) -> None:
     Args:
         session: The run, trained to its end.
     """
-    step = take_best(session)
+    step = restore_best(session)
     generator = _float32_copy(session, session.training.generator)
     reverse = session.training.reverse
     back = None if reverse is None else _float32_copy(session, reverse)

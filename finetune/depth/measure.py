@@ -11,9 +11,9 @@ from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.places import place_columns
 from finetune.depth.files import output_names, read_depths
 from finetune.depth.metrics import (
+    DepthErrors,
     ImageErrors,
     MapSums,
-    Measured,
     image_errors,
     join_errors,
     measure,
@@ -82,7 +82,7 @@ def measure_depths(
     how: dict[str, Any] = {"resamples": resamples, "level": level, "seed": seed}
     errors = join_errors(found.errors) if found.errors else None
     with_truth = np.array(found.rows, np.int64)
-    measured: dict[str, dict[str, Measured]] = {}
+    measured: dict[str, dict[str, DepthErrors]] = {}
     if errors is not None:
         _write_errors(folder, manifest, cases, with_truth, errors)
         for split in sorted({records[i].split for i in found.rows}, key=_order(shown)):
@@ -169,7 +169,7 @@ def _measure_split(
     errors: ImageErrors,
     sums: Mapping[tuple[str, str], MapSums],
     how: Mapping[str, Any],
-) -> dict[str, Measured]:
+) -> dict[str, DepthErrors]:
     """All images of a split, then each case."""
     records = manifest.records
     names = sorted({cases[row] for row in rows} - {""})
@@ -180,7 +180,7 @@ def _measure_split(
         for row in rows
     ])  # fmt: skip
 
-    def of(chosen: np.ndarray, case: str, strata: np.ndarray | None) -> Measured:
+    def of(chosen: np.ndarray, case: str, strata: np.ndarray | None) -> DepthErrors:
         return measure(
             errors.take(chosen), sums[split, case].rmse, units=units[chosen], cases=strata,
             **how,

@@ -150,7 +150,7 @@ class MapSums:
 
 
 @dataclass(frozen=True)
-class Measured:
+class DepthErrors:
     """The errors of a set of images, in units of depth.
 
     Attributes:
@@ -185,7 +185,7 @@ def measure(
     resamples: int = RESAMPLES,
     level: float = 0.95,
     seed: int = 0,
-) -> Measured:
+) -> DepthErrors:
     """The errors of a set, with percentile bootstrap intervals over its images or groups.
 
     Args:
@@ -206,7 +206,7 @@ def measure(
         level=level,
         seed=seed,
     )
-    return Measured(
+    return DepthErrors(
         images=len(errors),
         units=len(set(units)),
         constant_rmse=float(_constant_rmse(errors, np.ones((1, len(errors))))[0]),

@@ -104,16 +104,16 @@ def resnet_generator(
         residual_blocks: Of two 3 x 3 convolutions, at the lowest resolution.
     """
     images, x, cut = _entry(size, 2 ** (len(filters) - 1))
-    x = _normalised(_gan_convolution(filters[0], 7)(x))
+    x = _normalized(_gan_convolution(filters[0], 7)(x))
     for number in filters[1:]:
-        x = _normalised(_gan_convolution(number, 3, 2)(x))
+        x = _normalized(_gan_convolution(number, 3, 2)(x))
     for _ in range(residual_blocks):
-        y = _normalised(_gan_convolution(filters[-1], 3)(x))
-        y = _normalised(_gan_convolution(filters[-1], 3)(y), activate=False)
+        y = _normalized(_gan_convolution(filters[-1], 3)(x))
+        y = _normalized(_gan_convolution(filters[-1], 3)(y), activate=False)
         x = layers.Add()([x, y])
     for number in reversed(filters[:-1]):
         up = layers.Conv2DTranspose(number, 3, 2, "same", kernel_initializer=_gan_weights())
-        x = _normalised(up(x))
+        x = _normalized(up(x))
     return keras.Model(images, closing(_gan_convolution(1, 7)(x), cut, "sigmoid"), name="generator")
 
 
@@ -175,7 +175,7 @@ def _gan_convolution(filters: int, kernel: int, stride: int = 1) -> keras.layers
     return layers.Conv2D(filters, kernel, stride, "same", kernel_initializer=_gan_weights())
 
 
-def _normalised(x: Any, *, activate: bool = True) -> Any:
+def _normalized(x: Any, *, activate: bool = True) -> Any:
     """Instance normalisation (Ulyanov et al. 2016), as groups of one channel; then ReLU."""
     x = layers.GroupNormalization(-1)(x)
     return layers.ReLU()(x) if activate else x
@@ -228,7 +228,7 @@ class EncoderPyramid(keras.layers.Layer):
         return cls(**{**config, "resnet": resnet})
 
 
-def grey_encoder(path: str) -> SimCLREncoder:
+def gray_encoder(path: str) -> SimCLREncoder:
     """A SimCLR encoder for images of one channel, with the weights of any checkpoint.
 
     Args:

@@ -11,7 +11,7 @@ from data_prep.page import Page, Section, Table, repeat_section, software, write
 from data_prep.phrases import counted
 from finetune.depth import figures
 from finetune.depth.files import output_names, read_depths
-from finetune.depth.metrics import Measured
+from finetune.depth.metrics import DepthErrors
 from finetune.depth.pipeline import ReadImages
 from finetune.depth.results import ALL, DepthResults, Measurement
 from finetune.report.page import REPORT_PAGE, learning_pictures
@@ -24,7 +24,7 @@ _MOST_CASES = 12  # whose pictures are shown
 
 
 @dataclass(frozen=True)
-class DepthFacts:
+class DepthPageContents:
     """The contents of the page beside the numbers.
 
     Attributes:
@@ -46,7 +46,7 @@ def write_depth_page(
     measurement: Measurement,
     read_images: ReadImages,
     read_targets: ReadImages,
-    facts: DepthFacts,
+    facts: DepthPageContents,
 ) -> Path:
     """Writes the page beside the maps.
 
@@ -116,7 +116,7 @@ def summary(results: DepthResults, images: int) -> list[str]:
     return told or [f"{counted(images, 'image')}; nothing is known to measure them by."]
 
 
-def _against_one_map(m: Measured, unit: str) -> str:
+def _against_one_map(m: DepthErrors, unit: str) -> str:
     """Compares the model with the one map that is best for all images."""
     if m.rmse.value >= m.map_rmse:
         return "The model is no better than one map for all images: it has learnt nothing of use."
@@ -153,7 +153,7 @@ def _error_section(results: DepthResults) -> Section:
     return Section("Errors", (note,), tuple(tables))
 
 
-def _cells(m: Measured) -> tuple[str, ...]:
+def _cells(m: DepthErrors) -> tuple[str, ...]:
     return (
         str(m.images),
         interval_cell(m.rmse, ".2f"),

@@ -318,14 +318,14 @@ class TwoDomains(Source):
         return self._images.diagnose() or self._goals.diagnose()
 
 
-def grey_source(manifest: Manifest, cache: Cache) -> ManifestSource:
+def gray_source(manifest: Manifest, cache: Cache) -> ManifestSource:
     """The images of a manifest with one channel, without classes.
 
     Raises:
         UserError: Images that cannot be read.
     """
-    unlabelled = manifest.subset(replace(record, label="") for record in manifest.records)
-    return ManifestSource(unlabelled, (), 1, cache)
+    unlabeled = manifest.subset(replace(record, label="") for record in manifest.records)
+    return ManifestSource(unlabeled, (), 1, cache)
 
 
 def common_size(*sources: ManifestSource) -> tuple[int, int]:
@@ -423,14 +423,14 @@ def open_data(config: DepthConfig, manifest: Manifest) -> DepthData:
         )
     refuse_leaks(manifest)
     train = manifest.split(data.train_split)
-    images = grey_source(train, data.cache_dataset)
+    images = gray_source(train, data.cache_dataset)
     limits, rows = (0.0, 1.0), None
     if config.to_real:
-        goals = grey_source(_real_images(config), data.cache_dataset)
+        goals = gray_source(_real_images(config), data.cache_dataset)
     else:
         limits = depth_range(train)
         maps, rows = unique_targets(train)
-        goals = grey_source(with_depth_rule(maps, *limits), data.cache_dataset)
+        goals = gray_source(with_depth_rule(maps, *limits), data.cache_dataset)
     size = common_size(images, goals)
     unpaired = config.network.model == "cyclegan" and not config.gan.guided_weight
     both = TwoDomains(images, goals, None if unpaired else rows, size, config.machine.seed)

@@ -14,7 +14,7 @@ from data_prep.manifest.manifest import Manifest
 from data_prep.outputs import stamps
 from data_prep.storage import is_complete, partial_folder
 from finetune.depth.measure import measure_depths
-from finetune.depth.page import DepthFacts, write_depth_page
+from finetune.depth.page import DepthPageContents, write_depth_page
 from finetune.depth.pairs import DepthSet
 from finetune.depth.pipeline import (
     Background,
@@ -150,7 +150,9 @@ def predict_folder(
         )
         if not measurement.results.empty:
             measurement.results.save(folder)
-            facts = DepthFacts(about(pipeline, request), request.command, histories(request.model))
+            facts = DepthPageContents(
+                about(pipeline, request), request.command, histories(request.model)
+            )
             write_depth_page(folder, manifest, measurement, images.images, images.targets, facts)
     return measurement.results
 

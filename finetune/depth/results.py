@@ -17,7 +17,7 @@ import numpy as np
 from data_prep.csv_files import read_csv
 from data_prep.errors import UserError
 from data_prep.storage import write_text
-from finetune.depth.metrics import ImageErrors, Measured, sample_intervals
+from finetune.depth.metrics import DepthErrors, ImageErrors, sample_intervals
 from finetune.depth.router import Routing
 from simclr_tf.evaluation.intervals import RESAMPLES, Interval
 
@@ -25,7 +25,7 @@ _COLUMNS = ("site", "mean_depth")
 
 
 @dataclass(frozen=True)
-class Site:
+class SiteDepth:
     """One site and what was predicted of it.
 
     Attributes:
@@ -59,7 +59,7 @@ class SiteErrors:
             site; it holds the spread of the images of a site as well.
     """
 
-    sites: tuple[Site, ...]
+    sites: tuple[SiteDepth, ...]
     rmse: Interval
     mae: Interval
     bias: Interval
@@ -128,7 +128,7 @@ def compare_sites(
             f" the site, such as {example!r}"
         )
     found = tuple(
-        Site(name, cases[own[0]], len(own), known[name], float(np.mean(mean_depths[own])))
+        SiteDepth(name, cases[own[0]], len(own), known[name], float(np.mean(mean_depths[own])))
         for name, own in rows.items()
     )
     predicted = np.array([site.predicted for site in found])
@@ -230,7 +230,7 @@ class DepthResults:
     unit: str
     depth_min: float
     depth_max: float
-    splits: dict[str, dict[str, Measured]]
+    splits: dict[str, dict[str, DepthErrors]]
     shown: str
     sites: SiteErrors | None
     routing: Routing | None
@@ -323,7 +323,7 @@ def shown_split(splits: tuple[str, ...]) -> str:
     return next((name for name in _KEPT if name in splits), splits[-1] if splits else ALL)
 
 
-def _numbers(measured: Measured) -> dict[str, Any]:
+def _numbers(measured: DepthErrors) -> dict[str, Any]:
     return {field.name: _json(getattr(measured, field.name)) for field in fields(measured)}
 
 

@@ -14,7 +14,7 @@ from data_prep.manifest.manifest import Manifest
 from data_prep.storage import read_object
 from finetune.depth.build import Training, build_training, images_per_step
 from finetune.depth.metrics import DepthValidation, MapMaker
-from finetune.depth.pairs import VALIDATION, DepthData, grey_source, open_data
+from finetune.depth.pairs import VALIDATION, DepthData, gray_source, open_data
 from finetune.depth.settings import DepthConfig
 from finetune.depth.trained import DEPTH_FILE, GENERATOR, REVERSE
 from simclr_tf.checkpoints.keras_file import check_keras_file
@@ -249,7 +249,7 @@ def _validation(
     maker = MapMaker(
         partial(generator, training=False), data.size, devices, config.train.eval_batch_size
     )
-    source = grey_source(part.manifest, config.data.cache_dataset)
+    source = gray_source(part.manifest, config.data.cache_dataset)
     return DepthValidation(part, source, maker, data.limits)
 
 

@@ -31,7 +31,7 @@ from simclr_tf.training import health
 from simclr_tf.training.batches import Batch, Batches, MakeExample, training_batches
 from simclr_tf.training.callbacks import TensorBoard
 from simclr_tf.training.distribution import Devices
-from simclr_tf.training.fit import Fitting, Keepers, StopRequest, fit
+from simclr_tf.training.fit import FitJob, Monitors, StopRequest, fit
 from simclr_tf.training.workers import naming_lost_workers
 
 _ROWS = 6
@@ -49,7 +49,7 @@ def chosen_records(records: Sequence[Record], number: int = _ROWS) -> list[Recor
     return [record for record in turns if record][:number]
 
 
-def with_colours(values: np.ndarray, name: str = "viridis") -> np.ndarray:
+def with_colors(values: np.ndarray, name: str = "viridis") -> np.ndarray:
     """Values in [0, 1], [..., 1], as colours uint8 [..., 3] of a map of Matplotlib."""
     from matplotlib import colormaps
 
@@ -116,9 +116,9 @@ class SampleSheets(keras.callbacks.Callback):
             error = np.abs(made - self._targets)
             columns = {
                 "image": self._images,
-                "predicted": with_colours(made),
-                "true": with_colours(self._targets),
-                "error x 5": with_colours(5 * error, "magma"),
+                "predicted": with_colors(made),
+                "true": with_colors(self._targets),
+                "error x 5": with_colors(5 * error, "magma"),
             }
         if self._back:
             columns["and back"] = self._back(made)
@@ -167,7 +167,7 @@ def _trained(session: DepthSession, began: float) -> int:
     return 0
 
 
-def _fitting(session: DepthSession) -> Fitting:
+def _fitting(session: DepthSession) -> FitJob:
     best = None
     if session.validates and session.devices.is_chief:
         best = cb.BestCheckpoint(session.folder.path, MONITOR, "min")
@@ -177,7 +177,7 @@ def _fitting(session: DepthSession) -> Fitting:
         _say(session, scores, step)
         return scores
 
-    return Fitting(
+    return FitJob(
         folder=session.folder,
         devices=session.devices,
         model=session.training.generator,
@@ -214,7 +214,7 @@ def _restore(session: DepthSession) -> int:
     return 0
 
 
-def _keepers(session: DepthSession, start: int) -> Keepers:
+def _keepers(session: DepthSession, start: int) -> Monitors:
     train, folder, plan = session.config.train, session.folder, session.plan
     watchers: list[keras.callbacks.Callback] = []
     judges: list[keras.callbacks.Callback] = []
@@ -231,7 +231,7 @@ def _keepers(session: DepthSession, start: int) -> Keepers:
                 MONITOR, patience=train.early_stopping_patience, mode="min"
             )
         )
-    return Keepers(step_log, watchers, judges)
+    return Monitors(step_log, watchers, judges)
 
 
 def _sheets(session: DepthSession, board: cb.TensorBoard) -> SampleSheets:

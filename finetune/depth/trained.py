@@ -186,8 +186,8 @@ class DepthModel:
         Raises:
             UserError: Images of another size.
         """
-        normalised = self._network.run(images, batch_size)[..., 0]
-        return in_units(normalised, (self.depth_min, self.depth_max))
+        normalized = self._network.run(images, batch_size)[..., 0]
+        return in_units(normalized, (self.depth_min, self.depth_max))
 
 
 class Translator:
@@ -221,15 +221,15 @@ class Translator:
         return self._network.run(images, batch_size)
 
 
-def in_units(normalised: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+def in_units(normalized: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     """Depth on the network's scale to physical units, float32 of the same shape.
 
     Args:
-        normalised: 0 = the least depth, 1 = the greatest; both may be exceeded.
+        normalized: 0 = the least depth, 1 = the greatest; both may be exceeded.
         limits: These two.
     """
     low, high = limits
-    return (low + normalised * np.float64(high - low)).astype(np.float32)
+    return (low + normalized * np.float64(high - low)).astype(np.float32)
 
 
 def load_depth_models(folder: str | Path) -> dict[str, DepthModel]:

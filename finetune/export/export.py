@@ -32,7 +32,7 @@ from finetune.export.reading import GivenImage, input_of
 from finetune.report.side_files import facts_file
 from finetune.sections import Format, Input
 from finetune.serve.answer import training_images
-from finetune.trained import Scorer, Trained
+from finetune.trained import BatchScorer, Trained
 from simclr_tf.checkpoints.plain_names import PlainName
 
 _STEPS = 1024
@@ -114,7 +114,7 @@ Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
-class Checked:
+class ExportCheck:
     """The differences between an exported model and the network it was made from.
 
     Attributes:
@@ -142,7 +142,7 @@ def some_training_images(trained: Trained) -> Manifest:
     return images.subset(ranked[row] for row in rows)
 
 
-def check(run: Run, trained: Trained, given: GivenImage, images: Manifest) -> Checked:
+def check(run: Run, trained: Trained, given: GivenImage, images: Manifest) -> ExportCheck:
     """Runs an exported model.
 
     Args:
@@ -153,8 +153,8 @@ def check(run: Run, trained: Trained, given: GivenImage, images: Manifest) -> Ch
     """
     on_noise = _on_noise(run, trained, given)
     if not len(images):
-        return Checked(on_noise)
-    scorer = Scorer(trained, _BATCH)
+        return ExportCheck(on_noise)
+    scorer = BatchScorer(trained, _BATCH)
     expected = scorer.scores(images)
     found = np.concatenate(
         [
@@ -163,7 +163,7 @@ def check(run: Run, trained: Trained, given: GivenImage, images: Manifest) -> Ch
         ]
     )
     others = int((found.argmax(1) != expected.argmax(1)).sum())
-    return Checked(on_noise, float(np.abs(found - expected).max()), len(images), others)
+    return ExportCheck(on_noise, float(np.abs(found - expected).max()), len(images), others)
 
 
 def _on_noise(run: Run, trained: Trained, given: GivenImage) -> float:
@@ -220,7 +220,7 @@ class ExportRequest:
     takes: Input = "image"
 
 
-def export(trained: Trained, output: Path, request: ExportRequest) -> Checked:
+def export(trained: Trained, output: Path, request: ExportRequest) -> ExportCheck:
     """Writes the model, and beside it what a user must know (`facts_file`).
 
     The model is read back and run before it takes its name: its outputs must be those of the
@@ -266,7 +266,7 @@ def export(trained: Trained, output: Path, request: ExportRequest) -> Checked:
     return checked
 
 
-def _refuse_other(checked: Checked, request: ExportRequest) -> None:
+def _refuse_other(checked: ExportCheck, request: ExportRequest) -> None:
     where = f"--format={request.form}: the exported model differs from"
     if not checked.on_noise <= TOLERANCE:
         raise UserError(

@@ -298,6 +298,6 @@ def _channels(image: tf.Tensor, wanted: int) -> tf.Tensor:
         return tf.tile(image, [1, 1, 3])
     if present == 3 and wanted == 1:
         weights: Any = tf.constant(_LUMA, tf.float64)
-        grey = tf.reduce_sum(tf.cast(image, tf.float64) * weights, axis=-1, keepdims=True)
-        return tf.cast(tf.round(grey) if image.dtype == tf.uint8 else grey, image.dtype)
+        gray = tf.reduce_sum(tf.cast(image, tf.float64) * weights, axis=-1, keepdims=True)
+        return tf.cast(tf.round(gray) if image.dtype == tf.uint8 else gray, image.dtype)
     return image

@@ -83,7 +83,7 @@ def write_results(
     folder.mkdir(parents=True, exist_ok=True)
     for name in (REPORT, HISTORY):
         (folder / name).unlink(missing_ok=True)
-    measured = {name: splits[name].labelled() for name in results.splits}
+    measured = {name: splits[name].labeled() for name in results.splits}
     names = results.class_names
     write_csv(folder / PREDICTIONS, _predictions(results, splits))
     if history:

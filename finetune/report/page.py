@@ -94,8 +94,8 @@ def _count_table(counts: dict[str, Counter[str]], class_names: Sequence[str]) ->
         for name in (*class_names, *others)
     ]
     if everything[""]:
-        unlabelled = (str(own[""]) for own in counts.values())
-        rows.append(("no label", *unlabelled, str(everything[""])))
+        unlabeled = (str(own[""]) for own in counts.values())
+        rows.append(("no label", *unlabeled, str(everything[""])))
     totals = (str(own.total()) for own in counts.values())
     rows.append(("all", *totals, str(everything.total())))
     return Table(

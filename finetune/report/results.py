@@ -96,7 +96,7 @@ class SplitResults:
 
     Attributes:
         images: Labelled images that were scored.
-        unlabelled: Images that were scored but have no label; they count nowhere.
+        unlabeled: Images that were scored but have no label; they count nowhere.
         units: Groups, pictures and single images that were resampled.
         grouped: Whether units hold several images.
         metrics: Name -> interval.
@@ -106,7 +106,7 @@ class SplitResults:
     """
 
     images: int
-    unlabelled: int
+    unlabeled: int
     units: int
     grouped: bool
     metrics: dict[str, Interval]
@@ -161,7 +161,7 @@ class ClassificationResults:
     def _split_json(self, split: SplitResults) -> dict[str, Any]:
         return {
             "images": split.images,
-            "unlabelled": split.unlabelled,
+            "unlabelled": split.unlabeled,
             "units": split.units,
             "grouped": split.grouped,
             "metrics": {name: i.to_json() for name, i in split.metrics.items()},
@@ -233,7 +233,7 @@ def evaluate_classifier(
             raise ValueError(
                 f"split {name!r} has scores of {split.scores.shape[1]} classes, not {len(names)}"
             )
-    known = {name: splits[name].labelled() for name in _in_order(splits)}
+    known = {name: splits[name].labeled() for name in _in_order(splits)}
     remarks = [f"{n}: no image has a label, so it is not measured." for n in known if not known[n]]
     known = {name: split for name, split in known.items() if len(split)}
     if not known:
@@ -264,7 +264,7 @@ def _measure(
     classes = split.scores.shape[1]
     return SplitResults(
         images=len(split),
-        unlabelled=scored - len(split),
+        unlabeled=scored - len(split),
         units=len(set(units)) if units else len(split),
         grouped=units is not None,
         metrics=intervals.overall,
@@ -357,7 +357,7 @@ def _split_from_json(facts: Mapping[str, Any], level: float) -> SplitResults:
     per_class = [name for name in rows[0] if name not in {"class", "images"}]
     return SplitResults(
         images=facts["images"],
-        unlabelled=facts["unlabelled"],
+        unlabeled=facts["unlabelled"],
         units=facts["units"],
         grouped=facts["grouped"],
         metrics={k: _interval_from_json(v, level) for k, v in facts["metrics"].items()},

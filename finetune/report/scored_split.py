@@ -86,7 +86,7 @@ class ScoredSplit:
             _known(tuple(record.reading for record in records)),
         )
 
-    def labelled(self) -> "ScoredSplit":
+    def labeled(self) -> "ScoredSplit":
         """Only the images whose class is known."""
         return self.take(np.flatnonzero(self.labels != UNKNOWN))
 

@@ -124,7 +124,7 @@ def class_section(results: ClassificationResults, name: str) -> Section:
 
 def curve_section(results: ClassificationResults, scored: ScoredSplit) -> Section:
     """ROC, precision-recall and calibration curves of one split."""
-    scored = scored.labelled()
+    scored = scored.labeled()
     split = results.splits[scored.split]
     columns = [(k, name, scored.labels == k) for k, name in enumerate(results.class_names)]
     roc = {name: roc_curve(yes, scored.scores[:, k]) for k, name, yes in columns}

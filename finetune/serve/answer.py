@@ -29,7 +29,7 @@ from data_prep.reading.thumbnails import blank, thumbnail
 from data_prep.reading.training_files import TrainingFiles, differences
 from data_prep.reading.uploads import Upload, UploadOptions, read_upload
 from data_prep.storage import write_bytes
-from finetune.trained import Scorer, Trained
+from finetune.trained import BatchScorer, Trained
 from simclr_tf.evaluation.metrics import softmax
 from simclr_tf.evaluation.neighbors import nearest, unit_rows
 from simclr_tf.models.weights import variables_hash
@@ -44,7 +44,7 @@ _MOST = 20_000
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class Neighbor:
     """A training image near another image.
 
     Attributes:
@@ -59,7 +59,7 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Neighbors:
     """The embedded training images of a run.
 
     Attributes:
@@ -70,23 +70,23 @@ class Neighbours:
     images: Manifest
     embeddings: np.ndarray
 
-    def nearest(self, features: np.ndarray, number: int) -> list[Neighbour]:
+    def nearest(self, features: np.ndarray, number: int) -> list[Neighbor]:
         """The training images nearest to features [D], the nearest first."""
         if not len(self.images):
             return []
         found = nearest(features[np.newaxis], self.embeddings, number)
         files = self.images.files()
         return [
-            Neighbour(files[i], self.images.records[i], float(similarity))
+            Neighbor(files[i], self.images.records[i], float(similarity))
             for i, similarity in zip(found.indices[0], found.similarities[0], strict=True)
         ]
 
 
-def open_neighbours(
+def open_neighbors(
     trained: Trained,
     progress: Callable[[int, int], None] = lambda done, total: None,
     image_dir: str = "",
-) -> Neighbours:
+) -> Neighbors:
     """Embeds the labelled training images of a run, or reads the embeddings kept from before.
 
     Args:
@@ -100,7 +100,7 @@ def open_neighbours(
     """
     images = training_images(trained, image_dir)
     if not len(images):
-        return Neighbours(images, np.zeros((0, 1), np.float32))
+        return Neighbors(images, np.zeros((0, 1), np.float32))
     cache = trained.folder / CACHE
     key = " ".join(
         (
@@ -115,7 +115,7 @@ def open_neighbours(
         log.info("embedding %d training images", len(images))
         embeddings = _embed(trained, images, progress)
         _write(cache, key, embeddings)
-    return Neighbours(images, embeddings)
+    return Neighbors(images, embeddings)
 
 
 def training_images(trained: Trained, image_dir: str = "") -> Manifest:
@@ -130,8 +130,8 @@ def training_images(trained: Trained, image_dir: str = "") -> Manifest:
         log.warning("%s has no %s: no neighbours are shown", trained.folder, MANIFEST)
         return Manifest(())
     manifest = _as_trained(Manifest.load(file, image_dir), trained)
-    labelled = [record for record in manifest.records if record.label]
-    train = [record for record in labelled if record.split == "train"] or labelled
+    labeled = [record for record in manifest.records if record.label]
+    train = [record for record in labeled if record.split == "train"] or labeled
     if len(train) > _MOST:
         log.warning("only %d of %d training images are looked among", _MOST, len(train))
         rows = np.random.default_rng(0).choice(len(train), _MOST, replace=False)
@@ -158,7 +158,7 @@ def _as_trained(manifest: Manifest, trained: Trained) -> Manifest:
 
 
 def _embed(trained: Trained, images: Manifest, progress: Callable[[int, int], None]) -> np.ndarray:
-    scorer = Scorer(trained, 64)
+    scorer = BatchScorer(trained, 64)
     parts = []
     for start in range(0, len(images), _CHUNK):
         chunk = images.records[start : start + _CHUNK]
@@ -192,11 +192,11 @@ def _write(cache: Path, key: str, embeddings: np.ndarray) -> None:
         log.warning("the embeddings are not kept: %s", error)
 
 
-_NEIGHBOURS = 8
+_NEIGHBORS = 8
 
 
 @dataclass(frozen=True)
-class Shown:
+class NeighborCard:
     """A neighbour as the page shows it.
 
     Attributes:
@@ -221,7 +221,7 @@ class Answer:
         predicted: Its class.
         scores: Classes with their probabilities, the best first.
         rule: How the class was decided, if not by the highest score.
-        neighbours: The nearest training images.
+        neighbors: The nearest training images.
         remarks: Differences from the training images that a user must know.
         picture: `data:` URI of a thumbnail of the image; empty unless asked for.
     """
@@ -230,7 +230,7 @@ class Answer:
     predicted: str
     scores: tuple[tuple[str, float], ...]
     rule: str
-    neighbours: tuple[Shown, ...]
+    neighbors: tuple[NeighborCard, ...]
     remarks: tuple[str, ...] = ()
     picture: str = ""
 
@@ -257,7 +257,7 @@ class Classify:
 
     Args:
         trained: The classifier.
-        neighbours: Its training images.
+        neighbors: Its training images.
         top_k: Classes to name.
         read: Reads the bytes of an image; None = in this process, of any size.
     """
@@ -265,12 +265,12 @@ class Classify:
     def __init__(
         self,
         trained: Trained,
-        neighbours: Neighbours,
+        neighbors: Neighbors,
         top_k: int = 10,
         read: ReadUpload | None = None,
     ) -> None:
         self._read = read or partial(read_upload, options=upload_options(trained))
-        self._trained, self._neighbours, self._top_k = trained, neighbours, top_k
+        self._trained, self._neighbors, self._top_k = trained, neighbors, top_k
         reading = trained.preprocessing.reading.declaration.reading()
         self._rule = reading.active_intensity
         self._forward = tf.function(trained.forward, reduce_retracing=True)
@@ -322,15 +322,15 @@ class Classify:
             tuple(self._nearest(features)),
         )
 
-    def _nearest(self, features: np.ndarray) -> Iterable[Shown]:
-        for near in self._neighbours.nearest(features, _NEIGHBOURS):
+    def _nearest(self, features: np.ndarray) -> Iterable[NeighborCard]:
+        for near in self._neighbors.nearest(features, _NEIGHBORS):
             record = near.record
             try:
                 picture = thumbnail(near.file, record.tile, record.reading)
             except UserError:
                 picture = blank()
             name = image_name(Path(near.file).name, record.reading, record.tile)
-            yield Shown(name, record.label, near.similarity, _uri(picture))
+            yield NeighborCard(name, record.label, near.similarity, _uri(picture))
 
 
 def _mean(values: tf.Tensor) -> np.ndarray:

@@ -32,7 +32,7 @@ from data_prep.errors import UserError
 from data_prep.reading.limits import ReadLimits
 from data_prep.reading.reader_process import ReaderBudget, ReaderProcess, ReaderUnavailableError
 from finetune.sections import UploadLimits
-from finetune.serve.answer import Answer, Classify, Neighbours, upload_options
+from finetune.serve.answer import Answer, Classify, Neighbors, upload_options
 from finetune.serve.http_server import HttpServer
 from finetune.trained import Trained
 
@@ -186,13 +186,13 @@ class ServeLimits(UploadLimits):
 
 
 def make_service(
-    trained: Trained, neighbours: Neighbours, host: str, port: int, limits: ServeLimits
+    trained: Trained, neighbors: Neighbors, host: str, port: int, limits: ServeLimits
 ) -> HttpServer:
     """A server that is bound to its address, to be run with `serve_forever`.
 
     Args:
         trained: The classifier.
-        neighbours: Its training images.
+        neighbors: Its training images.
         host: Address to bind to.
         port: Its port; 0 = any free one, see `port` of the result.
         limits: Of an upload.
@@ -203,7 +203,7 @@ def make_service(
     local = host in {"127.0.0.1", "localhost", "::1"}
     title = f"{trained.folder.name}: {len(trained.class_names)} classes"
     reader = ReaderProcess(upload_options(trained, limits.reading()), limits.budget())
-    classify = Classify(trained, neighbours, read=reader)
+    classify = Classify(trained, neighbors, read=reader)
     hosts = _LOCAL_NAMES if local else ()
     service = Service(classify, title, limits.max_megabytes, hosts)
     server = HttpServer(service, host, port, service.max_body, limits.timeout, reader.close)
@@ -223,8 +223,8 @@ def _plain(error: UserError) -> str:
 
 def _without_pictures(answer: Answer) -> dict[str, Any]:
     facts = asdict(answer)
-    for neighbour in facts["neighbours"]:
-        del neighbour["picture"]
+    for neighbor in facts["neighbours"]:
+        del neighbor["picture"]
     del facts["picture"]
     return {**facts, "scores": dict(answer.scores)}
 

@@ -16,7 +16,7 @@ from data_prep.errors import UserError
 from simclr_tf.checkpoints.plain_names import PlainName
 from simclr_tf.models.heads import DENSE_STDDEV
 from simclr_tf.models.simclr import SimCLRModel
-from simclr_tf.models.variable_names import normalised_kernels
+from simclr_tf.models.variable_names import normalized_kernels
 
 StemAdapt = Literal["sum", "mean", "repeat"]
 
@@ -98,7 +98,7 @@ def rescale(model: SimCLRModel, norms: Mapping[str, float] | float) -> dict[str,
         UserError: A norm or factor is not positive.
     """
     factors: dict[str, float] = {}
-    for name, kernel, norm in normalised_kernels(model):
+    for name, kernel, norm in normalized_kernels(model):
         value = np.asarray(kernel)
         old = float(np.linalg.norm(value))
         factor = norms if isinstance(norms, int | float) else norms[name] / (old or 1.0)
@@ -115,7 +115,7 @@ def rescale(model: SimCLRModel, norms: Mapping[str, float] | float) -> dict[str,
 
 def kernel_norms(model: SimCLRModel) -> dict[str, float]:
     """The L2 norm of every kernel that BatchNorm follows, by its name in the TF1 graph."""
-    return {n: float(np.linalg.norm(np.asarray(k))) for n, k, _ in normalised_kernels(model)}
+    return {n: float(np.linalg.norm(np.asarray(k))) for n, k, _ in normalized_kernels(model)}
 
 
 def initial_norms(model: SimCLRModel) -> dict[str, float]:
@@ -123,7 +123,7 @@ def initial_norms(model: SimCLRModel) -> dict[str, float]:
 
     Convolutions have a variance of 1 / fan-in, dense layers a deviation of 0.01.
     """
-    return {name: _initial_norm(tuple(k.shape)) for name, k, _ in normalised_kernels(model)}
+    return {name: _initial_norm(tuple(k.shape)) for name, k, _ in normalized_kernels(model)}
 
 
 def _initial_norm(shape: tuple[int, ...]) -> float:

@@ -30,7 +30,7 @@ _SUPERVISED = {"canonical": "head_supervised/", "tf2_key": "model/supervised_hea
 
 
 @dataclass(frozen=True)
-class Network:
+class IdentifiedNetwork:
     """A recognised network.
 
     Attributes:
@@ -86,7 +86,7 @@ def architecture_name(a: ResNetArchitecture | Architecture) -> str:
     return name + ("_cifar" if a.cifar_stem else "")
 
 
-def recognise(stored: StoredWeights) -> Network:
+def recognize(stored: StoredWeights) -> IdentifiedNetwork:
     """Finds the network whose variables are exactly those of a checkpoint.
 
     Args:
@@ -130,10 +130,12 @@ def recognise(stored: StoredWeights) -> Network:
     classes, selector, more = _match_supervised(stored, architecture.feature_dim, projection)
     if classes and selector == 0 and projection.depth > 1:
         assumed.append("ft_proj_selector 0: hidden layers of the projection head are as wide")
-    return Network(architecture, projection, classes, selector, weights | more, tuple(assumed))
+    return IdentifiedNetwork(
+        architecture, projection, classes, selector, weights | more, tuple(assumed)
+    )
 
 
-def _described(stored: StoredWeights) -> Network:
+def _described(stored: StoredWeights) -> IdentifiedNetwork:
     """The network of a file that says what it is."""
     facts = stored.description
     feature_dim = facts[FEATURE_DIM]
@@ -145,7 +147,7 @@ def _described(stored: StoredWeights) -> Network:
         prefix + name.removeprefix(here): name for name in stored.shapes if name.startswith(here)
     }
     architecture = architecture_of(facts, facts["image_channels"])
-    return Network(architecture, projection, classes, selector, weights | heads | more)
+    return IdentifiedNetwork(architecture, projection, classes, selector, weights | heads | more)
 
 
 def _under(stored: StoredWeights, prefixes: Mapping[str, str]) -> dict[str, Shape]:

@@ -14,7 +14,7 @@ from data_prep.csv_files import csv_text
 from data_prep.errors import UserError
 from simclr_tf.checkpoints.adapt import StemAdapt, adapt_channels, adaptable
 from simclr_tf.checkpoints.find import Location, locate
-from simclr_tf.checkpoints.identify import Network, architecture_name, recognise
+from simclr_tf.checkpoints.identify import IdentifiedNetwork, architecture_name, recognize
 from simclr_tf.checkpoints.keras_file import open_keras_file
 from simclr_tf.checkpoints.preprocessing import read_record
 from simclr_tf.checkpoints.read import StoredWeights, open_weights
@@ -25,7 +25,7 @@ Status = Literal["used", "adapted", "unused", "missing"]
 
 
 @dataclass(frozen=True)
-class Row:
+class CoverageRow:
     """One tensor in the account of a conversion.
 
     Attributes:
@@ -52,9 +52,9 @@ class Coverage:
     """
 
     source: str
-    rows: tuple[Row, ...]
+    rows: tuple[CoverageRow, ...]
 
-    def with_status(self, *statuses: Status) -> tuple[Row, ...]:
+    def with_status(self, *statuses: Status) -> tuple[CoverageRow, ...]:
         """The rows of these kinds."""
         return tuple(row for row in self.rows if row.status in statuses)
 
@@ -65,7 +65,7 @@ class Coverage:
             lines += self._counted(self.with_status(status))
         return "\n".join(lines)
 
-    def _counted(self, rows: Sequence[Row]) -> Iterator[str]:
+    def _counted(self, rows: Sequence[CoverageRow]) -> Iterator[str]:
         grouped = rows and rows[0].status == "used"
         reasons = Counter("weights of the network" if grouped else row.note for row in rows)
         for reason, number in sorted(reasons.items(), key=lambda pair: -pair[1]):
@@ -99,7 +99,7 @@ class Checkpoint:
 
     location: Location
     stored: StoredWeights
-    network: Network
+    network: IdentifiedNetwork
     preprocessing: dict[str, Any]
 
     def describe(self) -> str:
@@ -126,7 +126,7 @@ def open_checkpoint(path: str, *, ema: bool = False) -> Checkpoint:
     if location.kind == "keras":
         return _open_keras(location, ema)
     stored = open_weights(location, ema)
-    network = recognise(stored)
+    network = recognize(stored)
     return Checkpoint(location, stored, network, read_record(location, network))
 
 
@@ -155,7 +155,7 @@ def _open_keras(location: Location, ema: bool) -> Checkpoint:
         lambda name: np.asarray(variables[name]),
         {name: encoder.get_config()[name] for name in ("batch_norm_decay", "global_bn")},
     )
-    network = Network(
+    network = IdentifiedNetwork(
         encoder.backbone().architecture,
         encoder.projection_head.architecture,
         model.num_classes if isinstance(model, SimCLRModel) else None,
@@ -228,7 +228,7 @@ def convert(
     encoder = build_encoder(checkpoint, channels)
     model = SimCLRModel(encoder, network.num_classes, network.ft_proj_selector)
     model.build()
-    return model, fill(model, checkpoint, stem_adapt)
+    return model, load_variables(model, checkpoint, stem_adapt)
 
 
 def build_encoder(checkpoint: Checkpoint, channels: int, dtype: str = "float32") -> SimCLREncoder:
@@ -254,10 +254,12 @@ def load_weights(
     model: SimCLRModel, path: str, *, ema: bool = False, stem_adapt: StemAdapt = "sum"
 ) -> Coverage:
     """Loads a checkpoint's weights into a network that is there already; see `fill`."""
-    return fill(model, open_checkpoint(path, ema=ema), stem_adapt)
+    return load_variables(model, open_checkpoint(path, ema=ema), stem_adapt)
 
 
-def fill(model: SimCLRModel, checkpoint: Checkpoint, stem_adapt: StemAdapt = "sum") -> Coverage:
+def load_variables(
+    model: SimCLRModel, checkpoint: Checkpoint, stem_adapt: StemAdapt = "sum"
+) -> Coverage:
     """Sets a network's variables from a checkpoint.
 
     The backbone must fit completely, but for the number of channels. A head whose shape differs
@@ -327,7 +329,7 @@ def _refuse_other_backbone(model: SimCLRModel, checkpoint: Checkpoint) -> None:
 
 def _account(
     checkpoint: Checkpoint, variables: dict[str, keras.Variable], values: dict[str, np.ndarray]
-) -> Iterator[Row]:
+) -> Iterator[CoverageRow]:
     stored = checkpoint.stored
     names = {key: name for name, key in checkpoint.network.weights.items()}
     for key, shape in stored.shapes.items():
@@ -335,16 +337,16 @@ def _account(
         if name in values:
             adapted = values[name].shape != shape
             note = f"{name} {tuple(values[name].shape)}" if adapted else name
-            yield Row(key, shape, "adapted" if adapted else "used", note)
+            yield CoverageRow(key, shape, "adapted" if adapted else "used", note)
         else:
             why = "has another shape" if name in variables else "is not in the network"
-            yield Row(key, shape, "unused", f"the {_head_of(name)} {why}")
+            yield CoverageRow(key, shape, "unused", f"the {_head_of(name)} {why}")
     for left in stored.left_out:
-        yield Row(left.tensor, left.shape, "unused", left.why)
+        yield CoverageRow(left.tensor, left.shape, "unused", left.why)
     for name, variable in variables.items():
         if name not in values:
             note = f"the {_head_of(name)} starts fresh"
-            yield Row(name, tuple(variable.shape), "missing", note)
+            yield CoverageRow(name, tuple(variable.shape), "missing", note)
 
 
 def _head_of(name: str) -> str:

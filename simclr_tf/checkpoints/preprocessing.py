@@ -16,7 +16,7 @@ from data_prep.manifest.read_options import READING_FIELDS, Declaration, rule_co
 from data_prep.reading.training_files import TrainingFiles, TrainingReading
 from data_prep.storage import AGAIN, read_object, write_text
 from simclr_tf.checkpoints.find import Location
-from simclr_tf.checkpoints.identify import Network
+from simclr_tf.checkpoints.identify import IdentifiedNetwork
 from simclr_tf.checkpoints.zoo import class_names
 from simclr_tf.training.run_dir import RECORD
 
@@ -140,7 +140,7 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
     write_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
 
 
-def read_record(location: Location, network: Network) -> dict[str, Any]:
+def read_record(location: Location, network: IdentifiedNetwork) -> dict[str, Any]:
     """The record that lies beside a checkpoint, or that of the public checkpoints.
 
     Args:

@@ -59,7 +59,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class UnusedTensor:
     """A tensor that is no weight of the network, and the reason; empty if it is not known."""
 
     tensor: str
@@ -87,7 +87,7 @@ class StoredWeights:
     layout: str
     naming: Naming
     shapes: Mapping[str, Shape]
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[UnusedTensor, ...]
     read: Callable[[str], np.ndarray] = field(repr=False)
     config: Mapping[str, Any] = field(default_factory=dict)
     description: Mapping[str, Any] = field(default_factory=dict)
@@ -173,7 +173,7 @@ class _Reader:
         description = read_description(self.tensor(described)) if described else {}
         taken = {*keys.values(), described}
         left_out = [
-            LeftOut(key.removesuffix(SUFFIX), shape, why.get(key, ""))
+            UnusedTensor(key.removesuffix(SUFFIX), shape, why.get(key, ""))
             for key, shape in self.shapes.items()
             if key not in taken
         ]

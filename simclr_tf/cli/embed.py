@@ -26,9 +26,9 @@ def run(config: EmbedConfig, given: Collection[str]) -> None:
     if finished := config.labelling.embedding:
         _refuse(given, ("encoder", "output", "manifest", "compare"), "--embedding")
         import_tensorflow()
-        from simclr_tf.embedding.analyze import reanalyse, stored_settings
+        from simclr_tf.embedding.analyze import reanalyze, stored_settings
 
-        print(reanalyse(config.completed(stored_settings(finished), given), progress))
+        print(reanalyze(config.completed(stored_settings(finished), given), progress))
         return
     if not config.storage.output:
         raise UserError("is missing: say where the embedding is to be kept", setting="output")
@@ -65,7 +65,7 @@ COMMAND = Command(
         "endpoint",
         "kmeans",
         "clusters",
-        "neighbours",
+        "neighbors",
         "suggest_labels",
         "embedding",
         "join",

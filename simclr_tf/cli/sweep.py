@@ -16,7 +16,7 @@ from data_prep.sections import ImageSettings
 from data_prep.settings import Config, setting
 from simclr_tf.cli import run as run_command
 from simclr_tf.config.run_config import RunConfig
-from simclr_tf.sweep.grid import Row, grid_rows, row_arguments
+from simclr_tf.sweep.grid import GridRow, grid_rows, row_arguments
 
 if TYPE_CHECKING:
     from data_prep.manifest.manifest import Manifest
@@ -127,7 +127,7 @@ def run(config: SweepConfig, given: Collection[str], arguments: Sequence[str] = 
 
 
 def _parsed(
-    row: Row, arguments: Sequence[str], images: ImageSettings
+    row: GridRow, arguments: Sequence[str], images: ImageSettings
 ) -> tuple[RunConfig, Collection[str]]:
     """The settings of a run, and the names of those that are given."""
     try:

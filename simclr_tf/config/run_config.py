@@ -36,8 +36,8 @@ from simclr_tf.models.architectures import (
     RESNET,
     ViTArchitecture,
     architecture_of,
+    normalize_backbone_name,
     registered_architecture,
-    spelled,
 )
 
 
@@ -115,7 +115,7 @@ class RunConfig(Config):
                 architecture.check_image_size(size, "image_size")
         if not m.backbone_weights:
             return
-        if not spelled(m.backbone).startswith(KERAS):
+        if not normalize_backbone_name(m.backbone).startswith(KERAS):
             raise UserError(
                 f"--backbone_weights is for networks of keras.applications ({KERAS}NAME), not for "
                 f"{m.backbone}; start from weights of this package with --checkpoint"
@@ -132,7 +132,7 @@ class RunConfig(Config):
         m = self.model
         if m.backbone == RESNET:
             return None
-        options: dict[str, Any] = {"backbone": spelled(m.backbone)}
+        options: dict[str, Any] = {"backbone": normalize_backbone_name(m.backbone)}
         if options["backbone"].startswith(KERAS):
             return options
         registered: Any = registered_architecture(m.backbone)

@@ -21,8 +21,8 @@ from data_prep.reading.thumbnails import blank, thumbnail
 from data_prep.storage import new_folder
 from simclr_tf.embedding.measures import (
     FloorFeatures,
-    Labelled,
-    Scored,
+    LabelColumn,
+    LabelScores,
     Structure,
     find_structure,
     floor_verdict,
@@ -34,7 +34,7 @@ from simclr_tf.embedding.stored import (
     PARQUET,
     TABLE,
     Columns,
-    Stored,
+    StoredEmbedding,
     join_labels,
     open_stored,
     publish,
@@ -46,7 +46,7 @@ from simclr_tf.evaluation.active_learning import suggest
 from simclr_tf.evaluation.clustering import cluster_agreement
 from simclr_tf.evaluation.floors import Verdict
 from simclr_tf.evaluation.intervals import Interval
-from simclr_tf.evaluation.neighbors import Picked, Progress
+from simclr_tf.evaluation.neighbors import FeatureSubset, Progress
 from simclr_tf.explore.data import ExploreData
 from simclr_tf.explore.page import write_explore_page
 
@@ -56,7 +56,7 @@ _SIDE = 80  # pixels of a thumbnail
 
 
 def write_exploration(
-    folder: Path, stored: Stored, derived: Mapping[str, Any], page: PageSettings, seed: int
+    folder: Path, stored: StoredEmbedding, derived: Mapping[str, Any], page: PageSettings, seed: int
 ) -> list[str]:
     """Writes `explore.html`, of a seeded sample where the images are many.
 
@@ -102,7 +102,7 @@ def shown_rows(strata: Sequence[str], most: int, seed: int) -> np.ndarray:
     return np.sort(order[drawn])
 
 
-def _strata(stored: Stored, derived: Mapping[str, Any]) -> list[str]:
+def _strata(stored: StoredEmbedding, derived: Mapping[str, Any]) -> list[str]:
     """Labels where there are any, or else clusters."""
     if stored.label_columns:
         return stored.columns[stored.label_columns[0]]
@@ -110,7 +110,7 @@ def _strata(stored: Stored, derived: Mapping[str, Any]) -> list[str]:
 
 
 def explore_data(
-    stored: Stored,
+    stored: StoredEmbedding,
     rows: np.ndarray,
     derived: Mapping[str, Sequence[str]],
     names: Sequence[str] | None = None,
@@ -132,7 +132,7 @@ def explore_data(
         title=title or _title(stored),
         names=[names[row] for row in rows],
         thumbnails=thumbnails(stored.images.subset(records)),
-        features=np.asarray(Picked(stored.features, rows)[slice(0, len(rows))], np.float32),
+        features=np.asarray(FeatureSubset(stored.features, rows)[slice(0, len(rows))], np.float32),
         columns={name: [texts[row] for row in rows] for name, texts in columns.items()},
         facts=_facts(stored),
         places=_places(stored, rows),
@@ -141,7 +141,7 @@ def explore_data(
     )
 
 
-def _places(stored: Stored, rows: np.ndarray) -> dict[str, list[str]]:
+def _places(stored: StoredEmbedding, rows: np.ndarray) -> dict[str, list[str]]:
     """Columns of a manifest that locate images below the folder that holds all of them."""
     images = stored.images
     columns = {
@@ -181,14 +181,14 @@ def _first(facts: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _title(stored: Stored) -> str:
+def _title(stored: StoredEmbedding) -> str:
     """The end of the encoder's path, and the layer."""
     source = Path(stored.facts["encoder"]["source"])
     name = source.parent.name if source.name == "encoder.keras" else source.name
     return f"{name or source.name}, {stored.facts['endpoint']}"
 
 
-def _facts(stored: Stored) -> dict[str, str]:
+def _facts(stored: StoredEmbedding) -> dict[str, str]:
     """The facts about the embedding that the page lists, by name."""
     facts = stored.facts
     said = {
@@ -214,11 +214,11 @@ def _interval(number: Mapping[str, float | None]) -> str:
     return f"{value:.3f}" if low is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
-CLUSTERS, NEIGHBOURS = "clusters.csv", "neighbours.csv"
+CLUSTERS, NEIGHBORS = "clusters.csv", "neighbours.csv"
 PAIRS, SUGGESTIONS = "near_duplicates.csv", "suggestions.csv"
 EXPERT = "expert"
-ANALYSED = (
-    TABLE, PARQUET, CLUSTERS, NEIGHBOURS, PAIRS, SUGGESTIONS, "explore.html", "projector", FACTS
+ANALYZED = (
+    TABLE, PARQUET, CLUSTERS, NEIGHBORS, PAIRS, SUGGESTIONS, "explore.html", "projector", FACTS
 )  # fmt: skip
 """What an analysis writes anew, or leaves out and may be out of date."""
 
@@ -227,8 +227,8 @@ _KEPT = ("structure", "measures", "labelling", "page")
 _OF_ONE_CALL = ("embedding", "join", "compare", "pinned")
 
 
-def analyse(
-    stored: Stored,
+def analyze_embedding(
+    stored: StoredEmbedding,
     config: EmbedConfig,
     folder: Path,
     joined: dict[str, list[str]] | None = None,
@@ -289,20 +289,20 @@ def kept_settings(config: EmbedConfig) -> dict[str, Any]:
     }
 
 
-def _write_structure(folder: Path, stored: Stored, found: Structure) -> None:
+def _write_structure(folder: Path, stored: StoredEmbedding, found: Structure) -> None:
     names = shown_names(stored.columns)
     if found.clusters:
         write_rows(folder / CLUSTERS, _cluster_rows(stored, found, names))
-    if found.neighbours:
-        n, k = found.neighbours.indices.shape
-        rows, near = np.repeat(np.arange(n), k), found.neighbours.indices.ravel()
+    if found.neighbors:
+        n, k = found.neighbors.indices.shape
+        rows, near = np.repeat(np.arange(n), k), found.neighbors.indices.ravel()
         write_rows(
-            folder / NEIGHBOURS,
+            folder / NEIGHBORS,
             {
                 "path": [names[row] for row in rows],
                 "rank": np.tile(np.arange(1, k + 1), n),
                 "neighbour": [names[row] for row in near],
-                "similarity": found.neighbours.similarities.ravel(),
+                "similarity": found.neighbors.similarities.ravel(),
             },
         )
     if found.pairs:
@@ -316,7 +316,7 @@ def _write_structure(folder: Path, stored: Stored, found: Structure) -> None:
         )
 
 
-def _cluster_rows(stored: Stored, found: Structure, names: Sequence[str]) -> Columns:
+def _cluster_rows(stored: StoredEmbedding, found: Structure, names: Sequence[str]) -> Columns:
     """Table of clusters: size, medoid, and the most frequent label with its share."""
     rows: dict[str, list[str]] = {"method": [], "cluster": [], "images": [], "medoid": []}
     for name in stored.label_columns:
@@ -341,13 +341,13 @@ def _most_frequent(texts: list[str]) -> list[str]:
     return [str(names[counts.argmax()]), f"{counts.max() / len(texts):.3f}"]
 
 
-def _write_suggestions(folder: Path, stored: Stored, config: EmbedConfig) -> None:
+def _write_suggestions(folder: Path, stored: StoredEmbedding, config: EmbedConfig) -> None:
     """A list to fill in: the column `expert` is empty, and `--join` reads it."""
     settings = config.labelling
-    labelled = np.array([any(c) for c in zip(*_label_texts(stored), strict=True)], bool)
+    labeled = np.array([any(c) for c in zip(*_label_texts(stored), strict=True)], bool)
     rows = suggest(
         stored.features,
-        labelled,
+        labeled,
         settings.suggest_labels,
         settings.suggest_by,
         config.measures.seed,
@@ -364,7 +364,7 @@ def _write_suggestions(folder: Path, stored: Stored, config: EmbedConfig) -> Non
     log.info("%s to label next: %s", counted(len(rows), "image"), SUGGESTIONS)
 
 
-def _label_texts(stored: Stored) -> list[list[str]]:
+def _label_texts(stored: StoredEmbedding) -> list[list[str]]:
     return [stored.columns[name] for name in ("label", *stored.expert_columns)]
 
 
@@ -381,12 +381,14 @@ class Agreement:
     numbers: dict[str, Interval]
 
 
-Numbers = tuple[list[Scored], dict[str, Agreement], Labelled]
+Numbers = tuple[list[LabelScores], dict[str, Agreement], LabelColumn]
 
 
-def _measure(stored: Stored, found: Structure, column: str, config: EmbedConfig) -> Numbers:
+def _measure(
+    stored: StoredEmbedding, found: Structure, column: str, config: EmbedConfig
+) -> Numbers:
     """k-NN, probe, and by clustering the agreement with one column of labels."""
-    known = Labelled.of(stored.columns[column], stored.columns["split"], stored.units)
+    known = LabelColumn.of(stored.columns[column], stored.columns["split"], stored.units)
     agreement = {}
     for method, clusters in found.clusters.items():
         rows = known.rows()
@@ -404,7 +406,7 @@ def _measure(stored: Stored, found: Structure, column: str, config: EmbedConfig)
 
 
 def _verdicts(
-    stored: Stored, measures: dict[str, Numbers], config: EmbedConfig
+    stored: StoredEmbedding, measures: dict[str, Numbers], config: EmbedConfig
 ) -> dict[str, Verdict]:
     """Verdicts of the features against the floors, by column of labels; empty without floors."""
     floors = FloorFeatures.load(stored.folder) if config.measures.floors else None
@@ -418,7 +420,7 @@ def _verdicts(
 
 
 def _as_json(
-    scored: list[Scored], agreement: dict[str, Agreement], known: Labelled
+    scored: list[LabelScores], agreement: dict[str, Agreement], known: LabelColumn
 ) -> dict[str, Any]:
     labels = known.labels[known.rows()]
     counts = np.bincount(labels, minlength=len(known.class_names))
@@ -454,7 +456,7 @@ def measures_table(measures: dict[str, Numbers]) -> str:
     )
 
 
-def reanalyse(config: EmbedConfig, progress: Progress = lambda done, total: None) -> str:
+def reanalyze(config: EmbedConfig, progress: Progress = lambda done, total: None) -> str:
     """Looks at a finished embedding again, with an expert's labels if there are any.
 
     Args:
@@ -476,8 +478,8 @@ def reanalyse(config: EmbedConfig, progress: Progress = lambda done, total: None
     shutil.rmtree(place, ignore_errors=True)
     try:
         with new_folder(place) as made:
-            table = analyse(stored, config, made, joined, progress)
-        publish(place, folder, ANALYSED)
+            table = analyze_embedding(stored, config, made, joined, progress)
+        publish(place, folder, ANALYZED)
     finally:
         shutil.rmtree(place, ignore_errors=True)
     return table

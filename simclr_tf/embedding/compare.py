@@ -28,7 +28,7 @@ from simclr_tf.embedding.stored import (
     MANIFEST,
     TABLE,
     Finder,
-    Stored,
+    StoredEmbedding,
     find_all,
     is_stored,
     open_stored,
@@ -114,7 +114,7 @@ def _embedding_of(
 
 
 def write_page(
-    stored: Sequence[Stored],
+    stored: Sequence[StoredEmbedding],
     titles: Sequence[str],
     output: Path,
     pinned: Sequence[str],
@@ -172,7 +172,7 @@ def write_page(
     return output / name
 
 
-def _places(stored: Stored, *, anywhere: bool = False) -> dict[Image, int]:
+def _places(stored: StoredEmbedding, *, anywhere: bool = False) -> dict[Image, int]:
     """Row of every image; `anywhere` names it by its path below the folder that holds all."""
     images = stored.images.images()
     if anywhere:
@@ -185,7 +185,7 @@ def _in_all(places: Sequence[dict[Image, int]]) -> list[Image]:
     return [place for place in places[0] if all(place in other for other in places[1:])]
 
 
-def _pinned(first: Stored, rows: np.ndarray, names: Sequence[str]) -> list[int]:
+def _pinned(first: StoredEmbedding, rows: np.ndarray, names: Sequence[str]) -> list[int]:
     chosen = find_all(Finder(first), names, "pinned")
     known = set(rows.tolist())
     for name, row in zip(names, chosen, strict=True):

@@ -22,11 +22,11 @@ from data_prep.phrases import counted
 from data_prep.storage import check_new_folder, new_folder, read_object
 from simclr_tf.checkpoints.load import convert, open_checkpoint
 from simclr_tf.checkpoints.preprocessing import Preprocessing
-from simclr_tf.embedding.analyze import ANALYSED, analyse
+from simclr_tf.embedding.analyze import ANALYZED, analyze_embedding
 from simclr_tf.embedding.measures import FloorFeatures
 from simclr_tf.embedding.settings import EmbedConfig, FeatureSettings, names_in
 from simclr_tf.embedding.shards import (
-    Plan,
+    ShardPlan,
     Shards,
     open_shards,
     remove_shards,
@@ -40,7 +40,7 @@ from simclr_tf.embedding.stored import (
     MANIFEST,
     UNREADABLE,
     FeatureFile,
-    Stored,
+    StoredEmbedding,
     is_stored,
     join_labels,
     known_columns,
@@ -73,7 +73,7 @@ _CHUNK = 512  # images between two lines of progress
 
 
 @dataclass(frozen=True)
-class Network:
+class OpenedEncoder:
     """An encoder that was opened.
 
     Attributes:
@@ -96,7 +96,7 @@ class Network:
         return Preprocessing.from_record(self.record)
 
 
-def open_network(settings: FeatureSettings) -> Network:
+def open_network(settings: FeatureSettings) -> OpenedEncoder:
     """Opens the encoder that the settings name.
 
     Raises:
@@ -117,7 +117,7 @@ def open_network(settings: FeatureSettings) -> Network:
             f"the network has {', '.join(layers)}", setting="endpoint", value=settings.endpoint
         )
     dim = layers[settings.endpoint].shape[-1]
-    return Network(checkpoint.stored.path, model, record, digest, dim)
+    return OpenedEncoder(checkpoint.stored.path, model, record, digest, dim)
 
 
 class FeatureMaker:
@@ -128,7 +128,7 @@ class FeatureMaker:
         settings: Layer and form of the features.
     """
 
-    def __init__(self, network: Network, settings: FeatureSettings) -> None:
+    def __init__(self, network: OpenedEncoder, settings: FeatureSettings) -> None:
         self._settings, self._dim = settings, network.feature_dim
         model, endpoint = network.model, settings.endpoint
 
@@ -189,7 +189,7 @@ class FeatureMaker:
         return rows.astype(np.float16)
 
 
-def _load(network: Network, batch_size: int, devices: distribution.Devices) -> Load:
+def _load(network: OpenedEncoder, batch_size: int, devices: distribution.Devices) -> Load:
     """Memory load of a pass of images through the network, without training."""
     model, preprocessing = network.model, network.preprocessing
     size, channels = preprocessing.image_size, preprocessing.channels
@@ -201,7 +201,7 @@ def _load(network: Network, batch_size: int, devices: distribution.Devices) -> L
 
 
 def compute_floors(
-    network: Network, settings: FeatureSettings, images: Manifest, seed: int
+    network: OpenedEncoder, settings: FeatureSettings, images: Manifest, seed: int
 ) -> FloorFeatures:
     """Computes the features of the floors.
 
@@ -323,7 +323,7 @@ def join_shards(
     return kept
 
 
-def write_archive(path: Path, stored: Stored) -> None:
+def write_archive(path: Path, stored: StoredEmbedding) -> None:
     """Writes an NPZ, a block at a time, that `evaluation.features.Embeddings.load` reads.
 
     It holds `features` [n, d], `labels` int64 [n] (positions among `class_names`, -1 = none),
@@ -424,14 +424,14 @@ def embed(
             if place is None or not shards.folder.is_dir():
                 return "another worker joins the shards"
             table = _join(config, network, images, shards, place, target, progress)
-            publish(place, target, (*COMPUTED, *ANALYSED))
+            publish(place, target, (*COMPUTED, *ANALYZED))
             remove_shards(target)
             if (target / PAGE).exists():
                 log.info("the page: %s", target / PAGE)
     return table
 
 
-def _images(config: EmbedConfig, given: Collection[str], network: Network) -> Manifest:
+def _images(config: EmbedConfig, given: Collection[str], network: OpenedEncoder) -> Manifest:
     """The images, read as the encoder's record says unless a flag says otherwise."""
     data = config.images.data_settings()
     return network.preprocessing.reading.open(
@@ -441,7 +441,7 @@ def _images(config: EmbedConfig, given: Collection[str], network: Network) -> Ma
     )
 
 
-def _plan(config: EmbedConfig, network: Network, images: Manifest) -> Plan:
+def _plan(config: EmbedConfig, network: OpenedEncoder, images: Manifest) -> ShardPlan:
     f = config.features
     key = {
         "images": images.sha256(),
@@ -452,10 +452,10 @@ def _plan(config: EmbedConfig, network: Network, images: Manifest) -> Plan:
         "skip": config.images.skip_unreadable,
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    return Plan(len(images), config.storage.shard_images, digest)
+    return ShardPlan(len(images), config.storage.shard_images, digest)
 
 
-def _finished(target: Path, plan: Plan, config: EmbedConfig, images: Manifest) -> bool:
+def _finished(target: Path, plan: ShardPlan, config: EmbedConfig, images: Manifest) -> bool:
     """True if the same command has finished; refuses an output that is of something else."""
     if not target.exists() or not any(target.iterdir()):
         return False
@@ -491,7 +491,7 @@ def _asked(config: EmbedConfig) -> str:
 
 def _join(
     config: EmbedConfig,
-    network: Network,
+    network: OpenedEncoder,
     images: Manifest,
     shards: Shards,
     place: Path,
@@ -502,7 +502,7 @@ def _join(
         kept = join_shards(shards, images, folder, target)
         features = FeatureFile(folder / FEATURES)
         facts = _facts(config, network, kept, features, shards.plan, images)
-        stored = Stored(folder, features, kept, known_columns(kept), facts)
+        stored = StoredEmbedding(folder, features, kept, known_columns(kept), facts)
         if "npz" in names_in(config.storage.formats):
             write_archive(folder / ARCHIVE, stored)
         if config.measures.floors and (stored.label_columns or config.labelling.join):
@@ -510,15 +510,15 @@ def _join(
         joined = None
         if config.labelling.join:
             joined = join_labels(stored, Path(config.labelling.join))
-        return analyse(stored, config, folder, joined, progress)
+        return analyze_embedding(stored, config, folder, joined, progress)
 
 
 def _facts(
     config: EmbedConfig,
-    network: Network,
+    network: OpenedEncoder,
     images: Manifest,
     features: FeatureFile,
-    plan: Plan,
+    plan: ShardPlan,
     wanted: Manifest,
 ) -> dict[str, Any]:
     return {

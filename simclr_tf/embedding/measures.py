@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.model_selection import GroupKFold
 
 from simclr_tf.embedding.settings import MeasureSettings, StructureSettings
-from simclr_tf.embedding.stored import Stored
+from simclr_tf.embedding.stored import StoredEmbedding
 from simclr_tf.evaluation.bootstrap import bootstrap_metrics
 from simclr_tf.evaluation.clustering import (
     Clusters,
@@ -23,7 +23,7 @@ from simclr_tf.evaluation.clustering import (
     kmeans,
     outlier_scores,
 )
-from simclr_tf.evaluation.features import UNLABELLED
+from simclr_tf.evaluation.features import UNLABELED
 from simclr_tf.evaluation.floors import (
     KNN_RAW_PIXELS,
     KNN_UNTRAINED,
@@ -54,7 +54,7 @@ _FOLDS = 10
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelColumn:
     """The labels of one column.
 
     Attributes:
@@ -70,16 +70,16 @@ class Labelled:
     units: np.ndarray | None
 
     @staticmethod
-    def of(texts: Sequence[str], splits: Sequence[str], units: np.ndarray | None) -> "Labelled":
+    def of(texts: Sequence[str], splits: Sequence[str], units: np.ndarray | None) -> "LabelColumn":
         """Makes labels from one text for each image, "" = not known."""
         names = tuple(sorted(set(texts) - {""}))
-        index = {name: k for k, name in enumerate(names)} | {"": UNLABELLED}
+        index = {name: k for k, name in enumerate(names)} | {"": UNLABELED}
         labels = np.array([index[text] for text in texts], np.int64)
-        return Labelled(names, labels, np.array(splits), units)
+        return LabelColumn(names, labels, np.array(splits), units)
 
     def rows(self, split: str = "") -> np.ndarray:
         """Labelled images of a split, or of all: int64 [m]."""
-        known = self.labels != UNLABELLED
+        known = self.labels != UNLABELED
         return np.flatnonzero(known & (self.splits == split) if split else known)
 
     def groups(self, rows: np.ndarray) -> np.ndarray | None:
@@ -88,7 +88,7 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Scored:
+class LabelScores:
     """Scores of one method that predicts labels of some images.
 
     Attributes:
@@ -119,7 +119,7 @@ class Scored:
         return facts | {name: value.to_json() for name, value in self.metrics.items()}
 
 
-def measure(features: Features, known: Labelled, settings: MeasureSettings) -> list[Scored]:
+def measure(features: Features, known: LabelColumn, settings: MeasureSettings) -> list[LabelScores]:
     """Scores features against one column of labels.
 
     k-NN and the probe learn from labelled images of the split `train` and are scored on those of
@@ -156,7 +156,9 @@ def measure(features: Features, known: Labelled, settings: MeasureSettings) -> l
     return [*scored, *_among_all(features, known, settings)]
 
 
-def _among_all(features: Features, known: Labelled, settings: MeasureSettings) -> list[Scored]:
+def _among_all(
+    features: Features, known: LabelColumn, settings: MeasureSettings
+) -> list[LabelScores]:
     """k-NN among all labelled images: each without itself, or in folds that keep groups whole."""
     rows = _sample(known.rows(), settings.seed)
     x, y, groups = features[rows], known.labels[rows], known.groups(rows)
@@ -182,9 +184,9 @@ def _score(
     train_images: int,
     rows: np.ndarray,
     scores: np.ndarray,
-    known: Labelled,
+    known: LabelColumn,
     settings: MeasureSettings,
-) -> Scored:
+) -> LabelScores:
     labels, predicted, groups = known.labels[rows], scores.argmax(axis=1), known.groups(rows)
     intervals = bootstrap_metrics(
         labels, scores, predicted, groups=groups, resamples=settings.bootstrap, seed=settings.seed
@@ -195,7 +197,7 @@ def _score(
         metrics["accuracy"] = wilson_interval(right)
     elif right.all() or not right.any():  # no sample shows any spread then
         metrics["accuracy"] = wilson_interval(np.full(len(np.unique(groups)), right[0]))
-    return Scored(method, split, train_images, len(rows), metrics, rows, scores)
+    return LabelScores(method, split, train_images, len(rows), metrics, rows, scores)
 
 
 def _sample(rows: np.ndarray, seed: int) -> np.ndarray:
@@ -222,7 +224,7 @@ class Structure:
 
     Attributes:
         clusters: By method.
-        neighbours: Of every image; None = not looked for.
+        neighbors: Of every image; None = not looked for.
         outliers: float32 [n]; None = not looked for.
         pairs: Near duplicates; None = not looked for.
         silhouettes: By number of clusters, where the silhouette chose it.
@@ -230,7 +232,7 @@ class Structure:
     """
 
     clusters: dict[str, Clusters] = field(default_factory=dict)
-    neighbours: Nearest | None = None
+    neighbors: Nearest | None = None
     outliers: np.ndarray | None = None
     pairs: NearPairs | None = None
     silhouettes: dict[int, float] = field(default_factory=dict)
@@ -266,7 +268,7 @@ class Structure:
 
 
 def find_structure(
-    stored: Stored, settings: StructureSettings, seed: int, progress: Progress
+    stored: StoredEmbedding, settings: StructureSettings, seed: int, progress: Progress
 ) -> Structure:
     """Clusters, neighbours, outliers and near duplicates, as far as the settings ask for them.
 
@@ -290,12 +292,12 @@ def find_structure(
     if n > settings.compare_limit:
         found.remarks.append(_left_out("neighbours, outliers and near duplicates", n))
     elif n > 1:
-        if settings.neighbours:
-            found.neighbours = nearest(
-                features, features, settings.neighbours, not_itself=True, progress=progress
+        if settings.neighbors:
+            found.neighbors = nearest(
+                features, features, settings.neighbors, not_itself=True, progress=progress
             )
             if settings.outliers != "none":
-                found.outliers = outlier_scores(found.neighbours, settings.outliers)
+                found.outliers = outlier_scores(found.neighbors, settings.outliers)
         if settings.near_duplicates:
             found.pairs = near_pairs(
                 features, settings.near_duplicates, settings.most_pairs, progress
@@ -309,7 +311,7 @@ def find_structure(
     return found
 
 
-def _classes(stored: Stored) -> int:
+def _classes(stored: StoredEmbedding) -> int:
     """Number of classes in the first column of labels that has two or more; 0 without one."""
     counts = (len(set(stored.columns[name]) - {""}) for name in stored.label_columns)
     return next((number for number in counts if number > 1), 0)
@@ -366,7 +368,10 @@ class FloorFeatures:
 
 
 def floor_verdict(
-    scored: Sequence[Scored], known: Labelled, floors: FloorFeatures, settings: MeasureSettings
+    scored: Sequence[LabelScores],
+    known: LabelColumn,
+    floors: FloorFeatures,
+    settings: MeasureSettings,
 ) -> Verdict | None:
     """Judges whether the features are above the floors, for one column of labels.
 
@@ -386,7 +391,7 @@ def floor_verdict(
         return None
     network = ranked[0]
     probe = network.method == "linear_probe"
-    part = Labelled(
+    part = LabelColumn(
         known.class_names,
         known.labels[floors.rows],
         known.splits[floors.rows],

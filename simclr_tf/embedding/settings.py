@@ -104,7 +104,9 @@ class StructureSettings:
     min_cluster_size: int = setting(
         0, "HDBSCAN: fewest images of a cluster; 0 = a hundredth of all, at least 5.", low=0
     )
-    neighbours: int = setting(7, "Nearest neighbours of each image to list; 0 = none.", low=0)
+    neighbors: int = setting(
+        7, "Nearest neighbours of each image to list; 0 = none.", low=0, also="neighbours"
+    )
     outliers: Literal["distance", "lof", "none"] = setting(
         "distance",
         "Outlier score: mean cosine distance to the nearest neighbours, or local outlier factor.",
@@ -138,7 +140,7 @@ class MeasureSettings:
 
 
 @dataclass(frozen=True)
-class LabellingSettings:
+class LabelingSettings:
     """Labels from an expert."""
 
     embedding: str = setting(
@@ -190,7 +192,7 @@ class EmbedConfig(Config):
     storage: StorageSettings = field(default_factory=StorageSettings)
     structure: StructureSettings = field(default_factory=StructureSettings)
     measures: MeasureSettings = field(default_factory=MeasureSettings)
-    labelling: LabellingSettings = field(default_factory=LabellingSettings)
+    labelling: LabelingSettings = field(default_factory=LabelingSettings)
     page: PageSettings = field(default_factory=PageSettings)
 
     def validate(self) -> None:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Plan:
+class ShardPlan:
     """Division of images into shards.
 
     Attributes:
@@ -57,7 +57,7 @@ class Shards:
     """
 
     folder: Path
-    plan: Plan
+    plan: ShardPlan
 
     def missing(self, worker: int = 0, num_workers: int = 1) -> list[int]:
         """The shards of a worker (every num_workers-th) that are not complete."""
@@ -100,7 +100,7 @@ class Shards:
 
 
 @contextmanager
-def open_shards(target: Path, plan: Plan, worker: int = 0) -> Iterator[Shards]:
+def open_shards(target: Path, plan: ShardPlan, worker: int = 0) -> Iterator[Shards]:
     """The shards of a plan, hidden beside the target; they stay after the block.
 
     Args:
@@ -126,7 +126,7 @@ def _work_folder(target: Path) -> Path:
     return target.with_name(f".{target.name}.partial")
 
 
-def _agree(lock: int, work: Path, plan: Plan) -> None:
+def _agree(lock: int, work: Path, plan: ShardPlan) -> None:
     """Makes the folder one of this plan, which it stays while the shared lock is held."""
     noted, shards = work / "plan", work / "shards"
     try:

@@ -117,7 +117,7 @@ class FeatureFile:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredEmbedding:
     """An embedding of n images.
 
     Attributes:
@@ -158,7 +158,7 @@ class Stored:
         return units if int(units.max()) + 1 < len(units) else None
 
 
-def open_stored(folder: Path, flag: str = "embedding", image_dir: str = "") -> Stored:
+def open_stored(folder: Path, flag: str = "embedding", image_dir: str = "") -> StoredEmbedding:
     """Opens a finished embedding.
 
     Args:
@@ -182,7 +182,7 @@ def open_stored(folder: Path, flag: str = "embedding", image_dir: str = "") -> S
             setting=flag,
             value=folder,
         )
-    return Stored(folder, features, images, kept, facts)
+    return StoredEmbedding(folder, features, images, kept, facts)
 
 
 def is_stored(folder: Path) -> bool:
@@ -248,7 +248,7 @@ class Finder:
         stored: The embedding.
     """
 
-    def __init__(self, stored: Stored) -> None:
+    def __init__(self, stored: StoredEmbedding) -> None:
         self._paths = [clean_name(path) for path in stored.columns["path"]]
         self._files = [clean_name(file) for file in stored.images.files()]
         blank = [""] * len(stored)
@@ -281,7 +281,7 @@ class Finder:
         return rows
 
 
-def _parts_of(stored: Stored) -> dict[str, list[str]]:
+def _parts_of(stored: StoredEmbedding) -> dict[str, list[str]]:
     return {name: stored.columns[name] for name in _PARTS if name in stored.columns}
 
 
@@ -309,7 +309,7 @@ def find_all(finder: Finder, names: Iterable[str], flag: str) -> list[int]:
     return rows
 
 
-def join_labels(stored: Stored, file: Path) -> dict[str, list[str]]:
+def join_labels(stored: StoredEmbedding, file: Path) -> dict[str, list[str]]:
     """The columns of an expert's CSV, a text an image, "" = not known.
 
     A column `label` becomes `expert_label`; columns that simclr-embed writes itself are not

@@ -5,13 +5,13 @@ from typing import Literal
 import numpy as np
 
 from simclr_tf.evaluation.clustering import kmeans
-from simclr_tf.evaluation.neighbors import Features, Picked, nearest, unit_blocks, unit_rows
+from simclr_tf.evaluation.neighbors import Features, FeatureSubset, nearest, unit_blocks, unit_rows
 
 Rule = Literal["farthest", "medoids"]
 
 
 def suggest(
-    features: Features, labelled: np.ndarray, count: int, by: Rule = "farthest", seed: int = 0
+    features: Features, labeled: np.ndarray, count: int, by: Rule = "farthest", seed: int = 0
 ) -> np.ndarray:
     """Rows to label, the most useful first.
 
@@ -19,7 +19,7 @@ def suggest(
 
     Args:
         features: float [n, d].
-        labelled: bool [n].
+        labeled: bool [n].
         count: Rows wanted.
         by: `farthest`, each the one farthest from all labelled and suggested ones (k-centre
             greedy; Sener and Savarese 2018, Active Learning for Convolutional Neural Networks);
@@ -30,14 +30,14 @@ def suggest(
         int64 [at most count], each once.
     """
     chosen = np.zeros(0, np.int64)
-    for candidates in (np.flatnonzero(~labelled), np.flatnonzero(labelled)):
+    for candidates in (np.flatnonzero(~labeled), np.flatnonzero(labeled)):
         wanted = min(count - len(chosen), len(candidates))
         if wanted <= 0:
             continue
         if by == "medoids":
-            found = candidates[kmeans(Picked(features, candidates), wanted, seed).medoids]
+            found = candidates[kmeans(FeatureSubset(features, candidates), wanted, seed).medoids]
         else:
-            covered = chosen if len(chosen) else np.flatnonzero(labelled)
+            covered = chosen if len(chosen) else np.flatnonzero(labeled)
             covered = covered[~np.isin(covered, candidates)]
             found = farthest_first(features, candidates, covered, wanted, seed)
         chosen = np.concatenate([chosen, found])
@@ -59,10 +59,10 @@ def farthest_first(
     Returns:
         int64 [count]; of equally distant candidates the first.
     """
-    pool = Picked(features, candidates)
+    pool = FeatureSubset(features, candidates)
     distance = np.full(len(candidates), np.inf, np.float32)
     if len(covered):
-        distance = 1 - nearest(pool, Picked(features, covered), 1).similarities[:, 0]
+        distance = 1 - nearest(pool, FeatureSubset(features, covered), 1).similarities[:, 0]
     chosen: list[int] = []
     for _ in range(count):
         draw = not len(covered) and not chosen
@@ -72,9 +72,9 @@ def farthest_first(
             else int(distance.argmax())
         )
         chosen.append(place)
-        centre = unit_rows(pool[np.array([place])])[0]
+        center = unit_rows(pool[np.array([place])])[0]
         for start, block in unit_blocks(pool):
             rows = slice(start, start + len(block))
-            distance[rows] = np.minimum(distance[rows], 1 - block @ centre)
+            distance[rows] = np.minimum(distance[rows], 1 - block @ center)
         distance[place] = -np.inf
     return candidates[np.array(chosen, np.int64)]

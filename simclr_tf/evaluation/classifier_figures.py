@@ -10,8 +10,8 @@ from matplotlib.ticker import MaxNLocator
 
 from simclr_tf.evaluation.curves import CalibrationCurve, PrecisionRecallCurve, RocCurve
 from simclr_tf.evaluation.figures import (
-    COLOURS,
-    GREY,
+    COLORS,
+    GRAY,
     NARROW,
     Curve,
     bare_figure,
@@ -59,9 +59,9 @@ def confusion_figure(matrix: np.ndarray, class_names: Sequence[str], *, title: s
     axes.set_ylabel("true class")
     if size <= _MOST_COUNTS:
         for row, column in np.argwhere(matrix > 0):
-            colour = "white" if shares[row, column] > 0.5 else "black"
+            color = "white" if shares[row, column] > 0.5 else "black"
             text = str(int(matrix[row, column]))
-            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+            axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
     return figure
 
 
@@ -80,7 +80,7 @@ def roc_figure(
     """
     figure, axes = _square(title)
     lines = {k: (c.false_positive_rate, c.true_positive_rate) for k, c in curves.items()}
-    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
+    axes.plot([0, 1], [0, 1], color=GRAY, linestyle="--", linewidth=1)
     _class_curves(figure, axes, lines, areas)
     axes.set_xlabel("false positive rate")
     axes.set_ylabel("true positive rate")
@@ -126,15 +126,15 @@ def calibration_figure(curve: CalibrationCurve, *, title: str = "") -> Figure:
         for right, n in zip(curve.right, curve.images, strict=True)
     ]
     errors = np.array([[i.value - i.low, i.high - i.value] for i in ends]).T
-    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
+    axes.plot([0, 1], [0, 1], color=GRAY, linestyle="--", linewidth=1)
     axes.errorbar(
-        curve.confidence, share, yerr=errors, color=COLOURS[0], marker="o", capsize=3, linewidth=1.4
+        curve.confidence, share, yerr=errors, color=COLORS[0], marker="o", capsize=3, linewidth=1.4
     )
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.04)
     axes.set_ylabel("accuracy")
     width = curve.high - curve.low
-    below.bar(curve.low, curve.images, width=0.92 * width, align="edge", color=COLOURS[0])
+    below.bar(curve.low, curve.images, width=0.92 * width, align="edge", color=COLORS[0])
     below.set_ylabel("images")
     below.set_xlabel("probability of the predicted class")
     below.yaxis.set_major_locator(MaxNLocator(3, integer=True))

@@ -130,15 +130,15 @@ def _in_order(features: Features, found: np.ndarray) -> Clusters:
 
 
 def _medoids(features: Features, labels: np.ndarray, number: int) -> np.ndarray:
-    centres = np.zeros((number, features.shape[1]))
+    centers = np.zeros((number, features.shape[1]))
     for start, block in unit_blocks(features):
         inside = labels[start : start + len(block)]
-        np.add.at(centres, inside[inside >= 0], block[inside >= 0].astype(np.float64))
-    centres = unit_rows(centres)
+        np.add.at(centers, inside[inside >= 0], block[inside >= 0].astype(np.float64))
+    centers = unit_rows(centers)
     best, medoids = np.full(number, -np.inf), np.zeros(number, np.int64)
     for start, block in unit_blocks(features):
         inside = labels[start : start + len(block)]
-        near = (block * centres[np.maximum(inside, 0)]).sum(axis=1) if number else inside
+        near = (block * centers[np.maximum(inside, 0)]).sum(axis=1) if number else inside
         for cluster in range(number):
             rows = np.flatnonzero(inside == cluster)
             if len(rows) and near[rows].max() > best[cluster]:
@@ -252,11 +252,11 @@ def _rand(
 Rule = Literal["distance", "lof"]
 
 
-def outlier_scores(neighbours: Nearest, rule: Rule = "distance") -> np.ndarray:
+def outlier_scores(neighbors: Nearest, rule: Rule = "distance") -> np.ndarray:
     """A score for each row, the larger the more it stands apart.
 
     Args:
-        neighbours: Of all n rows among themselves, k of each, k > 0.
+        neighbors: Of all n rows among themselves, k of each, k > 0.
         rule: `distance`, the mean cosine distance to the neighbours; `lof`, the local outlier
             factor (Breunig et al. 2000) of Euclidean distances between rows of length 1: about 1
             inside a cluster, whatever its density.
@@ -264,12 +264,12 @@ def outlier_scores(neighbours: Nearest, rule: Rule = "distance") -> np.ndarray:
     Returns:
         float32 [n].
     """
-    distance = np.maximum(1 - neighbours.similarities.astype(np.float64), 0)
+    distance = np.maximum(1 - neighbors.similarities.astype(np.float64), 0)
     if rule == "distance":
         return distance.mean(axis=1).astype(np.float32)
     n, k = distance.shape
     graph = csr_array(
-        (np.sqrt(2 * distance).ravel(), neighbours.indices.ravel(), np.arange(n + 1) * k),
+        (np.sqrt(2 * distance).ravel(), neighbors.indices.ravel(), np.arange(n + 1) * k),
         shape=(n, n),
     )
     return _factor(graph, k)

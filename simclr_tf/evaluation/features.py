@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-UNLABELLED = -1
+UNLABELED = -1
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Embeddings:
         """Number of images."""
         return len(self.labels)
 
-    def labelled(self) -> "Embeddings":
+    def labeled(self) -> "Embeddings":
         """Only the images that have a label."""
-        return self.take(np.nonzero(self.labels != UNLABELLED)[0])
+        return self.take(np.nonzero(self.labels != UNLABELED)[0])
 
     def take(self, rows: np.ndarray) -> "Embeddings":
         """The given rows: integer positions [m] or a mask [n]."""

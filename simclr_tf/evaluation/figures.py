@@ -20,12 +20,12 @@ from simclr_tf.evaluation.intervals import Interval
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; beyond eight classes the
 # marker or the dashes change too.
-COLOURS = (
+COLORS = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C7A00", "#444444",
 )  # fmt: skip
 _MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 _DASHES = ("-", "--", ":", "-.")
-GREY = "#888888"
+GRAY = "#888888"
 WIDTH = 7.0
 CSS_DPI = 96  # of the lengths on a page
 NARROW = 4.6  # fits a phone's screen without its letters becoming too small
@@ -54,14 +54,14 @@ def draw_lines(axes: Axes, curves: Mapping[str, Curve]) -> None:
     for index, (name, (x, y)) in enumerate(curves.items()):
         # A single point would be an invisible line.
         marker = "o" if len(x) < 30 else ""
-        colour = COLOURS[index % len(COLOURS)]
-        axes.plot(x, y, label=plain(name), color=colour, marker=marker, markersize=4, linewidth=1.6)
+        color = COLORS[index % len(COLORS)]
+        axes.plot(x, y, label=plain(name), color=color, marker=marker, markersize=4, linewidth=1.6)
 
 
 def draw_chance(axes: Axes, level: float | None) -> None:
     """Draws the level of a model that has learnt nothing, dashed."""
     if level is not None:
-        axes.axhline(level, color=GREY, linestyle="--", linewidth=1, label="chance")
+        axes.axhline(level, color=GRAY, linestyle="--", linewidth=1, label="chance")
 
 
 def draw_legend(axes: Axes) -> None:
@@ -74,16 +74,16 @@ def draw_legend(axes: Axes) -> None:
 def point_style(index: int) -> dict[str, Any]:
     """Colour and marker of the class at a position."""
     return {
-        "color": COLOURS[index % len(COLOURS)],
-        "marker": _MARKERS[index // len(COLOURS) % len(_MARKERS)],
+        "color": COLORS[index % len(COLORS)],
+        "marker": _MARKERS[index // len(COLORS) % len(_MARKERS)],
     }
 
 
 def line_style(index: int) -> dict[str, Any]:
     """Colour and dashes of the class at a position."""
     return {
-        "color": COLOURS[index % len(COLOURS)],
-        "linestyle": _DASHES[index // len(COLOURS) % len(_DASHES)],
+        "color": COLORS[index % len(COLORS)],
+        "linestyle": _DASHES[index // len(COLORS) % len(_DASHES)],
     }
 
 
@@ -235,7 +235,7 @@ def accuracy_bars(
     figure, axes = single_axes(0.9 + 0.5 * len(results), title)
     rows = np.arange(len(results))
     for row, interval in zip(rows, results.values(), strict=True):
-        axes.barh(row, interval.value, height=0.6, color=COLOURS[0], alpha=0.85)
+        axes.barh(row, interval.value, height=0.6, color=COLORS[0], alpha=0.85)
         ends = [[interval.value - interval.low], [interval.high - interval.value]]
         axes.errorbar(interval.value, row, xerr=ends, color="black", capsize=4, linewidth=1.2)
         axes.annotate(
@@ -246,7 +246,7 @@ def accuracy_bars(
             va="center",
         )
     if chance is not None:
-        axes.axvline(chance, color=GREY, linestyle="--", linewidth=1, label="chance")
+        axes.axvline(chance, color=GRAY, linestyle="--", linewidth=1, label="chance")
         figure.legend(loc="outside lower right", frameon=False)
     axes.set_yticks(rows, [plain(name) for name in results])
     axes.invert_yaxis()
@@ -364,13 +364,13 @@ def draw_classes(
         class_names: in the order of the labels.
         size: of a dot, in square points.
     """
-    unlabelled = labels < 0
-    if unlabelled.any():
+    unlabeled = labels < 0
+    if unlabeled.any():
         axes.scatter(
-            points[unlabelled, 0],
-            points[unlabelled, 1],
+            points[unlabeled, 0],
+            points[unlabeled, 1],
             s=8,
-            color=GREY,
+            color=GRAY,
             alpha=0.4,
             label="no label",
         )

@@ -233,8 +233,8 @@ def effective_rank(features: np.ndarray) -> float:
     Returns:
         The effective rank; 1 if all features are equal.
     """
-    centred = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
-    values = np.linalg.svd(centred, compute_uv=False)
+    centerd = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
+    values = np.linalg.svd(centerd, compute_uv=False)
     scale = np.abs(features).max(initial=0.0) * math.sqrt(features.size)
     if values.sum() <= 1e-7 * scale or scale == 0:
         return 1.0

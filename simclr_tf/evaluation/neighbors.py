@@ -11,7 +11,7 @@ from simclr_tf.evaluation.features import l2_normalize
 Metric = Literal["cosine", "euclidean"]
 
 
-def nearest_neighbours(
+def nearest_neighbors(
     features: np.ndarray, k: int, block: int = 1024
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k other features at the least cosine distance from every feature.
@@ -180,7 +180,7 @@ class Features(Protocol):
 
 
 @dataclass(frozen=True)
-class Picked:
+class FeatureSubset:
     """Some rows of features, as features of their own.
 
     Attributes:

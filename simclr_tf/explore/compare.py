@@ -17,7 +17,7 @@ from data_prep.page import Page, Picture, Section, Table, page_environment
 from data_prep.storage import write_text
 from simclr_tf.evaluation.features import l2_normalize
 from simclr_tf.evaluation.figures import NARROW, point_style, single_axes, to_png
-from simclr_tf.evaluation.neighbors import nearest_neighbours
+from simclr_tf.evaluation.neighbors import nearest_neighbors
 from simclr_tf.explore.data import ExploreData
 from simclr_tf.explore.page import NEAREST, static_templates
 from simclr_tf.explore.projections import Projection, project_all
@@ -86,25 +86,25 @@ def diverse_images(
 log = logging.getLogger(__name__)
 
 PAGE = "comparison.html"
-_PAPER_GREY = "#cfd5db"
+_PAPER_GRAY = "#cfd5db"
 
 
 @dataclass(frozen=True)
-class Compared:
+class AlignedEmbedding:
     """One run, brought to the images that all runs have.
 
     Attributes:
         title: Of the run.
         thumbnails: JPEG bytes [n].
         projection: Of all n images.
-        neighbours: int [n, k], the nearest first.
+        neighbors: int [n, k], the nearest first.
         distances: float32 [n, k], cosine.
     """
 
     title: str
     thumbnails: list[bytes]
     projection: Projection
-    neighbours: np.ndarray
+    neighbors: np.ndarray
     distances: np.ndarray
 
 
@@ -177,7 +177,7 @@ def write_comparison(
     return path
 
 
-def shared_neighbours(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def shared_neighbors(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Counts the neighbours that two runs share, image by image.
 
     Args:
@@ -197,17 +197,17 @@ def _rows(run: ExploreData, common: Sequence[str]) -> list[int]:
 
 def _compared(
     run: ExploreData, rows: Sequence[int], features: np.ndarray, method: str, seed: int
-) -> Compared:
+) -> AlignedEmbedding:
     log.info("projection and neighbours of %s", run.title)
     (projection,), _ = project_all(features, [method], seed)
-    neighbours, distances = nearest_neighbours(features, NEAREST)
+    neighbors, distances = nearest_neighbors(features, NEAREST)
     thumbnails = [run.thumbnails[row] for row in rows]
-    return Compared(run.title, thumbnails, projection, neighbours, distances)
+    return AlignedEmbedding(run.title, thumbnails, projection, neighbors, distances)
 
 
 def _page(
     runs: Sequence[ExploreData],
-    compared: Sequence[Compared],
+    compared: Sequence[AlignedEmbedding],
     common: Sequence[str],
     places: Sequence[int],
 ) -> Page:
@@ -225,7 +225,7 @@ def _page(
     )
 
 
-def _scatters(compared: Sequence[Compared], places: Sequence[int]) -> Section:
+def _scatters(compared: Sequence[AlignedEmbedding], places: Sequence[int]) -> Section:
     projection = compared[0].projection
     pictures = tuple(
         Picture(_scatter(run, places), run.title, alt=f"scatter of {run.title}", half=True)
@@ -238,11 +238,11 @@ def _scatters(compared: Sequence[Compared], places: Sequence[int]) -> Section:
     return Section("Where the pinned images lie", text, pictures=pictures)
 
 
-def _scatter(run: Compared, places: Sequence[int]) -> bytes:
+def _scatter(run: AlignedEmbedding, places: Sequence[int]) -> bytes:
     figure, axes = single_axes(4.3, width=NARROW)
     points = run.projection.points
     size = 6 if len(points) > 1000 else 18
-    axes.scatter(points[:, 0], points[:, 1], s=size, color=_PAPER_GREY, linewidths=0)
+    axes.scatter(points[:, 0], points[:, 1], s=size, color=_PAPER_GRAY, linewidths=0)
     for number, place in enumerate(places):
         x, y = points[place]
         axes.scatter(
@@ -263,12 +263,12 @@ def _scatter(run: Compared, places: Sequence[int]) -> bytes:
     return to_png(figure, dpi=110)
 
 
-def _shared(compared: Sequence[Compared], places: Sequence[int]) -> Section:
-    count, most = compared[0].neighbours.shape
+def _shared(compared: Sequence[AlignedEmbedding], places: Sequence[int]) -> Section:
+    count, most = compared[0].neighbors.shape
     chance = most * most / (count - 1) if count > 1 else 0.0
     rows = []
     for first, second in itertools.combinations(compared, 2):
-        shared = shared_neighbours(first.neighbours, second.neighbours)
+        shared = shared_neighbors(first.neighbors, second.neighbors)
         cells = [f"{first.title} and {second.title}", f"{shared.mean():.2f}"]
         rows.append(tuple(cells + [str(shared[place]) for place in places]))
     table = Table(
@@ -280,14 +280,16 @@ def _shared(compared: Sequence[Compared], places: Sequence[int]) -> Section:
     return Section("Neighbours that runs share", tables=(table,))
 
 
-def _strips(compared: Sequence[Compared], common: Sequence[str], place: int) -> list[list[Tile]]:
+def _strips(
+    compared: Sequence[AlignedEmbedding], common: Sequence[str], place: int
+) -> list[list[Tile]]:
     """For every run the pinned image and its neighbours."""
-    found = [set(run.neighbours[place].tolist()) for run in compared]
+    found = [set(run.neighbors[place].tolist()) for run in compared]
     strips = []
     for run, own in zip(compared, found, strict=True):
         elsewhere = set().union(*(other for other in found if other is not own))
         tiles = [Tile(_uri(run.thumbnails[place]), common[place])]
-        for row, distance in zip(run.neighbours[place], run.distances[place], strict=True):
+        for row, distance in zip(run.neighbors[place], run.distances[place], strict=True):
             uri, name = _uri(run.thumbnails[row]), common[row]
             tiles.append(Tile(uri, name, f"{distance:.4f}", int(row) in elsewhere))
         strips.append(tiles)

@@ -15,8 +15,8 @@ from markupsafe import Markup
 from data_prep.page import Page, page_environment
 from data_prep.phrases import counted
 from data_prep.storage import write_text
-from simclr_tf.evaluation.figures import COLOURS
-from simclr_tf.evaluation.neighbors import nearest_neighbours
+from simclr_tf.evaluation.figures import COLORS
+from simclr_tf.evaluation.neighbors import nearest_neighbors
 from simclr_tf.explore.data import ExploreData
 from simclr_tf.explore.projections import Projection, project_all, write_projector
 from simclr_tf.explore.thumbnails import Atlas, make_atlas
@@ -28,7 +28,7 @@ _ALWAYS_CATEGORIES = ("label", "split", "cluster")
 def payload(
     data: ExploreData,
     projections: Sequence[Projection],
-    neighbours: np.ndarray,
+    neighbors: np.ndarray,
     distances: np.ndarray,
 ) -> dict[str, Any]:
     """The data of an explorer page.
@@ -36,7 +36,7 @@ def payload(
     Args:
         data: The images.
         projections: Of all of them.
-        neighbours: int [n, k], positions.
+        neighbors: int [n, k], positions.
         distances: float32 [n, k].
     """
     return {
@@ -48,9 +48,9 @@ def payload(
             for p in projections
         ],
         "columns": [_column(name, values) for name, values in data.columns.items()],
-        "neighbours": packed(neighbours, "<i4"),
+        "neighbours": packed(neighbors, "<i4"),
         "distances": packed(distances, "<f4"),
-        "nearest": neighbours.shape[1],
+        "nearest": neighbors.shape[1],
     }
 
 
@@ -137,11 +137,11 @@ def write_explore_page(
     """
     folder.mkdir(parents=True, exist_ok=True)
     projections, remarks = project_all(data.features, methods, seed)
-    neighbours, distances = nearest_neighbours(data.features, NEAREST)
+    neighbors, distances = nearest_neighbors(data.features, NEAREST)
     log.info("writing %s", PAGE)
     atlas = make_atlas(data.thumbnails)
-    content = payload(data, projections, neighbours, distances) | {
-        "colours": COLOURS,
+    content = payload(data, projections, neighbors, distances) | {
+        "colours": COLORS,
         "symbols": _SYMBOLS,
         "gradient": _gradient(),
         "order": packed(np.random.default_rng(seed).permutation(len(data)), "<i4"),

@@ -26,14 +26,14 @@ GIVEN = "_given"
 _TITLES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP", "random": "Random projection"}
 METHODS = (*_TITLES, *(name + GIVEN for name in _TITLES))
 
-_OF_NEIGHBOURS = ("tsne", "umap")
+_OF_NEIGHBORS = ("tsne", "umap")
 _DIMENSIONS = 50  # to which features are reduced before methods that look for neighbours
 _FEWEST = 10  # images, for such methods
 _MOST_TSNE = 50_000  # images: about ten minutes of one core
 _LONG_TSNE = 5_000  # images, from which on it takes a minute or more
 _TSNE_STEPS = 1000
 _PERPLEXITY = 30
-_UMAP_NEIGHBOURS = 15
+_UMAP_NEIGHBORS = 15
 
 
 class NotPossibleError(Exception):
@@ -75,7 +75,7 @@ def project(features: np.ndarray, method: str, seed: int = 0) -> Projection:
     if method not in METHODS:
         raise UserError(f"no projection is called {method!r}; there are {', '.join(METHODS)}")
     base = method.removesuffix(GIVEN)
-    if base in _OF_NEIGHBOURS and len(features) < _FEWEST:
+    if base in _OF_NEIGHBORS and len(features) < _FEWEST:
         raise NotPossibleError(f"{_TITLES[base]} is left out: it needs {_FEWEST} images at least")
     given = method != base
     title = _TITLES[base] + (" of unscaled features" if given else "")
@@ -157,11 +157,11 @@ def _umap(features: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
             "UMAP is left out: umap-learn is not installed (pip install 'simclr-tf[umap]')"
         ) from None
     log.info("UMAP of %d images", len(features))
-    neighbours = min(_UMAP_NEIGHBOURS, len(features) - 1)
-    method = umap.UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1)
+    neighbors = min(_UMAP_NEIGHBORS, len(features) - 1)
+    method = umap.UMAP(n_neighbors=neighbors, random_state=seed, n_jobs=1)
     points = method.fit_transform(_reduced(features, seed))
     note = (
-        f"Keeps near what is near (the {neighbours} neighbours of every image); distances between"
+        f"Keeps near what is near (the {neighbors} neighbours of every image); distances between"
         " groups mean little."
     )
     return points, note

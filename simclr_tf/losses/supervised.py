@@ -20,7 +20,7 @@ def supervised_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         probabilities = tf.cast(labels, logits.dtype)
         return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(probabilities, logits))
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(labels, 0), logits)
-    return _mean_over_labelled(losses, labels)
+    return _mean_over_labeled(losses, labels)
 
 
 def classification_loss(
@@ -64,7 +64,7 @@ def classification_loss(
     losses = tf.reduce_sum(terms, axis=1)
     if class_weights is not None:
         losses *= tf.gather(tf.constant(class_weights, logits.dtype), tf.maximum(labels, 0))
-    return _mean_over_labelled(losses, tf.convert_to_tensor(labels))
+    return _mean_over_labeled(losses, tf.convert_to_tensor(labels))
 
 
 def balanced_weights(labels: np.ndarray, num_classes: int) -> list[float]:
@@ -94,10 +94,10 @@ def accuracy(logits: tf.Tensor, labels: tf.Tensor, top: int = 1) -> tf.Tensor:
         hit = tf.equal(tf.argmax(logits, 1, labels.dtype), labels)
     else:
         hit = tf.math.in_top_k(labels, tf.cast(logits, tf.float32), min(top, logits.shape[-1]))
-    return _mean_over_labelled(tf.cast(hit, tf.float32), labels)
+    return _mean_over_labeled(tf.cast(hit, tf.float32), labels)
 
 
-def _mean_over_labelled(values: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+def _mean_over_labeled(values: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Mean of the values [B] whose label is not -1; 0 if there is none."""
-    labelled = tf.cast(labels >= 0, values.dtype)
-    return tf.math.divide_no_nan(tf.reduce_sum(values * labelled), tf.reduce_sum(labelled))
+    labeled = tf.cast(labels >= 0, values.dtype)
+    return tf.math.divide_no_nan(tf.reduce_sum(values * labeled), tf.reduce_sum(labeled))

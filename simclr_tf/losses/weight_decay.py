@@ -35,7 +35,7 @@ def decayed_variables(
     optimizer: str,
     trainable: Iterable[keras.Variable],
     supervised_head: Iterable[keras.Variable],
-    normalisation: Iterable[keras.Variable],
+    normalization: Iterable[keras.Variable],
 ) -> list[keras.Variable]:
     """The variables that the L2 term of the loss covers.
 
@@ -43,12 +43,12 @@ def decayed_variables(
         optimizer: name as in `simclr_tf.optim.factory`.
         trainable: everything that trains.
         supervised_head: kernel and bias of the supervised head.
-        normalisation: scales and offsets of normalisation layers.
+        normalization: scales and offsets of normalisation layers.
 
     Returns:
         A part of `trainable`, in its order.
     """
-    head, norms = {id(v) for v in supervised_head}, {id(v) for v in normalisation}
+    head, norms = {id(v) for v in supervised_head}, {id(v) for v in normalization}
     if optimizer == "lars":
         return [v for v in trainable if id(v) in head and len(v.shape) > 1]
     if optimizer == "adamw":

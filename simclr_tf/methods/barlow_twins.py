@@ -6,7 +6,14 @@ Zbontar et al. 2021, "Barlow Twins: Self-Supervised Learning via Redundancy Redu
 import tensorflow as tf
 
 from simclr_tf.losses.barlow_twins import barlow_twins_loss
-from simclr_tf.methods.base import ByView, Pretraining, Sign, StepOutputs, both_views, with_probe
+from simclr_tf.methods.base import (
+    ByView,
+    HealthCheck,
+    Pretraining,
+    StepOutputs,
+    both_views,
+    with_probe,
+)
 from simclr_tf.models.simclr import SimCLRModel
 
 _UNCORRELATED = 0.9
@@ -21,7 +28,7 @@ class BarlowTwins(Pretraining):
     """
 
     signs = (
-        Sign(
+        HealthCheck(
             "on_diagonal",
             "above",
             _UNCORRELATED,

@@ -54,7 +54,7 @@ class Method(Protocol):
 
 
 @dataclass(frozen=True)
-class Sign:
+class HealthCheck:
     """A number in the log that tells that a method learns nothing, or collapses.
 
     Attributes:
@@ -80,7 +80,7 @@ class Extension:
     Create it where the network is created: under a strategy in its scope, in its precision.
     """
 
-    signs: tuple[Sign, ...] = ()
+    signs: tuple[HealthCheck, ...] = ()
     rate_factor: float = 1.0
     """On the learning rate of `layers`; at least 0, where they stay as drawn."""
 
@@ -236,13 +236,13 @@ def both_views(
     return [heads(model, features[view], output) for view in range(2)]
 
 
-def collapse_sign(cure: str = "lower the learning rate, or take a larger batch") -> Sign:
+def collapse_sign(cure: str = "lower the learning rate, or take a larger batch") -> HealthCheck:
     """Projections that are the same for every image; see `losses.cosine.projection_spread`.
 
     Args:
         cure: What to do about it.
     """
-    return Sign(
+    return HealthCheck(
         "projection_spread",
         "below",
         _COLLAPSED_SPREAD,

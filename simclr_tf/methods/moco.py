@@ -15,8 +15,8 @@ from simclr_tf.losses.info_nce import info_nce, positive_found
 from simclr_tf.losses.replicas import gather_rows
 from simclr_tf.methods.base import (
     ByView,
+    HealthCheck,
     Pretraining,
-    Sign,
     StepOutputs,
     assign_all,
     heads,
@@ -54,7 +54,7 @@ class MoCo(Pretraining):
         )
         chance = math.log(queue_size + 1)
         self.signs = (
-            Sign(
+            HealthCheck(
                 "pretrain_loss",
                 "above",
                 _NEAR_CHANCE * chance,

@@ -54,7 +54,7 @@ class MomentumNetwork:
     def projection(self, features: tf.Tensor) -> tf.Tensor:
         """Projections [b, d] of representations [b, D], normalised by the batch; no gradient."""
         _, hiddens = self._target.hiddens(
-            features, training=True, first_stage=BEHIND_POOL, normalise_output=False
+            features, training=True, first_stage=BEHIND_POOL, normalize_output=False
         )
         return tf.stop_gradient(hiddens[-1])
 

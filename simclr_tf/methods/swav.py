@@ -15,8 +15,8 @@ from simclr_tf.losses.swav import assignments, prototypes_used, swapped_predicti
 from simclr_tf.methods.base import (
     BEHIND_POOL,
     ByView,
+    HealthCheck,
     Pretraining,
-    Sign,
     StepOutputs,
     assign_all,
     both_views,
@@ -72,14 +72,14 @@ class SwAV(Pretraining):
             )
         chance = math.log(prototypes.number)
         self.signs = (
-            Sign(
+            HealthCheck(
                 "pretrain_loss",
                 "above",
                 _NEAR_CHANCE * chance,
                 f"the loss is at chance ({chance:.3f} = ln of the prototypes): nothing is learnt; "
                 "check the learning rate and --assignment_epsilon",
             ),
-            Sign(
+            HealthCheck(
                 "prototypes_used",
                 "below",
                 _COLLAPSED_USE,
@@ -135,7 +135,7 @@ class SwAV(Pretraining):
         if not crops:
             return []
         _, hiddens = self._model.encoder.hiddens(
-            tf.concat(crops, 0), training=True, first_stage=BEHIND_POOL, normalise_output=False
+            tf.concat(crops, 0), training=True, first_stage=BEHIND_POOL, normalize_output=False
         )
         return tf.split(hiddens[-1], len(crops))
 

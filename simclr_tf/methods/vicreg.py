@@ -9,8 +9,8 @@ from simclr_tf.losses.cosine import projection_spread
 from simclr_tf.losses.vicreg import vicreg_terms
 from simclr_tf.methods.base import (
     ByView,
+    HealthCheck,
     Pretraining,
-    Sign,
     StepOutputs,
     both_views,
     collapse_sign,
@@ -33,7 +33,7 @@ class VICReg(Pretraining):
 
     signs = (
         collapse_sign(),
-        Sign(
+        HealthCheck(
             "variance_term",
             "above",
             _NO_VARIANCE,

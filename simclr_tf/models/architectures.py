@@ -188,7 +188,7 @@ class KerasArchitecture(DescribedArchitecture):
     image_channels: int = 3
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "backbone", spelled(self.backbone))
+        object.__setattr__(self, "backbone", normalize_backbone_name(self.backbone))
 
     @property
     def application(self) -> str:
@@ -196,7 +196,7 @@ class KerasArchitecture(DescribedArchitecture):
         return self.backbone.removeprefix(KERAS)
 
 
-def spelled(backbone: str) -> str:
+def normalize_backbone_name(backbone: str) -> str:
     """The one spelling of a name, so that names can be compared."""
     if not backbone.lower().startswith(KERAS):
         return backbone
@@ -252,7 +252,7 @@ def _kind(backbone: str) -> type[Architecture]:
         return ViTArchitecture
     if backbone == HYBRID:
         return HybridArchitecture
-    if spelled(backbone).startswith(KERAS):
+    if normalize_backbone_name(backbone).startswith(KERAS):
         return KerasArchitecture
     raise UserError(
         f"choose {', '.join(backbone_names())} or {KERAS}NAME "

@@ -96,7 +96,7 @@ class BatchNorm(keras.layers.Layer):
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Normalises `inputs`."""
         if not (training and (self.trainable or self.frozen_statistics_move)):
-            return self._normalise(
+            return self._normalize(
                 inputs,
                 tf.convert_to_tensor(self.moving_mean),
                 tf.convert_to_tensor(self.moving_variance),
@@ -141,7 +141,7 @@ class BatchNorm(keras.layers.Layer):
         variance = tf.math.multiply_no_nan(result.batch_variance, (n - 1) / n)
         return result.y, result.batch_mean, variance
 
-    def _normalise(self, inputs: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> tf.Tensor:
+    def _normalize(self, inputs: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> tf.Tensor:
         """Normalises by given statistics, with the fused kernel where it applies."""
         if not self._fused(inputs):
             return self._affine(inputs, mean, variance)

@@ -37,10 +37,10 @@ class ProjectionLayer(keras.layers.Layer):
         self.norm.build((input_shape[0], self.dense.units))
         self.built = True
 
-    def call(self, inputs: tf.Tensor, training: bool = False, normalise: bool = True) -> tf.Tensor:
+    def call(self, inputs: tf.Tensor, training: bool = False, normalize: bool = True) -> tf.Tensor:
         """[B, d] -> [B, units]."""
         outputs = self.dense(inputs)
-        if normalise:
+        if normalize:
             outputs = self.norm(outputs, training=training)
         return outputs if self.last else tf.nn.relu(outputs)
 
@@ -103,17 +103,17 @@ class ProjectionHead(keras.layers.Layer):
         inputs: tf.Tensor,
         training: bool = False,
         num_layers: int | None = None,
-        normalise_output: bool = True,
+        normalize_output: bool = True,
     ) -> list[tf.Tensor]:
         """Runs the first `num_layers` layers, by default all of them.
 
-        Without `normalise_output` the last layer's normalisation neither runs nor moves: in
+        Without `normalize_output` the last layer's normalisation neither runs nor moves: in
         inference a fresh one changes nothing.
         """
         x = inputs
         hiddens = [tf.cast(inputs, self.variable_dtype)]
         for layer in self.projection_layers[:num_layers]:
-            x = layer(x, training=training, normalise=normalise_output or not layer.last)
+            x = layer(x, training=training, normalize=normalize_output or not layer.last)
             hiddens.append(tf.cast(x, self.variable_dtype))
         return hiddens
 

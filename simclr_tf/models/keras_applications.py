@@ -233,7 +233,7 @@ def shapes_only() -> Iterator[None]:
 
 
 @cache
-def grey_affine(name: str) -> tuple[float, float]:
+def gray_affine(name: str) -> tuple[float, float]:
     """Factor and offset that a network's preprocessing applies to grey in [0, 1], on average.
 
     For images of other than three channels, which have no preprocessing of their own. What the

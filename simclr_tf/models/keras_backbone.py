@@ -20,7 +20,7 @@ from simclr_tf.models.batch_norm import BatchNorm
 from simclr_tf.models.keras_applications import (
     build_trunk,
     dtype_policy,
-    grey_affine,
+    gray_affine,
     preprocess_function,
 )
 
@@ -158,7 +158,7 @@ class KerasBackbone(DescribedBackbone):
         self.stem, self.block_groups = parts[0], parts[1:]
         self._feature_dim = int(trunk.output.shape[-1])
         self._prepared = preprocess_function(name) if channels == 3 else None
-        self._factor, self._offset = (255.0, 0.0) if channels == 3 else grey_affine(name)
+        self._factor, self._offset = (255.0, 0.0) if channels == 3 else gray_affine(name)
 
     def _own(self, part: keras.Model) -> keras.Model:
         """The same layers, but for those that are exchanged."""

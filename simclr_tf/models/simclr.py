@@ -179,7 +179,7 @@ class SimCLREncoder(keras.Model):
         training: bool = False,
         num_layers: int | None = None,
         first_stage: int = 0,
-        normalise_output: bool = True,
+        normalize_output: bool = True,
     ) -> tuple[Endpoints, list[tf.Tensor]]:
         """Backbone endpoints, and input and outputs of the projection head's first layers.
 
@@ -188,7 +188,7 @@ class SimCLREncoder(keras.Model):
             training: normalise by batch statistics (where not frozen).
             num_layers: layers of the projection head to run; None = all.
             first_stage: where the backbone begins, see `StagedBackbone.endpoints`.
-            normalise_output: see `ProjectionHead.call`.
+            normalize_output: see `ProjectionHead.call`.
         """
         if not self.built:
             self.build()
@@ -198,7 +198,7 @@ class SimCLREncoder(keras.Model):
             features,
             training=training,
             num_layers=num_layers,
-            normalise_output=normalise_output,
+            normalize_output=normalize_output,
         )
         return endpoints, [features, *layers[1:]]
 

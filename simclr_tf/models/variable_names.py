@@ -109,7 +109,7 @@ def tf2_variables(model: NamedModel) -> dict[str, keras.Variable]:
     named, specs = canonical_variables(model), variable_specs(model)
     backbone = _backbone(model)
     if not isinstance(backbone, ResNet):
-        left_out = {id(v) for v in normalisation_variables(model)}
+        left_out = {id(v) for v in normalization_variables(model)}
         return {_marked(name, id(v) in left_out): v for name, v in named.items()}
     encoder = model.encoder if isinstance(model, SimCLRModel) else model
     synchronised = not isinstance(encoder, SimCLREncoder) or encoder.projection_head.global_bn
@@ -147,7 +147,7 @@ def variable_shapes(num_classes: int | None = None, **config: Any) -> dict[str, 
     return {spec.name: spec.shape for spec in specs}
 
 
-def normalisation_variables(model: NamedModel) -> list[keras.Variable]:
+def normalization_variables(model: NamedModel) -> list[keras.Variable]:
     """Scales and offsets of all normalisation layers.
 
     Other backbones than ResNets have normalisations of several kinds, so all of their vectors are
@@ -173,7 +173,7 @@ def supervised_head_variables(model: NamedModel) -> list[keras.Variable]:
     return [] if head is None else list(head.dense.variables)
 
 
-def normalised_kernels(
+def normalized_kernels(
     model: NamedModel,
 ) -> Iterator[tuple[str, keras.Variable, BatchNorm]]:
     """Every kernel that a normalisation follows at once: its canonical name, itself, and that.

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from simclr_tf.evaluation.figures import (
-    COLOURS,
-    GREY,
+    COLORS,
+    GRAY,
     WIDTH,
     bare_figure,
     draw_classes,
@@ -55,14 +55,14 @@ def setting_points(
     """
     figure, axes = single_axes(1.1 + 0.42 * len(results))
     for row, point in enumerate(results.values()):
-        i, colour = point.interval, GREY if point.floor else COLOURS[0]
+        i, color = point.interval, GRAY if point.floor else COLORS[0]
         ends = [[i.value - i.low], [i.high - i.value]]
-        axes.errorbar(i.value, row, xerr=ends, color=colour, marker="D", markersize=6, capsize=4)
+        axes.errorbar(i.value, row, xerr=ends, color=color, marker="D", markersize=6, capsize=4)
         if len(point.seeds) > 1:
             below = np.full(len(point.seeds), row + 0.27)
-            axes.scatter(point.seeds, below, s=16, color=COLOURS[1], linewidths=0, zorder=3)
+            axes.scatter(point.seeds, below, s=16, color=COLORS[1], linewidths=0, zorder=3)
     if chance is not None:
-        axes.axvline(chance, color=GREY, linestyle="--", linewidth=1, label="chance")
+        axes.axvline(chance, color=GRAY, linestyle="--", linewidth=1, label="chance")
         figure.legend(loc="outside lower right", frameon=False)
     axes.set_yticks(range(len(results)), [plain(name, _NAME_LENGTH) for name in results])
     axes.set_ylim(len(results) - 0.4, -0.6)

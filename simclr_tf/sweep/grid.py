@@ -16,13 +16,13 @@ from data_prep.csv_files import read_csv
 from data_prep.errors import UserError
 from data_prep.names import clean_name
 
-Row = dict[str, str]
+GridRow = dict[str, str]
 
 _LONGEST_NAME = 120  # bytes; file systems take 255
 _NOT_IN_A_NAME = re.compile(r"[^\w.,=+-]")
 
 
-def grid_rows(vary: Sequence[str], table: str | os.PathLike[str] = "") -> list[Row]:
+def grid_rows(vary: Sequence[str], table: str | os.PathLike[str] = "") -> list[GridRow]:
     """The rows of a sweep: those of the table, each with every combination of the varied values.
 
     Args:
@@ -65,7 +65,7 @@ def _parse_vary(text: str) -> tuple[str, tuple[str, ...]]:
     return name.strip(), several
 
 
-def read_table(path: str | os.PathLike[str]) -> list[Row]:
+def read_table(path: str | os.PathLike[str]) -> list[GridRow]:
     """A table whose columns are flags and whose rows are runs.
 
     A CSV has the flags' names in its first line; an empty cell leaves the flag as it is for all. A
@@ -89,7 +89,7 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
     return rows
 
 
-def _read_csv(path: Path) -> list[Row]:
+def _read_csv(path: Path) -> list[GridRow]:
     table = read_csv(path, (), source=f"--grid={path}")
     header = [name.lstrip("-") for name in table.header]
     if "" in header or len(set(header)) < len(header):
@@ -103,7 +103,7 @@ def _read_csv(path: Path) -> list[Row]:
     return rows
 
 
-def _read_toml(path: Path) -> list[Row]:
+def _read_toml(path: Path) -> list[GridRow]:
     content = tomllib.loads(path.read_text(encoding="utf-8"))
     tables = content.get("run")
     if set(content) != {"run"} or not isinstance(tables, list):

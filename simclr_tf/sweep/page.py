@@ -242,7 +242,7 @@ def _settings_section(settings: Sequence[SettingScores], sort_by: str) -> Sectio
 
 
 def _most_frequent(held_out: Embeddings) -> float:
-    counts = Counter(held_out.labelled().labels.tolist())
+    counts = Counter(held_out.labeled().labels.tolist())
     return max(counts.values()) / counts.total()
 
 
@@ -376,7 +376,7 @@ def shown_rows(number: int, pinned: Sequence[int]) -> list[int]:
     return sorted({*pinned, *order[:_MOST_IMAGES]})
 
 
-def write_neighbours(
+def write_neighbors(
     settings: Sequence[SettingScores],
     images: Manifest,
     class_names: Sequence[str],
@@ -463,7 +463,7 @@ def report(
     scored = manifest.split(scores[0].split)
     ordered = sorted_settings(settings, sort_by)
     names = manifest.class_names
-    comparison = write_neighbours(ordered, scored, names, pinned, output)
+    comparison = write_neighbors(ordered, scored, names, pinned, output)
     page = output / PAGE
     write_sweep_page(settings, failed, names, command, page, sort_by=sort_by, comparison=comparison)
     log.info("wrote %s", page)

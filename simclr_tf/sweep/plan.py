@@ -19,7 +19,7 @@ from data_prep.manifest.manifest import Manifest
 from data_prep.storage import read_object, write_text
 from simclr_tf.config.run_config import RunConfig
 from simclr_tf.config.sections import MethodSettings
-from simclr_tf.sweep.grid import Row, run_names
+from simclr_tf.sweep.grid import GridRow, run_names
 from simclr_tf.training.run_dir import RunDir
 
 PLAN = "sweep.json"
@@ -54,7 +54,7 @@ class PlannedRun:
     """
 
     name: str
-    row: Row
+    row: GridRow
     arguments: tuple[str, ...]
     config: RunConfig
     untrained: bool = False
@@ -66,13 +66,13 @@ class PlannedRun:
             return {name: values[name] for name in _OF_THE_START}
         return {name: value for name, value in values.items() if name not in _FREE}
 
-    def setting(self) -> Row:
+    def setting(self) -> GridRow:
         """Its own flags but for the seed: runs that differ only in it repeat one setting."""
         return {name: value for name, value in self.row.items() if name != "seed"}
 
 
 def plan_runs(
-    rows: Sequence[Row], arguments: Sequence[tuple[str, ...]], configs: Sequence[RunConfig]
+    rows: Sequence[GridRow], arguments: Sequence[tuple[str, ...]], configs: Sequence[RunConfig]
 ) -> tuple[PlannedRun, ...]:
     """The runs of some rows.
 

@@ -31,7 +31,7 @@ from simclr_tf.training import distribution
 from simclr_tf.training.build import view_config
 from simclr_tf.training.callbacks import read_metrics
 from simclr_tf.training.data import RunData, open_data
-from simclr_tf.training.evaluator import Evaluator, Outputs
+from simclr_tf.training.evaluator import Evaluator, ImageOutputs
 from simclr_tf.training.run_dir import RunDir
 from simclr_tf.training.run_warnings import RunWarning, latest, read_warnings
 from simclr_tf.training.scoring import knn_right
@@ -184,12 +184,12 @@ def _evaluator(config: RunConfig, folder: RunDir, data: RunData) -> Evaluator:
     )
 
 
-def _embeddings(outputs: Outputs) -> Embeddings:
+def _embeddings(outputs: ImageOutputs) -> Embeddings:
     return Embeddings(outputs.features, outputs.label, outputs.index)
 
 
-def _outputs(embeddings: Embeddings) -> Outputs:
-    return Outputs(embeddings.indices, embeddings.labels, embeddings.features, None)
+def _outputs(embeddings: Embeddings) -> ImageOutputs:
+    return ImageOutputs(embeddings.indices, embeddings.labels, embeddings.features, None)
 
 
 TABLE = "sweep.csv"

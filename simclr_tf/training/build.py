@@ -19,7 +19,7 @@ from simclr_tf.models.backbone import StagedBackbone
 from simclr_tf.models.keras_applications import build_trunk
 from simclr_tf.models.keras_backbone import KerasBackbone
 from simclr_tf.models.simclr import ProjectionPart, SimCLREncoder, SimCLRModel
-from simclr_tf.models.variable_names import normalisation_variables, supervised_head_variables
+from simclr_tf.models.variable_names import normalization_variables, supervised_head_variables
 from simclr_tf.models.weights import freeze
 from simclr_tf.optim.factory import build_optimizer
 from simclr_tf.optim.schedules import (
@@ -155,7 +155,7 @@ def build_training(
         variables=variables,
         rate_factors=_rate_factors(model, own),
     )
-    undecayed = [*normalisation_variables(model), *own.undecayed_variables]
+    undecayed = [*normalization_variables(model), *own.undecayed_variables]
     decayed = decayed_variables(o.optimizer, variables, head, undecayed)
     return TrainingParts(method, optimizer, WeightDecay(decayed, o.weight_decay), steps)
 

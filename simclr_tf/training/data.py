@@ -166,7 +166,7 @@ def _open_manifest(config: RunConfig, manifest: Manifest, teacher: "Checkpoint |
 
     train_part = manifest.split(data.train_split)
     if config.train.train_mode == "finetune" and not random:
-        train_part = _labelled(train_part, data)
+        train_part = _labeled(train_part, data)
     elif config.train.train_mode == "distill" and data.labels_per_class:
         train_part = _few_labels(train_part, data)
     train = source(train_part, channels)
@@ -213,22 +213,22 @@ def _taught_classes(path: str, teacher: "Checkpoint", names: tuple[str, ...]) ->
 
 def _few_labels(part: Manifest, data: DataSettings) -> Manifest:
     """All images, with only so many labels of each class left."""
-    labelled = part.subset(r for r in part.records if r.label)
-    kept = set(labels_per_class(labelled, data.labels_per_class, data.label_seed).records)
+    labeled = part.subset(r for r in part.records if r.label)
+    kept = set(labels_per_class(labeled, data.labels_per_class, data.label_seed).records)
     return part.subset(r if r in kept else replace(r, label="") for r in part.records)
 
 
-def _labelled(part: Manifest, data: DataSettings) -> Manifest:
-    labelled = part.subset(r for r in part.records if r.label)
-    if not len(labelled):
+def _labeled(part: Manifest, data: DataSettings) -> Manifest:
+    labeled = part.subset(r for r in part.records if r.label)
+    if not len(labeled):
         raise UserError(
             "no training image has a label; use class folders",
             setting="train_mode",
             value="finetune",
         )
     if data.labels_per_class:
-        return labels_per_class(labelled, data.labels_per_class, data.label_seed)
-    return labelled
+        return labels_per_class(labeled, data.labels_per_class, data.label_seed)
+    return labeled
 
 
 def _open_tfrecords(data: DataSettings) -> RunData:

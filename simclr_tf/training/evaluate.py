@@ -17,7 +17,7 @@ from simclr_tf.evaluation.metrics import softmax
 from simclr_tf.models.weights import float32_copy, part_hashes
 from simclr_tf.training import distribution, scoring
 from simclr_tf.training.build import build_model
-from simclr_tf.training.evaluator import Evaluator, Outputs, simclr_outputs
+from simclr_tf.training.evaluator import Evaluator, ImageOutputs, simclr_outputs
 from simclr_tf.training.floors import Images, measure_floors
 from simclr_tf.training.run_page import write_run_page
 from simclr_tf.training.session import Session
@@ -99,7 +99,7 @@ def evaluate(session: Session, step: int) -> dict[str, Any]:
 
 
 def _floors(
-    session: Session, held_out: Outputs, split: str, told: Mapping[str, np.ndarray]
+    session: Session, held_out: ImageOutputs, split: str, told: Mapping[str, np.ndarray]
 ) -> tuple[FloorVerdict | None, str]:
     """Compares the network with simpler methods on the same images.
 
@@ -128,8 +128,8 @@ def _floors(
             (config.data.train_split, data.train), (split, data.evaluation(split)),
         )
     )  # fmt: skip
-    labelled = known.any() and len(data.class_names) > 1 and bool((train.labels() >= 0).any())
-    if not labelled or not (told or held_out.logits is not None):
+    labeled = known.any() and len(data.class_names) > 1 and bool((train.labels() >= 0).any())
+    if not labeled or not (told or held_out.logits is not None):
         return None, (
             "Floors do not apply: accuracies need labelled images of two classes to learn from and "
             f"labelled {split} images."

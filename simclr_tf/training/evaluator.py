@@ -23,7 +23,7 @@ from simclr_tf.training.health import check_outputs
 
 
 @dataclass(frozen=True)
-class Outputs:
+class ImageOutputs:
     """Outputs for n images, in the order of the source.
 
     Attributes:
@@ -136,7 +136,7 @@ class Evaluator:
         for _ in range(steps):
             yield {name: value.numpy() for name, value in self._step(next(iterator)).items()}
 
-    def outputs(self, source: Source, max_steps: int = 0) -> Outputs:
+    def outputs(self, source: Source, max_steps: int = 0) -> ImageOutputs:
         """The outputs for every image of a source; see `batches`.
 
         Raises:
@@ -150,7 +150,9 @@ class Evaluator:
         for name in ("features", "logits"):
             if name in arrays:
                 check_outputs(name, arrays[name])
-        return Outputs(arrays["index"], arrays["label"], arrays["features"], arrays.get("logits"))
+        return ImageOutputs(
+            arrays["index"], arrays["label"], arrays["features"], arrays.get("logits")
+        )
 
 
 class Featurizer:
@@ -177,7 +179,7 @@ class Featurizer:
         self._evaluator = Evaluator(forward, views, self.devices, batch_size, crops=crops)
         self._channels, self._batch_size = views.channels, batch_size
 
-    def outputs(self, images: Manifest) -> Outputs:
+    def outputs(self, images: Manifest) -> ImageOutputs:
         """Outputs for n images, in their order; labels are -1.
 
         Raises:
@@ -197,7 +199,7 @@ class Featurizer:
         ]
         back = np.argsort(np.concatenate(rows))
         logits = [part.logits for part in parts if part.logits is not None]
-        return Outputs(
+        return ImageOutputs(
             np.arange(len(images)),
             np.concatenate([part.label for part in parts])[back],
             np.concatenate([part.features for part in parts])[back],

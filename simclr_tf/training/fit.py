@@ -229,7 +229,7 @@ Validation = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Keepers:
+class Monitors:
     """Log and callbacks that accompany a training.
 
     Attributes:
@@ -244,7 +244,7 @@ class Keepers:
 
 
 @dataclass(frozen=True)
-class Fitting:
+class FitJob:
     """A training that is ready to begin or to go on.
 
     Attributes:
@@ -270,14 +270,14 @@ class Fitting:
     plan: LoopPlan
     store: CheckpointStore
     train: Source
-    keepers: Callable[[int], Keepers]
+    keepers: Callable[[int], Monitors]
     batches: Callable[[int], Batches]
     validate: Validate
     due: Callable[[int], bool]
     best: cb.BestCheckpoint | None
 
 
-def fit(fitting: Fitting, start: int, stop: StopRequest) -> int:
+def fit(fitting: FitJob, start: int, stop: StopRequest) -> int:
     """Trains from a step to the end or until asked to stop.
 
     Args:
@@ -370,7 +370,7 @@ class _Validations:
     interrupted: frozenset[int] = frozenset()
 
 
-def _is_seen(fitting: Fitting, start: int, validations: _Validations) -> bool:
+def _is_seen(fitting: FitJob, start: int, validations: _Validations) -> bool:
     """True if the callbacks were told of the interval that ends where a run goes on.
 
     They are told before its validation is logged, so a logged one proves it. Where no validation is
@@ -383,7 +383,7 @@ def _is_seen(fitting: Fitting, start: int, validations: _Validations) -> bool:
     return fitting.folder.is_sealed()
 
 
-def _validations(fitting: Fitting, start: int) -> _Validations:
+def _validations(fitting: FitJob, start: int) -> _Validations:
     """Reads the validations of a run that goes on, and makes up for those that are lost.
 
     All workers find the same, for nothing in the folder changes before they validate together.
@@ -418,7 +418,7 @@ def _validations(fitting: Fitting, start: int) -> _Validations:
     return _Validations(known | made, frozenset(made), interrupted)
 
 
-def _validated(fitting: Fitting, step: int, start: int) -> dict[str, float]:
+def _validated(fitting: FitJob, step: int, start: int) -> dict[str, float]:
     """The scores of the network at a step; the newest checkpoint is discarded if it has none."""
     try:
         scores = fitting.validate(step)

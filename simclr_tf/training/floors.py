@@ -23,7 +23,7 @@ from simclr_tf.evaluation.floors import (
     probe_scores,
 )
 from simclr_tf.training.distribution import Devices
-from simclr_tf.training.evaluator import Evaluator, Forward, Outputs
+from simclr_tf.training.evaluator import Evaluator, Forward, ImageOutputs
 
 log = logging.getLogger(__name__)
 
@@ -123,8 +123,8 @@ def measure_floors(
         (UNTRAINED, features, few_rows),
     ):
         run = evaluator(forward)
-        fitted = _labelled(run.outputs(train.part(fitted_on)))
-        scored = _labelled(run.outputs(held_out.part(rows)))
+        fitted = _labeled(run.outputs(train.part(fitted_on)))
+        scored = _labeled(run.outputs(held_out.part(rows)))
         labels = scored.label
         scores = scores or {MAJORITY: majority(fitted.label, classes, len(labels))}
         own = probe_scores(fitted.features, fitted.label, scored.features, classes, seed)
@@ -185,9 +185,9 @@ def some_features(features: tf.Tensor, seed: int) -> tf.Tensor:
     return tf.gather(features, tf.constant(drawn), axis=1)
 
 
-def _labelled(outputs: Outputs) -> Outputs:
+def _labeled(outputs: ImageOutputs) -> ImageOutputs:
     known = outputs.label >= 0
-    return Outputs(outputs.index[known], outputs.label[known], outputs.features[known], None)
+    return ImageOutputs(outputs.index[known], outputs.label[known], outputs.features[known], None)
 
 
 def _note(used: int, there: int, what: str) -> str:

@@ -16,11 +16,11 @@ from data_prep.manifest.read_options import READING_FIELDS
 from data_prep.phrases import counted
 from data_prep.storage import file_sha256, read_object
 from simclr_tf.checkpoints.find import locate
-from simclr_tf.checkpoints.identify import Network
+from simclr_tf.checkpoints.identify import IdentifiedNetwork
 from simclr_tf.checkpoints.load import Checkpoint, Checkpoints
 from simclr_tf.checkpoints.preprocessing import Preprocessing
 from simclr_tf.config.run_config import RunConfig
-from simclr_tf.models.architectures import RESNET, ResNetArchitecture, spelled
+from simclr_tf.models.architectures import RESNET, ResNetArchitecture, normalize_backbone_name
 from simclr_tf.training.run_dir import RunDir
 from simclr_tf.training.run_warnings import ALARM, RunWarning, warn
 
@@ -195,7 +195,7 @@ class _Pictures:
         )
 
 
-def network_facts(network: Network) -> dict[str, Any]:
+def network_facts(network: IdentifiedNetwork) -> dict[str, Any]:
     """Description of a network, by the names of the flags that set it.
 
     Returns:
@@ -248,7 +248,7 @@ def refuse_contradictions(checkpoint: Checkpoint, given: Mapping[str, Any]) -> N
 
 def _contradictions(facts: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[str]:
     for name, asked in given.items():
-        value = spelled(asked) if name == "backbone" else asked
+        value = normalize_backbone_name(asked) if name == "backbone" else asked
         # One ratio of selective kernels is like another where blocks have none (ResNet-18, 34).
         alike = name == "sk_ratio" and bool(value) == bool(facts.get(name)) and (
             facts.get("resnet_depth") in (18, 34)
@@ -329,7 +329,7 @@ def adopt_checkpoint(
     known: dict[str, Any] = network_facts(checkpoint.network)
     if config.start.checkpoint:
         refuse_contradictions(checkpoint, {n: values[n] for n in _BACKBONE if n in given})
-    if "backbone" in given and spelled(values["backbone"]) != known.get("backbone"):
+    if "backbone" in given and normalize_backbone_name(values["backbone"]) != known.get("backbone"):
         # A student of another kind than its teacher.
         known = {name: value for name, value in known.items() if name not in _BACKBONE}
     preprocessing = Preprocessing.from_record(checkpoint.preprocessing)

@@ -22,7 +22,7 @@ from simclr_tf.training.batches import (
     local_batch_size,
 )
 from simclr_tf.training.distribution import Devices
-from simclr_tf.training.evaluator import Evaluator, Outputs
+from simclr_tf.training.evaluator import Evaluator, ImageOutputs
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def frozen_features(
     batch_size: int,
     first_stage: int,
     seed: int = 0,
-) -> Outputs:
+) -> ImageOutputs:
     """Computes the outputs of the stages before `first_stage` for every image of a source.
 
     Args:
@@ -77,7 +77,7 @@ def frozen_features(
     # Filled as they come: joining all in the end would take twice the memory.
     images = source.num_examples
     room = _room(images, first["features"].shape[1:], endpoint)
-    known = Outputs(np.arange(images), np.empty(images, np.int64), room, None)
+    known = ImageOutputs(np.arange(images), np.empty(images, np.int64), room, None)
     for rows in chain([first], batches):
         _put(known, rows)
     log.info(
@@ -90,7 +90,7 @@ def frozen_features(
     return known
 
 
-def _put(known: Outputs, rows: dict[str, np.ndarray]) -> None:
+def _put(known: ImageOutputs, rows: dict[str, np.ndarray]) -> None:
     real = rows["index"] >= 0
     known.features[rows["index"][real]] = rows["features"][real]
     known.label[rows["index"][real]] = rows["label"][real]
@@ -108,7 +108,7 @@ def _room(images: int, shape: tuple[int, ...], endpoint: str) -> np.ndarray:
 
 
 def feature_batches(
-    known: Outputs,
+    known: ImageOutputs,
     devices: Devices,
     batch_size: int,
     seed: int,

@@ -27,7 +27,7 @@ from simclr_tf.models.batch_norm import BatchNorm
 from simclr_tf.models.simclr import SimCLREncoder
 
 
-class Found(NamedTuple):
+class StepGradients(NamedTuple):
     """Results of a step before it updates anything.
 
     Attributes:
@@ -58,7 +58,7 @@ class LossGradients:
 
     def __call__(
         self, losses: Callable[[], StepOutputs], inputs: Sequence[tf.Tensor] = ()
-    ) -> tuple[Found, list[tf.Tensor | None]]:
+    ) -> tuple[StepGradients, list[tf.Tensor | None]]:
         """Computes losses and gradients.
 
         Args:
@@ -77,7 +77,7 @@ class LossGradients:
         gradients = tape.gradient(scaled, [*self.variables, *inputs])
         metrics = {"total_loss": total, "weight_decay": decay, **outputs.metrics}
         own = len(self.variables)
-        return Found(gradients[:own], metrics, outputs.carried), gradients[own:]
+        return StepGradients(gradients[:own], metrics, outputs.carried), gradients[own:]
 
 
 Rows: TypeAlias = Callable[[int], tf.Tensor]
@@ -143,7 +143,7 @@ class MicroBatches:
         self._losses = made(self._loss_of)
         self._pull_back = made(self._pulled_back)
 
-    def gradients(self, part: Part, labels: tf.Tensor) -> Found:
+    def gradients(self, part: Part, labels: tf.Tensor) -> StepGradients:
         """Gradients and scalars of a replica's batch.
 
         Args:
@@ -162,7 +162,7 @@ class MicroBatches:
 
     def _loss_of(
         self, features: ByView, targets: ByView, labels: tf.Tensor
-    ) -> tuple[Found, ByView]:
+    ) -> tuple[StepGradients, ByView]:
         found, cached = self._loss_gradients(
             lambda: self._method.losses(features, targets, labels), list(features.values())
         )

@@ -17,7 +17,7 @@ from data_prep.errors import UserError
 from data_prep.phrases import counted
 from data_prep.statistics import FEW_UPDATES
 from simclr_tf.evaluation.metrics import effective_rank
-from simclr_tf.methods.base import Sign
+from simclr_tf.methods.base import HealthCheck
 from simclr_tf.training.run_warnings import RunWarning, warn
 
 log = logging.getLogger(__name__)
@@ -164,7 +164,7 @@ class HealthWatch(keras.callbacks.Callback):
         chance: float,
         features: Callable[[], np.ndarray],
         total_steps: int,
-        signs: Sequence[Sign] = (),
+        signs: Sequence[HealthCheck] = (),
         start_scores: Mapping[str, float] | None = None,
         said: Mapping[str, int] | None = None,
     ) -> None:

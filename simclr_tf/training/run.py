@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from data_prep.phrases import counted, format_seconds
-from simclr_tf.checkpoints.load import Checkpoint, fill
+from simclr_tf.checkpoints.load import Checkpoint, load_variables
 from simclr_tf.checkpoints.write import export_keras
 from simclr_tf.config.run_config import RunConfig
 from simclr_tf.methods.base import extension_of
@@ -29,8 +29,8 @@ from simclr_tf.training.build import (
     take_weights,
 )
 from simclr_tf.training.evaluate import evaluate, evaluate_as_they_come
-from simclr_tf.training.evaluator import Outputs
-from simclr_tf.training.fit import Fitting, Keepers, StopRequest, fit
+from simclr_tf.training.evaluator import ImageOutputs
+from simclr_tf.training.fit import FitJob, Monitors, StopRequest, fit
 from simclr_tf.training.from_checkpoint import Origins, warn_of_leaks
 from simclr_tf.training.frozen_features import feature_batches, frozen_features
 from simclr_tf.training.run_warnings import noting_warnings, read_warnings
@@ -83,12 +83,12 @@ def _write_views(session: Session) -> np.ndarray:
     return sheet
 
 
-def _fitting(session: Session, start_scores: dict[str, float]) -> Fitting:
+def _fitting(session: Session, start_scores: dict[str, float]) -> FitJob:
     validation = _Validation(session, start_scores)
     best = None
     if session.devices.is_chief:
         best = cb.BestCheckpoint(session.run_dir.path, _monitor(session))
-    return Fitting(
+    return FitJob(
         folder=session.run_dir,
         devices=session.devices,
         model=session.model,
@@ -175,7 +175,7 @@ def _begin(session: Session) -> None:
 
 def _start_from(session: Session, checkpoint: Checkpoint) -> None:
     start = session.config.start
-    coverage = fill(session.model, checkpoint, start.stem_adapt)
+    coverage = load_variables(session.model, checkpoint, start.stem_adapt)
     log.info("starting from the weights of %s", coverage.summary())
     head = session.model.supervised_head
     if start.zero_init_logits_layer and head and "zero_init_logits" not in session.config.quirks:
@@ -193,7 +193,7 @@ def _say_what_moved(session: Session) -> None:
             log.info("%s: %s", word, ", ".join(parts))
 
 
-def _keepers(session: Session, start: int, start_scores: dict[str, float]) -> Keepers:
+def _keepers(session: Session, start: int, start_scores: dict[str, float]) -> Monitors:
     run_dir, plan = session.run_dir, session.plan
     watchers: list[keras.callbacks.Callback] = []
     judges: list[keras.callbacks.Callback] = []
@@ -212,7 +212,7 @@ def _keepers(session: Session, start: int, start_scores: dict[str, float]) -> Ke
         judges.append(
             keras.callbacks.EarlyStopping(_monitor(session), patience=patience, mode="max")
         )
-    return Keepers(step_log, watchers, judges)
+    return Monitors(step_log, watchers, judges)
 
 
 def _monitor(session: Session) -> str:
@@ -256,7 +256,7 @@ def _start_scores(session: Session, start_step: int) -> dict[str, float]:
     return scores
 
 
-def _neighbors(session: Session) -> Outputs:
+def _neighbors(session: Session) -> ImageOutputs:
     """Outputs of the training images among which k-NN looks for neighbors during training."""
     steps = -(-_KNN_IMAGES // session.config.train.eval_batch_size)
     return session.evaluator.outputs(session.data.train, steps)

@@ -12,7 +12,7 @@ from simclr_tf.evaluation.intervals import wilson_interval
 from simclr_tf.evaluation.linear_probe import fit_linear_probe
 from simclr_tf.evaluation.metrics import softmax
 from simclr_tf.evaluation.neighbors import knn_scores
-from simclr_tf.training.evaluator import Outputs
+from simclr_tf.training.evaluator import ImageOutputs
 
 
 def _accuracy_with_interval(name: str, right: np.ndarray) -> dict[str, float]:
@@ -20,7 +20,7 @@ def _accuracy_with_interval(name: str, right: np.ndarray) -> dict[str, float]:
     return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
-def score_logits(outputs: Outputs, split: str) -> dict[str, float]:
+def score_logits(outputs: ImageOutputs, split: str) -> dict[str, float]:
     """Top-1 accuracy with its 95 % interval, top-5 accuracy and log loss over labelled images.
 
     Args:
@@ -52,7 +52,7 @@ def _log_sum_exp(logits: np.ndarray) -> np.ndarray:
 
 
 def score_features(
-    train: Outputs, held_out: Outputs, split: str, k: int, linear_probe: bool
+    train: ImageOutputs, held_out: ImageOutputs, split: str, k: int, linear_probe: bool
 ) -> dict[str, float]:
     """Accuracy of k-NN (cosine) and, if asked, of a linear probe, from frozen features.
 
@@ -70,7 +70,7 @@ def score_features(
 
 
 def feature_accuracies(
-    told: Mapping[str, np.ndarray], held_out: Outputs, split: str
+    told: Mapping[str, np.ndarray], held_out: ImageOutputs, split: str
 ) -> dict[str, float]:
     """The accuracies of what `tell_by_features` gives, with Wilson's intervals."""
     label = held_out.label[held_out.label >= 0]
@@ -81,8 +81,8 @@ def feature_accuracies(
 
 
 def tell_by_features(
-    train: Outputs,
-    held_out: Outputs,
+    train: ImageOutputs,
+    held_out: ImageOutputs,
     k: int,
     linear_probe: bool,
     num_classes: int | None = None,
@@ -110,7 +110,7 @@ def tell_by_features(
     return told
 
 
-def knn_right(train: Outputs, held_out: Outputs, k: int) -> np.ndarray | None:
+def knn_right(train: ImageOutputs, held_out: ImageOutputs, k: int) -> np.ndarray | None:
     """Marks the labelled held-out images that k-NN (cosine) classifies right.
 
     Args:
@@ -147,7 +147,7 @@ def worth_saying(scores: Mapping[str, float], split: str, classes: int) -> list[
 
 
 def write_predictions(
-    path: Path, outputs: Outputs, class_names: tuple[str, ...], manifest: Manifest | None
+    path: Path, outputs: ImageOutputs, class_names: tuple[str, ...], manifest: Manifest | None
 ) -> None:
     """Writes one row an image: where it is, true and predicted class, probability of every class.
 

@@ -12,7 +12,13 @@ from simclr_tf.losses.weight_decay import WeightDecay
 from simclr_tf.methods.base import Method, Pretraining, extension_of
 from simclr_tf.training.batches import Batch
 from simclr_tf.training.distribution import Devices
-from simclr_tf.training.gradients import Found, LossGradients, MicroBatches, Rows, rows_of_views
+from simclr_tf.training.gradients import (
+    LossGradients,
+    MicroBatches,
+    Rows,
+    StepGradients,
+    rows_of_views,
+)
 
 
 class TrainStep:
@@ -62,7 +68,7 @@ class TrainStep:
                 method, self._loss_gradients, microbatch, jit_compile
             )
 
-    def _compute(self, images: tf.Tensor, labels: tf.Tensor, *small: tf.Tensor) -> Found:
+    def _compute(self, images: tf.Tensor, labels: tf.Tensor, *small: tf.Tensor) -> StepGradients:
         return self._loss_gradients(lambda: self._method(images, labels, *small))[0]
 
     def replica_step(
@@ -80,14 +86,14 @@ class TrainStep:
         """
         return self._update(self.gradients(images, labels, *small))
 
-    def gradients(self, images: tf.Tensor, labels: tf.Tensor, *small: tf.Tensor) -> Found:
+    def gradients(self, images: tf.Tensor, labels: tf.Tensor, *small: tf.Tensor) -> StepGradients:
         """Computes what `replica_step` updates the network with; arguments as there."""
         if self._micro_batches is None:
             return self._whole_batch(images, labels, *small)
         part = partial(rows_of_views, (images, *small), axis=0)
         return self._micro_batches.gradients(part, labels)
 
-    def _update(self, found: Found) -> dict[str, tf.Tensor]:
+    def _update(self, found: StepGradients) -> dict[str, tf.Tensor]:
         gradients, metrics, carried = found
         pairs = zip(gradients, self._trainable, strict=True)
         known = [(g, v) for g, v in pairs if g is not None]

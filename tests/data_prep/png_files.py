@@ -21,7 +21,7 @@ def chunk(name: bytes, data: bytes) -> bytes:
 def png(
     values: np.ndarray,
     depth: int,
-    colour: int,
+    color: int,
     *,
     interlaced: bool = False,
     filters: int = 0,
@@ -34,7 +34,7 @@ def png(
     Args:
         values: [H, W, samples] of integers below 2^depth; numbers of entries for a palette.
         depth: Bits a sample.
-        colour: 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGB and alpha.
+        color: 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGB and alpha.
         interlaced: Adam7.
         filters: Filter of the first line; the next lines take the next ones.
         before: Chunks before the image data, the palette's too.
@@ -42,7 +42,7 @@ def png(
         data_chunks: Number of chunks that the image data are cut into.
     """
     height, width = values.shape[:2]
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, int(interlaced))
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, int(interlaced))
     if interlaced:
         passes = [values[row::rows, column::columns] for row, column, rows, columns in _ADAM7]
     else:

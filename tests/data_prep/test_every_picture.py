@@ -158,9 +158,9 @@ def write_tiff(case: dict[str, Any]) -> tuple[bytes, np.ndarray, np.ndarray]:
 def refusal_of(case: dict[str, Any]) -> str:
     """What the refusal of a file says, empty if it is to be read."""
     photometric, extra, kind = case["photometric"], case["extra"], case["kind"]
-    unknown, grey = extra.count(0), photometric in ("minisblack", "miniswhite")
+    unknown, gray = extra.count(0), photometric in ("minisblack", "miniswhite")
     if unknown and "drop" not in case["reading"]:
-        if "band" not in case["reading"] and not (grey and len(extra) >= 2):
+        if "band" not in case["reading"] and not (gray and len(extra) >= 2):
             return r"whose meaning it does not say: say --extra_samples="
         if photometric == "separated":
             return "CMYK TIFF with further bands"
@@ -252,10 +252,10 @@ def test_any_part_of_any_tiff(tmp_path_factory: Any, case: dict[str, Any], data:
         np.testing.assert_array_equal(read_image(source, None, case["reading"], tile), part)
 
 
-def ancillary(colour: int, depth: int, seed: int) -> dict[str, bytes]:
+def ancillary(color: int, depth: int, seed: int) -> dict[str, bytes]:
     """Chunks that may come before the image data, by name."""
-    wide = [1] * 3 if colour in (2, 6) else [1]
-    transparent = bytes(range(0, 200, 50)) if colour == 3 else struct.pack(f">{len(wide)}H", *wide)
+    wide = [1] * 3 if color in (2, 6) else [1]
+    transparent = bytes(range(0, 200, 50)) if color == 3 else struct.pack(f">{len(wide)}H", *wide)
     profile = b"name\0\0" + zlib.compress(b"no profile")
     control = struct.pack(">IIIIIHHBB", 0, 4, 4, 0, 0, 1, 10, 0, 0)
     return {
@@ -263,8 +263,8 @@ def ancillary(colour: int, depth: int, seed: int) -> dict[str, bytes]:
         "cHRM": struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000),
         "sRGB": b"\0",
         "iCCP": profile,
-        "sBIT": bytes([max(1, min(depth, 8) - 1)] * {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}[colour]),
-        "bKGD": b"\0" if colour == 3 else b"\0\1" * (3 if colour in (2, 6) else 1),
+        "sBIT": bytes([max(1, min(depth, 8) - 1)] * {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}[color]),
+        "bKGD": b"\0" if color == 3 else b"\0\1" * (3 if color in (2, 6) else 1),
         "tRNS": transparent,
         "pHYs": struct.pack(">IIB", 1, 2, 1),
         "tEXt": b"Comment\0gAMA eXIf IEND",
@@ -275,11 +275,11 @@ def ancillary(colour: int, depth: int, seed: int) -> dict[str, bytes]:
 
 @st.composite
 def pngs(draw: Any) -> dict[str, Any]:
-    colour = draw(st.sampled_from(sorted(SAMPLES)))
-    depth = draw(st.sampled_from(DEPTHS[colour]))
-    names = draw(st.lists(st.sampled_from(sorted(ancillary(colour, depth, 0))), unique=True))
+    color = draw(st.sampled_from(sorted(SAMPLES)))
+    depth = draw(st.sampled_from(DEPTHS[color]))
+    names = draw(st.lists(st.sampled_from(sorted(ancillary(color, depth, 0))), unique=True))
     return {
-        "colour": colour, "depth": depth, "names": names, "seed": draw(st.integers(0, 9)),
+        "colour": color, "depth": depth, "names": names, "seed": draw(st.integers(0, 9)),
         "size": draw(st.tuples(st.integers(1, 40), st.integers(1, 50))),
         "interlaced": draw(st.booleans()), "filters": draw(st.integers(0, 4)),
         "grey_palette": draw(st.booleans()), "data_chunks": draw(st.integers(1, 3)),
@@ -290,31 +290,31 @@ def pngs(draw: Any) -> dict[str, Any]:
 
 def write_png(case: dict[str, Any]) -> tuple[bytes, np.ndarray]:
     """The file, and its pixels without alpha in [0, 1]."""
-    colour, depth = case["colour"], case["depth"]
+    color, depth = case["colour"], case["depth"]
     rng = np.random.default_rng(case["seed"])
-    values = rng.integers(0, 1 << depth, (*case["size"], SAMPLES[colour]))
+    values = rng.integers(0, 1 << depth, (*case["size"], SAMPLES[color]))
     palette = rng.integers(0, 256, (1 << depth, 3))
     if case["grey_palette"]:
         palette[:] = palette[:, :1]
-    texts = ancillary(colour, depth, case["seed"])
+    texts = ancillary(color, depth, case["seed"])
     order = ["gAMA", "cHRM", "sRGB", "iCCP", "sBIT", "PLTE", "tRNS", "bKGD", "pHYs", "tEXt", "acTL",
              "fcTL"]  # fmt: skip
-    if colour == 3:
+    if color == 3:
         texts["PLTE"] = palette.astype(np.uint8).tobytes()
         texts["tRNS"] = texts["tRNS"][: 1 << depth]
-    names = {*case["names"], *(["PLTE"] if colour == 3 else [])}
-    if colour in (4, 6):
+    names = {*case["names"], *(["PLTE"] if color == 3 else [])}
+    if color in (4, 6):
         names.discard("tRNS")
     before = tuple(chunk(name.encode(), texts[name]) for name in order if name in names)
     after = (chunk(b"tEXt", b"Comment\0after"), chunk(b"zTXt", b"a\0\0" + zlib.compress(b"b")))
     content = png(
-        values, depth, colour, interlaced=case["interlaced"], filters=case["filters"],
+        values, depth, color, interlaced=case["interlaced"], filters=case["filters"],
         before=before, after=after if case["after"] else (), data_chunks=case["data_chunks"],
     ) + (b"more data" * 20 if case["trailing"] else b"")  # fmt: skip
-    if colour == 3:
+    if color == 3:
         pixels = palette[values[..., 0]] / 255
         return content, pixels[..., :1] if case["grey_palette"] or depth == 0 else pixels
-    return content, values[..., : 3 if colour in (2, 6) else 1] / ((1 << depth) - 1)
+    return content, values[..., : 3 if color in (2, 6) else 1] / ((1 << depth) - 1)
 
 
 @every

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from data_prep.check.check import Checked, check
+from data_prep.check.check import CheckResult, check
 from data_prep.check.page import check_page
 from data_prep.cli import label_fraction as fraction_command
 from data_prep.cli import split as split_command
@@ -203,7 +203,7 @@ def test_torn_copies_are_counted(both: Callable, build: Build) -> None:
     assert (leak.checked, leak.shared) == (40, 40)
 
 
-def found(checked: Checked) -> dict[str, int]:
+def found(checked: CheckResult) -> dict[str, int]:
     return {finding.kind: finding.count for finding in checked.findings}
 
 

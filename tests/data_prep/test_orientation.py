@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from data_prep.check.check import check
 from data_prep.manifest.manifest import Manifest, Record
-from data_prep.manifest.near_duplicates import grey_thumbnail, shrink
+from data_prep.manifest.near_duplicates import gray_thumbnail, shrink
 from data_prep.reading.formats.picture import exif_orientation
 from data_prep.reading.headers import Decoder, read_header
 from data_prep.reading.images import read_image, read_stored
@@ -68,16 +68,16 @@ def test_every_reader_turns_every_format(tmp_path: Path, ending: str, orientatio
     np.testing.assert_array_equal(read_image(file.read_bytes()), expected)
     np.testing.assert_array_equal(read_stored(str(file)), expected)
     np.testing.assert_array_equal(in_graph(file, 3), expected)
-    grey = in_graph(file, 1)
-    np.testing.assert_array_equal(grey, read_image(file, 1))
+    gray = in_graph(file, 1)
+    np.testing.assert_array_equal(gray, read_image(file, 1))
     tile = f"2,5,{expected.shape[1] - 7},{expected.shape[0] - 11}"
     part = expected[5:-6, 2:-5]
     for read in (read_image(file, tile=tile), in_graph(file, 3, tile=tile)):
         np.testing.assert_array_equal(read, part)
     with Image.open(io.BytesIO(thumbnail(file))) as small:
         assert small.size == expected.shape[1::-1]
-    looks = shrink(Image.fromarray(grey[..., 0]))
-    assert np.abs(grey_thumbnail(str(file)).astype(int) - looks).max() <= 2
+    looks = shrink(Image.fromarray(gray[..., 0]))
+    assert np.abs(gray_thumbnail(str(file)).astype(int) - looks).max() <= 2
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

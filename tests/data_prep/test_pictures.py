@@ -141,7 +141,7 @@ def test_a_small_first_frame_of_a_gif_lies_on_its_canvas(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw"])
-def test_luma_and_colour_of_a_tiff_become_rgb(tmp_path: Path, compression: str | None) -> None:
+def test_luma_and_color_of_a_tiff_become_rgb(tmp_path: Path, compression: str | None) -> None:
     image = Image.fromarray(pixels(1, 40, 56)).convert("YCbCr")
     image.save(tmp_path / "a.tif", compression=compression)
     read, expected = read_image(tmp_path / "a.tif"), np.asarray(image.convert("RGB"))
@@ -150,7 +150,7 @@ def test_luma_and_colour_of_a_tiff_become_rgb(tmp_path: Path, compression: str |
     np.testing.assert_array_equal(tile, read[2:12, 3:23])
 
 
-def test_colours_without_one_meaning_are_refused(tmp_path: Path) -> None:
+def test_colors_without_one_meaning_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "lab.tif", pixels(1), photometric="cielab")
     tifffile.imwrite(tmp_path / "cfa.tif", pixels(1, channels=1), photometric="cfa")
     for name, kind in (("lab", "CIELAB"), ("cfa", "CFA")):

@@ -70,10 +70,10 @@ def test_a_small_spread_on_a_large_mean_keeps_its_digits() -> None:
 
 
 def test_channels_that_are_alike_are_noticed() -> None:
-    grey, colour = PixelStatistics(3), PixelStatistics(3)
-    grey.add(np.repeat(pixels(1)[..., :1], 3, axis=-1))
-    colour.add(pixels(1))
-    assert (grey.channels_alike, colour.channels_alike) == (True, False)
+    gray, color = PixelStatistics(3), PixelStatistics(3)
+    gray.add(np.repeat(pixels(1)[..., :1], 3, axis=-1))
+    color.add(pixels(1))
+    assert (gray.channels_alike, color.channels_alike) == (True, False)
     assert not PixelStatistics(1).channels_alike
 
 
@@ -86,7 +86,7 @@ def test_files_and_shards_measure_the_same(tmp_path: Path) -> None:
     shards = measure(TFRecordSource(tmp_path / "shards"))
     assert files.class_counts == shards.class_counts == {"a": 4, "b": 8}
     assert files.sizes == shards.sizes == (12, 30, 16, 20)
-    assert (files.images, files.unlabelled) == (12, 0)
+    assert (files.images, files.unlabeled) == (12, 0)
     every = [pixels(seed).reshape(-1, 3) for seed in range(1, 12)]
     values = np.concatenate([*every, pixels(50, 30, 20).reshape(-1, 3)]) / 255
     for found in (files.pixels, shards.pixels):

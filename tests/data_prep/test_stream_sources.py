@@ -243,8 +243,8 @@ def test_tfds_facts(prepared: Path) -> None:
     assert source.class_names == tuple("0123456789")
     element = next(iter(source.elements(seed=0, shuffle=False, start=0, batch_size=1)))
     assert source.decode(element).shape == (28, 28, 1)
-    colour = TFDSSource("dummy_mnist", str(prepared), "test", channels=3)
-    assert colour.decode(element).shape == (28, 28, 3)
+    color = TFDSSource("dummy_mnist", str(prepared), "test", channels=3)
+    assert color.decode(element).shape == (28, 28, 3)
     assert TFDSSource("dummy_mnist", str(prepared), "train[:7]").num_examples == 7
     identities = {
         TFDSSource("dummy_mnist", str(prepared), split).identity

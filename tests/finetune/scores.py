@@ -14,12 +14,12 @@ def scored(
     seed: int = 0,
     skill: float = 1.5,
     groups: bool = False,
-    unlabelled: int = 0,
+    unlabeled: int = 0,
 ) -> ScoredSplit:
     """Scores that are right more often the more skill there is."""
     rng = np.random.default_rng(sum(map(ord, split)) + seed)
     labels = np.arange(n, dtype=np.int64) % classes
     scores = softmax(skill * np.eye(classes)[labels] + rng.normal(size=(n, classes)))
-    labels[:unlabelled] = -1
+    labels[:unlabeled] = -1
     names = tuple(f"{split} {i // 4}" for i in range(n)) if groups else None
     return ScoredSplit(split, tuple(f"{split}/{i}.png" for i in range(n)), labels, scores, names)

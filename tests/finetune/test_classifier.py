@@ -115,7 +115,7 @@ def test_a_frozen_backbone_runs_in_inference_mode_and_keeps_every_bit() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(before, weights(model.backbone), strict=True))
 
 
-def test_a_frozen_keras_backbone_keeps_its_batch_normalisation_and_drops_nothing() -> None:
+def test_a_frozen_keras_backbone_keeps_its_batch_normalization_and_drops_nothing() -> None:
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(4, 3)(inputs)
     x = keras.layers.Dropout(0.5)(keras.layers.BatchNormalization()(x))

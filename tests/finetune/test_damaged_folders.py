@@ -18,7 +18,7 @@ import pytest
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.scan import scan_folder
-from finetune.trained import Scorer, open_trained
+from finetune.trained import BatchScorer, open_trained
 from finetune.transfer import train_transfer
 from finetune.transfer_config import TransferConfig
 from simclr_tf.config.run_config import RunConfig
@@ -93,7 +93,7 @@ def stop(go: Run, folder: Path) -> None:
 
 
 def predicted(folder: Path, images: Manifest) -> np.ndarray:
-    return Scorer(open_trained(str(folder)), 8).outputs(images)[0]
+    return BatchScorer(open_trained(str(folder)), 8).outputs(images)[0]
 
 
 Made = Callable[[str, bool], State]

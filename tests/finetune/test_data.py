@@ -13,8 +13,8 @@ from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest, Record
 from data_prep.manifest.read_options import Declaration
 from data_prep.manifest.scan import scan_folder
-from finetune.config import LabelledImages
-from finetune.data import LabelledData, open_labelled
+from finetune.config import LabeledImages
+from finetune.data import LabeledData, open_labeled
 from finetune.epoch_scores import split_scores
 from tests.images import make_split_folder
 
@@ -24,11 +24,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_split_folder(tmp_path_factory.mktemp("set"), train=10, held_out=4, size=8)
 
 
-def opened(folder: Path, sampling: str = "natural", **values: Any) -> LabelledData:
-    return open_labelled(LabelledImages(image_dir=str(folder), **values), Declaration(), sampling)
+def opened(folder: Path, sampling: str = "natural", **values: Any) -> LabeledData:
+    return open_labeled(LabeledImages(image_dir=str(folder), **values), Declaration(), sampling)
 
 
-def listed(folder: Path, target: Path, **changes: Any) -> LabelledData:
+def listed(folder: Path, target: Path, **changes: Any) -> LabeledData:
     """The images of a folder as a manifest whose records are changed by a function each."""
     found = scan_folder(folder)
     records = []
@@ -36,7 +36,7 @@ def listed(folder: Path, target: Path, **changes: Any) -> LabelledData:
         new = {name: change(record) for name, change in changes.items()}
         records.append(replace(record, **new))
     Manifest(tuple(records), found.root).save(target)
-    return open_labelled(LabelledImages(manifest=str(target)), Declaration())
+    return open_labeled(LabeledImages(manifest=str(target)), Declaration())
 
 
 def test_a_share_of_the_labels_is_nested_and_leaves_the_other_splits(folder: Path) -> None:
@@ -64,8 +64,8 @@ def test_images_of_a_stack_are_drawn_one_by_one(tmp_path: Path) -> None:
             for i in range(40)
         ]
     Manifest(tuple(records), str(tmp_path)).save(tmp_path / "m.csv")
-    settings = LabelledImages(manifest=str(tmp_path / "m.csv"), labels_per_class=2)
-    data = open_labelled(settings, Declaration())
+    settings = LabeledImages(manifest=str(tmp_path / "m.csv"), labels_per_class=2)
+    data = open_labeled(settings, Declaration())
     drawn = Counter((r.label, r.split) for r in data.manifest.records)
     assert drawn == {("a", "train"): 2, ("b", "train"): 2, ("a", "test"): 10, ("b", "test"): 10}
     assert data.train.num_examples == 4
@@ -93,7 +93,7 @@ def test_what_cannot_be_trained_on_is_refused(folder: Path, tmp_path: Path) -> N
     with pytest.raises(UserError, match="--train_split=fit"):
         opened(folder, train_split="fit")
     with pytest.raises(UserError, match="--image_dir"):
-        open_labelled(LabelledImages(), Declaration())
+        open_labeled(LabeledImages(), Declaration())
 
 
 def test_a_class_without_training_images_is_told_of(

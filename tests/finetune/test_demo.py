@@ -10,7 +10,7 @@ from data_prep.manifest.scan import scan_folder
 from finetune.cli.demo import main
 from finetune.compare.advice import Advice
 from finetune.compare.images import divide_images
-from finetune.compare.results import Results
+from finetune.compare.results import ComparisonResults
 from finetune.demo import Demo, demo_head, numbers, prepare_output
 from finetune.sections import DemoSettings
 from tests.docs import readme_arguments
@@ -86,7 +86,7 @@ ROWS = {
 }
 
 
-def made_results() -> Results:
+def made_results() -> ComparisonResults:
     gained = ("pretrained, fine-tuned", "from scratch", 0)
     lost = ("from scratch", "pretrained, fine-tuned", 1)
     apart = {gained: (0.13, 0.27), lost: (0.06, 0.14)}

@@ -20,7 +20,7 @@ from finetune.classifier import Classifier
 from finetune.config import FinetuneConfig
 from finetune.finetune import _adopt, recipe
 from finetune.session import rate_factors
-from finetune.trained import Scorer, open_trained
+from finetune.trained import BatchScorer, open_trained
 from simclr_tf.checkpoints.load import build_encoder, load_encoder, open_checkpoint
 from simclr_tf.checkpoints.preprocessing import Preprocessing
 from simclr_tf.checkpoints.write import write_model
@@ -60,12 +60,12 @@ def test_fresh_weights_keep_the_architecture_alone() -> None:
     np.testing.assert_array_equal(again(x), fresh(x))
 
 
-def test_an_encoder_of_colour_takes_grey_images() -> None:
-    colour, _ = built(TF1)
-    grey, _ = built(TF1, channels=1, stem_adapt="sum")
+def test_an_encoder_of_color_takes_gray_images() -> None:
+    color, _ = built(TF1)
+    gray, _ = built(TF1, channels=1, stem_adapt="sum")
     x = np.random.default_rng(0).random((2, 32, 32, 1), np.float32)
     np.testing.assert_allclose(
-        grey.features(x), colour.features(np.repeat(x, 3, axis=-1)), atol=1e-4
+        gray.features(x), color.features(np.repeat(x, 3, axis=-1)), atol=1e-4
     )
 
 
@@ -164,4 +164,4 @@ def test_the_scores_of_several_crops_are_the_mean_over_all_of_the_image(tmp_path
     reported = [[float(row[f"score_{name}"]) for name in classes] for row in rows]
     np.testing.assert_allclose(reported, wanted, atol=1e-5)
     listed = Manifest.load(folder / "manifest.csv").split("test")
-    np.testing.assert_allclose(Scorer(trained, 4).scores(listed), wanted, atol=1e-5)
+    np.testing.assert_allclose(BatchScorer(trained, 4).scores(listed), wanted, atol=1e-5)

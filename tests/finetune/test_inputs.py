@@ -69,7 +69,7 @@ def test_the_generator_is_that_of_the_augmentation_package_on_the_scored_image()
     np.testing.assert_allclose(made, np.clip(theirs / 255, 0, 1), atol=1e-6)
 
 
-def test_colour_operations_on_grey_images_are_told_of() -> None:
+def test_color_operations_on_gray_images_are_told_of() -> None:
     asked = settings(color_jitter_strength=0.5, gray_probability=0.2)
     assert "hue" in skipped(image_steps(asked, "views", 1))
     assert skipped(image_steps(asked, "none", 1)) == []

@@ -33,13 +33,13 @@ def test_a_backbone_preprocesses_once_and_then_runs_kerass_network() -> None:
     np.testing.assert_allclose(backbone(pixels / 255), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_grey_images_are_repeated() -> None:
+def test_gray_images_are_repeated() -> None:
     keras.utils.set_random_seed(0)
-    colour = build_backbone("mobilenet", image_size=SIZE, weights="none")
-    grey = build_backbone("mobilenet", image_size=SIZE, weights="none", channels=1)
-    grey.set_weights(colour.get_weights())
+    color = build_backbone("mobilenet", image_size=SIZE, weights="none")
+    gray = build_backbone("mobilenet", image_size=SIZE, weights="none", channels=1)
+    gray.set_weights(color.get_weights())
     images = photographs(channels=1) / 255
-    np.testing.assert_array_equal(grey(images), colour(images.repeat(3, axis=-1)))
+    np.testing.assert_array_equal(gray(images), color(images.repeat(3, axis=-1)))
 
 
 def test_preprocessing_stays_in_float32_under_bfloat16() -> None:

@@ -13,7 +13,7 @@ from data_prep.csv_files import read_rows
 from finetune.cli import finetune as finetune_command
 from finetune.cli import predict as predict_command
 from finetune.report.files import read_results
-from finetune.serve.answer import open_neighbours
+from finetune.serve.answer import open_neighbors
 from finetune.trained import open_trained
 from simclr_tf.cli import embed as embed_command
 from simclr_tf.embedding.stored import open_stored
@@ -103,7 +103,7 @@ def test_run_goes_on_in_another_place(
         assert all(os.path.exists(row["path"]) for row in read_rows(predicted))
 
         trained = open_trained(there / "run")
-        assert len(open_neighbours(trained).images) == 16
+        assert len(open_neighbors(trained).images) == 16
         stored = open_stored(there / "embedding")
         assert all(map(os.path.exists, stored.images.files()))
         assert embed(there, f"--embedding={there / 'embedding'}") == 0
@@ -112,9 +112,9 @@ def test_run_goes_on_in_another_place(
         (there / "images").rename(elsewhere)
         (there / "run" / "neighbours.npz").unlink()
         capsys.readouterr()
-        assert len(open_neighbours(trained).images) == 0
+        assert len(open_neighbors(trained).images) == 0
         assert "--image_dir=FOLDER beside --manifest gives" in capsys.readouterr().err
-        assert len(open_neighbours(trained, image_dir=str(elsewhere)).images) == 16
+        assert len(open_neighbors(trained, image_dir=str(elsewhere)).images) == 16
         predicted.unlink()
         assert command(predict_command, *arguments, manifest, f"--image_dir={elsewhere}") == 0
         assert len(read_rows(predicted)) == 48

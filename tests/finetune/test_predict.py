@@ -67,8 +67,8 @@ def test_what_is_said_of_an_image_does_not_depend_on_the_images_beside_it(
     alone = predicted(three, images, tmp_path / "alone.csv")
     more = tmp_path / "more"
     make_folder(more, per_class=4, size=24)
-    grey = np.arange(24 * 24, dtype=np.uint16).reshape(24, 24) * 100
-    Image.fromarray(grey).save(more / "dots" / "a16.png")
+    gray = np.arange(24 * 24, dtype=np.uint16).reshape(24, 24) * 100
+    Image.fromarray(gray).save(more / "dots" / "a16.png")
     monkeypatch.setattr(predict, "_FILES", 3)
     monkeypatch.setattr(predict, "_IMAGES", 2)
     together = {Path(r["path"]).name: r for r in predicted(three, more, tmp_path / "more.csv")}

@@ -17,8 +17,8 @@ from finetune.classifier import Classifier, SimCLRBackbone
 from finetune.export.export import ExportRequest, export
 from finetune.predict import PredictSettings, list_images, predict_images
 from finetune.sections import Input
-from finetune.serve.answer import Classify, Neighbours
-from finetune.trained import Scorer, open_trained
+from finetune.serve.answer import Classify, Neighbors
+from finetune.trained import BatchScorer, open_trained
 from simclr_tf.checkpoints.preprocessing import Preprocessing, write_record
 from simclr_tf.checkpoints.write import export_keras
 from simclr_tf.embedding.compute import FeatureMaker, open_network
@@ -26,7 +26,7 @@ from simclr_tf.embedding.settings import FeatureSettings
 from tests.finetune.networks import network, write_run
 
 SIZE, CLASSES = 40, ("a", "b", "c")
-NO_NEIGHBOURS = Neighbours(Manifest(()), np.zeros((0, 1), np.float32))
+NO_NEIGHBORS = Neighbors(Manifest(()), np.zeros((0, 1), np.float32))
 
 
 def pictures(kind: str, folder: Path) -> tuple[list[str], Declaration, int]:
@@ -49,10 +49,10 @@ def pictures(kind: str, folder: Path) -> tuple[list[str], Declaration, int]:
             np.save(folder / names[-1], values)
         else:
             names.append(f"{number}.jpg")
-            colour = np.concatenate([scene, scene[:, ::-1], 1 - scene], axis=-1)
+            color = np.concatenate([scene, scene[:, ::-1], 1 - scene], axis=-1)
             exif = Image.Exif()
             exif[0x0112] = 6
-            image = Image.fromarray((colour * 255).astype(np.uint8))
+            image = Image.fromarray((color * 255).astype(np.uint8))
             image.save(folder / names[-1], exif=exif, quality=95)
     declarations = {
         "png": Declaration(),
@@ -105,7 +105,7 @@ def test_every_way_to_a_score_gives_the_same(kind: str, made_by: str, tmp_path: 
     predicted = [{row[f"class_{k}"]: float(row[f"score_{k}"]) for k in (1, 2, 3)} for row in rows]
     assert np.ptp([row["a"] for row in predicted]) > 1e-3
 
-    classify = Classify(trained, NO_NEIGHBOURS)
+    classify = Classify(trained, NO_NEIGHBORS)
     for name, scores in zip(names, predicted, strict=True):
         answer = classify(name, (tmp_path / name).read_bytes())
         assert answer.remarks == ()
@@ -121,7 +121,7 @@ def test_every_way_to_a_score_gives_the_same(kind: str, made_by: str, tmp_path: 
     if made_by == "run":
         opened = open_network(FeatureSettings(encoder=str(run), eval_batch_size=4))
         features, _ = FeatureMaker(opened, FeatureSettings(eval_batch_size=4)).features(images)
-        expected = Scorer(trained, 4).outputs(images)[1]
+        expected = BatchScorer(trained, 4).outputs(images)[1]
         np.testing.assert_allclose(features, expected, atol=1e-5)
 
 
@@ -134,7 +134,7 @@ def test_an_8_bit_upload_to_a_network_of_16_bit_files_is_refused(tmp_path: Path)
     ).record()
     run = write_run(tmp_path / "run", CLASSES, size=SIZE, channels=channels)
     write_record(run, record)
-    classify = Classify(open_trained(str(run)), NO_NEIGHBOURS)
+    classify = Classify(open_trained(str(run)), NO_NEIGHBORS)
     assert classify("same", (tmp_path / names[3]).read_bytes()).remarks == ()
     buffer = io.BytesIO()
     stored = tifffile.imread(tmp_path / names[3])
@@ -154,7 +154,7 @@ def test_an_upload_is_read_at_the_page_of_the_network(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", CLASSES, size=SIZE, channels=1)
     write_record(run, record)
     trained = open_trained(str(run))
-    answer = Classify(trained, NO_NEIGHBOURS)("a", file.read_bytes())
+    answer = Classify(trained, NO_NEIGHBORS)("a", file.read_bytes())
     images = Manifest((Record("a.tif", reading="page=2"),), str(tmp_path))
-    scores = dict(zip(CLASSES, Scorer(trained, 4).scores(images)[0], strict=True))
+    scores = dict(zip(CLASSES, BatchScorer(trained, 4).scores(images)[0], strict=True))
     assert dict(answer.scores) == pytest.approx(scores, abs=1e-5)

@@ -9,7 +9,7 @@ from scipy import stats
 from data_prep.errors import UserError
 from finetune.report.scored_split import ScoredSplit
 from finetune.significance import (
-    Judged,
+    ScoredPredictions,
     corrected_t_test,
     paired_bootstrap,
     same_images,
@@ -23,9 +23,9 @@ from tests.finetune.scores import scored
 A, B = np.array([0.81, 0.84, 0.79, 0.88, 0.80]), np.array([0.78, 0.80, 0.80, 0.83, 0.77])
 
 
-def judged(split: ScoredSplit) -> Judged:
-    split = split.labelled()
-    return Judged(split, split.scores.argmax(axis=1))
+def judged(split: ScoredSplit) -> ScoredPredictions:
+    split = split.labeled()
+    return ScoredPredictions(split, split.scores.argmax(axis=1))
 
 
 def test_without_correction_it_is_the_paired_t_test() -> None:
@@ -84,7 +84,9 @@ def test_predictors_of_one_class_are_compared_with_some_doubt() -> None:
     for said in (0, 1):
         scores = np.full((40, 2), 0.2)
         scores[:, said] = 0.8
-        runs.append(Judged(ScoredSplit("test", names, labels, scores), np.full(40, said)))
+        runs.append(
+            ScoredPredictions(ScoredSplit("test", names, labels, scores), np.full(40, said))
+        )
     found = paired_bootstrap(runs[:1], runs[1:], resamples=50, seed=0)
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc"):
         assert found[name].low < found[name].value < found[name].high, name
@@ -197,7 +199,7 @@ def test_samples_that_draw_runs_too_have_the_spread_of_both() -> None:
         scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         paths = tuple(f"{i}.png" for i in range(200))
         split = ScoredSplit("test", paths, labels, scores)
-        runs.append(Judged(split, scores.argmax(axis=1)))
+        runs.append(ScoredPredictions(split, scores.argmax(axis=1)))
     fixed = sampled_means(runs, 500, 0)["accuracy"]
     drawn = sampled_means(runs, 500, 0, resample_runs=True)["accuracy"]
     own = [float((r.predicted == labels).mean()) for r in runs]

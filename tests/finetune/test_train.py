@@ -342,8 +342,8 @@ def test_chosen_blocks_train_and_the_others_do_not(
 def test_a_single_channel_and_missing_splits_are_told_of(
     encoder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    grey = make_folder(tmp_path / "grey", per_class=4, channels=1)
-    manifest = Manifest.load(_all_in_train(grey, tmp_path / "train.csv"))
+    gray = make_folder(tmp_path / "grey", per_class=4, channels=1)
+    manifest = Manifest.load(_all_in_train(gray, tmp_path / "train.csv"))
     assert manifest.splits == ("train",)
     with caplog.at_level(logging.WARNING):
         status = run(

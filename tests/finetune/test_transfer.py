@@ -294,7 +294,7 @@ def test_standardization_by_the_training_set_is_a_part_of_the_model(
     np.testing.assert_allclose(shown.std((0, 1, 2)), 1, atol=1e-3)
 
 
-def test_grey_images_train_a_colour_network(weights: Path, tmp_path: Path) -> None:
+def test_gray_images_train_a_color_network(weights: Path, tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "grey", 8, SIZE, channels=1)
     session = trained(settings(folder, weights, tmp_path / "run", train_epochs=1))
     assert session.model.image_shape == (SIZE, SIZE, 1)

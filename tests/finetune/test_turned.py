@@ -18,7 +18,7 @@ from data_prep.reading.images import read_image
 from data_prep.reading.training_files import TrainingReading
 from data_prep.sources.streams import TFRecordSource
 from finetune.cli import predict
-from finetune.serve.answer import Classify, Neighbours
+from finetune.serve.answer import Classify, Neighbors
 from finetune.trained import open_trained
 from simclr_tf.checkpoints.preprocessing import Preprocessing, write_record
 from simclr_tf.cli import embed
@@ -118,7 +118,7 @@ def test_predict_embed_and_serve(base: Path) -> None:
     exact = [not record.path.endswith(".jpg") for record in scan_folder(base / "upright").records]
     np.testing.assert_allclose(features[0][exact], features[1][exact], atol=1e-5)
     trained = open_trained(str(base / "run"))
-    classify = Classify(trained, Neighbours(Manifest(()), np.zeros((0, 1), np.float32)))
+    classify = Classify(trained, Neighbors(Manifest(()), np.zeros((0, 1), np.float32)))
     known = numbers(base / "upright.csv", "score_")
     served = {
         name: [classify(name, (base / "turned" / name).read_bytes()).scores[0][1]] for name in known

@@ -12,7 +12,7 @@ from tests.notebooks.executed import TINY, Executed, execute
 pytestmark = [pytest.mark.notebook, pytest.mark.slow]
 
 
-def test_diffraction_images_are_compared_embedded_and_labelled(tmp_path: Path) -> None:
+def test_diffraction_images_are_compared_embedded_and_labeled(tmp_path: Path) -> None:
     settings = {
         "METHODS": "simclr,byol", "UNTRAINED": "false", "IMAGES_PER_CLASS": "10",
         "PATTERNS": "spots,streaks,rings", "QUEUE": "8",
@@ -30,9 +30,9 @@ def test_diffraction_images_are_compared_embedded_and_labelled(tmp_path: Path) -
     found = np.array([float(row["similarity"]) for row in first])
     np.testing.assert_allclose(found, cosine.max(axis=1), atol=1e-5)
     images = done.rows("embedding/embedding.csv")
-    labelled = [row for row in images if row["expert"]]
-    assert len(labelled) == 12
-    assert all(row["expert"] == row["label"] for row in labelled)
+    labeled = [row for row in images if row["expert"]]
+    assert len(labeled) == 12
+    assert all(row["expert"] == row["label"] for row in labeled)
     assert f"12 of {len(images)} images now have an expert's label" in done.text
     assert (done.folder / "embedding" / "explore.html").stat().st_size > 100_000
     assert done.pictures == 4

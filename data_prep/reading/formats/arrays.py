@@ -13,7 +13,7 @@ from data_prep.reading.formats.source import BZIP2_START, GZIP_START, FileSource
 from data_prep.reading.intensity import needs_rule
 from data_prep.reading.limits import ReadLimits
 from data_prep.reading.spec import STACK, Reading
-from data_prep.reading.tiles import Box, check_inside
+from data_prep.reading.tiles import TileBox, check_inside
 
 OpenArray: TypeAlias = Callable[[FileSource, Reading], AbstractContextManager[Any]]
 _OpenBounded: TypeAlias = Callable[[FileSource, Reading, ReadLimits], AbstractContextManager[Any]]
@@ -187,7 +187,7 @@ def _check_page(axes: str, shape: tuple[int, ...], reading: Reading) -> int:
 def read_array(
     source: FileSource,
     reading: Reading,
-    box: Box | None = None,
+    box: TileBox | None = None,
     limits: ReadLimits = NO_LIMITS,
 ) -> np.ndarray:
     """One image of a file, as stored.
@@ -212,7 +212,7 @@ def read_array(
         index: dict[str, Any] = {"N": page, "1": 0, "C": slice(None)}
         sizes = dict(zip(axes, array.shape, strict=True))
         limits.check(sizes["H"], sizes["W"], sizes.get("C", 1), array.dtype.itemsize)
-        box = box or Box(0, 0, sizes["W"], sizes["H"])
+        box = box or TileBox(0, 0, sizes["W"], sizes["H"])
         check_inside(box, sizes["H"], sizes["W"])
         index["H"] = slice(box.y, box.y + box.height)
         index["W"] = slice(box.x, box.x + box.width)

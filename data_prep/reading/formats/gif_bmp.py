@@ -9,11 +9,11 @@ from PIL.GifImagePlugin import GifImageFile
 
 from data_prep.errors import UserError
 from data_prep.reading.formats.picture import Decoder, Picture
-from data_prep.reading.formats.png import palette_is_grey
+from data_prep.reading.formats.png import palette_is_gray
 
 GIF_STARTS = (b"GIF87a", b"GIF89a")
 BMP_START = b"BM"
-_GREY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I", "F")
+_GRAY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I", "F")
 
 
 def read_gif_facts(stream: BinaryIO, size: int) -> Picture:
@@ -25,16 +25,16 @@ def read_gif_facts(stream: BinaryIO, size: int) -> Picture:
     stream.seek(0)
     with GifImageFile(stream) as image:
         width, height = image.size
-        channels = 1 if _is_grey(image) else 3
+        channels = 1 if _is_gray(image) else 3
         stream.seek(max(0, size - 64))
         if stream.read().rstrip(b"\x00")[-1:] != b";":
             raise UserError("truncated")
     return Picture(height, width, channels, 8, Decoder.PYTHON)
 
 
-def _is_grey(image: GifImageFile | BmpImageFile) -> bool:
+def _is_gray(image: GifImageFile | BmpImageFile) -> bool:
     palette = image.getpalette() if image.mode == "P" else None
-    return image.mode in _GREY_MODES or bool(palette and palette_is_grey(bytes(palette)))
+    return image.mode in _GRAY_MODES or bool(palette and palette_is_gray(bytes(palette)))
 
 
 def read_bmp_facts(stream: BinaryIO, size: int, start: bytes) -> Picture:
@@ -52,7 +52,7 @@ def read_bmp_facts(stream: BinaryIO, size: int, start: bytes) -> Picture:
     stream.seek(0)
     with BmpImageFile(stream) as image:
         (width, height), mode = image.size, image.mode
-        channels = 1 if _is_grey(image) else 3
+        channels = 1 if _is_gray(image) else 3
     bits, compression = struct.unpack_from("<HI", start, 28)
     plain = header_size >= 40 and not compression
     if plain and size < offset + (width * bits + 31) // 32 * 4 * height:

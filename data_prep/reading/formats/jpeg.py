@@ -147,8 +147,8 @@ def read_pixels(stream: BinaryIO, luma: bool = False) -> np.ndarray:
         with open_8bit(stream) as image:
             if luma and image.mode == "RGB":
                 image.draft("L", image.size)
-            grey = image.mode == "L"
-            pixels = np.asarray(image if grey else image.convert("RGB"))
+            gray = image.mode == "L"
+            pixels = np.asarray(image if gray else image.convert("RGB"))
     except SyntaxError:  # Pillow knows no JPEG of more bits, and no lossless one.
         pixels = _decode(stream)
     except (OSError, ValueError) as error:

@@ -32,7 +32,7 @@ class Decoder(IntEnum):
     """`images.read_image` with the record's `reading` and `tile`; arrays always."""
     JPEG_TILE = 6
     """A tile of a JPEG, of which no more than needed is decoded in the graph."""
-    PNG_COLOUR = 7
+    PNG_COLOR = 7
     """PNG of colours or a palette; TensorFlow's own way to grey would heed a gAMA chunk."""
     TURNED_2 = 12
     """JPEG of 8 bits with an EXIF orientation of 2; the rest alike."""

@@ -30,10 +30,10 @@ def read_facts(stream: BinaryIO, size: int) -> Picture:
         struct.error: Truncated.
     """
     stream.seek(8)
-    length, name, width, height, bits, colour = struct.unpack(">I4sIIBB", stream.read(18))
-    if name != b"IHDR" or length != 13 or colour not in _KINDS or not width * height:
+    length, name, width, height, bits, color = struct.unpack(">I4sIIBB", stream.read(18))
+    if name != b"IHDR" or length != 13 or color not in _KINDS or not width * height:
         raise UserError("damaged header")
-    channels, position, orientation = _KINDS[colour], 33, 1
+    channels, position, orientation = _KINDS[color], 33, 1
     palette = None
     while True:
         stream.seek(position)
@@ -45,15 +45,15 @@ def read_facts(stream: BinaryIO, size: int) -> Picture:
         elif name == b"eXIf":
             orientation = exif_orientation(stream.read(length))
         position += length + 12
-    if colour == 3:
+    if color == 3:
         if palette is None:
             raise UserError("PNG without its palette")
-        channels = 1 if palette_is_grey(palette) else 3
+        channels = 1 if palette_is_gray(palette) else 3
     orientation = _orientation_at_end(stream, position, length, size) or orientation
     if bits == 16:
         decoder = Decoder.PNG16
     else:
-        decoder = Decoder.RASTER if colour in (0, 4) else Decoder.PNG_COLOUR
+        decoder = Decoder.RASTER if color in (0, 4) else Decoder.PNG_COLOR
     if orientation != 1:
         decoder = Decoder.PYTHON
     return Picture(height, width, channels, 16 if bits == 16 else 8, decoder, orientation)
@@ -89,7 +89,7 @@ def _orientation_at_end(stream: BinaryIO, position: int, length: int, size: int)
     return exif_orientation(stream.read(length))
 
 
-def palette_is_grey(palette: bytes) -> bool:
+def palette_is_gray(palette: bytes) -> bool:
     """Returns True if all entries of a palette, three bytes each, are grey."""
     return palette[0::3] == palette[1::3] == palette[2::3]
 

@@ -33,14 +33,14 @@ from data_prep.reading.formats.picture import (
 from data_prep.reading.formats.tiff_pages import check_pages
 from data_prep.reading.intensity import needs_rule
 from data_prep.reading.spec import STACK, Reading
-from data_prep.reading.tiles import Box
+from data_prep.reading.tiles import TileBox
 
 STARTS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 
 _UNSPECIFIED = 0
 _JPEG = (6, 7, 34892, 33007)
-_GREY = ("MINISBLACK", "MINISWHITE", "MASK")
-_COLOURS = ("RGB", "YCBCR", "SEPARATED")
+_GRAY = ("MINISBLACK", "MINISWHITE", "MASK")
+_COLORS = ("RGB", "YCBCR", "SEPARATED")
 _PLANE_AXES = "YXS"
 _CMYK = 1  # InkSet
 _FEW_CHUNKS = 4  # of a page: fewer are not worth reading apart
@@ -94,7 +94,7 @@ def count_pages(stream: BinaryIO, reading: Reading) -> int:
         return len(_all_planes(file))
 
 
-def read_pixels(stream: BinaryIO, reading: Reading, box: Box | None = None) -> Stored:
+def read_pixels(stream: BinaryIO, reading: Reading, box: TileBox | None = None) -> Stored:
     """Values of one image, in the order in which they are stored (not turned).
 
     Args:
@@ -108,7 +108,7 @@ def read_pixels(stream: BinaryIO, reading: Reading, box: Box | None = None) -> S
     with _opened(stream, "TIFF cannot be decoded") as file:
         image = _find(file, reading)
         page = image.page
-        box = box or Box(0, 0, page.imagewidth, page.imagelength)
+        box = box or TileBox(0, 0, page.imagewidth, page.imagelength)
         depth = _depth(page)
         planes = [_plane(file, stream, page, plane, box) for plane in image.planes]
         pixels = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1)
@@ -280,11 +280,11 @@ def _channels(page: Any, reading: Reading) -> int:
         if samples != 1 or page.colormap is None:
             raise UserError("TIFF of a palette with further samples: save it as RGB")
         return 3
-    if photometric not in (*_GREY, *_COLOURS):
+    if photometric not in (*_GRAY, *_COLORS):
         raise UserError(
             f"TIFF colours of kind {photometric}: develop or convert it, and save it as RGB or grey"
         )
-    own = 1 if photometric in _GREY else {"SEPARATED": 4}.get(photometric, 3)
+    own = 1 if photometric in _GRAY else {"SEPARATED": 4}.get(photometric, 3)
     if photometric == "SEPARATED" and page.tags.valueof(332, _CMYK) != _CMYK:
         raise UserError("TIFF of inks that are not CMYK: save it as RGB")
     extra = [int(value) for value in page.extrasamples]
@@ -387,7 +387,7 @@ def _is_plain(plane: Any, page: Any) -> bool:
     return isinstance(plane, int) or bool(page.is_memmappable and plane.is_contiguous)
 
 
-def _plane(file: Any, stream: BinaryIO, page: Any, plane: Any, box: Box) -> np.ndarray:
+def _plane(file: Any, stream: BinaryIO, page: Any, plane: Any, box: TileBox) -> np.ndarray:
     """A part of a plane: [h, w, samples]."""
     rows, columns = slice(box.y, box.y + box.height), slice(box.x, box.x + box.width)
     if _takes_libtiff(page):
@@ -408,7 +408,7 @@ def _plane(file: Any, stream: BinaryIO, page: Any, plane: Any, box: Box) -> np.n
 
 
 def _plain_rows(
-    stream: BinaryIO, start: int, stored: np.dtype, shaped: tuple[int, ...], box: Box
+    stream: BinaryIO, start: int, stored: np.dtype, shaped: tuple[int, ...], box: TileBox
 ) -> np.ndarray:
     """A part of a page whose values lie one row after the other, from the byte `start` on."""
     separate, _, height, width, samples = shaped
@@ -451,26 +451,26 @@ def _by_libtiff(stream: BinaryIO, page: Any) -> np.ndarray:
     if page.tags.valueof(274, 1) != 1:
         raise UserError("YCbCr TIFF that is turned: save it as RGB")
     stream.seek(0)
-    colours: np.ndarray = imagecodecs.tiff_decode(stream.read(), index=page.index, asrgb=True)
-    if colours.shape[:2] != (page.imagelength, page.imagewidth):
+    colors: np.ndarray = imagecodecs.tiff_decode(stream.read(), index=page.index, asrgb=True)
+    if colors.shape[:2] != (page.imagelength, page.imagewidth):
         raise UserError("TIFF cannot be decoded (libtiff sees another size)")
-    return colours[:, :, :3]
+    return colors[:, :, :3]
 
 
 def _expanded(colormap: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """Colours of the entries of a palette, which has 16 bits a channel: uint8 [H, W, 3]."""
     # As libtiff, look through palettes that wrongly have 8 bits.
     entries = colormap.T if colormap.max() < 256 else colormap.T >> 8
-    colours: np.ndarray = entries.astype(np.uint8)[numbers]
-    return colours
+    colors: np.ndarray = entries.astype(np.uint8)[numbers]
+    return colors
 
 
 def _from_cmyk(inks: np.ndarray, depth: int) -> np.ndarray:
     """Red, green and blue that are left of white: (1 - ink)(1 - black), of the same type."""
     most = (1 << depth) - 1
     light = most - inks[:, :, :4].astype(np.float64)
-    colours: np.ndarray = np.rint(light[:, :, :3] * light[:, :, 3:] / most).astype(inks.dtype)
-    return colours
+    colors: np.ndarray = np.rint(light[:, :, :3] * light[:, :, 3:] / most).astype(inks.dtype)
+    return colors
 
 
 def _inverted(pixels: np.ndarray, depth: int) -> np.ndarray:

@@ -53,7 +53,7 @@ def test_from_dict_names_what_is_wrong() -> None:
         ViewConfig.from_dict({"image_size": 8})
 
 
-def test_no_jitter_means_no_grey_unless_asked_for() -> None:
+def test_no_jitter_means_no_gray_unless_asked_for() -> None:
     assert ViewConfig(32, 3).gray == 0.2
     assert ViewConfig(32, 3, color_jitter_strength=0.0).gray == 0.0
     assert ViewConfig(32, 3, color_jitter_strength=0.0, gray_probability=0.4).gray == 0.4

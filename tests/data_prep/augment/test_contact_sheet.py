@@ -35,13 +35,13 @@ def test_any_channels_can_be_shown(channels: int) -> None:
 RED, BLUE = (200, 30, 60), (10, 60, 220)  # colours that no letter has
 
 
-def colour(value: tuple[int, int, int], width: int) -> np.ndarray:
+def color(value: tuple[int, int, int], width: int) -> np.ndarray:
     return np.full((8, width, 3), value, np.uint8)
 
 
 ROWS = [
-    SheetRow(("a_class", "file_$one$.png"), [colour(RED, 8)] * 3),
-    SheetRow(("b", "a_very_long_name_of_a_file_000001.png"), [colour(BLUE, 16)] * 3),
+    SheetRow(("a_class", "file_$one$.png"), [color(RED, 8)] * 3),
+    SheetRow(("b", "a_very_long_name_of_a_file_000001.png"), [color(BLUE, 16)] * 3),
 ]
 
 

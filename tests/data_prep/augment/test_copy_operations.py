@@ -91,7 +91,7 @@ def test_deep_images_keep_their_depth(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(RANDOM))
 @pytest.mark.parametrize("channels", [1, 2, 5])
-def test_images_of_any_channels_but_for_colour(name: str, channels: int) -> None:
+def test_images_of_any_channels_but_for_color(name: str, channels: int) -> None:
     image = smooth(channels)
     if RANDOM[name].rgb:
         with pytest.raises(UserError, match=f"{name} needs RGB images, not {channels} channels"):

@@ -47,7 +47,7 @@ def test_crop(height: int, width: int, size: int) -> None:
     stats = STATS[f"crop_{height}x{width}_to_{size}x{size}"]
     views, examples = 20, 400
     config = ViewConfig(size, 3, num_views=views)
-    whole = geometry.Box(*(tf.constant(n) for n in (0, 0, height, width)))
+    whole = geometry.CropBox(*(tf.constant(n) for n in (0, 0, height, width)))
 
     def boxes(index: tf.Tensor) -> tf.Tensor:
         seeds = draw(example_seed(11, tf.constant(0), index), config)[0].crop_seed

@@ -8,16 +8,18 @@ import pytest
 import tensorflow as tf
 
 from data_prep.augment import geometry
-from data_prep.augment.geometry import Box
+from data_prep.augment.geometry import CropBox
 from data_prep.augment.views import ViewConfig, host_views
 from tests.data_prep.augment.common import BOTH_WAYS, noise
 
 
-def box(*numbers: int) -> Box:
-    return Box(*(tf.constant(n) for n in numbers))
+def box(*numbers: int) -> CropBox:
+    return CropBox(*(tf.constant(n) for n in numbers))
 
 
-def many_boxes(within: Box, area: tuple[float, float], aspect: tuple[float, float]) -> np.ndarray:
+def many_boxes(
+    within: CropBox, area: tuple[float, float], aspect: tuple[float, float]
+) -> np.ndarray:
     seeds = tf.constant([[5, i] for i in range(200)], tf.int64)
     return np.array([[int(n) for n in geometry.random_box(s, within, area, aspect)] for s in seeds])
 

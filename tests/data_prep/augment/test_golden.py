@@ -32,7 +32,7 @@ def golden_op(name: str) -> Op:  # noqa: PLR0911
         return lambda x: geometry.center_crop(x, height, width, numbers[2][0])
     if kind == "crop_and_resize":
         height, width = (int(n) for n in numbers[2])
-        box = geometry.Box(*(tf.constant(int(n)) for n in numbers[1]))
+        box = geometry.CropBox(*(tf.constant(int(n)) for n in numbers[1]))
         return lambda x: geometry.crop_and_resize(x, box, height, width)
     if kind == "preprocess_eval":
         size = int(numbers[1][0])

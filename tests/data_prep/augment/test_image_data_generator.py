@@ -92,13 +92,13 @@ def test_any_geometry_equals_keras(fill_mode: str, **parameters: float) -> None:
 
 
 @pytest.mark.parametrize("fill_mode", FILL_MODES)
-def test_images_that_are_not_square_turn_about_their_centre(fill_mode: str) -> None:
+def test_images_that_are_not_square_turn_about_their_center(fill_mode: str) -> None:
     """Keras 3.15 takes another point, so SciPy is asked with the centre of the image."""
     image = noise(2, (21, 34, 1)).astype(np.float32)
     linear = linear_map(40.0, 10.0, 0.8, 1.3).numpy()
     rows = linear[::-1, ::-1]  # (y, x) order
-    centre = (np.array(image.shape[:2]) - 1) / 2
-    offset = centre + np.array([2.5, -1.5]) - rows @ centre
+    center = (np.array(image.shape[:2]) - 1) / 2
+    offset = center + np.array([2.5, -1.5]) - rows @ center
     expected = ndimage.affine_transform(
         image[..., 0], rows, offset, order=1, mode=fill_mode, cval=9.0
     )

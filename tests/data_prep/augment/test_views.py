@@ -285,10 +285,10 @@ def test_several_evaluation_crops_are_those_squares_of_the_image(
     crops = run(lambda x: evaluation_crops(x, ViewConfig(24, 2), 3), image)
     expected = [image[y : y + 24, x : x + 24] for y in (0, 8, 16) for x in (0, 13, 26)]
     np.testing.assert_array_equal(crops, expected)
-    centre = run(lambda x: evaluation_crops(x, ViewConfig(12, 2, central_crop=0.5), 3), image)
+    center = run(lambda x: evaluation_crops(x, ViewConfig(12, 2, central_crop=0.5), 3), image)
     inner = image[10:30, 15:35]
     expected = [inner[y : y + 12, x : x + 12] for y in (0, 4, 8) for x in (0, 4, 8)]
-    np.testing.assert_array_equal(centre, expected)
+    np.testing.assert_array_equal(center, expected)
 
 
 def test_evaluation_crops_of_floats_stay_in_range() -> None:

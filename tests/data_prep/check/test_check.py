@@ -14,7 +14,7 @@ from PIL import Image
 
 from data_prep import parallel
 from data_prep.check import files as examining
-from data_prep.check.check import Checked, check
+from data_prep.check.check import CheckResult, check
 from data_prep.check.files import examine
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.scan import list_folder
@@ -45,7 +45,7 @@ def sound(tmp_path: Path) -> Path:
     return folder
 
 
-def kinds(checked: Checked) -> dict[str, int]:
+def kinds(checked: CheckResult) -> dict[str, int]:
     return {finding.kind: finding.count for finding in checked.findings}
 
 
@@ -115,11 +115,11 @@ def test_copies_are_found_and_judged_by_where_they_lie(
     assert finding.examples in ((f"{source} = {target}",), (f"{target} = {source}",))
 
 
-def colour_in_one_class(folder: Path) -> None:
+def color_in_one_class(folder: Path) -> None:
     for file in (folder / "b").iterdir():
         with Image.open(file) as image:
-            colour = image.convert("RGB")
-        colour.save(file)
+            color = image.convert("RGB")
+        color.save(file)
 
 
 def other_size_in_one_class(folder: Path) -> None:
@@ -137,7 +137,7 @@ def jpeg_in_one_class(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "feature"),
     [
-        (colour_in_one_class, "channels"),
+        (color_in_one_class, "channels"),
         (other_size_in_one_class, "width"),
         (jpeg_in_one_class, "format"),
     ],

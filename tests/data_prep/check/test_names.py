@@ -19,16 +19,16 @@ def found(manifest: Manifest, left_out: LeftOut | None = None) -> dict[str, tupl
     return {f.kind: (f.severity, "; ".join((f.title, *f.examples))) for f in findings}
 
 
-def labelled(*labels: str) -> Manifest:
+def labeled(*labels: str) -> Manifest:
     return Manifest(tuple(Record(f"{i}.png", label) for i, label in enumerate(labels)))
 
 
 def test_plain_names_give_no_finding() -> None:
-    assert found(labelled("quartz", "feldspar", "quartz", "")) == {}
+    assert found(labeled("quartz", "feldspar", "quartz", "")) == {}
 
 
 def test_names_that_look_alike() -> None:
-    severity, text = found(labelled("Quartz", "quartz", "1", "1.0", "qua\u200brtz"))[
+    severity, text = found(labeled("Quartz", "quartz", "1", "1.0", "qua\u200brtz"))[
         "look_alike_names"
     ]
     assert severity == "warning"
@@ -44,7 +44,7 @@ def test_other_names_that_look_alike(column: str) -> None:
 
 
 def test_names_of_missing_values() -> None:
-    assert found(labelled("nan", "quartz"))["missing_values"][0] == "warning"
+    assert found(labeled("nan", "quartz"))["missing_values"][0] == "warning"
 
 
 def test_folders_in_two_forms() -> None:
@@ -69,7 +69,7 @@ def test_what_was_left_out() -> None:
         rubbish=("@eaDir",),
         empty=("c", "d"),
     )
-    findings = found(labelled("a", "b"), left_out)
+    findings = found(labeled("a", "b"), left_out)
     assert {kind: severity for kind, (severity, _) in findings.items()} == {
         "class_left_out": "serious",
         "empty_folder": "warning",

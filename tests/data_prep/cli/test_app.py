@@ -133,7 +133,7 @@ def test_sigterm_ends_a_command_in_one_line(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "code", "said"),
+    ("behavior", "code", "said"),
     [
         (None, 0, ""),
         (UserError("no images\nin /x"), 1, "simclr-x: error: no images in /x\n"),
@@ -148,11 +148,11 @@ def test_sigterm_ends_a_command_in_one_line(capsys: pytest.CaptureFixture[str]) 
     ],
 )
 def test_exit_codes(
-    behaviour: BaseException | None, code: int, said: str, capsys: pytest.CaptureFixture[str]
+    behavior: BaseException | None, code: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(_: flags.FlagValues) -> None:
-        if behaviour is not None:
-            raise behaviour
+        if behavior is not None:
+            raise behavior
 
     assert run_app(run, define, [], name="simclr-x") == code
     err = capsys.readouterr().err

@@ -183,8 +183,8 @@ def test_labels_of_whole_groups_leave_the_group_column_alone(images: Path, tmp_p
         f"--output={out}",
     )
     assert label_fraction.main(arguments) == 0
-    labelled = Counter(Path(row["path"]).name[:3] for row in rows(out) if row["label"])
-    assert list(labelled.values()) == [5] * 4
+    labeled = Counter(Path(row["path"]).name[:3] for row in rows(out) if row["label"])
+    assert list(labeled.values()) == [5] * 4
     assert {row["group"] for row in rows(out)} == {""}
 
 

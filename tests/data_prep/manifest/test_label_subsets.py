@@ -15,7 +15,7 @@ seeds = st.integers(0, 2**31)
 sizes_of_classes = st.lists(st.integers(1, 60), min_size=1, max_size=6)
 
 
-def labelled(manifest: Manifest) -> set[str]:
+def labeled(manifest: Manifest) -> set[str]:
     return {record.path for record in manifest.records if record.label}
 
 
@@ -34,9 +34,9 @@ def test_label_fractions_are_exact_stratified_and_nested(
             continue
         drawn = label_fraction(manifest, seed, fraction=fraction)
         assert [r.path for r in drawn.records] == [r.path for r in manifest.records]
-        assert len(labelled(drawn)) == number
-        assert before <= labelled(drawn)
-        before = labelled(drawn)
+        assert len(labeled(drawn)) == number
+        assert before <= labeled(drawn)
+        before = labeled(drawn)
         count = Counter(r.label for r in drawn.records if r.label)
         for label, size in enumerate(sizes):
             share = number * size / sum(sizes)
@@ -50,32 +50,32 @@ def test_label_fractions_are_exact_stratified_and_nested(
 def test_numbers_a_class_are_those_of_labels_per_class(sizes: list[int], seed: int) -> None:
     manifest = manifest_of(sizes)
     drawn = label_fraction(manifest, seed, per_class=5)
-    assert labelled(drawn) == labelled(labels_per_class(manifest, 5, seed))
+    assert labeled(drawn) == labeled(labels_per_class(manifest, 5, seed))
     # A fraction takes the first of the same draw, so the two nest as well.
     everything = label_fraction(manifest, seed, fraction=1.0)
     assert everything == manifest
     few = label_fraction(manifest, seed, fraction=len(sizes) / sum(sizes))
-    assert labelled(few) == labelled(labels_per_class(manifest, 1, seed))
+    assert labeled(few) == labeled(labels_per_class(manifest, 1, seed))
 
 
 def mixed() -> Manifest:
-    unlabelled = tuple(Record(f"u/{i}.png") for i in range(30))
+    unlabeled = tuple(Record(f"u/{i}.png") for i in range(30))
     split = stratified_split(manifest_of([60, 120]), {"train": 0.8, "test": 0.2}, 0)
     return Manifest(
-        split.records + tuple(Record(r.path, split="train") for r in unlabelled), split.root
+        split.records + tuple(Record(r.path, split="train") for r in unlabeled), split.root
     )
 
 
-def test_only_labelled_training_images_are_touched() -> None:
+def test_only_labeled_training_images_are_touched() -> None:
     manifest = mixed()
     drawn = label_fraction(manifest, 3, fraction=0.1)
-    assert len(labelled(drawn.split("train"))) == 14
+    assert len(labeled(drawn.split("train"))) == 14
     assert drawn.split("test") == manifest.split("test")
     assert [(r.path, r.split) for r in drawn.records] == [
         (r.path, r.split) for r in manifest.records
     ]
     short = label_fraction(manifest, 3, fraction=0.1, unchosen="left_out")
-    assert labelled(short) == labelled(drawn)
+    assert labeled(short) == labeled(drawn)
     assert Counter(r.split for r in short.records) == {"train": 14 + 30, "test": 36}
 
 
@@ -90,7 +90,7 @@ def test_groups_are_drawn_whole_and_nest(seed: int) -> None:
     manifest = Manifest(records)
     before: set[str] = set()
     for fraction in (0.1, 0.3, 0.6):
-        drawn = labelled(label_fraction(manifest, seed, fraction=fraction, whole_groups=True))
+        drawn = labeled(label_fraction(manifest, seed, fraction=fraction, whole_groups=True))
         groups = {r.group for r in records if r.path in drawn}
         assert drawn == {r.path for r in records if r.group in groups}
         assert abs(len(drawn) - fraction * len(records)) <= 3
@@ -142,6 +142,6 @@ def test_draws_that_cannot_be(request_: dict, said: str) -> None:
         label_fraction(mixed(), 0, **request_)
 
 
-def test_unlabelled_images_have_no_labels_to_draw() -> None:
+def test_unlabeled_images_have_no_labels_to_draw() -> None:
     with pytest.raises(UserError, match="has a label to draw from"):
         label_fraction(Manifest((Record("a.png"),)), 0, fraction=0.5)

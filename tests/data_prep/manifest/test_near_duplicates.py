@@ -14,7 +14,7 @@ from data_prep.manifest.near_duplicates import (
     SIDE,
     Looks,
     file_hashes,
-    grey_thumbnail,
+    gray_thumbnail,
     hash_of_part,
     looks_of,
     near_groups,
@@ -111,7 +111,7 @@ def test_the_blocks_find_the_pairs_of_a_plain_loop(monkeypatch: pytest.MonkeyPat
 def test_jpegs_decoded_at_a_fraction_look_like_the_whole(tmp_path: Path) -> None:
     large = texture(5).resize((1600, 1200), Image.Resampling.BICUBIC)
     large.save(tmp_path / "large.jpg", quality=95)
-    drafted = grey_thumbnail(str(tmp_path / "large.jpg")).astype(int)
+    drafted = gray_thumbnail(str(tmp_path / "large.jpg")).astype(int)
     with Image.open(tmp_path / "large.jpg") as image:
         whole = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX), np.float64)
     whole = (whole - whole.min()) * 255 / (whole.max() - whole.min())

@@ -260,7 +260,7 @@ def test_facts_sum_up_all_images(tmp_path: Path) -> None:
     assert facts.survey.height.tolist() == [10, 30]
 
 
-def grey_as(mode: str) -> Image.Image:
+def gray_as(mode: str) -> Image.Image:
     image = Image.fromarray(pixels(1, channels=1))
     if mode == "P":
         image = image.copy()
@@ -288,17 +288,17 @@ def grey_as(mode: str) -> Image.Image:
     ],
 )
 def test_channels_of_a_file(tmp_path: Path, name: str, mode: str, channels: int) -> None:
-    grey_as(mode).save(tmp_path / name)
+    gray_as(mode).save(tmp_path / name)
     assert facts_of(tmp_path).channels == channels
 
 
-def test_one_colour_image_makes_all_colour(tmp_path: Path) -> None:
+def test_one_color_image_makes_all_color(tmp_path: Path) -> None:
     write(tmp_path / "a.png", pixels(1, channels=1))
     write(tmp_path / "b.png", pixels(1, channels=3))
     assert facts_of(tmp_path).channels == 3
 
 
-def test_colour_palette_is_colour(tmp_path: Path) -> None:
+def test_color_palette_is_color(tmp_path: Path) -> None:
     Image.fromarray(pixels(1)).quantize(16).save(tmp_path / "a.png")
     assert facts_of(tmp_path).channels == 3
 

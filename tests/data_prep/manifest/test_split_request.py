@@ -5,7 +5,7 @@ import pytest
 
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
-from data_prep.manifest.split_request import SplitRequest, departure, divide
+from data_prep.manifest.split_request import SplitRequest, deviation_from_ratios, divide
 from data_prep.manifest.splits import FoldPlan, make_folds, stratified_split
 from tests.data_prep.manifest.test_splits import manifest_of
 
@@ -61,13 +61,13 @@ def test_a_request_for_nothing_is_refused() -> None:
 
 def test_the_departure_from_exact_numbers_is_that_of_the_worst_cell() -> None:
     exact = stratified_split(manifest_of([40, 60]), RATIOS, 0)
-    assert departure(exact, RATIOS)[0] == 0
+    assert deviation_from_ratios(exact, RATIOS)[0] == 0
     moved = exact.subset(
         replace(r, split="train") if r.label == "c1" and i % 3 else r
         for i, r in enumerate(exact.records)
     )
     left = sum(r.label == "c1" and r.split == "validation" for r in moved.records)
-    assert departure(moved, RATIOS) == (15 - left, "c1", "validation")
+    assert deviation_from_ratios(moved, RATIOS) == (15 - left, "c1", "validation")
 
 
 def test_merging_changes_no_split_and_may_be_all_that_is_wanted() -> None:

@@ -177,7 +177,7 @@ def test_every_image_gets_its_share_of_splits_over_the_seeds() -> None:
     assert all(abs(hits[r.path] - 80) < 40 for r in manifest.records)
 
 
-def test_unlabelled_images_are_shared_out_like_a_class() -> None:
+def test_unlabeled_images_are_shared_out_like_a_class() -> None:
     records = manifest_of([10]).records + tuple(Record(f"u{n}.png") for n in range(10))
     split = stratified_split(Manifest(records), {"train": 0.8, "test": 0.2}, 0)
     count = Counter((r.label, r.split) for r in split.records)
@@ -243,7 +243,7 @@ def test_label_draws_that_cannot_be() -> None:
         labels_per_class(manifest_of([9]), 0, 0)
 
 
-def test_label_draw_leaves_unlabelled_images_out() -> None:
+def test_label_draw_leaves_unlabeled_images_out() -> None:
     records = (*manifest_of([6]).records, Record("u.png"))
     drawn = labels_per_class(Manifest(records), 6, 0)
     assert np.array_equal([r.path for r in drawn.records], [r.path for r in records[:6]])

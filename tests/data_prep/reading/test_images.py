@@ -182,20 +182,20 @@ def test_white_is_zero_and_palettes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "p.tif"), palette.convert("RGB"))
 
 
-def test_grey_to_colour_and_back(tmp_path: Path) -> None:
-    grey = write(tmp_path / "g.png", pixels(1, channels=1))
-    assert (read_image(grey, 3) == pixels(1, channels=1)[..., np.newaxis]).all()
-    colour = write(tmp_path / "c.png", pixels(1))
+def test_gray_to_color_and_back(tmp_path: Path) -> None:
+    gray = write(tmp_path / "g.png", pixels(1, channels=1))
+    assert (read_image(gray, 3) == pixels(1, channels=1)[..., np.newaxis]).all()
+    color = write(tmp_path / "c.png", pixels(1))
     luma = pixels(1) @ [0.299, 0.587, 0.114]
-    np.testing.assert_allclose(read_image(colour, 1)[..., 0], luma, atol=0.51)
+    np.testing.assert_allclose(read_image(color, 1)[..., 0], luma, atol=0.51)
     with pytest.raises(UserError, match="has 3 channels where 5 are wanted"):
-        read_image(colour, 5)
+        read_image(color, 5)
 
 
 def test_alpha_is_dropped_not_blended(tmp_path: Path) -> None:
-    colour = Image.fromarray(pixels(1)).convert("RGBA")
-    colour.putalpha(Image.fromarray(pixels(2, channels=1)))
-    colour.save(tmp_path / "a.png")
+    color = Image.fromarray(pixels(1)).convert("RGBA")
+    color.putalpha(Image.fromarray(pixels(2, channels=1)))
+    color.save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), pixels(1))
 
 

@@ -62,8 +62,8 @@ def check_same(found: Upload, expected: Upload) -> None:
 
 
 def test_it_reads_what_is_read_here(reader: ReaderProcess) -> None:
-    grey = (PIXELS[..., 0].astype(np.uint16) + 1) * 250
-    for content in (png(), png(PIXELS[..., 0]), png(grey)):
+    gray = (PIXELS[..., 0].astype(np.uint16) + 1) * 250
+    for content in (png(), png(PIXELS[..., 0]), png(gray)):
         for thumbnail in (True, False):
             found = reader(content, thumbnail=thumbnail)
             check_same(found, read_upload(content, OPTIONS, thumbnail=thumbnail))

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.errors import UserError
-from data_prep.reading.tiles import Box, check_inside, cut, parse_box
+from data_prep.reading.tiles import TileBox, check_inside, cut, parse_box
 
 sides = st.integers(1, 60)
 
@@ -39,7 +39,7 @@ def test_kept_rest_covers_the_picture(height: int, width: int, size: int, overla
 
 
 def test_text_form() -> None:
-    assert parse_box(str(Box(1, 2, 30, 40))) == (1, 2, 30, 40)
+    assert parse_box(str(TileBox(1, 2, 30, 40))) == (1, 2, 30, 40)
     for text in ("1,2,3", "1,2,3,x", "-1,0,3,3"):
         with pytest.raises(UserError, match="x,y,width,height"):
             parse_box(text)
@@ -52,4 +52,4 @@ def test_impossible_cuts_are_refused() -> None:
         with pytest.raises(UserError, match="must be less than the tile"):
             cut(10, 10, size, overlap)
     with pytest.raises(UserError, match="does not lie in the picture of 9x10"):
-        check_inside(Box(5, 0, 5, 5), 10, 9)
+        check_inside(TileBox(5, 0, 5, 5), 10, 9)

@@ -70,8 +70,8 @@ def test_what_may_be_right_is_only_said() -> None:
     assert said.startswith("dark: 99 % of their values lie below 0.1 of the range, in training")
     (said,) = differences(trained, TrainingFiles((16,), (3,), (0.0, 0.9)), None)
     assert "colour is reduced to its luma" in said
-    colour = TrainingFiles((8,), (3,), (0.0, 0.9))
-    (said,) = differences(colour, TrainingFiles((8,), (1,), (0.0, 0.9)), None)
+    color = TrainingFiles((8,), (3,), (0.0, 0.9))
+    (said,) = differences(color, TrainingFiles((8,), (1,), (0.0, 0.9)), None)
     assert "grey is taken as colour" in said
     assert differences(TrainingFiles(), trained, None) == []
     assert differences(trained, trained, None) == []

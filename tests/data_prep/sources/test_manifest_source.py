@@ -31,18 +31,18 @@ def decoded(source: Source) -> list[np.ndarray]:
 
 def write_all_formats(root: Path) -> list[str]:
     """Colour images of many formats and sizes, and one grey one; names in manifest order."""
-    colour = Image.fromarray(pixels(1) // 64 * 64)
+    color = Image.fromarray(pixels(1) // 64 * 64)
     write(root / "a.png", pixels(2, 9, 14))
     write(root / "b.jpg", pixels(3, 20, 30), quality=90)
     write(root / "c.bmp", pixels(4, 8, 8))
-    colour.save(root / "d.gif", save_all=True, append_images=[Image.fromarray(pixels(9))])
+    color.save(root / "d.gif", save_all=True, append_images=[Image.fromarray(pixels(9))])
     write(root / "e.tif", pixels(5, 7, 5))
     write(root / "f.png", pixels(6, channels=1))
     Image.fromarray(pixels(7)).convert("CMYK").save(root / "g.jpg")
-    colour.quantize(16).save(root / "h.png")
+    color.quantize(16).save(root / "h.png")
     write(root / "i.bmp", pixels(8, channels=1))
     Image.fromarray(pixels(7)).quantize(16).save(root / "j.bmp")
-    rgba = colour.convert("RGBA")
+    rgba = color.convert("RGBA")
     rgba.putalpha(Image.fromarray(pixels(2, channels=1)))
     rgba.save(root / "k.png")
     write(root / "l.jpg", pixels(3), progressive=True)
@@ -111,7 +111,7 @@ def test_many_bands(tmp_path: Path) -> None:
         folder_source(tmp_path, channels=3)
 
 
-def test_grey_as_colour_and_flag_values(tmp_path: Path) -> None:
+def test_gray_as_color_and_flag_values(tmp_path: Path) -> None:
     write(tmp_path / "a.png", pixels(1, channels=1))
     assert folder_source(tmp_path).channels == 1
     source = folder_source(tmp_path, channels="3")

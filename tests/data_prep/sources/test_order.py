@@ -44,8 +44,8 @@ def test_epochs_and_seeds_are_unrelated() -> None:
     orders = np.concatenate([epochs_of(2000, 20, seed) for seed in (0, 1, 2)])
     correlation = np.corrcoef(orders) - np.eye(len(orders))
     assert np.abs(correlation).max() < 5 / math.sqrt(2000)
-    neighbours = np.corrcoef(orders[:, :-1].ravel(), orders[:, 1:].ravel())[0, 1]
-    assert abs(neighbours) < 5 / math.sqrt(orders.size)
+    neighbors = np.corrcoef(orders[:, :-1].ravel(), orders[:, 1:].ravel())[0, 1]
+    assert abs(neighbors) < 5 / math.sqrt(orders.size)
 
 
 def test_order_is_fixed_for_all_time() -> None:

@@ -21,7 +21,7 @@ def draw(folder: Path, name: str, count: int = 3, **changes: object) -> np.ndarr
 
 
 @pytest.mark.parametrize("name", list(KINDS))
-def test_every_class_is_a_labelled_row(tmp_path: Path, name: str) -> None:
+def test_every_class_is_a_labeled_row(tmp_path: Path, name: str) -> None:
     sheet = draw(tmp_path, name, 2, image_size=(32, 32))
     white = (sheet > 250).all(axis=2)
     assert white[:, :2].all()  # no label is cut off

@@ -110,13 +110,13 @@ def test_open_fractures_are_dark_and_filled_ones_pale() -> None:
         assert (dark if filled else pale) < 0.005
 
 
-def test_the_rock_has_the_drawn_colour_and_the_tray_shows_at_the_drawn_side() -> None:
-    colour = {"red": 0.6, "green": 0.5, "blue": 0.4, "light": 0.0, "curvature": 0.0}
-    drawn = piece("none", margin=0.1, **colour)
+def test_the_rock_has_the_drawn_color_and_the_tray_shows_at_the_drawn_side() -> None:
+    color = {"red": 0.6, "green": 0.5, "blue": 0.4, "light": 0.0, "curvature": 0.0}
+    drawn = piece("none", margin=0.1, **color)
     image = render(drawn, 100, 100, np.random.default_rng(0))
     np.testing.assert_allclose(image[:, 20:].mean(axis=(0, 1)), [0.6, 0.5, 0.4], atol=0.03)
     np.testing.assert_allclose(image[:, :6].mean(axis=(0, 1)), [0.55, 0.42, 0.25], atol=0.02)
-    right = render(piece("none", margin=-0.1, **colour), 100, 100, np.random.default_rng(0))
+    right = render(piece("none", margin=-0.1, **color), 100, 100, np.random.default_rng(0))
     np.testing.assert_allclose(right[:, -6:].mean(axis=(0, 1)), [0.55, 0.42, 0.25], atol=0.02)
 
 

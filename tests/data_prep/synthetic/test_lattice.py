@@ -13,7 +13,7 @@ from data_prep.synthetic.lattice import (
     image_generator,
     lattice_image,
     render,
-    to_grey,
+    to_gray,
 )
 from data_prep.synthetic.lattice_classes import LATTICE_CLASSES
 
@@ -110,7 +110,7 @@ NEAREST = {
 
 
 @pytest.mark.parametrize("name", sorted(NEAREST))
-def test_nearest_neighbours_in_the_picture_are_the_documented_ones(name: str) -> None:
+def test_nearest_neighbors_in_the_picture_are_the_documented_ones(name: str) -> None:
     size = 400
     drawn = crystal(name, size=size, spacing=40.0, atom_size=4.0, contrast=0.7)
     drawn = dataclasses.replace(drawn, displacement_x=0.0, displacement_y=0.0)
@@ -124,8 +124,8 @@ def test_nearest_neighbours_in_the_picture_are_the_documented_ones(name: str) ->
     ]
     ys, xs = np.nonzero((inner > np.max(around, axis=0)) & (inner > 0.3))
     found = np.stack([xs + 1.0, ys + 1.0], axis=1)
-    centre = found[np.argmin(np.linalg.norm(found - size / 2, axis=1))]
-    gaps = np.sort(np.linalg.norm(found - centre, axis=1))[1:]
+    center = found[np.argmin(np.linalg.norm(found - size / 2, axis=1))]
+    gaps = np.sort(np.linalg.norm(found - center, axis=1))[1:]
     expected = np.array(NEAREST[name](drawn.ratio)) * np.linalg.norm(drawn.cell()[0])
     np.testing.assert_allclose(gaps[: len(expected)], np.sort(expected), atol=1.6)
 
@@ -252,10 +252,10 @@ def test_drawn_values_cover_their_ranges() -> None:
     assert 0.04 < np.abs(shifts).max() <= 0.05
 
 
-def test_grey_levels_use_the_whole_range() -> None:
+def test_gray_levels_use_the_whole_range() -> None:
     image, _ = lattice_image("hexagon", 0, seed=0, image_size=64)
     assert (image.min(), image.max()) == (0, 255)
-    assert to_grey(np.full((4, 4), 2.0)).max() == 0  # a flat image is not blown up
+    assert to_gray(np.full((4, 4), 2.0)).max() == 0  # a flat image is not blown up
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_rings_have_the_radii_of_the_allowed_reflections_about_the_direct_beam()
     assert image[np.abs(angle - forbidden) < 2e-4].max() < 0.01
 
 
-def test_islands_show_the_reflections_of_a_face_centred_crystal() -> None:
+def test_islands_show_the_reflections_of_a_face_centerd_crystal() -> None:
     cell = fcc_cell(5.43, 0.0)
     assert abs(np.linalg.det(cell)) == pytest.approx(5.43**3 / 4)
     image = transmission_spots(screen(), cell, 40.0, 3.0)

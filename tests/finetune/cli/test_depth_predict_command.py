@@ -237,7 +237,7 @@ def test_what_cannot_be_predicted_is_one_line_and_leaves_nothing(
     assert not list(tmp_path.glob(".*"))
 
 
-def test_an_eight_bit_archive_has_a_grey_level_a_unit_and_a_level_surface(tmp_path: Path) -> None:
+def test_an_eight_bit_archive_has_a_gray_level_a_unit_and_a_level_surface(tmp_path: Path) -> None:
     holes, output = tmp_path / "holes", tmp_path / "out"
     manifest = write_holes(holes, per_case=2, targets=False)
     model = write_models(tmp_path / "model", FORMULAS)

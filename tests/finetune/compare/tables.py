@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Mapping
 
-from finetune.compare.results import Cost, Pair, Results
+from finetune.compare.results import ComparisonResults, Cost, Pair
 from simclr_tf.evaluation.intervals import Difference, Interval
 
 Values = Mapping[str, tuple[float, ...]]
@@ -17,7 +17,7 @@ def table(
     costs: Mapping[str, float] | None = None,
     floor: str = "",
     p_holm: float = 0.01,
-) -> Results:
+) -> ComparisonResults:
     """Rows with a mean an amount of labels; pairs that are told apart get intervals.
 
     Args:
@@ -47,7 +47,7 @@ def table(
         for name, own in values.items()
         for i, f in enumerate(fractions)
     }
-    return Results(
+    return ComparisonResults(
         "balanced_accuracy",
         names,
         fractions,

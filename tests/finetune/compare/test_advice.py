@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from finetune.compare.advice import advise
-from finetune.compare.results import Results
+from finetune.compare.results import ComparisonResults
 from simclr_tf.training.run_warnings import RunWarning
 from tests.finetune.compare.tables import table
 
@@ -100,7 +100,7 @@ def test_rows_that_are_not_above_the_untrained_floor_are_named() -> None:
 FLOORS = ("majority", "raw_pixels")
 
 
-def with_floors(apart_from: tuple[str, ...], **more: object) -> Results:
+def with_floors(apart_from: tuple[str, ...], **more: object) -> ComparisonResults:
     """OWN above VGG throughout, and above those of the floors that are named."""
     names = (VGG, *apart_from)
     apart = {(OWN, other, i): (0.1, 0.2) for other in names for i in range(3)}

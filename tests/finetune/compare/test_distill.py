@@ -62,6 +62,6 @@ def test_a_student_sees_all_training_images_and_the_drawn_labels_alone(tmp_path:
     records = division.images.records
     files = {Path(r.path).name: r for r in shown}
     assert set(files) == {Path(r.path).name for r in records if r.split == "train"}
-    labelled = {Path(records[i].path).name: records[i].label for i in drawn.rows.tolist()}
-    assert 0 < len(labelled) < len(files)
-    assert {name: r.label for name, r in files.items() if r.label} == labelled
+    labeled = {Path(records[i].path).name: records[i].label for i in drawn.rows.tolist()}
+    assert 0 < len(labeled) < len(files)
+    assert {name: r.label for name, r in files.items() if r.label} == labeled

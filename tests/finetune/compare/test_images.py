@@ -28,8 +28,8 @@ def test_the_test_set_is_sealed_from_pretraining_and_from_every_label_set(images
     d = divided(images)
     test = set(d.test.files())
     assert len(test) == 12
-    assert not test & set(d.unlabelled.files())
-    assert not any(record.label for record in d.unlabelled.records)
+    assert not test & set(d.unlabeled.files())
+    assert not any(record.label for record in d.unlabeled.records)
     for drawn in d.label_sets:
         assert not test & set(d.take(drawn.rows).files())
     assert not any(leak.shared for leak in check_leaks(d.images))
@@ -109,7 +109,7 @@ def test_a_number_a_class_that_a_class_does_not_have_is_said(images: Manifest) -
     assert any("8 labels a class was left out: class" in text for text in d.remarks)
 
 
-def test_unlabelled_images_serve_self_supervision_alone(images: Manifest) -> None:
+def test_unlabeled_images_serve_self_supervision_alone(images: Manifest) -> None:
     blank = [Record(r.path, "" if i % 4 == 0 else r.label) for i, r in enumerate(images.records)]
     d = divided(images.subset(blank))
     assert sum(not r.label for r in d.images.records) == 15

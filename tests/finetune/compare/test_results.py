@@ -10,12 +10,12 @@ from data_prep.manifest.manifest import Manifest, Record
 from finetune.compare.chain import Cell, cell_file, save_cell
 from finetune.compare.images import Division, LabelSet
 from finetune.compare.results import collect, holm, write_tables
-from finetune.compare.strategies import Row, parse_strategies
+from finetune.compare.strategies import StrategyRow, parse_strategies
 
 CLASSES = ("a", "b", "c")
 
 
-def made(folder: Path, skills: dict[str, float]) -> tuple[tuple[Row, ...], Division]:
+def made(folder: Path, skills: dict[str, float]) -> tuple[tuple[StrategyRow, ...], Division]:
     """Cells of made scores: the true class gets so much more than the others."""
     records = [Record(f"{k}_{i}.png", k, "test") for k in CLASSES for i in range(30)]
     records += [Record(f"{k}_x{i}.png", k, "train") for k in CLASSES for i in range(10)]
@@ -68,7 +68,7 @@ def test_the_table_has_means_intervals_and_paired_differences(tmp_path: Path) ->
     assert pair.t_test is not None
     assert pair.t_test.value == pytest.approx(pair.difference.value)
     assert results.costs[good].fits == 12.0
-    assert results.costs[good].images_labelled == 240
+    assert results.costs[good].images_labeled == 240
 
 
 def test_a_fit_that_is_missing_is_counted(tmp_path: Path) -> None:

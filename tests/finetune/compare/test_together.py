@@ -7,7 +7,7 @@ import pytest
 
 from data_prep.errors import UserError
 from finetune.compare import run as together
-from finetune.compare.run import Together
+from finetune.compare.run import ParallelWorkers
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], str]]:
 def test_chains_go_two_at_a_time_each_with_a_gpu_of_its_own(
     started: list[tuple[list[str], str]],
 ) -> None:
-    Together(["a.module", "--seed=3"], 2).run(["simclr", "moco", "byol", "untrained"])
+    ParallelWorkers(["a.module", "--seed=3"], 2).run(["simclr", "moco", "byol", "untrained"])
     assert sorted(command[-1] for command, _ in started) == [
         "--only=byol", "--only=moco", "--only=simclr", "--only=untrained",
     ]  # fmt: skip
@@ -43,14 +43,14 @@ def test_a_chain_that_fails_is_named_after_all_others_have_ended(
     started: list[tuple[list[str], str]],
 ) -> None:
     with pytest.raises(UserError, match="broken did not come to an end"):
-        Together(["a.module"], 2).run(["broken", "moco", "byol", "simsiam"])
+        ParallelWorkers(["a.module"], 2).run(["broken", "moco", "byol", "simsiam"])
     assert len(started) == 4
 
 
 def test_what_has_been_planned_is_not_planned_again(
     started: list[tuple[list[str], str]], tmp_path: Path
 ) -> None:
-    work = Together(["a.module"], 2)
+    work = ParallelWorkers(["a.module"], 2)
     assert work.plan(tmp_path) == 0
     assert started[0][0][2:] == ["--plan_only", "--parallel=2"]
     (tmp_path / "plan.json").write_text("{}")

@@ -10,7 +10,7 @@ import tensorflow as tf
 from finetune.depth.networks import (
     autoencoder,
     encoder_unet,
-    grey_encoder,
+    gray_encoder,
     patch_discriminator,
     resnet_generator,
     unet,
@@ -65,7 +65,7 @@ def test_a_discriminator_scores_patches_that_see_their_surroundings_only() -> No
 
 @pytest.mark.slow
 def test_an_encoder_is_the_contracting_path_and_may_be_kept_as_it_is(tmp_path: Path) -> None:
-    encoder = grey_encoder(str(write_encoder(tmp_path / "encoder.keras", **RESNET)))
+    encoder = gray_encoder(str(write_encoder(tmp_path / "encoder.keras", **RESNET)))
     assert encoder_unet((24, 16), encoder, (2,)).get_layer("pyramid").trainable_variables
     network = encoder_unet((24, 16), encoder, (2, 3), frozen=True)
     pyramid = network.get_layer("pyramid")

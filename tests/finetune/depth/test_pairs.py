@@ -49,8 +49,8 @@ def test_images_are_read_in_the_order_that_is_asked_for(tmp_path: Path) -> None:
     pairs = DepthSet(make_set(tmp_path, 3))
     whole = pairs.images(pairs.records)
     np.testing.assert_array_equal(pairs.images(pairs.records[::-1]), whole[::-1])
-    grey = np.asarray(Image.open(tmp_path / pairs.records[4].path), np.float32) / 255
-    np.testing.assert_array_equal(whole[4, ..., 0], grey)
+    gray = np.asarray(Image.open(tmp_path / pairs.records[4].path), np.float32) / 255
+    np.testing.assert_array_equal(whole[4, ..., 0], gray)
 
 
 def test_what_is_wrong_with_pairs_is_said_by_name(tmp_path: Path) -> None:

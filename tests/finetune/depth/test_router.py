@@ -10,7 +10,7 @@ from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest, Record
 from finetune.depth.pipeline import Pipeline
 from finetune.depth.router import Router, routing
-from finetune.trained import Scorer, Trained, open_trained
+from finetune.trained import BatchScorer, Trained, open_trained
 from simclr_tf.evaluation.intervals import wilson_interval
 from tests.finetune.depth.fakes import FakeModel, write_router
 
@@ -38,7 +38,7 @@ def test_an_image_goes_where_the_classifier_sends_its_file(
         pixels = np.rint(255 * image[..., 0]).astype(np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
     manifest = Manifest(tuple(Record(f"{n}.png") for n in range(7)), str(tmp_path))
-    expected = Scorer(classifier, 4).scores(manifest)
+    expected = BatchScorer(classifier, 4).scores(manifest)
     router = Router(classifier, CASES, batch_size=3)
     found = router.probabilities(images)
     np.testing.assert_allclose(found, expected, atol=0.02)

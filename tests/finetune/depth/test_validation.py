@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from finetune.depth.metrics import DepthValidation, ErrorSums, MapMaker, errors_by_case
-from finetune.depth.pairs import DepthSet, grey_source
+from finetune.depth.pairs import DepthSet, gray_source
 from finetune.depth.trained import in_units
 from simclr_tf.training.distribution import Devices
 from tests.finetune.depth.sets import SIZE, make_set
@@ -53,14 +53,14 @@ def test_validation_is_in_units_and_of_every_image(replicas: int, tmp_path: Path
     images = DepthSet(make_set(tmp_path, 5))  # 10 images in passes of 4
     strategy = tf.distribute.OneDeviceStrategy("CPU:0") if replicas == 1 else mirrored(replicas)
     maker = MapMaker(lambda x: x * 0.5, SIZE, Devices(strategy, 0, 1, "CPU"), 4)
-    validation = DepthValidation(images, grey_source(images.manifest, "auto"), maker, (100, 260))
+    validation = DepthValidation(images, gray_source(images.manifest, "auto"), maker, (100, 260))
     predicted = 100 + 160 * 0.5 * images.images(images.records)
     wanted = np.sqrt(np.square(predicted - images.targets(images.records)).mean(dtype=np.float64))
     assert validation()["rmse"] == pytest.approx(wanted, rel=1e-5)
     assert 1 < wanted < 2, "noise of 0.02, of 80 units"
 
 
-def test_normalised_depth_goes_back_to_units() -> None:
+def test_normalized_depth_goes_back_to_units() -> None:
     found = in_units(np.array([0, 0.5, 1, 1.1], np.float32), (120.0, 220.0))
     np.testing.assert_allclose(found, [120, 170, 220, 230], rtol=1e-6)
     assert found.dtype == np.float32

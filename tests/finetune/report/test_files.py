@@ -29,7 +29,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_metrics_are_those_recomputed_from_the_predictions_file(tmp_path: Path) -> None:
-    write(tmp_path, scored("validation"), scored("test", 83, unlabelled=5))
+    write(tmp_path, scored("validation"), scored("test", 83, unlabeled=5))
     table = [r for r in rows(tmp_path / "predictions.csv") if r["split"] == "test" and r["true"]]
     p = np.array([[float(r[f"score_{name}"]) for name in NAMES] for r in table])
     true = np.array([NAMES.index(r["true"]) for r in table])
@@ -67,7 +67,7 @@ def test_pages_have_a_column_and_read_back(tmp_path: Path) -> None:
 
 
 def test_everything_reads_back_to_the_last_digit(tmp_path: Path) -> None:
-    splits = scored("validation", groups=True), scored("test", unlabelled=4)
+    splits = scored("validation", groups=True), scored("test", unlabeled=4)
     write(tmp_path, *splits)
     stored = read_results(tmp_path)
     for split in splits:

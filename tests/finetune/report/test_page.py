@@ -30,8 +30,8 @@ def run(folder: Path, names: tuple[str, ...] = NASTY, **facts: object) -> RunFac
         for path, label in zip(split.paths, split.labels, strict=True):
             records.append(Record(path, names[label], split.split, f"{split.split} {path[-5]}"))
             if split.split == "test":
-                grey = np.full((12, 16), len(records), np.uint8)
-                Image.fromarray(grey).save(folder / path)
+                gray = np.full((12, 16), len(records), np.uint8)
+                Image.fromarray(gray).save(folder / path)
     views = np.random.default_rng(0).random((4, 2, 16, 16, 1))
     return RunFacts(
         title=NASTY[0],

@@ -71,20 +71,20 @@ def test_more_than_two_classes_are_decided_by_the_highest_score() -> None:
 
 
 def test_images_without_a_label_count_nowhere() -> None:
-    whole = scored("test", 60, unlabelled=12)
+    whole = scored("test", 60, unlabeled=12)
     part = whole.take(np.arange(12, 60))
     results, expected = evaluate(whole).splits["test"], evaluate(part).splits["test"]
-    assert (results.images, results.unlabelled) == (48, 12)
+    assert (results.images, results.unlabeled) == (48, 12)
     assert results.metrics == expected.metrics
     assert results.support == (16, 16, 16)
 
 
 def test_a_split_without_labels_is_left_out_with_a_remark() -> None:
-    results = evaluate(scored("test", 5, unlabelled=5), scored("validation"))
+    results = evaluate(scored("test", 5, unlabeled=5), scored("validation"))
     assert list(results.splits) == ["validation"]
     assert any(remark.startswith("test: no image has a label") for remark in results.remarks)
     with pytest.raises(ValueError, match="nothing can be measured"):
-        evaluate(scored("test", 5, unlabelled=5))
+        evaluate(scored("test", 5, unlabeled=5))
 
 
 def test_groups_are_resampled_whole() -> None:

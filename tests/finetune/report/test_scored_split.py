@@ -84,8 +84,8 @@ def test_a_group_is_not_taken_for_a_picture_of_the_same_name() -> None:
     assert split.units[0] != split.units[1]
 
 
-def test_labelled_images_keep_their_groups() -> None:
-    split = scored("test", 10, groups=True, unlabelled=3).labelled()
+def test_labeled_images_keep_their_groups() -> None:
+    split = scored("test", 10, groups=True, unlabeled=3).labeled()
     assert len(split) == 7
     assert split.paths[0] == "test/3.png"
     assert split.groups == tuple(f"test {i // 4}" for i in range(3, 10))

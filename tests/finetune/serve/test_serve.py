@@ -21,7 +21,7 @@ from data_prep.manifest.read_options import Declaration
 from data_prep.manifest.scan import scan_folder
 from data_prep.reading.uploads import Upload, read_upload
 from finetune.predict import PredictSettings, list_images, predict_images
-from finetune.serve.answer import CACHE, Classify, open_neighbours, upload_options
+from finetune.serve.answer import CACHE, Classify, open_neighbors, upload_options
 from finetune.serve.http_server import HttpServer
 from finetune.serve.serve import ServeLimits, make_service
 from finetune.trained import Trained, open_trained
@@ -49,7 +49,7 @@ def trained(run: Path) -> Trained:
 
 @pytest.fixture(scope="module")
 def server(trained: Trained) -> Iterator[HttpServer]:
-    server = make_service(trained, open_neighbours(trained), "127.0.0.1", 0, LIMITS)
+    server = make_service(trained, open_neighbors(trained), "127.0.0.1", 0, LIMITS)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
@@ -82,7 +82,7 @@ def first_image(run: Path) -> Path:
     return Path(Manifest.load(run / "manifest.csv").files()[0])
 
 
-def test_the_answer_is_that_of_predict_and_the_image_itself_is_its_nearest_neighbour(
+def test_the_answer_is_that_of_predict_and_the_image_itself_is_its_nearest_neighbor(
     run: Path, trained: Trained, server: HttpServer, tmp_path: Path
 ) -> None:
     file = first_image(run)
@@ -239,7 +239,7 @@ def test_an_image_is_answered_at_a_time(run: Path, trained: Trained) -> None:
         now.pop()
         return read_upload(content, upload_options(trained), thumbnail=thumbnail)
 
-    classify = Classify(trained, open_neighbours(trained), read=slow)
+    classify = Classify(trained, open_neighbors(trained), read=slow)
     content = first_image(run).read_bytes()
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: classify("a.png", content), range(4)))
@@ -256,7 +256,7 @@ def test_an_image_that_hangs_its_reader_is_refused_and_the_next_one_answered(
     monkeypatch.setenv("SIMCLR_TF_EXTENSIONS", "hanging_format")
     monkeypatch.syspath_prepend(tmp_path)
     limits = ServeLimits(read_seconds=1.0)
-    server = make_service(trained, open_neighbours(trained), "127.0.0.1", 0, limits)
+    server = make_service(trained, open_neighbors(trained), "127.0.0.1", 0, limits)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     whole = first_image(run).read_bytes()
@@ -316,18 +316,18 @@ def test_the_page_is_readable_at_every_width(run: Path, server: HttpServer, tmp_
 def test_embeddings_are_kept_for_as_long_as_images_and_weights_are_the_same(
     run: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = open_neighbours(trained)
+    first = open_neighbors(trained)
     assert (run / CACHE).is_file()
     calls = []
     monkeypatch.setattr(
         "finetune.serve.answer._embed", lambda *a: calls.append(a) or first.embeddings
     )
-    again = open_neighbours(trained)
+    again = open_neighbors(trained)
     np.testing.assert_array_equal(again.embeddings, first.embeddings)
     assert calls == []
     kernel = trained.network.supervised_head.dense.kernel  # type: ignore[union-attr]
     old = kernel.numpy()
     kernel.assign(old + 1)
-    open_neighbours(trained)
+    open_neighbors(trained)
     assert len(calls) == 1
     kernel.assign(old)

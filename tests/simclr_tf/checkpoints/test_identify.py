@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from data_prep.errors import UserError
-from simclr_tf.checkpoints.identify import recognise
+from simclr_tf.checkpoints.identify import recognize
 from simclr_tf.checkpoints.load import Checkpoint, open_checkpoint
-from simclr_tf.checkpoints.read import SUFFIX, LeftOut, Naming, StoredWeights
+from simclr_tf.checkpoints.read import SUFFIX, Naming, StoredWeights, UnusedTensor
 from simclr_tf.models.architectures import ResNetArchitecture
 from simclr_tf.models.variable_layout import model_variables, resnet_variables
 from simclr_tf.training.from_checkpoint import refuse_contradictions
@@ -23,17 +23,19 @@ FILES = sorted(
 )
 
 
-def stored(shapes: dict[str, Any], naming: Naming = "canonical", *left: LeftOut) -> StoredWeights:
+def stored(
+    shapes: dict[str, Any], naming: Naming = "canonical", *left: UnusedTensor
+) -> StoredWeights:
     tuples = {name: tuple(shape) for name, shape in shapes.items()}
     return StoredWeights("there", "test", naming, tuples, left, lambda name: np.empty(0))
 
 
 @pytest.mark.parametrize("naming", ["canonical", "tf2_key"])
 @pytest.mark.parametrize("file", FILES)
-def test_every_public_network_is_recognised(file: str, naming: Naming) -> None:
+def test_every_public_network_is_recognized(file: str, naming: Naming) -> None:
     facts = golden.load_json(f"variables/{file}")
     column = 0 if naming == "canonical" else 2
-    network = recognise(
+    network = recognize(
         stored({r[column].removesuffix(SUFFIX): r[1] for r in facts["rows"]}, naming)
     )
     expected = encoder_arguments(facts["config"])
@@ -59,8 +61,8 @@ def test_every_public_network_is_recognised(file: str, naming: Naming) -> None:
         ResNetArchitecture(50, 4),
     ],
 )
-def test_networks_that_nobody_published_are_recognised_too(arch: ResNetArchitecture) -> None:
-    found = recognise(stored({s.name: s.shape for s in model_variables(arch)})).architecture
+def test_networks_that_nobody_published_are_recognized_too(arch: ResNetArchitecture) -> None:
+    found = recognize(stored({s.name: s.shape for s in model_variables(arch)})).architecture
     assert [(s.name, s.shape) for s in resnet_variables(found)] == [
         (s.name, s.shape) for s in resnet_variables(arch)
     ]
@@ -70,7 +72,7 @@ def test_networks_that_nobody_published_are_recognised_too(arch: ResNetArchitect
 def test_the_layer_below_the_supervised_head_is_found_where_its_width_tells() -> None:
     arch = ResNetArchitecture(18, 0.125)
     shapes = {s.name: s.shape for s in model_variables(arch, None, 7, ft_proj_selector=3)}
-    assert recognise(stored(shapes)).ft_proj_selector == 3
+    assert recognize(stored(shapes)).ft_proj_selector == 3
 
 
 def test_a_head_that_fits_nothing_is_refused() -> None:
@@ -79,11 +81,11 @@ def test_a_head_that_fits_nothing_is_refused() -> None:
     }
     shapes["head_supervised/linear_layer/dense/kernel"] = (99, 7)
     with pytest.raises(UserError, match="takes 99 features; the backbone gives 512"):
-        recognise(stored(shapes))
+        recognize(stored(shapes))
     shapes = {s.name: s.shape for s in model_variables(ResNetArchitecture(18))}
     del shapes["head_contrastive/nl_1/batch_normalization/beta"]
     with pytest.raises(UserError, match=r"nl_1/batch_normalization/beta is missing; in a proj"):
-        recognise(stored(shapes))
+        recognize(stored(shapes))
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ import tensorflow as tf
 from data_prep.errors import UserError
 from simclr_tf.checkpoints.load import (
     convert,
-    fill,
     load_encoder,
     load_model,
+    load_variables,
     load_weights,
     open_checkpoint,
 )
@@ -199,16 +199,16 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 4])
-def test_colour_weights_serve_images_of_other_channels(channels: int) -> None:
+def test_color_weights_serve_images_of_other_channels(channels: int) -> None:
     """An image whose channels are equal is seen as its grey version was by the colour network."""
     checkpoint = open_checkpoint(str(path_of(TF1)))
-    colour, _ = convert(checkpoint)
+    color, _ = convert(checkpoint)
     other, coverage = convert(checkpoint, channels=channels, stem_adapt="sum")
     assert [row.tensor for row in coverage.with_status("adapted")] == ["base_model/conv2d/kernel"]
     assert other.encoder.preprocessing["channels"] == channels
-    grey = np.random.default_rng(0).random((2, 32, 32, 1), np.float32)
-    expected = colour.encoder(np.repeat(grey, 3, axis=-1))
-    ours = other.encoder(np.repeat(grey, channels, axis=-1))
+    gray = np.random.default_rng(0).random((2, 32, 32, 1), np.float32)
+    expected = color.encoder(np.repeat(gray, 3, axis=-1))
+    ours = other.encoder(np.repeat(gray, channels, axis=-1))
     np.testing.assert_allclose(ours, expected, atol=1e-5 * np.abs(expected).max())
 
 
@@ -218,7 +218,7 @@ def test_filling_under_replicas_sets_every_copy() -> None:
     with strategy.scope():
         model = SimCLRModel(SimCLREncoder(**checkpoint.network.encoder_arguments()))
         model.build()
-        fill(model, checkpoint)
+        load_variables(model, checkpoint)
     images = tf.constant(Recorded(TF1).images)
 
     @tf.function

@@ -8,7 +8,7 @@ import pytest
 
 from data_prep.errors import UserError
 from simclr_tf.checkpoints.adapt import rescale
-from simclr_tf.checkpoints.load import convert, fill, load_encoder, open_checkpoint
+from simclr_tf.checkpoints.load import convert, load_encoder, load_variables, open_checkpoint
 from simclr_tf.checkpoints.write import write_model
 from simclr_tf.config.run_config import RunConfig
 from simclr_tf.models import SimCLRModel
@@ -65,10 +65,10 @@ def test_an_encoder_that_is_loaded_trains_as_a_whole(tmp_path: Path) -> None:
 def test_a_stem_is_adapted_to_other_channels(name: str, tmp_path: Path) -> None:
     original = model(name)
     write_model(original, tmp_path / "m", "tf2")
-    grey, _ = convert(open_checkpoint(str(tmp_path / "m")), channels=1)
+    gray, _ = convert(open_checkpoint(str(tmp_path / "m")), channels=1)
     one = images(1)
     # Summed over the channels, equal ones are seen as before; patches are shifted by -1 first.
-    found, expected = grey.encoder(one), original.encoder(np.repeat(one, 3, -1))
+    found, expected = gray.encoder(one), original.encoder(np.repeat(one, 3, -1))
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
@@ -78,10 +78,12 @@ def test_weights_of_another_backbone_are_refused(other: str, tmp_path: Path) -> 
     network = SimCLRModel(encoder(other), 3)
     network.build()
     if other == "vit_small":
-        assert fill(network, open_checkpoint(str(tmp_path / "m"))).with_status("used"), "same size"
+        assert load_variables(network, open_checkpoint(str(tmp_path / "m"))).with_status("used"), (
+            "same size"
+        )
         return
     with pytest.raises(UserError, match=r"is vit_tiny, the network is .*check --backbone"):
-        fill(network, open_checkpoint(str(tmp_path / "m")))
+        load_variables(network, open_checkpoint(str(tmp_path / "m")))
 
 
 def test_a_run_takes_the_backbone_of_its_checkpoint(tmp_path: Path) -> None:

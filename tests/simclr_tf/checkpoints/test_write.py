@@ -11,7 +11,7 @@ from data_prep.errors import UserError
 from simclr_tf.checkpoints.load import load_encoder, load_model, open_checkpoint
 from simclr_tf.checkpoints.write import Format, format_of, write_model
 from simclr_tf.models import SimCLREncoder, SimCLRModel, canonical_variables
-from simclr_tf.models.variable_names import normalisation_variables, supervised_head_variables
+from simclr_tf.models.variable_names import normalization_variables, supervised_head_variables
 from tests import golden
 from tests.simclr_tf.checkpoints.common import Recorded, path_of
 from tests.simclr_tf.golden_models import fill_model
@@ -181,7 +181,7 @@ def test_a_saved_model_of_a_transformer_names_what_is_neither_decayed_nor_adapte
     write_model(model, tmp_path / "s", "saved_model")
     loaded = tf.saved_model.load(str(tmp_path / "s"))
     names = [v.name for v in loaded.trainable_variables_list]
-    own = {id(v) for v in normalisation_variables(model)}
+    own = {id(v) for v in normalization_variables(model)}
     own |= {id(v) for v in supervised_head_variables(model)}
     assert sum(excluded(names)) == sum(id(v) in own for v in model.trainable_variables)
 

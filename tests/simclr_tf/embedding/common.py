@@ -8,8 +8,14 @@ import numpy as np
 from data_prep.manifest.manifest import Manifest, Record
 from simclr_tf.embedding.compute import join_shards
 from simclr_tf.embedding.settings import EmbedConfig
-from simclr_tf.embedding.shards import Plan, open_shards
-from simclr_tf.embedding.stored import FEATURES, FeatureFile, Stored, known_columns, write_facts
+from simclr_tf.embedding.shards import ShardPlan, open_shards
+from simclr_tf.embedding.stored import (
+    FEATURES,
+    FeatureFile,
+    StoredEmbedding,
+    known_columns,
+    write_facts,
+)
 
 QUICK: dict[str, Any] = {"bootstrap": 50, "explore": False, "eval_batch_size": 8}
 
@@ -38,10 +44,10 @@ def blobs(n: int, classes: int = 3, d: int = 6, noise: float = 0.2, seed: int = 
 
 def store(
     folder: Path, features: np.ndarray, images: Manifest, shard_images: int = 7, **facts: Any
-) -> Stored:
+) -> StoredEmbedding:
     """An embedding as it is after the shards were joined, before anything is said of it."""
     folder.mkdir(parents=True)
-    plan = Plan(len(features), shard_images, "key")
+    plan = ShardPlan(len(features), shard_images, "key")
     with open_shards(folder.with_name(f"{folder.name}_shards"), plan) as shards:
         for shard in range(plan.shards):
             shards.write(shard, features[list(plan.rows(shard))], {})
@@ -55,4 +61,4 @@ def store(
         **facts,
     }
     write_facts(folder, facts)
-    return Stored(folder, FeatureFile(folder / FEATURES), kept, known_columns(kept), facts)
+    return StoredEmbedding(folder, FeatureFile(folder / FEATURES), kept, known_columns(kept), facts)

@@ -11,22 +11,22 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from data_prep.manifest.manifest import Manifest, Record
-from simclr_tf.embedding.analyze import analyse, reanalyse, stored_settings
+from simclr_tf.embedding.analyze import analyze_embedding, reanalyze, stored_settings
 from simclr_tf.embedding.measures import FloorFeatures
-from simclr_tf.embedding.stored import Stored, open_stored, read_rows
+from simclr_tf.embedding.stored import StoredEmbedding, open_stored, read_rows
 from simclr_tf.evaluation.intervals import wilson_interval
 from simclr_tf.evaluation.linear_probe import fit_linear_probe
 from tests.simclr_tf.embedding.common import blobs, config, records, store
 
 
 @pytest.fixture
-def stored(tmp_path: Path) -> Stored:
+def stored(tmp_path: Path) -> StoredEmbedding:
     """60 images in three classes that overlap; as it is after the shards were joined."""
     return store(tmp_path / "out", blobs(60, noise=0.6), Manifest(records(60), str(tmp_path)))
 
 
-def facts_of(stored: Stored, **values: Any) -> dict[str, Any]:
-    analyse(stored, config(**values), stored.folder)
+def facts_of(stored: StoredEmbedding, **values: Any) -> dict[str, Any]:
+    analyze_embedding(stored, config(**values), stored.folder)
     facts: dict[str, Any] = json.loads((stored.folder / "embedding.json").read_text())
     return facts
 
@@ -36,7 +36,7 @@ def score(facts: dict[str, Any], method: str, column: str = "label") -> dict[str
     return next(s for s in scores if s["method"] == method)
 
 
-def test_knn_and_probe_learn_from_train_and_are_scored_on_the_rest(stored: Stored) -> None:
+def test_knn_and_probe_learn_from_train_and_are_scored_on_the_rest(stored: StoredEmbedding) -> None:
     facts = facts_of(stored, knn_neighbors=5)
     x, labels = stored.features[:], np.array(stored.columns["label"])
     train = np.array(stored.columns["split"]) == "train"
@@ -75,7 +75,7 @@ def test_the_features_are_held_against_simpler_methods_on_the_same_images(tmp_pa
         assert verdict["sentence"].startswith("A linear probe on the features: ")
 
 
-def test_leave_one_out_looks_at_all_other_images(stored: Stored) -> None:
+def test_leave_one_out_looks_at_all_other_images(stored: StoredEmbedding) -> None:
     found = score(facts_of(stored, knn_neighbors=1), "knn_leave_one_out")
     x = stored.features[:]
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
@@ -87,7 +87,7 @@ def test_leave_one_out_looks_at_all_other_images(stored: Stored) -> None:
     assert "split" not in found
 
 
-def test_clusters_are_compared_with_the_labels(stored: Stored) -> None:
+def test_clusters_are_compared_with_the_labels(stored: StoredEmbedding) -> None:
     facts = facts_of(stored)
     table = read_rows(stored.folder / "embedding.csv")
     agreement = facts["measures"]["label"]["clusters"]["kmeans"]
@@ -126,11 +126,11 @@ def test_noise_is_no_cluster_of_its_own(tmp_path: Path) -> None:
     )
 
 
-def test_neighbours_outliers_and_duplicates_are_listed_by_name(tmp_path: Path) -> None:
+def test_neighbors_outliers_and_duplicates_are_listed_by_name(tmp_path: Path) -> None:
     features = blobs(30)
     features[17] = 2.5 * features[4]
     stored = store(tmp_path / "out", features, Manifest(records(30), str(tmp_path)))
-    facts = facts_of(stored, neighbours=3, near_duplicates=0.99999)
+    facts = facts_of(stored, neighbors=3, near_duplicates=0.99999)
     paths = stored.columns["path"]
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     cosines = unit @ unit.T - 2 * np.eye(30)
@@ -176,7 +176,7 @@ def test_without_labels_the_silhouette_chooses_and_nothing_is_measured(tmp_path:
     assert facts["measures"] == {}
 
 
-def test_large_sets_are_not_compared_pair_by_pair(stored: Stored) -> None:
+def test_large_sets_are_not_compared_pair_by_pair(stored: StoredEmbedding) -> None:
     facts = facts_of(stored, compare_limit=59)
     assert not (stored.folder / "neighbours.csv").exists()
     assert "hdbscan" not in facts["clusters"]
@@ -185,21 +185,23 @@ def test_large_sets_are_not_compared_pair_by_pair(stored: Stored) -> None:
     ]  # fmt: skip
 
 
-def test_a_finished_embedding_is_looked_at_again_with_its_own_settings(stored: Stored) -> None:
-    analyse(stored, config(neighbours=2, seed=5, suggest_labels=4), stored.folder)
+def test_a_finished_embedding_is_looked_at_again_with_its_own_settings(
+    stored: StoredEmbedding,
+) -> None:
+    analyze_embedding(stored, config(neighbors=2, seed=5, suggest_labels=4), stored.folder)
     features = (stored.folder / "features.npy").stat()
     before = (stored.folder / "embedding.csv").read_bytes()
     kept = stored_settings(str(stored.folder))
-    assert (kept["neighbours"], kept["seed"], kept["suggest_labels"]) == (2, 5, 4)
+    assert (kept["neighbors"], kept["seed"], kept["suggest_labels"]) == (2, 5, 4)
     (stored.folder / "notes.txt").write_text("keep")
     again = {**kept, "embedding": str(stored.folder)}
-    reanalyse(config(**again))
+    reanalyze(config(**again))
     assert (stored.folder / "embedding.csv").read_bytes() == before
-    reanalyse(config(**{**again, "neighbours": 0, "suggest_labels": 0}))
+    reanalyze(config(**{**again, "neighbours": 0, "suggest_labels": 0}))
     names = {p.name for p in stored.folder.iterdir()}
     assert "neighbours.csv" not in names
     assert "suggestions.csv" not in names
     assert "notes.txt" in names
     assert (stored.folder / "features.npy").stat() == features
-    assert open_stored(stored.folder).facts["settings"]["neighbours"] == 0
+    assert open_stored(stored.folder).facts["settings"]["neighbors"] == 0
     assert [p.name for p in stored.folder.parent.iterdir() if p.name.startswith(".out.again")] == []

@@ -6,15 +6,15 @@ import pytest
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest, Record
 from data_prep.manifest.places import short_names
-from simclr_tf.embedding.analyze import analyse, reanalyse
-from simclr_tf.embedding.stored import Stored, join_labels, open_stored, read_rows
+from simclr_tf.embedding.analyze import analyze_embedding, reanalyze
+from simclr_tf.embedding.stored import StoredEmbedding, join_labels, open_stored, read_rows
 from tests.simclr_tf.embedding.common import blobs, config, records, store
 
 PATHS = ("a/one.png", "a/two.png", "b/one.png", "b/three.png")
 
 
 @pytest.fixture
-def stored(tmp_path: Path) -> Stored:
+def stored(tmp_path: Path) -> StoredEmbedding:
     images = Manifest(tuple(Record(p, split="train") for p in PATHS), str(tmp_path / "images"))
     return store(tmp_path / "out", blobs(4), images)
 
@@ -26,7 +26,7 @@ def write(tmp_path: Path, *lines: str) -> Path:
 
 
 def test_labels_are_joined_by_path_end_of_path_absolute_path_or_name(
-    stored: Stored, tmp_path: Path
+    stored: StoredEmbedding, tmp_path: Path
 ) -> None:
     for name, row in (
         ("a/one.png", 0),
@@ -39,7 +39,7 @@ def test_labels_are_joined_by_path_end_of_path_absolute_path_or_name(
         assert joined == {"phase": ["2x2" if i == row else "" for i in range(4)]}
 
 
-def test_unknown_and_ambiguous_names_are_named(stored: Stored, tmp_path: Path) -> None:
+def test_unknown_and_ambiguous_names_are_named(stored: StoredEmbedding, tmp_path: Path) -> None:
     file = write(tmp_path, "file,phase", "four.png,x", "one.png,y", "c/two.png,z", "two.png,w")
     with pytest.raises(UserError) as error:
         join_labels(stored, file)
@@ -57,7 +57,7 @@ def test_unknown_and_ambiguous_names_are_named(stored: Stored, tmp_path: Path) -
     ],
 )
 def test_files_that_cannot_be_joined_are_refused(
-    stored: Stored, tmp_path: Path, lines: tuple[str, ...], message: str
+    stored: StoredEmbedding, tmp_path: Path, lines: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
         join_labels(stored, write(tmp_path, *lines))
@@ -103,7 +103,7 @@ def test_joined_labels_are_columns_that_stay_and_are_measured(tmp_path: Path) ->
     stored = store(
         tmp_path / "out", blobs(30), Manifest(records(30, ()), str(tmp_path)), shard_images=9
     )
-    analyse(stored, config(suggest_labels=30), stored.folder)
+    analyze_embedding(stored, config(suggest_labels=30), stored.folder)
     suggested = read_rows(stored.folder / "suggestions.csv")
     assert suggested["rank"] == [str(i) for i in range(1, 31)]
     number = {path: i for i, path in enumerate(stored.columns["path"])}
@@ -111,7 +111,7 @@ def test_joined_labels_are_columns_that_stay_and_are_measured(tmp_path: Path) ->
     for rank, path in zip(suggested["rank"][:20], suggested["path"], strict=False):
         lines.append(f"{rank},{path},{'xyz'[number[path] % 3]}")
     again = {"embedding": str(stored.folder), "suggest_labels": 5, "formats": ""}
-    reanalyse(config(**again, join=str(write(tmp_path, *lines))))
+    reanalyze(config(**again, join=str(write(tmp_path, *lines))))
     table = read_rows(stored.folder / "embedding.csv")
     known = set(suggested["path"][:20])
     assert table["expert"] == [
@@ -125,7 +125,7 @@ def test_joined_labels_are_columns_that_stay_and_are_measured(tmp_path: Path) ->
     assert not left & known, "what is still without a label comes first"
 
     more = write(tmp_path, "path,expert,surface", f"{suggested['path'][25]},w,rough")
-    reanalyse(config(**again, join=str(more)))
+    reanalyze(config(**again, join=str(more)))
     stored = open_stored(stored.folder)
     assert stored.expert_columns == ("expert", "surface")
     assert sum(map(bool, stored.columns["expert"])) == 21, "earlier labels stay"
@@ -134,10 +134,10 @@ def test_joined_labels_are_columns_that_stay_and_are_measured(tmp_path: Path) ->
 
 def test_a_wrong_file_changes_nothing(tmp_path: Path) -> None:
     stored = store(tmp_path / "out", blobs(9), Manifest(records(9), str(tmp_path)))
-    analyse(stored, config(), stored.folder)
+    analyze_embedding(stored, config(), stored.folder)
     before = {p.name: p.read_bytes() for p in stored.folder.iterdir()}
     with pytest.raises(UserError, match=r"unknown: nowhere\.png"):
-        reanalyse(
+        reanalyze(
             config(embedding=str(stored.folder),
                    join=str(write(tmp_path, "path,phase", "nowhere.png,x")))
         )  # fmt: skip

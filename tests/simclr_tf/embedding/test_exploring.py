@@ -12,9 +12,9 @@ from PIL import Image
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest, Record
 from simclr_tf.embedding import analyze, compare
-from simclr_tf.embedding.analyze import analyse, shown_rows
+from simclr_tf.embedding.analyze import analyze_embedding, shown_rows
 from simclr_tf.embedding.compare import compare_embeddings
-from simclr_tf.embedding.stored import Stored, open_stored
+from simclr_tf.embedding.stored import StoredEmbedding, open_stored
 from simclr_tf.explore.data import ExploreData
 from tests.simclr_tf.embedding.common import blobs, config, store
 
@@ -56,7 +56,7 @@ def test_the_page_gets_names_thumbnails_features_and_columns(
 ) -> None:
     source = {"source": "runs/run/encoder.keras"}
     stored = store(tmp_path / "out", blobs(10, 2), images(tmp_path, 10), encoder=source)
-    analyse(stored, config(explore=True, projections="pca,random", seed=3), stored.folder)
+    analyze_embedding(stored, config(explore=True, projections="pca,random", seed=3), stored.folder)
     data, methods, seed = calls[0]
     assert (methods, seed) == (("pca", "random"), 3)
     assert data.title == "run, final_avg_pool"
@@ -75,7 +75,9 @@ def test_the_page_gets_names_thumbnails_features_and_columns(
 
 def test_large_sets_are_shown_by_a_stratified_sample(calls: list[Any], tmp_path: Path) -> None:
     stored = store(tmp_path / "out", blobs(12, 2), images(tmp_path, 12))
-    analyse(stored, config(explore=True, explore_limit=6, projections="pca"), stored.folder)
+    analyze_embedding(
+        stored, config(explore=True, explore_limit=6, projections="pca"), stored.folder
+    )
     data = calls[0][0]
     assert sorted(data.columns["label"]) == list("aaabbb")
     assert "shows 6 of 12 images" in " ".join(open_stored(stored.folder).facts["remarks"])
@@ -92,30 +94,30 @@ def test_every_stratum_has_its_share_of_a_sample() -> None:
     assert shown_rows(["x"] * 5, 5, 0).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_an_image_that_is_gone_is_shown_grey(
+def test_an_image_that_is_gone_is_shown_gray(
     calls: list[Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     stored = store(tmp_path / "out", blobs(4, 2), images(tmp_path, 4))
     (tmp_path / "images" / "2.png").unlink()
-    analyse(stored, config(explore=True, projections="pca"), stored.folder)
+    analyze_embedding(stored, config(explore=True, projections="pca"), stored.folder)
     assert Image.open(io.BytesIO(calls[0][0].thumbnails[2])).getpixel((3, 3)) == 225
     assert "1 of 4 images cannot be read" in caplog.text
 
 
 @pytest.fixture
-def two(calls: list[Any], tmp_path: Path) -> tuple[Stored, Stored]:
+def two(calls: list[Any], tmp_path: Path) -> tuple[StoredEmbedding, StoredEmbedding]:
     """Two embeddings; the second lacks image 0 and has the others the other way round."""
     every = images(tmp_path, 12)
     first = store(tmp_path / "one", blobs(12, 2), every)
     rest = Manifest(every.records[:0:-1], every.root)
     second = store(tmp_path / "two", blobs(12, 2)[:0:-1] * 2, rest)
     for stored in (first, second):
-        analyse(stored, config(), stored.folder)
+        analyze_embedding(stored, config(), stored.folder)
     return first, second
 
 
 def test_a_comparison_has_the_same_images_in_the_same_order(
-    calls: list[Any], two: tuple[Stored, Stored], tmp_path: Path
+    calls: list[Any], two: tuple[StoredEmbedding, StoredEmbedding], tmp_path: Path
 ) -> None:
     folders = ",".join(str(stored.folder) for stored in two)
     page = compare_embeddings(
@@ -139,7 +141,7 @@ def test_images_in_another_folder_are_found_by_their_inner_path(
         (tmp_path / place).mkdir()
         every = images(tmp_path / place, 6)
         stored = store(tmp_path / place / "out", blobs(6, 2) * factor, every)
-        analyse(stored, config(), stored.folder)
+        analyze_embedding(stored, config(), stored.folder)
         folders.append(str(stored.folder))
     compare_embeddings(config(compare=",".join(folders), output=str(tmp_path / "side")))
     runs, _ = calls[-1]
@@ -150,7 +152,7 @@ def test_images_in_another_folder_are_found_by_their_inner_path(
 
 
 def test_pinned_images_are_always_shown(
-    calls: list[Any], two: tuple[Stored, Stored], tmp_path: Path
+    calls: list[Any], two: tuple[StoredEmbedding, StoredEmbedding], tmp_path: Path
 ) -> None:
     folders = ",".join(str(stored.folder) for stored in two)
     compare_embeddings(
@@ -168,6 +170,6 @@ def test_pinned_images_are_always_shown(
 
 def test_the_page_itself_is_written(tmp_path: Path) -> None:
     stored = store(tmp_path / "out", blobs(12, 2), images(tmp_path, 12))
-    analyse(stored, config(explore=True, projections="pca"), stored.folder)
+    analyze_embedding(stored, config(explore=True, projections="pca"), stored.folder)
     page = (stored.folder / "explore.html").read_text(encoding="utf-8")
     assert all(f'"{i}.png"' in page for i in range(12))

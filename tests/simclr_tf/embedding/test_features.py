@@ -54,7 +54,7 @@ def maker(settings: FeatureSettings) -> FeatureMaker:
     return FeatureMaker(network(settings), settings)
 
 
-def shared(own: compute.Network, settings: FeatureSettings) -> FeatureMaker:
+def shared(own: compute.OpenedEncoder, settings: FeatureSettings) -> FeatureMaker:
     """The one of an encoder; floors have one of their own."""
     return maker(settings) if isinstance(own.model, keras.Model) else FeatureMaker(own, settings)
 
@@ -94,7 +94,7 @@ def test_any_layer_can_be_taken_and_maps_are_averaged(
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_normalised_features_have_length_one_and_half_precision_rounds(
+def test_normalized_features_have_length_one_and_half_precision_rounds(
     encoder: Path, folder: Path
 ) -> None:
     plain = featurise(encoder, scan_folder(folder))

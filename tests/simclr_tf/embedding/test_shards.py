@@ -7,10 +7,10 @@ import pytest
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
 from simclr_tf.embedding.compute import join_shards
-from simclr_tf.embedding.shards import Plan, open_shards, the_one_that_joins
+from simclr_tf.embedding.shards import ShardPlan, open_shards, the_one_that_joins
 from tests.simclr_tf.embedding.common import records
 
-PLAN = Plan(images=23, shard_images=5, key="one")
+PLAN = ShardPlan(images=23, shard_images=5, key="one")
 ROWS = np.random.default_rng(0).normal(size=(23, 3)).astype(np.float32)
 
 
@@ -45,7 +45,7 @@ def test_features_without_their_marker_do_not_count(tmp_path: Path) -> None:
 def test_shards_of_another_plan_are_thrown_away(tmp_path: Path) -> None:
     with open_shards(tmp_path / "out", PLAN) as shards:
         shards.write(0, rows_of(0), {})
-    with open_shards(tmp_path / "out", Plan(23, 5, "another")) as shards:
+    with open_shards(tmp_path / "out", ShardPlan(23, 5, "another")) as shards:
         assert shards.missing() == [0, 1, 2, 3, 4]
 
 
@@ -54,7 +54,7 @@ def test_another_plan_is_refused_while_somebody_works_on_the_first(tmp_path: Pat
         shards.write(0, rows_of(0), {})
         with (
             pytest.raises(UserError, match="other features"),
-            open_shards(tmp_path / "out", Plan(23, 5, "another"), worker=1),
+            open_shards(tmp_path / "out", ShardPlan(23, 5, "another"), worker=1),
         ):
             pass
         with open_shards(tmp_path / "out", PLAN, worker=1) as others:

@@ -11,9 +11,9 @@ def plain(candidates: list[int], covered: list[int], count: int) -> list[int]:
     """Farthest first as a loop over everything."""
     chosen: list[int] = []
     for _ in range(count):
-        centres = covered + chosen
+        centers = covered + chosen
         gaps = {
-            row: min(1 - UNIT[row] @ UNIT[centre] for centre in centres)
+            row: min(1 - UNIT[row] @ UNIT[center] for center in centers)
             for row in candidates
             if row not in chosen
         }
@@ -36,12 +36,12 @@ def test_without_any_the_first_is_drawn_by_the_seed() -> None:
     assert len(firsts) > 1
 
 
-def test_unlabelled_rows_come_first_far_from_the_labelled_ones() -> None:
-    labelled = np.arange(40) >= 5
-    found = suggest(X, labelled, 8)
+def test_unlabeled_rows_come_first_far_from_the_labeled_ones() -> None:
+    labeled = np.arange(40) >= 5
+    found = suggest(X, labeled, 8)
     assert found[:5].tolist() == plain(list(range(5)), list(range(5, 40)), 5)
     assert found[5:].tolist() == plain(list(range(5, 40)), found[:5].tolist(), 3)
-    assert len(suggest(X, labelled, 100)) == 40
+    assert len(suggest(X, labeled, 100)) == 40
     assert suggest(X, np.ones(40, bool), 3).shape == (3,)
 
 
@@ -51,5 +51,5 @@ def test_medoids_stand_for_clusters_the_largest_first() -> None:
     x = np.eye(6)[which] + rng.normal(0, 0.05, (24, 6))
     found = suggest(x, np.zeros(24, bool), 3, "medoids")
     assert which[found].tolist() == [0, 1, 2]
-    labelled = np.arange(24) < 12
-    assert which[suggest(x, labelled, 2, "medoids")].tolist() == [1, 2]
+    labeled = np.arange(24) < 12
+    assert which[suggest(x, labeled, 2, "medoids")].tolist() == [1, 2]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from simclr_tf.evaluation import neighbors as module
-from simclr_tf.evaluation.neighbors import Picked, near_pairs, nearest
+from simclr_tf.evaluation.neighbors import FeatureSubset, near_pairs, nearest
 
 
 def unit(x: np.ndarray) -> np.ndarray:
@@ -18,7 +18,7 @@ def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.usefixtures("blocks")
-def test_neighbours_are_those_of_the_whole_table_of_cosines() -> None:
+def test_neighbors_are_those_of_the_whole_table_of_cosines() -> None:
     rng = np.random.default_rng(0)
     queries, base = rng.normal(size=(23, 6)), rng.normal(size=(31, 6))
     cosines = unit(queries) @ unit(base).T
@@ -32,7 +32,7 @@ def test_neighbours_are_those_of_the_whole_table_of_cosines() -> None:
 
 
 @pytest.mark.usefixtures("blocks")
-def test_no_row_is_its_own_neighbour() -> None:
+def test_no_row_is_its_own_neighbor() -> None:
     x = np.random.default_rng(1).normal(size=(29, 5))
     cosines = unit(x) @ unit(x).T
     np.fill_diagonal(cosines, -2)
@@ -41,7 +41,7 @@ def test_no_row_is_its_own_neighbour() -> None:
 
 
 @pytest.mark.usefixtures("blocks")
-def test_fewer_rows_give_fewer_neighbours() -> None:
+def test_fewer_rows_give_fewer_neighbors() -> None:
     x = np.random.default_rng(2).normal(size=(3, 4))
     assert nearest(x, x, 10, not_itself=True).indices.shape == (3, 2)
     assert nearest(x[:1], x[:1], 10, not_itself=True).indices.shape == (1, 0)
@@ -67,7 +67,7 @@ def test_near_pairs_are_all_above_the_threshold_the_most_alike_first() -> None:
 def test_picked_rows_stand_for_an_array_of_them() -> None:
     x = np.random.default_rng(4).normal(size=(9, 2))
     rows = np.array([7, 0, 3, 5])
-    picked = Picked(x, rows)
+    picked = FeatureSubset(x, rows)
     assert (len(picked), picked.shape) == (4, (4, 2))
     np.testing.assert_array_equal(picked[1:3], x[rows][1:3])
     np.testing.assert_array_equal(

@@ -14,8 +14,8 @@ def test_saved_and_loaded_and_filtered(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.features, made.features)
     np.testing.assert_array_equal(loaded.labels, made.labels)
     assert [file.name for file in tmp_path.iterdir()] == ["features.npz"]
-    labelled = loaded.labelled()
-    np.testing.assert_array_equal(labelled.indices, [1, 2, 4, 5, 7, 8])
+    labeled = loaded.labeled()
+    np.testing.assert_array_equal(labeled.indices, [1, 2, 4, 5, 7, 8])
     assert len(loaded.take(loaded.labels == 1)) == 3
 
 

@@ -137,8 +137,8 @@ def test_every_class_has_its_own_mark() -> None:
 
 
 def test_one_channel_uint8_and_floats_are_shown_alike() -> None:
-    grey = np.arange(16, dtype=np.uint8).reshape(4, 4, 1) * 17
-    np.testing.assert_allclose(figures._showable(grey), figures._showable(grey / 255.0))
+    gray = np.arange(16, dtype=np.uint8).reshape(4, 4, 1) * 17
+    np.testing.assert_allclose(figures._showable(gray), figures._showable(gray / 255.0))
     assert figures._showable(np.zeros((4, 4, 3))).shape == (4, 4, 3)
     assert figures._showable(np.zeros((4, 4, 5))).shape == (4, 4)
 
@@ -147,8 +147,8 @@ def test_one_channel_uint8_and_floats_are_shown_alike() -> None:
 def test_projection_keeps_clusters_apart(method: str) -> None:
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], 40)
-    centres = 10 * rng.normal(size=(3, 20))
-    features = centres[labels] + rng.normal(size=(120, 20))
+    centers = 10 * rng.normal(size=(3, 20))
+    features = centers[labels] + rng.normal(size=(120, 20))
     points = figures.project_2d(features, method, seed=1)
     assert points.shape == (120, 2)
     np.testing.assert_array_equal(points, figures.project_2d(features, method, seed=1))

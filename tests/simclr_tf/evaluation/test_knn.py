@@ -32,8 +32,8 @@ def test_similarity_weights_equal_a_loop() -> None:
     for row, query in enumerate(test_x):
         similarity = train_x @ query / np.linalg.norm(train_x, axis=1) / np.linalg.norm(query)
         expected = np.zeros(5)
-        for neighbour in np.argsort(-similarity)[:7]:
-            expected[train_y[neighbour]] += np.exp(similarity[neighbour] / 0.07)
+        for neighbor in np.argsort(-similarity)[:7]:
+            expected[train_y[neighbor]] += np.exp(similarity[neighbor] / 0.07)
         np.testing.assert_allclose(scores[row], expected / expected.sum(), rtol=1e-4)
 
 
@@ -70,7 +70,7 @@ def test_few_training_features_and_absent_classes() -> None:
     np.testing.assert_allclose(scores, [[2 / 3, 0, 1 / 3, 0, 0]])
 
 
-def test_unlabelled_training_features_are_refused() -> None:
+def test_unlabeled_training_features_are_refused() -> None:
     with pytest.raises(ValueError, match="label"):
         knn_predict(np.eye(3), np.array([0, -1, 2]), np.eye(3))
     with pytest.raises(ValueError, match="cosine"):

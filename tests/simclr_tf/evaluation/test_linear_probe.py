@@ -14,8 +14,8 @@ from simclr_tf.evaluation.metrics import softmax
 def clusters(n: int, classes: int = 4, d: int = 12, seed: int = 0) -> tuple:
     rng = np.random.default_rng(seed)
     y = np.arange(n) % classes
-    centres = np.random.default_rng(99).normal(size=(classes, d))
-    x = 5 + 3 * (centres[y] + 1.5 * rng.normal(size=(n, d)))
+    centers = np.random.default_rng(99).normal(size=(classes, d))
+    x = 5 + 3 * (centers[y] + 1.5 * rng.normal(size=(n, d)))
     return x.astype(np.float32), y
 
 
@@ -88,8 +88,8 @@ def noisy(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Many weak features: accuracy wants less regularisation than the likelihood."""
     rng = np.random.default_rng(seed)
     y = np.arange(n) % 4
-    centres = 0.25 * np.random.default_rng(7).normal(size=(4, 200))
-    return centres[y] + rng.normal(size=(n, 200)), y
+    centers = 0.25 * np.random.default_rng(7).normal(size=(4, 200))
+    return centers[y] + rng.normal(size=(n, 200)), y
 
 
 def right(labels: np.ndarray, probabilities: np.ndarray) -> float:

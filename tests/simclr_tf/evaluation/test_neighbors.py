@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from simclr_tf.evaluation.neighbors import nearest_neighbours
+from simclr_tf.evaluation.neighbors import nearest_neighbors
 
 
 def brute_force(features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -18,7 +18,7 @@ def brute_force(features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("block", [1, 7, 1024])
 def test_the_same_as_all_pairs(block: int) -> None:
     features = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
-    indices, distances = nearest_neighbours(features, 7, block)
+    indices, distances = nearest_neighbors(features, 7, block)
     expected, expected_distances = brute_force(features, 7)
     np.testing.assert_array_equal(indices, expected)
     np.testing.assert_allclose(distances, expected_distances, atol=1e-6)
@@ -26,19 +26,19 @@ def test_the_same_as_all_pairs(block: int) -> None:
     assert distances.dtype == np.float32
 
 
-def test_copies_are_neighbours_of_each_other_and_never_of_themselves() -> None:
+def test_copies_are_neighbors_of_each_other_and_never_of_themselves() -> None:
     features = np.array([[1, 0], [2, 0], [0, 3], [1, 0]], np.float32)
-    indices, distances = nearest_neighbours(features, 2)
+    indices, distances = nearest_neighbors(features, 2)
     assert indices.tolist() == [[1, 3], [0, 3], [0, 1], [0, 1]]
     np.testing.assert_allclose(distances, [[0, 0], [0, 0], [1, 1], [0, 0]], atol=1e-6)
 
 
-def test_few_features_have_few_neighbours() -> None:
+def test_few_features_have_few_neighbors() -> None:
     features = np.eye(3, dtype=np.float32)
-    assert nearest_neighbours(features, 7)[0].shape == (3, 2)
-    assert nearest_neighbours(features[:1], 7)[0].shape == (1, 0)
+    assert nearest_neighbors(features, 7)[0].shape == (3, 2)
+    assert nearest_neighbors(features[:1], 7)[0].shape == (1, 0)
 
 
 def test_features_of_zeros_are_at_distance_one() -> None:
     features = np.array([[0, 0], [1, 2], [3, 4]], np.float32)
-    assert nearest_neighbours(features, 2)[1][0].tolist() == [1, 1]
+    assert nearest_neighbors(features, 2)[1][0].tolist() == [1, 1]

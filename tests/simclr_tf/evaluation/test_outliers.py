@@ -11,7 +11,7 @@ def rows() -> np.ndarray:
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-def test_the_distance_is_the_mean_over_the_neighbours() -> None:
+def test_the_distance_is_the_mean_over_the_neighbors() -> None:
     x = rows()
     scores = outlier_scores(nearest(x, x, 4, not_itself=True))
     for i, row in enumerate(x):

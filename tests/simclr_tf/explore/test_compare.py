@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from data_prep.errors import UserError
-from simclr_tf.evaluation.neighbors import nearest_neighbours
-from simclr_tf.explore.compare import diverse_images, shared_neighbours, write_comparison
+from simclr_tf.evaluation.neighbors import nearest_neighbors
+from simclr_tf.explore.compare import diverse_images, shared_neighbors, write_comparison
 from simclr_tf.explore.data import ExploreData
 from tests.chromium import look_at
 from tests.simclr_tf.explore.common import NASTY, make_data
@@ -58,13 +58,13 @@ def read(path: Path) -> list[list[tuple[str, str, str]]]:
     return reader.strips
 
 
-def named_neighbours(run: ExploreData, name: str) -> dict[str, float]:
-    indices, distances = nearest_neighbours(run.features, 7)
+def named_neighbors(run: ExploreData, name: str) -> dict[str, float]:
+    indices, distances = nearest_neighbors(run.features, 7)
     row = run.names.index(name)
     return {run.names[i]: d for i, d in zip(indices[row], distances[row], strict=True)}
 
 
-def test_pinned_images_and_their_neighbours_stand_side_by_side(tmp_path: Path) -> None:
+def test_pinned_images_and_their_neighbors_stand_side_by_side(tmp_path: Path) -> None:
     first = make_data(30, "SimCLR")
     runs = [first, other_run(first, "MoCo <2>", 1)]
     pinned = [NASTY[1], first.names[17]]
@@ -75,14 +75,14 @@ def test_pinned_images_and_their_neighbours_stand_side_by_side(tmp_path: Path) -
         run, other = runs[place % 2], runs[1 - place % 2]
         name = pinned[place // 2]
         assert strip[0] == (name, "pinned", "pinned")
-        near, elsewhere = named_neighbours(run, name), named_neighbours(other, name)
+        near, elsewhere = named_neighbors(run, name), named_neighbors(other, name)
         assert [tile[0] for tile in strip[1:]] == list(near)
         for shown, distance, kind in strip[1:]:
             assert float(distance) == pytest.approx(near[shown], abs=6e-5)
             assert (kind == "shared") == (shown in elsewhere)
     html = page.read_text(encoding="utf-8")
     shared = [
-        len(named_neighbours(runs[0], name).keys() & named_neighbours(runs[1], name).keys())
+        len(named_neighbors(runs[0], name).keys() & named_neighbors(runs[1], name).keys())
         for name in first.names
     ]
     cells = re.findall(r'<td class="number">([\d.]+)</td>', html)
@@ -92,12 +92,12 @@ def test_pinned_images_and_their_neighbours_stand_side_by_side(tmp_path: Path) -
     assert f"would share {49 / 29:.2f} on average" in html
 
 
-def test_shared_neighbours_are_counted_as_sets() -> None:
+def test_shared_neighbors_are_counted_as_sets() -> None:
     rng = np.random.default_rng(0)
     a, b = (np.stack([rng.permutation(20)[:7] for _ in range(9)]) for _ in range(2))
     expected = [len(set(x) & set(y)) for x, y in zip(a.tolist(), b.tolist(), strict=True)]
-    assert shared_neighbours(a, b).tolist() == expected
-    assert shared_neighbours(a, a[:, ::-1]).tolist() == [7] * 9
+    assert shared_neighbors(a, b).tolist() == expected
+    assert shared_neighbors(a, a[:, ::-1]).tolist() == [7] * 9
 
 
 def test_only_common_images_take_part(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_tiles_show_the_thumbnails_in_their_order() -> None:
         assert differences[index] < 10
 
 
-def test_thumbnails_of_any_shape_are_centred_and_large_ones_shrunk() -> None:
+def test_thumbnails_of_any_shape_are_centerd_and_large_ones_shrunk() -> None:
     wide = jpeg(np.zeros((20, 60, 3), np.uint8))
     large = jpeg(np.full((300, 150), 100, np.uint8))
     atlas = make_atlas([wide, large])
@@ -52,7 +52,7 @@ def test_thumbnails_of_any_shape_are_centred_and_large_ones_shrunk() -> None:
     assert second[:, :20].min() > 235
 
 
-def test_grey_thumbnails_make_a_grey_picture() -> None:
+def test_gray_thumbnails_make_a_gray_picture() -> None:
     atlas = make_atlas([jpeg(np.full((64, 64), 90, np.uint8))] * 2)
     assert Image.open(io.BytesIO(atlas.pictures[0])).mode == "L"
 
@@ -91,8 +91,8 @@ def test_very_many_numbers_are_reduced(tmp_path: Path, monkeypatch: pytest.Monke
     write_projector(tmp_path, make_data(20))
     written = np.loadtxt(tmp_path / projections.TENSORS, delimiter="\t")
     assert written.shape == (20, 5)
-    centred = make_data(20).features - make_data(20).features.mean(axis=0)
-    variances = np.linalg.svd(centred, compute_uv=False)[:5] ** 2
+    centerd = make_data(20).features - make_data(20).features.mean(axis=0)
+    variances = np.linalg.svd(centerd, compute_uv=False)[:5] ** 2
     np.testing.assert_allclose((written**2).sum(axis=0), variances, rtol=1e-3)
 
 

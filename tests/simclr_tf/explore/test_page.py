@@ -32,7 +32,7 @@ _PLACES = """() => {
   ]);
 }"""
 _PLOTTED = "() => plot.data.flatMap((trace) => trace.customdata ?? [])"
-_COLOURS = """() => {
+_COLORS = """() => {
   const dots = plot.data.filter((trace) => trace.name === "images");
   return [dots.flatMap((trace) => trace.customdata), dots.flatMap((trace) => trace.marker.color)];
 }"""
@@ -158,8 +158,8 @@ def polygon_among(at: np.ndarray) -> np.ndarray:
     angles = np.linspace(0, 2 * np.pi, 7)[:-1]
     rng = np.random.default_rng(0)
     for _ in range(2000):
-        centre, radius = at[rng.integers(len(at))], rng.uniform(60, 160)
-        corners = centre + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        center, radius = at[rng.integers(len(at))], rng.uniform(60, 160)
+        corners = center + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
         inside = Polygon(corners).contains_points(at).sum()
         if edge_distance(at, corners) > 4 and 5 < inside < len(at) - 5:
             return corners
@@ -260,10 +260,10 @@ def test_a_box_saves_what_is_in_it_and_the_filter_lets_through(
     assert saved(page) == table(data, rows)
 
 
-def test_selected_dots_stay_so_in_other_colours_and_filters(page: Any, data: ExploreData) -> None:
+def test_selected_dots_stay_so_in_other_colors_and_filters(page: Any, data: ExploreData) -> None:
     inside = draw_lasso(page)
-    for colour in ("cluster", "depth, m", "nothing", "label"):
-        page.select_option("#colour", label=colour)
+    for color in ("cluster", "depth, m", "nothing", "label"):
+        page.select_option("#colour", label=color)
         assert sorted(page.evaluate(_HIGHLIGHTED)) == inside
     page.select_option("#filter-column", label="split")
     page.get_by_label("test (24)").uncheck()
@@ -308,7 +308,7 @@ def legend(page: Any) -> dict[str, int]:
     return {title: int(number) for title, number in (text.rsplit(None, 1) for text in entries)}
 
 
-def test_colour_changes_the_legend(page: Any, data: ExploreData) -> None:
+def test_color_changes_the_legend(page: Any, data: ExploreData) -> None:
     assert legend(page) == Counter(data.columns["label"])
     page.select_option("#colour", label="split")
     counts = Counter(value or "not known" for value in data.columns["split"])
@@ -325,16 +325,16 @@ def test_colour_changes_the_legend(page: Any, data: ExploreData) -> None:
     ends = page.inner_text("#legend").split()
     assert ends == [depths[0], depths[-1], "60"]
     low, high = float(depths[0]), float(depths[-1])
-    for index, colour in zip(*page.evaluate(_COLOURS), strict=True):
+    for index, color in zip(*page.evaluate(_COLORS), strict=True):
         share = (float(data.columns["depth, m"][index]) - low) / (high - low)
         expected = to_rgb(colormaps["cividis"](round(share * 63) / 63))
-        assert to_rgb(colour) == pytest.approx(expected, abs=3 / 255)
+        assert to_rgb(color) == pytest.approx(expected, abs=3 / 255)
 
 
 def test_no_group_is_drawn_above_the_others(page: Any, data: ExploreData) -> None:
-    indices, colours = page.evaluate(_COLOURS)
+    indices, colors = page.evaluate(_COLORS)
     labels = [data.columns["label"][index] for index in indices]
-    assert len(set(zip(labels, colours, strict=True))) == 3
+    assert len(set(zip(labels, colors, strict=True))) == 3
     assert len(set(labels[-20:])) == len(set(labels[:20])) == 3
 
 

@@ -15,8 +15,8 @@ from simclr_tf.explore.projections import NotPossibleError, project, project_all
 
 def heaps(count: int = 60, width: int = 16, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    centres = 4 * rng.normal(size=(3, width))
-    return (centres[np.arange(count) % 3] + rng.normal(size=(count, width))).astype(np.float32)
+    centers = 4 * rng.normal(size=(3, width))
+    return (centers[np.arange(count) % 3] + rng.normal(size=(count, width))).astype(np.float32)
 
 
 def unit(features: np.ndarray) -> np.ndarray:

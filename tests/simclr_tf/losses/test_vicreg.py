@@ -18,14 +18,14 @@ def loop_terms(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
     invariance = sum((a[i, j] - b[i, j]) ** 2 for i in range(n) for j in range(d)) / (n * d)
     variance = covariance = 0.0
     for z in (a, b):
-        centred = z - z.mean(0)
+        centerd = z - z.mean(0)
         for j in range(d):
-            std = math.sqrt(sum(centred[:, j] ** 2) / (n - 1) + 1e-4)
+            std = math.sqrt(sum(centerd[:, j] ** 2) / (n - 1) + 1e-4)
             variance += max(0.0, 1 - std) / d
         for j in range(d):
             for k in range(d):
                 if j != k:
-                    covariance += (sum(centred[:, j] * centred[:, k]) / (n - 1)) ** 2 / d
+                    covariance += (sum(centerd[:, j] * centerd[:, k]) / (n - 1)) ** 2 / d
     return invariance, variance, covariance
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from simclr_tf.losses.weight_decay import WeightDecay, decayed_variables
 from simclr_tf.models import SimCLREncoder, SimCLRModel, canonical_variables
-from simclr_tf.models.variable_names import normalisation_variables, supervised_head_variables
+from simclr_tf.models.variable_names import normalization_variables, supervised_head_variables
 from simclr_tf.models.weights import freeze
 from tests import golden
 
@@ -44,7 +44,7 @@ def covered_names(model: SimCLRModel, optimizer: str) -> set[str]:
         optimizer,
         model.trainable_variables,
         supervised_head_variables(model),
-        normalisation_variables(model),
+        normalization_variables(model),
     )
     ids = {id(v) for v in variables}
     return {name for name, v in canonical_variables(model).items() if id(v) in ids}

@@ -46,9 +46,9 @@ def test_a_step_moves_all_that_trains_and_going_on_is_exact(method: str, tmp_pat
     assert all(np.isfinite(value) for step in first for value in step.values())
     still = {v.path for v in whole.model.trainable_variables if (v.numpy() == before[v.path]).all()}
     # The normalisation of the projection is SimCLR's and SimSiam's alone.
-    normalised = method in ("simclr", "simsiam")
+    normalized = method in ("simclr", "simsiam")
     assert {path.partition("projection_head/")[2] for path in still} == (
-        set() if normalised else {"nl_1/norm/gamma"}
+        set() if normalized else {"nl_1/norm/gamma"}
     )
     assert all((v.numpy() != own[v.path]).any() for v in whole.extension.trainable_variables)
 

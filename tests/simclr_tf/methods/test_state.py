@@ -66,7 +66,7 @@ def test_the_queue_holds_the_keys_of_the_last_batches_in_their_order(replicas: i
     keys = []
     for step in (1, 2, 3):  # the queue holds three batches of eight
         images = tf.constant(trainer.inputs(step)[0][1])
-        _, hiddens = target.hiddens(images, training=True, normalise_output=False)
+        _, hiddens = target.hiddens(images, training=True, normalize_output=False)
         keys.append(tf.math.l2_normalize(hiddens[-1], 1).numpy())
     np.testing.assert_allclose(method.queue.numpy(), np.concatenate(keys), atol=2e-4)
 
@@ -120,7 +120,7 @@ def test_the_projections_of_three_batches_fill_swavs_queue_view_by_view() -> Non
     for view in range(2):
         for place, step in enumerate((0, 1, 2)):
             images = tf.constant(trainer.inputs(step)[0][view])
-            _, hiddens = trainer.model.encoder.hiddens(images, True, normalise_output=False)
+            _, hiddens = trainer.model.encoder.hiddens(images, True, normalize_output=False)
             rows = tf.math.l2_normalize(hiddens[-1], 1)
             stored = method.queue.numpy()[view, 8 * place : 8 * (place + 1)]
             np.testing.assert_allclose(stored, rows, atol=1e-4)

@@ -8,7 +8,7 @@ from simclr_tf.models.architectures import (
     KerasArchitecture,
     ViTArchitecture,
     architecture_of,
-    spelled,
+    normalize_backbone_name,
 )
 
 
@@ -36,9 +36,9 @@ def test_an_architecture_comes_back_from_its_options() -> None:
 
 
 def test_case_and_hyphens_of_a_network_of_keras_do_not_matter() -> None:
-    assert spelled("keras:EfficientNetV2-B0") == "keras:efficientnetv2b0"
-    assert spelled("Keras:MobileNet_V2") == "keras:mobilenetv2"
-    assert spelled("vit_tiny") == "vit_tiny"
+    assert normalize_backbone_name("keras:EfficientNetV2-B0") == "keras:efficientnetv2b0"
+    assert normalize_backbone_name("Keras:MobileNet_V2") == "keras:mobilenetv2"
+    assert normalize_backbone_name("vit_tiny") == "vit_tiny"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from simclr_tf.losses.nt_xent import NTXent, nt_xent
 from simclr_tf.losses.supervised import supervised_loss
 from simclr_tf.losses.weight_decay import WeightDecay, decayed_variables
 from simclr_tf.models import SimCLRModel, canonical_variables
-from simclr_tf.models.variable_names import normalisation_variables, supervised_head_variables
+from simclr_tf.models.variable_names import normalization_variables, supervised_head_variables
 from tests import golden
 from tests.simclr_tf.golden_models import golden_model, two_views
 
@@ -68,7 +68,7 @@ class Step:
         x = golden.images(f"simclr:input/{key}/train", batch, case["image_size_used"], 6)
         self.labels = golden.labels(f"simclr:labels/{key}/train", batch, case["num_classes"])
         y = tf.constant(np.tile(self.labels, 2))
-        head, norms = supervised_head_variables(model), normalisation_variables(model)
+        head, norms = supervised_head_variables(model), normalization_variables(model)
         lars = decayed_variables("lars", model.trainable_variables, head, norms)
         plain = decayed_variables("momentum", model.trainable_variables, head, norms)
         rate = flags["weight_decay"]

@@ -10,7 +10,7 @@ from simclr_tf.models.keras_applications import (
     PreprocessInput,
     application_names,
     build_trunk,
-    grey_affine,
+    gray_affine,
     pixel_affine,
     preprocess_function,
     shapes_only,
@@ -55,25 +55,25 @@ def test_a_network_that_knows_itself_by_another_name_is_built() -> None:
     assert build_trunk("EfficientNetV2B0", (SIZE, SIZE, 3)).output.shape[-1] == 1280
 
 
-def test_grey_is_prepared_as_the_network_prepares_it_on_average() -> None:
-    factor, offset = grey_affine("vgg16")  # less the mean
+def test_gray_is_prepared_as_the_network_prepares_it_on_average() -> None:
+    factor, offset = gray_affine("vgg16")  # less the mean
     assert factor == pytest.approx(255)
     assert offset == pytest.approx(-np.mean([103.939, 116.779, 123.68]), abs=1e-3)
-    factor, offset = grey_affine("mobilenetv3small")  # inside the network
+    factor, offset = gray_affine("mobilenetv3small")  # inside the network
     assert (factor, offset) == pytest.approx((2, -1))
-    factor, offset = grey_affine("efficientnetv2b0")  # inside it, mean and deviation of ImageNet
+    factor, offset = gray_affine("efficientnetv2b0")  # inside it, mean and deviation of ImageNet
     assert factor == pytest.approx(np.mean(1 / np.array([0.229, 0.224, 0.225])), rel=1e-4)
-    assert grey_affine("efficientnetb0") == pytest.approx((255, 0))
+    assert gray_affine("efficientnetb0") == pytest.approx((255, 0))
 
 
-def test_grey_is_prepared_alike_in_half_precision_and_draws_nothing() -> None:
-    grey_affine.cache_clear()
+def test_gray_is_prepared_alike_in_half_precision_and_draws_nothing() -> None:
+    gray_affine.cache_clear()
     keras.utils.set_random_seed(0)
     expected = random.random()
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        assert grey_affine("mobilenetv3small") == pytest.approx((2, -1))
+        assert gray_affine("mobilenetv3small") == pytest.approx((2, -1))
         assert keras.config.dtype_policy().name == "mixed_bfloat16"
     finally:
         keras.config.set_dtype_policy("float32")

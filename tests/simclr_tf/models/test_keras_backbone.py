@@ -72,7 +72,7 @@ def test_features_of_deep_networks_are_those_of_keras(double: None, name: str, m
     np.testing.assert_allclose(ours(x) / scale, expected / scale, atol=1e-6)
 
 
-def test_batch_normalisation_is_exchanged_and_keeps_its_weights() -> None:
+def test_batch_normalization_is_exchanged_and_keeps_its_weights() -> None:
     theirs = trunk()
     ours = KerasBackbone(
         KerasArchitecture(f"keras:{NAME}"), batch_norm_decay=0.8, global_bn=False, trunk=theirs
@@ -87,7 +87,7 @@ def test_batch_normalisation_is_exchanged_and_keeps_its_weights() -> None:
             np.testing.assert_array_equal(mine, other)
 
 
-def test_normalisation_without_a_scale_is_that_of_keras() -> None:
+def test_normalization_without_a_scale_is_that_of_keras() -> None:
     """As in InceptionV3."""
     x = np.random.default_rng(0).normal(2, 3, (4, 5, 5, 6)).astype(np.float32)
     mine, other = BatchNorm(scale=False, epsilon=1e-3), keras.layers.BatchNormalization(scale=False)
@@ -117,13 +117,13 @@ def test_weights_come_from_a_file_and_are_adapted_to_the_channels(tmp_path: Path
     x = images()
     expected = KerasBackbone(KerasArchitecture(f"keras:{NAME}"), trunk=theirs)(x).numpy()
     np.testing.assert_allclose(source(x), expected, atol=1e-6)
-    grey = SimCLREncoder(backbone={"backbone": f"keras:{NAME}"}, image_channels=1)
-    grey.build()
-    taken = take_weights(grey.backbone(), source)
-    assert taken == grey.backbone().count_params()
+    gray = SimCLREncoder(backbone={"backbone": f"keras:{NAME}"}, image_channels=1)
+    gray.build()
+    taken = take_weights(gray.backbone(), source)
+    assert taken == gray.backbone().count_params()
     one = x[..., :1]
     # Prepared alike in all channels, so summing the first kernel over them is exact.
-    np.testing.assert_allclose(grey(one), source(np.repeat(one, 3, -1)), atol=2e-3)
+    np.testing.assert_allclose(gray(one), source(np.repeat(one, 3, -1)), atol=2e-3)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from simclr_tf.losses.weight_decay import decayed_variables
 from simclr_tf.models import SimCLREncoder, SimCLRModel, canonical_variables, freeze
 from simclr_tf.models.architectures import BACKBONES
 from simclr_tf.models.variable_names import (
-    normalisation_variables,
+    normalization_variables,
     supervised_head_variables,
     tf2_checkpoint_keys,
 )
@@ -181,7 +181,7 @@ def test_no_vector_of_a_backbone_is_decayed(name: str) -> None:
     whole = SimCLRModel(shared_encoder(name), 3)
     whole.build()
     variables = whole.trainable_variables
-    head, norms = supervised_head_variables(whole), normalisation_variables(whole)
+    head, norms = supervised_head_variables(whole), normalization_variables(whole)
     backbone = {id(v) for v in whole.encoder.backbone().variables}
     for optimizer in ("momentum", "lars", "adamw"):
         decayed = decayed_variables(optimizer, variables, head, norms)

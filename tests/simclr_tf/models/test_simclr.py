@@ -160,7 +160,7 @@ def test_projection_heads(mode: str, widths: list[int]) -> None:
         assert np.min(outputs.projection) < 0.0
 
 
-def test_linear_head_is_a_dense_layer_and_a_normalisation_without_offset() -> None:
+def test_linear_head_is_a_dense_layer_and_a_normalization_without_offset() -> None:
     whole = model(proj_head_mode="linear", proj_out_dim=6)
     names = {n for n in canonical_variables(whole) if n.startswith("head_contrastive")}
     assert names == {

@@ -26,7 +26,7 @@ def test_every_image_is_drawn_once_in_every_panel(number: int) -> None:
     assert to_png(figure) == to_png(embedding_panels(panels, labels, NAMES))
 
 
-def test_titles_of_neighbouring_panels_do_not_overlap() -> None:
+def test_titles_of_neighboring_panels_do_not_overlap() -> None:
     names = [
         f"method=barlow_twins, color_jitter_strength=0.5, image_size=12{i}, seed=1"
         for i in range(6)

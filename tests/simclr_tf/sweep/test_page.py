@@ -37,8 +37,8 @@ def test_one_seed_and_failures_are_said() -> None:
     text = " ".join(findings(runs, ["method=swav,seed=0"]))
     assert "what another seed would give is not known" in text
     assert "Not finished, and not below: method=swav,seed=0." in text
-    unlabelled = by_setting([finished({"method": "moco"}, None)])
-    assert "no accuracy can be given" in " ".join(findings(unlabelled, []))
+    unlabeled = by_setting([finished({"method": "moco"}, None)])
+    assert "no accuracy can be given" in " ".join(findings(unlabeled, []))
 
 
 def test_what_runs_have_warned_of_is_on_the_page(tmp_path: Path) -> None:

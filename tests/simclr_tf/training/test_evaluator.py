@@ -63,6 +63,6 @@ def test_one_crop_is_the_central_one(source: ManifestSource) -> None:
     views = ViewConfig(32, 3, central_crop=0.8)
     found = Evaluator(model, views, devices(1), batch_size=4).outputs(source)
     pixels = [np.asarray(Image.open(file)) * LEVEL for file in source.manifest.files()]
-    centre = np.stack([p[4:36, 4:36] for p in pixels])
-    expected = model(centre, training=False)["final_avg_pool"].numpy()
+    center = np.stack([p[4:36, 4:36] for p in pixels])
+    expected = model(center, training=False)["final_avg_pool"].numpy()
     np.testing.assert_allclose(found.features, expected, rtol=1e-4, atol=1e-5)

@@ -19,7 +19,7 @@ from simclr_tf.checkpoints.store import CheckpointStore, checkpoint_steps
 from simclr_tf.config.sections import MachineSettings
 from simclr_tf.training import callbacks as cb
 from simclr_tf.training.distribution import connect
-from simclr_tf.training.fit import Fitting, Keepers, LoopPlan, StopRequest, fit
+from simclr_tf.training.fit import FitJob, LoopPlan, Monitors, StopRequest, fit
 from simclr_tf.training.health import DivergedError, check_outputs
 from simclr_tf.training.run_dir import RunDir
 from tests.damaging import CHANGES, Damage, do_damage, emptied, flipped, zeroed
@@ -54,14 +54,14 @@ class Training:
         self.validated.append(step)
         return {"validation/accuracy": SCORES[step], "validation/loss": 1 / 3 / step}
 
-    def keepers(self, start: int) -> Keepers:
+    def keepers(self, start: int) -> Monitors:
         judges: list[keras.callbacks.Callback] = [
             cb.ValidationLog(self.folder.validation_file, start)
         ]
         if self._patience:
             stopping = keras.callbacks.EarlyStopping
             judges.append(stopping("validation/accuracy", patience=self._patience, mode="max"))
-        return Keepers(
+        return Monitors(
             cb.StepLog(self.folder.metrics_file, start), [Told(self.folder.path)], judges
         )
 
@@ -83,7 +83,7 @@ class Training:
             "due": lambda step: True,
             "best": cb.BestCheckpoint(self.folder.path, "validation/accuracy", "max"),
         }
-        return fit(Fitting(**{**values, **changes}), start, stop or StopRequest())
+        return fit(FitJob(**{**values, **changes}), start, stop or StopRequest())
 
 
 class Told(keras.callbacks.Callback):

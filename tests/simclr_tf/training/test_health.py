@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from simclr_tf.methods.base import Sign
+from simclr_tf.methods.base import HealthCheck
 from simclr_tf.training.health import (
     DivergedError,
     HealthWatch,
@@ -98,7 +98,7 @@ def test_a_loss_at_chance_is_said_after_a_tenth_of_the_run(
 
 def test_the_same_is_not_said_again_before_another_tenth_of_the_run() -> None:
     """Epochs of a few images are a step or two long."""
-    sign = Sign("spread", "below", 0.1, "it collapses")
+    sign = HealthCheck("spread", "below", 0.1, "it collapses")
     health = HealthWatch(nt_xent_at_chance(512), lambda: RICH, 2000, [sign])
     for step in range(2, 2001, 2):
         health.on_epoch_end(0, {"step": step, "contrast_loss": 13.86, "spread": 0.01})
@@ -165,7 +165,7 @@ def test_k_nn_above_the_untrained_network_or_unmeasured_is_not_warned_of() -> No
 
 @pytest.mark.parametrize(("kind", "bad", "good"), [("below", 0.01, 0.5), ("above", 0.5, 0.01)])
 def test_a_methods_own_bad_sign_is_said_with_its_value(kind: str, bad: float, good: float) -> None:
-    sign = Sign("spread", kind, 0.1, "it collapses")  # type: ignore[arg-type]
+    sign = HealthCheck("spread", kind, 0.1, "it collapses")  # type: ignore[arg-type]
     health = HealthWatch(0, lambda: RICH, 1000, [sign])
     for step, value in ((50, bad), (150, good), (160, math.nan)):  # too early, healthy, unknown
         health.on_epoch_end(0, {"step": step, "spread": value})

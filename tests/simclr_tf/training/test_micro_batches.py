@@ -178,7 +178,7 @@ def restore(case: Case, values: list[np.ndarray]) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("_one_block", "_float64")
 @pytest.mark.parametrize("method", ["simclr", "moco", "swav"])
-def test_each_micro_batch_is_normalised_by_itself_and_statistics_move_once(method: str) -> None:
+def test_each_micro_batch_is_normalized_by_itself_and_statistics_move_once(method: str) -> None:
     case = Case(method)
     before = case.statistics()
     variables = build_step(case.config, case.devices, case.model, case.parts, CHANNELS)._trainable

@@ -138,16 +138,16 @@ def test_a_cached_run_that_is_stopped_goes_on_as_it_would_have(
 
 
 @pytest.mark.slow
-def test_grey_images_on_colour_weights(tmp_path: Path) -> None:
+def test_gray_images_on_color_weights(tmp_path: Path) -> None:
     """The first evaluation sees exactly what the colour network sees of the same grey."""
-    grey = make_folder(tmp_path / "grey", channels=1)
-    result = start(grey, tmp_path / "run", learning_rate=0.0, train_steps=2)
+    gray = make_folder(tmp_path / "grey", channels=1)
+    result = start(gray, tmp_path / "run", learning_rate=0.0, train_steps=2)
     assert moved(result) <= {"stem", *(f"block_group{i}" for i in range(1, 5))}  # statistics
-    start(grey, tmp_path / "frozen", head_only=True, train_steps=2)
-    encoder, colour = load_encoder(tmp_path / "frozen"), load_encoder(TF1)
+    start(gray, tmp_path / "frozen", head_only=True, train_steps=2)
+    encoder, color = load_encoder(tmp_path / "frozen"), load_encoder(TF1)
     assert encoder.image_channels == 1
     x = np.random.default_rng(0).random((2, 32, 32, 1), np.float32)
-    expected = colour(np.repeat(x, 3, axis=-1))
+    expected = color(np.repeat(x, 3, axis=-1))
     np.testing.assert_allclose(encoder(x), expected, atol=1e-5 * np.abs(expected).max())
 
 

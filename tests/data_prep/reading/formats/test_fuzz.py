@@ -26,12 +26,12 @@ from tests.data_prep.reading.formats.test_hdf5 import OTHER_FILES, Watched
 SECONDS = float(os.environ.get("SIMCLR_TF_FUZZ_SECONDS", "8"))
 DECODE = Path(__file__).parents[2] / "decode"
 VALUES = np.random.default_rng(0).integers(0, 256, (24, 20), dtype=np.uint8)
-COLOUR = np.random.default_rng(1).integers(0, 256, (24, 20, 3), dtype=np.uint8)
+COLOR = np.random.default_rng(1).integers(0, 256, (24, 20, 3), dtype=np.uint8)
 
 
 def pillow_file(kind: str, **options: Any) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(COLOUR).save(stream, kind, **options)
+    Image.fromarray(COLOR).save(stream, kind, **options)
     return stream.getvalue()
 
 
