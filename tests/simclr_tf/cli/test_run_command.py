@@ -15,10 +15,11 @@ import pytest
 from data_prep.cli.app import run_app
 from simclr_tf.cli.run import define, run
 from simclr_tf.training.callbacks import read_metrics
+from tests import tiny
 from tests.images import make_folder, make_split_folder
 
 TINY = [
-    "--image_size=32", "--resnet_depth=18", "--width_multiplier=0.0625", "--train_batch_size=8",
+    "--image_size=32", f"--backbone={tiny.NAME}", "--train_batch_size=8",
     "--eval_batch_size=8", "--warmup_epochs=0", "--precision=float32", "--nohealth_watch",
 ]  # fmt: skip
 
@@ -29,7 +30,12 @@ def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+        env={
+            **os.environ,
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "SIMCLR_TF_EXTENSIONS": tiny.__name__,
+            **environment,
+        },
     )
 
 

@@ -17,10 +17,11 @@ from simclr_tf.cli.sweep import main
 from simclr_tf.evaluation.features import Embeddings
 from simclr_tf.evaluation.neighbors import knn_predict
 from simclr_tf.training.callbacks import read_metrics
+from tests import tiny
 from tests.images import make_folder
 
 TINY = [
-    "--image_size=32", "--resnet_depth=18", "--width_multiplier=0.0625", "--train_batch_size=8",
+    "--image_size=32", f"--backbone={tiny.NAME}", "--train_batch_size=8",
     "--eval_batch_size=16", "--warmup_epochs=0", "--precision=float32", "--nohealth_watch",
     "--train_steps=12", "--checkpoint_steps=4", "--split_ratios=train:0.6,validation:0.4",
 ]  # fmt: skip
@@ -77,7 +78,11 @@ def start(*arguments: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={
+            **os.environ,
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "SIMCLR_TF_EXTENSIONS": tiny.__name__,
+        },
     )
 
 
