@@ -17,12 +17,13 @@ from simclr_tf.cli.sweep import main
 from simclr_tf.evaluation.features import Embeddings
 from simclr_tf.evaluation.neighbors import knn_predict
 from simclr_tf.training.callbacks import read_metrics
+from tests import tiny
 from tests.images import make_folder
 
 TINY = [
-    "--image_size=32", "--resnet_depth=18", "--width_multiplier=0.0625", "--train_batch_size=8",
+    "--image_size=32", f"--backbone={tiny.NAME}", "--train_batch_size=8",
     "--eval_batch_size=16", "--warmup_epochs=0", "--precision=float32", "--nohealth_watch",
-    "--train_steps=12", "--checkpoint_steps=4", "--split_ratios=train:0.6,validation:0.4",
+    "--train_steps=80", "--checkpoint_steps=20", "--split_ratios=train:0.6,validation:0.4",
 ]  # fmt: skip
 
 
@@ -77,7 +78,11 @@ def start(*arguments: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={
+            **os.environ,
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "SIMCLR_TF_EXTENSIONS": tiny.__name__,
+        },
     )
 
 
@@ -116,7 +121,7 @@ def test_a_sweep_that_is_stopped_goes_on_and_ends_in_its_tables(
     assert not (output / "sweep.csv").exists()
     assert not (output / "runs" / names[1]).exists()
     reached = max(int(p.stem[5:]) for p in metrics.parent.glob("ckpt-*.index"))
-    assert 0 < reached < 12
+    assert 0 < reached < 80
 
     process = start(*command)
     printed, said = process.communicate(timeout=600)
