@@ -32,6 +32,7 @@ def setting(
     repeated: bool = False,
     also: str = "",
     topic: str = "",
+    only: str = "",
 ) -> Any:
     """A dataclass field that knows its meaning, its limits (both inclusive) and added choices.
 
@@ -48,10 +49,12 @@ def setting(
         repeated: A tuple whose flag is given once for each item, not once with commas.
         also: Another name of its flag.
         topic: Heading below that of its section.
+        only: What it takes effect with: `other=value,value`, the values of another setting, or
+            `other`, which must be given a value.
     """
     metadata = {
         "help": help_text, "low": low, "high": high, "added": added,
-        "required": required, "repeated": repeated, "also": also, "topic": topic,
+        "required": required, "repeated": repeated, "also": also, "topic": topic, "only": only,
     }  # fmt: skip
     return field(default=default, metadata=metadata)
 
@@ -92,6 +95,7 @@ class Setting:
         required: It must be given.
         repeated: Its flag is given once for each item.
         also: Another name of its flag.
+        only: What it takes effect with, see `setting`; empty = always.
     """
 
     name: str
@@ -108,6 +112,7 @@ class Setting:
     required: bool
     repeated: bool
     also: str
+    only: str
 
     def problem(self, value: Any) -> str:
         """Returns what is wrong with a value; empty for a value that can be used."""
@@ -189,6 +194,26 @@ class Config:
     def values(self) -> dict[str, Any]:
         """All settings as flat name-value pairs."""
         return {s.name: getattr(getattr(self, s.topic), s.name) for s in self.settings()}
+
+    def without_effect(self, given: Collection[str]) -> list[str]:
+        """Sentences on settings that were given another value than the default in vain."""
+        values, found = self.values(), []
+        for s in self.settings():
+            other, _, wanted = s.only.partition("=")
+            if s.name not in given or other not in values or values[s.name] == s.default:
+                continue
+            now, choices = self.deciding_value(other), wanted.split(",")
+            if str(now) not in choices if wanted else not now:
+                with_these = (
+                    [f"--{other}={choice}" for choice in choices] if wanted else [f"--{other}"]
+                )
+                said = " ".join(_flags(s, values[s.name]))
+                found.append(f"{said} has no effect: it is for {' or '.join(with_these)}")
+        return found
+
+    def deciding_value(self, name: str) -> Any:
+        """The value of a setting that others depend on; subclasses resolve an `auto`."""
+        return self.values()[name]
 
     def completed(self, values: Mapping[str, Any], given: Collection[str]) -> Self:
         """The configuration with other values for the settings that were not given."""
@@ -300,6 +325,7 @@ def _setting(topic: str, title: str, f: "dataclasses.Field[Any]", hint: Any) -> 
         required=f.metadata.get("required", False),
         repeated=f.metadata.get("repeated", False),
         also=f.metadata.get("also", ""),
+        only=f.metadata.get("only", ""),
     )
 
 

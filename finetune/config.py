@@ -59,22 +59,49 @@ class AugmentSettings(ViewSettings):
         "the encoder trains, else views.",
     )
     rotation_range: float = setting(
-        0.0, "--augment=generator: turn by up to so many degrees.", low=0, high=180
+        0.0,
+        "--augment=generator: turn by up to so many degrees.",
+        low=0,
+        high=180,
+        only="augment=generator",
     )
-    width_shift_range: float = setting(0.0, _SHIFT.format("sideways"), low=0)
-    height_shift_range: float = setting(0.0, _SHIFT.format("up and down"), low=0)
-    brightness_range: str = setting("", "--augment=generator: LOW,HIGH, factor of the brightness.")
+    width_shift_range: float = setting(
+        0.0, _SHIFT.format("sideways"), low=0, only="augment=generator"
+    )
+    height_shift_range: float = setting(
+        0.0, _SHIFT.format("up and down"), low=0, only="augment=generator"
+    )
+    brightness_range: str = setting(
+        "", "--augment=generator: LOW,HIGH, factor of the brightness.", only="augment=generator"
+    )
     shear_range: float = setting(
-        0.0, "--augment=generator: shear by up to so many degrees.", low=0, high=89
+        0.0,
+        "--augment=generator: shear by up to so many degrees.",
+        low=0,
+        high=89,
+        only="augment=generator",
     )
-    zoom_range: str = setting("", "--augment=generator: LOW,HIGH, or Z for 1-Z,1+Z.")
+    zoom_range: str = setting(
+        "", "--augment=generator: LOW,HIGH, or Z for 1-Z,1+Z.", only="augment=generator"
+    )
     channel_shift_range: float = setting(
-        0.0, "--augment=generator: add up to so many of 255 levels.", low=0, high=255
+        0.0,
+        "--augment=generator: add up to so many of 255 levels.",
+        low=0,
+        high=255,
+        only="augment=generator",
     )
     fill_mode: Literal["nearest", "reflect", "wrap", "constant"] = setting(
-        "nearest", "--augment=generator: what lies beyond the image's edge."
+        "nearest",
+        "--augment=generator: what lies beyond the image's edge.",
+        only="augment=generator",
     )
-    cval: float = setting(0.0, "--augment=generator: the value there for constant, of 255.", low=0)
+    cval: float = setting(
+        0.0,
+        "--augment=generator: the value there for constant, of 255.",
+        low=0,
+        only="augment=generator",
+    )
 
     def share_of_gray(self) -> float:
         """Share of views that lose their colour, with colour jitter or without."""

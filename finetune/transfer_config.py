@@ -132,8 +132,10 @@ class UnfreezeSettings:
     unfreeze_after: str = setting(
         "", "Then also train the backbone behind this layer, such as block4_pool; empty = never."
     )
-    unfreeze_epochs: int = setting(10, "Epochs of the second stage.", low=1)
-    unfreeze_learning_rate: float = setting(1e-5, "Its learning rate.", low=0)
+    unfreeze_epochs: int = setting(10, "Epochs of the second stage.", low=1, only="unfreeze_after")
+    unfreeze_learning_rate: float = setting(
+        1e-5, "Its learning rate.", low=0, only="unfreeze_after"
+    )
     train_batch_norm: bool = setting(
         False,
         "Let batch normalisation train too in the second stage; else it keeps its statistics and "
@@ -172,6 +174,10 @@ class TransferConfig(ClassifierConfig):
     start: BackboneSettings = field(default_factory=BackboneSettings)
     unfreeze: UnfreezeSettings = field(default_factory=UnfreezeSettings)
     look: LookSettings = field(default_factory=LookSettings)
+
+    def deciding_value(self, name: str) -> Any:
+        """The value of a setting that others depend on; augmentation as it is chosen."""
+        return self.augment.chosen_augment() if name == "augment" else super().deciding_value(name)
 
     def validate(self) -> None:
         """Checks every setting, and what only fits together."""

@@ -1,5 +1,6 @@
 """Commands made of declared settings: their flags, and the configuration that given flags make."""
 
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,8 @@ from absl import flags
 from data_prep.cli.app import parse, run_app, set_default_text, topic
 from data_prep.errors import UserError
 from data_prep.settings import Config, Presets, Setting, preset_values, read_toml
+
+log = logging.getLogger("data_prep.command")
 
 C = TypeVar("C", bound=Config)
 CONFIG = "config"
@@ -112,7 +115,10 @@ class Command(Generic[C]):
             arguments, rest = arguments[:at], (arguments[at + 1 :],)
 
         def run(flag_values: flags.FlagValues) -> int | None:
-            return self.run(*self.read(flag_values), *rest)
+            config, given = self.read(flag_values)
+            for sentence in config.without_effect(given):
+                log.warning("%s", sentence)
+            return self.run(config, given, *rest)
 
         return run_app(
             run,

@@ -12,8 +12,10 @@ from data_prep.cli.command import Command
 from data_prep.errors import UserError
 from data_prep.settings import Setting, preset_values
 from finetune.api.images import ImageSet, PathLike, images_setting
+from finetune.api.messages import as_arguments
 from finetune.cli.simclr import VERBS
 
+log = logging.getLogger("finetune.api")
 F = TypeVar("F", bound=Callable[..., Any])
 Images = PathLike | ImageSet
 _SIGNALS = range(129, 160)
@@ -48,6 +50,8 @@ def call(verb: str, settings: Mapping[str, Any], *after_dashes: list[str]) -> in
     config = command.config_type.from_values(values)
     if not logging.getLogger().handlers:
         set_up_logging()
+    for sentence in config.without_effect(named):
+        log.warning("%s", as_arguments(sentence))
     code: int = command.run(config, frozenset({**preset, **named}), *after_dashes) or 0
     if code not in (0, 3) and code not in _SIGNALS:
         raise UserError(f"simclr {verb} ended with code {code}; what it said is above")

@@ -70,10 +70,16 @@ class NetworkSettings:
         + ", ".join(f"{name} {numbers}" for name, numbers in _FILTERS.items())
         + ".",
     )
-    bottleneck: int = setting(256, "autoencoder: units of the dense layer in the middle.", low=1)
-    residual_blocks: int = setting(3, "cyclegan: residual blocks of a generator.", low=0)
+    bottleneck: int = setting(
+        256, "autoencoder: units of the dense layer in the middle.", low=1, only="model=autoencoder"
+    )
+    residual_blocks: int = setting(
+        3, "cyclegan: residual blocks of a generator.", low=0, only="model=cyclegan"
+    )
     discriminator_filters: str = setting(
-        "16,16,32,64,128", "cyclegan: filters of the PatchGAN discriminators."
+        "16,16,32,64,128",
+        "cyclegan: filters of the PatchGAN discriminators.",
+        only="model=cyclegan",
     )
     encoder: str = setting(
         "",
@@ -112,30 +118,42 @@ class CycleSettings:
         "lsgan",
         "Least squares (Mao et al. 2017), or Wasserstein with gradient penalty (Gulrajani et al. "
         "2017).",
+        only="model=cyclegan",
     )
     critic_steps: int = setting(
         0,
         "Updates of the discriminators, each on a batch of its own, for one of the generators; 0 = "
         "1 of lsgan, 5 of wgan_gp.",
         low=0,
+        only="gan_loss=wgan_gp",
     )
-    gradient_penalty: float = setting(10.0, "wgan_gp: weight of the gradient penalty.", low=0)
-    cycle_weight: float = setting(10.0, "Weight of the cycle loss, L1.", low=0)
+    gradient_penalty: float = setting(
+        10.0, "wgan_gp: weight of the gradient penalty.", low=0, only="gan_loss=wgan_gp"
+    )
+    cycle_weight: float = setting(
+        10.0, "Weight of the cycle loss, L1.", low=0, only="model=cyclegan"
+    )
     identity_weight: float = setting(
         5.0, "Weight of the identity loss: L1 between an image of the goal and its translation.",
-        low=0,
-    )  # fmt: skip
+        low=0, only="model=cyclegan")  # fmt: skip
     guided_weight: float = setting(
         0.0,
         "Above 0: weight of the L1 loss between the translation of an image and its own target; "
         "otherwise images and targets come unpaired.",
         low=0,
+        only="model=cyclegan",
     )
     pool_size: int = setting(
-        50, "Translations that are kept to show discriminators older ones too; 0 = none.", low=0
+        50,
+        "Translations that are kept to show discriminators older ones too; 0 = none.",
+        low=0,
+        only="model=cyclegan",
     )
     discriminator_learning_rate: float = setting(
-        0.0, "Learning rate of the discriminators; 0 = that of the generators.", low=0
+        0.0,
+        "Learning rate of the discriminators; 0 = that of the generators.",
+        low=0,
+        only="model=cyclegan",
     )
 
     @property

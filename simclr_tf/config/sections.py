@@ -40,9 +40,14 @@ class DataSettings:
         0, "Number of classes expected; 0 takes it from the data, another number is checked.", low=0
     )
     labels_per_class: int = setting(
-        0, "Keep only this many labelled training images a class when fine-tuning; 0 = all.", low=0
+        0,
+        "Keep only this many labelled training images a class when fine-tuning; 0 = all.",
+        low=0,
+        only="train_mode=finetune",
     )
-    label_seed: int = setting(0, "Which images --labels_per_class draws.", low=0)
+    label_seed: int = setting(
+        0, "Which images --labels_per_class draws.", low=0, only="train_mode=finetune"
+    )
     image_channels: str = setting("auto", "Channels of the images: auto, 1, 3 or n.")
     cache_dataset: Literal["auto", "true", "false"] = setting(
         "auto", "Keep decoded images in memory; auto does so up to 1 GiB."
@@ -120,7 +125,9 @@ class ModelSettings:
         low=-1,
     )
     lineareval_while_pretraining: bool = setting(
-        True, "Train a supervised head beside, with stopped gradient, while pretraining."
+        True,
+        "Train a supervised head beside, with stopped gradient, while pretraining.",
+        only="train_mode=pretrain",
     )
     temperature: float = setting(0.1, "Temperature of the contrastive loss.", low=1e-4)
     hidden_norm: bool = setting(True, "Normalise projections to unit length in the loss.")
@@ -137,12 +144,12 @@ class StartSettings:
         "the network that are not given are taken from it.",
         also="encoder",
     )
-    ema: bool = setting(False, "Take the moving averages of a TF1 checkpoint.")
+    ema: bool = setting(False, "Take the moving averages of a TF1 checkpoint.", only="checkpoint")
     stem_adapt: Literal["sum", "mean", "repeat"] = setting(
         "sum", "How the first kernel of a checkpoint is made for images of other channels."
     )
     zero_init_logits_layer: bool = setting(
-        False, "Set the supervised head to zero after loading --checkpoint."
+        False, "Set the supervised head to zero after loading --checkpoint.", only="checkpoint"
     )
     fine_tune_after_block: int = setting(
         -1,
@@ -183,13 +190,17 @@ class DistillSettings:
         "supervised head. The student is of the teacher's size unless flags say otherwise.",
     )
     distill_temperature: float = setting(
-        1.0, "Temperature that both networks' logits are divided by.", low=1e-3
+        1.0,
+        "Temperature that both networks' logits are divided by.",
+        low=1e-3,
+        only="train_mode=distill",
     )
     labelled_weight: float = setting(
         0.0,
         "Weight of the true labels, where there are any; the teacher has the rest.",
         low=0,
         high=1,
+        only="train_mode=distill",
     )
 
 
@@ -256,7 +267,9 @@ class TrainSettings:
     eval_timeout: float = setting(
         600.0, "--mode=eval: seconds to wait for the next checkpoint.", low=0
     )
-    knn_neighbors: int = setting(10, "k of the cosine k-NN evaluation.", low=1)
+    knn_neighbors: int = setting(
+        10, "k of the cosine k-NN evaluation.", low=1, only="train_mode=pretrain"
+    )
     linear_probe: bool = setting(
         True, "Also score a linear probe on the features at the end of pretraining."
     )
@@ -336,6 +349,7 @@ class MethodSettings:
         "moco: negatives that the queue holds (He et al. 2020, section 4); take fewer than there "
         "are training images.",
         low=1,
+        only="method=moco",
     )
     target_momentum: float = setting(
         0.0,
@@ -343,17 +357,20 @@ class MethodSettings:
         "(He et al. 2020, section 4) and 0.996 (Grill et al. 2020, section 3.2).",
         low=0,
         high=1,
+        only="method=moco,byol",
     )
     momentum_schedule: Literal["auto", "constant", "cosine"] = setting(
         "auto",
         "moco, byol: keep that momentum, or let it rise to 1 along a cosine; auto as in the "
         "papers: constant for moco, cosine for byol.",
+        only="method=moco,byol",
     )
     predictor_dim: int = setting(
         0,
         "byol, simsiam: width of the predictor; 0 = in the papers' proportion to the projection, "
         "16 times (4096 on 256) and a quarter (512 on 2048).",
         low=0,
+        only="method=byol,simsiam",
     )
     predictor_rate: float = setting(
         1.0,
@@ -361,33 +378,52 @@ class MethodSettings:
         "best one, and features from shrinking to a few numbers (Grill et al. 2020, "
         "appendix on a near-optimal predictor).",
         low=0,
+        only="method=byol,simsiam",
     )
     barlow_lambda: float = setting(
         0.005,
         "barlow_twins: weight of the off-diagonal terms (Zbontar et al. 2021, section 2.2).",
         low=0,
+        only="method=barlow_twins",
     )
     vicreg_invariance: float = setting(
-        25.0, "vicreg: weight of the invariance term (Bardes et al. 2022, section 4.2).", low=0
+        25.0,
+        "vicreg: weight of the invariance term (Bardes et al. 2022, section 4.2).",
+        low=0,
+        only="method=vicreg",
     )
     vicreg_variance: float = setting(
-        25.0, "vicreg: weight of the variance term (the same section).", low=0
+        25.0, "vicreg: weight of the variance term (the same section).", low=0, only="method=vicreg"
     )
     vicreg_covariance: float = setting(
-        1.0, "vicreg: weight of the covariance term (the same section).", low=0
+        1.0,
+        "vicreg: weight of the covariance term (the same section).",
+        low=0,
+        only="method=vicreg",
     )
     prototypes: int = setting(
-        3000, "swav: number of prototypes (Caron et al. 2020, section 4).", low=2
+        3000,
+        "swav: number of prototypes (Caron et al. 2020, section 4).",
+        low=2,
+        only="method=swav",
     )
     assignment_epsilon: float = setting(
-        0.05, "swav: softness of the assignments (appendix A).", low=1e-3
+        0.05, "swav: softness of the assignments (appendix A).", low=1e-3, only="method=swav"
     )
-    sinkhorn_iterations: int = setting(3, "swav: iterations of Sinkhorn-Knopp (appendix A).", low=1)
+    sinkhorn_iterations: int = setting(
+        3, "swav: iterations of Sinkhorn-Knopp (appendix A).", low=1, only="method=swav"
+    )
     small_crops: int = setting(
-        6, "swav: small crops beside the two views; 0 = none (section 3.2, appendix A).", low=0
+        6,
+        "swav: small crops beside the two views; 0 = none (section 3.2, appendix A).",
+        low=0,
+        only="method=swav",
     )
     small_crop_size: int = setting(
-        0, "swav: their side in pixels; 0 = 3/7 of --image_size (96 of 224).", low=0
+        0,
+        "swav: their side in pixels; 0 = 3/7 of --image_size (96 of 224).",
+        low=0,
+        only="method=swav",
     )
     small_crop_area: float = setting(
         0.14,
@@ -395,16 +431,21 @@ class MethodSettings:
         "two views have (appendix A). Small crops have a tenth of it at least.",
         low=0.1,
         high=1,
+        only="method=swav",
     )
     frozen_prototype_steps: int = setting(
-        313, "swav: steps at the beginning in which the prototypes stay (the authors' code).", low=0
+        313,
+        "swav: steps at the beginning in which the prototypes stay (the authors' code).",
+        low=0,
+        only="method=swav",
     )
     assignment_queue: int = setting(
         0,
         "swav: projections of earlier batches that are balanced along when batches are small; 0 = "
         "none. The paper has 3840 for batches of 256 (section 4).",
         low=0,
+        only="method=swav",
     )
     assignment_queue_epochs: float = setting(
-        15.0, "swav: epochs before the queue counts (the authors' code).", low=0
+        15.0, "swav: epochs before the queue counts (the authors' code).", low=0, only="method=swav"
     )

@@ -31,7 +31,7 @@ class Numbers:
     shares: tuple[float, ...] = setting((0.1, 1.0), "Shares.", low=0, high=1)
     names: tuple[str, ...] = setting((), "Names.")
     merge: tuple[str, ...] = setting((), "NEW:A,B; may be given again.", repeated=True)
-    flip: bool = setting(True, "Mirror.")
+    flip: bool = setting(True, "Mirror.", only="mode=eval")
     mode: Literal["train", "eval"] = setting("train", "What to do.")
 
 
@@ -204,3 +204,11 @@ def test_a_preset_that_is_not_there() -> None:
     assert preset_values("", {"a": {}}) == {}
     with pytest.raises(UserError, match=r"--preset=smal: there are small; did you mean small\?"):
         preset_values("smal", COMMAND.presets)
+
+
+def test_a_setting_that_takes_no_effect_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert COMMAND.main(["--output=o", "--noflip"]) == 0
+    assert "--noflip has no effect: it is for --mode=eval" in capsys.readouterr().err
+    for line in (["--output=o", "--noflip", "--mode=eval"], ["--output=o", "--flip"]):
+        assert COMMAND.main(line) == 0
+        assert "no effect" not in capsys.readouterr().err
