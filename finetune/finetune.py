@@ -55,13 +55,13 @@ def _adopt(
     config: FinetuneConfig, checkpoint: Checkpoint, given: Collection[str]
 ) -> FinetuneConfig:
     """Image size, central crop and the reading of files as the encoder knows them."""
-    preprocessing, values = Preprocessing.from_record(checkpoint.preprocessing), config.values()
-    known = preprocessing.settings()
+    record, values = checkpoint.preprocessing, config.values()
+    known = Preprocessing.known_settings(record)
     adopted = {n: v for n, v in known.items() if n not in given and values[n] != v}
     if adopted:
         said = ", ".join(f"--{name}={value}" for name, value in adopted.items())
         log.info("from %s: %s", checkpoint.stored.path, said)
-    say_exif(preprocessing, {**values, **adopted}["exif"])
+    say_exif(record, {**values, **adopted}["exif"])
     return FinetuneConfig.from_values({**values, **adopted})
 
 

@@ -50,7 +50,7 @@ def another(s: Setting) -> Any:
         return next(choice for choice in s.choices if choice != s.default)
     if s.kind is bool:
         return not s.default
-    if s.kind is tuple and s.item is float:
+    if s.kind is tuple and s.item in (int, float):
         return (another_number(s, 0.5),) * 2
     if s.kind is tuple:
         return ("a", "b")
@@ -67,7 +67,7 @@ def another_number(s: Setting, near: float) -> float:
     low = near if s.low is None else s.low
     high = near + 3 if s.high is None else s.high
     candidates = [low, high, (low + high) / 2, low + 1]
-    kind = int if s.kind is int else float
+    kind = int if int in (s.kind, s.item) else float
     return next(
         kind(c)
         for c in candidates

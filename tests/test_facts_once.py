@@ -124,7 +124,9 @@ def test_the_strategies_of_a_comparison_share_one_opening(
     encoder: Path, openings: Openings
 ) -> None:
     both = ("imagenet_simclr", "imagenet_simclr+simclr")
-    settings = CompareSettings(imagenet_checkpoint=str(encoder), strategies=both)
+    settings = CompareSettings.from_values(
+        {"imagenet_checkpoint": str(encoder), "strategies": both, "image_dir": "images"}
+    )
     checkpoints = Checkpoints()
     encoders = {row.encoder for row in settings.rows() if row.encoder.network == "imagenet_simclr"}
     assert len(encoders) > 1

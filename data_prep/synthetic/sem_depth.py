@@ -228,8 +228,8 @@ class Hole:
         surface_depth: of the surface.
         half_height: vertical half axis.
         half_width: horizontal half axis.
-        center_y: of its middle, from the image's.
-        center_x: of its middle, from the image's.
+        centre_y: of its middle, from the image's.
+        centre_x: of its middle, from the image's.
         power: exponent of its outline: 2 is an ellipse, larger is squarer.
         taper: width of the wall, as a fraction of the half axes.
         roughness: sigma of the surface's roughness.
@@ -239,8 +239,8 @@ class Hole:
     surface_depth: float
     half_height: float
     half_width: float
-    center_y: float
-    center_x: float
+    centre_y: float
+    centre_x: float
     power: float
     taper: float
     roughness: float
@@ -264,8 +264,8 @@ def draw_hole(
         surface_depth=parameters.surface_depth,
         half_height=between(rng, parameters.hole_radius) * height,
         half_width=between(rng, parameters.hole_radius) * width,
-        center_y=between(rng, (-0.02, 0.02)) * height,
-        center_x=between(rng, (-0.02, 0.02)) * width,
+        centre_y=between(rng, (-0.02, 0.02)) * height,
+        centre_x=between(rng, (-0.02, 0.02)) * width,
         power=between(rng, (2.5, 4)),
         taper=between(rng, (0.12, 0.25)),
         roughness=between(rng, parameters.roughness),
@@ -284,8 +284,8 @@ def depth_map(hole: Hole, height: int, width: int, rng: np.random.Generator) -> 
     Returns:
         float64 [height, width], whose mean is the hole's mean depth.
     """
-    rows = (np.arange(height) - (height - 1) / 2 - hole.center_y) / hole.half_height
-    columns = (np.arange(width) - (width - 1) / 2 - hole.center_x) / hole.half_width
+    rows = (np.arange(height) - (height - 1) / 2 - hole.centre_y) / hole.half_height
+    columns = (np.arange(width) - (width - 1) / 2 - hole.centre_x) / hole.half_width
     y, x = np.meshgrid(rows, columns, indexing="ij")
     radius = (np.abs(y) ** hole.power + np.abs(x) ** hole.power) ** (1 / hole.power)
     around = np.arctan2(y, x)

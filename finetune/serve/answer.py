@@ -221,7 +221,7 @@ class Answer:
         predicted: Its class.
         scores: Classes with their probabilities, the best first.
         rule: How the class was decided, if not by the highest score.
-        neighbors: The nearest training images.
+        neighbours: The nearest training images.
         remarks: Differences from the training images that a user must know.
         picture: `data:` URI of a thumbnail of the image; empty unless asked for.
     """
@@ -230,7 +230,7 @@ class Answer:
     predicted: str
     scores: tuple[tuple[str, float], ...]
     rule: str
-    neighbors: tuple[NeighborCard, ...]
+    neighbours: tuple[NeighborCard, ...]
     remarks: tuple[str, ...] = ()
     picture: str = ""
 

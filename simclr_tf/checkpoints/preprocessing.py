@@ -80,6 +80,12 @@ class Preprocessing:
             TrainingReading.from_record(record),
         )
 
+    @staticmethod
+    def known_settings(record: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings that a record decides; none if it does not say how images were seen."""
+        known = "image_size" in record
+        return Preprocessing.from_record(record).settings() if known else {}
+
     def record(self) -> dict[str, Any]:
         """The form that travels with a network, in JSON values.
 

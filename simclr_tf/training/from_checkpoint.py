@@ -14,6 +14,7 @@ from data_prep.manifest.identity import ALL_AS_CHANNELS, Picture, shares_file
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.read_options import READING_FIELDS
 from data_prep.phrases import counted
+from data_prep.reading.training_files import TrainingReading
 from data_prep.storage import file_sha256, read_object
 from simclr_tf.checkpoints.find import locate
 from simclr_tf.checkpoints.identify import IdentifiedNetwork
@@ -332,9 +333,8 @@ def adopt_checkpoint(
     if "backbone" in given and normalize_backbone_name(values["backbone"]) != known.get("backbone"):
         # A student of another kind than its teacher.
         known = {name: value for name, value in known.items() if name not in _BACKBONE}
-    preprocessing = Preprocessing.from_record(checkpoint.preprocessing)
-    known |= preprocessing.settings()
-    size = values["image_size"] if "image_size" in given else preprocessing.image_size
+    known |= Preprocessing.known_settings(checkpoint.preprocessing)
+    size = values["image_size"] if "image_size" in given else known.get("image_size", 0)
     if values["stem"] == "auto" and (size <= SMALL_IMAGE) == (known.get("stem") == "cifar"):
         known.pop("stem", None)  # as auto has it
     adopted = {
@@ -346,18 +346,18 @@ def adopt_checkpoint(
         said = ", ".join(f"--{name}={value}" for name, value in adopted.items())
         log.info("from %s: %s", checkpoint.stored.path, said)
     _say_other_reading(values, known, given)
-    say_exif(preprocessing, values["exif"])
+    say_exif(checkpoint.preprocessing, values["exif"])
     return RunConfig.from_values({**values, **adopted})
 
 
-def say_exif(preprocessing: Preprocessing, exif: str) -> None:
+def say_exif(record: Mapping[str, Any], exif: str) -> None:
     """Logs if images are turned upright for a network that has seen them as stored.
 
     Args:
-        preprocessing: Of the network to start from.
+        record: How the network to start from saw images.
         exif: What the new run does.
     """
-    if exif == "apply" and preprocessing.reading.declaration.exif == "ignore":
+    if exif == "apply" and TrainingReading.from_record(record).declaration.exif == "ignore":
         log.info(
             "the network to start from has seen photographs as stored; here they are turned"
             " upright (--exif=ignore leaves them as they are)"

@@ -253,7 +253,6 @@ def test_a_budget_is_planned_by_timing_and_the_plan_is_kept(images: Path, tmp_pa
         ([], "give either --image_dir=FOLDER or --manifest=FILE"),
         (["--image_dir=i", "--strategies=simcrl"], "did you mean simclr"),
         (["--image_dir=i", "--label_fractions=0,1"], "give shares above 0 up to 1"),
-        (["--image_dir=i", "--labels_per_class=0"], "must be at least 1"),
         (["--image_dir=i", "--test_share=1"], "must be between 0 and 1"),
         (["--image_dir=i", "--heads=half"], "give probe, full or both"),
         (["--image_dir=nowhere"], "image folder not found"),
