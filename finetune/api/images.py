@@ -54,8 +54,12 @@ class ImageSet:
     def _repr_html_(self) -> str:
         from finetune.api.html import gallery, table
 
-        rows = [line.split() for line in self._manifest.table().splitlines()]
-        body = table(rows[0], rows[1:]) if rows else ""
+        counts = Counter((record.label, record.split) for record in self._manifest.records)
+        splits = self.splits or ("",)
+        labels = dict.fromkeys((*self.class_names, *(label for label, _ in counts)))
+        rows = [(label or "no label", *(counts[label, split] for split in splits))
+                for label in labels]  # fmt: skip
+        body = table(("class", *(split or "images" for split in splits)), rows)
         return f"<p>{html.escape(repr(self))}</p>{body}{gallery(self._sample(_SHOWN))}"
 
     @property

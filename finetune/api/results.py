@@ -49,7 +49,9 @@ class Folder:
     def _repr_html_(self) -> str:
         from finetune.api.html import gallery, table
 
-        rows = [(name, _shown(value)) for name, value in self.results.items()]
+        # What was measured on images that no step has seen comes first.
+        held_out = sorted(self.results.items(), key=lambda found: not found[0].startswith("test/"))
+        rows = [(name, _shown(value)) for name, value in held_out]
         body = table(("measure", "value [95 % interval]"), rows[:40])
         sample = self._sample()
         pictures = gallery(sample) if sample else ""
