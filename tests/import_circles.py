@@ -9,7 +9,7 @@ PACKAGES = ("data_prep", "simclr_tf", "finetune")
 
 
 def main() -> int:
-    graph = grimp.build_graph(*PACKAGES)
+    graph = grimp.build_graph(*PACKAGES, cache_dir=None)  # a cache may be of files before a change
     imports = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
     try:
         TopologicalSorter(imports).prepare()

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep.errors import UserError
 from finetune.api.call import Images, call, places, with_settings_of
 from finetune.api.images import PathLike
 from finetune.api.messages import speaking_python
@@ -24,6 +23,9 @@ from finetune.api.results import (
     Predictions,
     Results,
     Run,
+    export_classifier,
+    predict_depth,
+    predict_images,
 )
 
 _PLACES = ("image_dir", "manifest", "output")
@@ -193,9 +195,7 @@ def predict(model: PathLike, images: Images, output: PathLike = "", **settings: 
         output: The CSV to write; "" = `predictions_of_NAME.csv` beside the model.
         **settings: Those of `simclr predict`.
     """
-    file = Path(os.fspath(output) or _beside(model, f"predictions_of_{_name_of(images)}.csv"))
-    call("predict", {"model": os.fspath(model), **places(images, file), **settings})
-    return Predictions(file)
+    return predict_images(model, images, output, **settings)
 
 
 @with_settings_of("export", "model", "output")
@@ -211,10 +211,7 @@ def export(model: PathLike, output: PathLike = "", **settings: Any) -> Path:
     Returns:
         The file.
     """
-    ending = {"saved_model": "", "keras": ".keras"}.get(settings.get("format", "onnx"), ".onnx")
-    file = Path(os.fspath(output) or _beside(model, f"exported{ending}"))
-    call("export", {"model": os.fspath(model), "output": os.fspath(file), **settings})
-    return file
+    return export_classifier(model, output, **settings)
 
 
 @with_settings_of("depth-train", *_PLACES)
@@ -242,8 +239,7 @@ def depth_predict(model: PathLike, images: Images, output: PathLike, **settings:
         output: A new folder.
         **settings: Those of `simclr depth-predict`.
     """
-    call("depth-predict", {"model": os.fspath(model), **places(images, output), **settings})
-    return DepthMaps(output)
+    return predict_depth(model, images, output, **settings)
 
 
 @with_settings_of("convert", "checkpoint", "output")
@@ -307,17 +303,6 @@ def _renamed() -> Any:
     from data_prep.errors import setting_renamed
 
     return setting_renamed(checkpoint="path")
-
-
-def _beside(model: PathLike, name: str) -> str:
-    folder = Path(os.fspath(model))
-    if not folder.is_dir():
-        raise UserError("give output: there is no folder of a run to write into")
-    return os.fspath(folder / name)
-
-
-def _name_of(images: Images) -> str:
-    return Path(images).stem if isinstance(images, (str, os.PathLike)) else "images"
 
 
 def _text(value: Any) -> str:

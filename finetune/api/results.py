@@ -15,7 +15,9 @@ from data_prep.csv_files import read_rows, read_written
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
 from data_prep.storage import read_object
+from finetune.api.call import call, places
 from finetune.api.images import ImageSet, PathLike
+from finetune.api.messages import speaking_python
 from simclr_tf.evaluation.intervals import Interval
 
 Results = dict[str, Interval | float]
@@ -178,16 +180,16 @@ class Classifier(Folder):
         """What was measured after every epoch, as a pandas data frame."""
         return self.table("history.csv")
 
+    @speaking_python
     def predict(self, images: "PathLike | ImageSet", output: PathLike = "", **settings: Any) -> Any:
         """Classifies images; see `simclr_tf.predict`.
 
         Returns:
             `Predictions`.
         """
-        from finetune.api.functions import predict
+        return predict_images(self, images, output, **settings)
 
-        return predict(self, images, output, **settings)
-
+    @speaking_python
     def export(self, format: str = "onnx", output: PathLike = "", **settings: Any) -> Path:
         """Writes a file that runs without this package.
 
@@ -196,9 +198,7 @@ class Classifier(Folder):
             output: A new file; "" = `model.ENDING` beside the run's own files.
             **settings: Those of `simclr export`.
         """
-        from finetune.api.functions import export
-
-        return export(self, output, format=format, **settings)
+        return export_classifier(self, output, format=format, **settings)
 
     def _results_file(self) -> Path:
         return self.path / "report.json"
@@ -327,15 +327,14 @@ class Folds(Folder):
 class DepthModel(Folder):
     """Networks that make depth maps of images."""
 
+    @speaking_python
     def predict(self, images: "PathLike | ImageSet", output: PathLike, **settings: Any) -> Any:
         """Predicts depth maps; see `simclr_tf.depth_predict`.
 
         Returns:
             `DepthMaps`.
         """
-        from finetune.api.functions import depth_predict
-
-        return depth_predict(self, images, output, **settings)
+        return predict_depth(self, images, output, **settings)
 
 
 class DepthMaps(Folder):
@@ -358,6 +357,42 @@ class DepthMaps(Folder):
 
     def _results_file(self) -> Path:
         return self.path / "metrics.json"
+
+
+def predict_images(
+    model: PathLike, images: "PathLike | ImageSet", output: PathLike = "", **settings: Any
+) -> Predictions:
+    """Classifies images; the function `predict`."""
+    file = Path(os.fspath(output) or _beside(model, f"predictions_of_{_name_of(images)}.csv"))
+    call("predict", {"model": os.fspath(model), **places(images, file), **settings})
+    return Predictions(file)
+
+
+def export_classifier(model: PathLike, output: PathLike = "", **settings: Any) -> Path:
+    """Writes a classifier as a file of its own; the function `export`."""
+    ending = {"saved_model": "", "keras": ".keras"}.get(settings.get("format", "onnx"), ".onnx")
+    file = Path(os.fspath(output) or _beside(model, f"exported{ending}"))
+    call("export", {"model": os.fspath(model), "output": os.fspath(file), **settings})
+    return file
+
+
+def predict_depth(
+    model: PathLike, images: "PathLike | ImageSet", output: PathLike, **settings: Any
+) -> DepthMaps:
+    """Predicts depth maps; the function `depth_predict`."""
+    call("depth-predict", {"model": os.fspath(model), **places(images, output), **settings})
+    return DepthMaps(output)
+
+
+def _beside(model: PathLike, name: str) -> str:
+    folder = Path(os.fspath(model))
+    if not folder.is_dir():
+        raise UserError("give output: there is no folder of a run to write into")
+    return os.fspath(folder / name)
+
+
+def _name_of(images: "PathLike | ImageSet") -> str:
+    return Path(images).stem if isinstance(images, (str, os.PathLike)) else "images"
 
 
 def load(path: PathLike) -> Folder:
