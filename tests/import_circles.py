@@ -2,6 +2,7 @@
 
 import sys
 from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 
 import grimp
 
@@ -9,6 +10,8 @@ PACKAGES = ("data_prep", "simclr_tf", "finetune")
 
 
 def main() -> int:
+    # The folder of this file has packages of the same names, the tests of them.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
     graph = grimp.build_graph(*PACKAGES, cache_dir=None)  # a cache may be of files before a change
     imports = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
     try:
