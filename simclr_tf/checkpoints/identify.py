@@ -106,9 +106,11 @@ def recognize(stored: StoredWeights) -> IdentifiedNetwork:
     if not backbone:
         if any(x.tensor.startswith("classifier/") for x in stored.left_out):
             raise UserError(
-                f"--checkpoint={stored.path}: is of a run of simclr-transfer, which holds no SimCLR"
+                "is of a run of simclr-transfer, which holds no SimCLR"
                 " network; simclr-predict and simclr-export take the folder of such a run once it"
-                " is complete: give its command again"
+                " is complete: give its command again",
+                setting="checkpoint",
+                value=stored.path,
             )
         held = ", ".join(list(stored.shapes)[:3] or [x.tensor for x in unknown[:3]]) or "nothing"
         raise UserError(

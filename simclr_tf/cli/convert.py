@@ -137,7 +137,7 @@ def _rescale(model: "SimCLRModel", wanted: str) -> None:
         missing = set(kernel_norms(model)) - set(norms)
         if missing:
             raise UserError(
-                f"--rescale={wanted}: is of another network; it has no {min(missing)}"
+                f"is of another network; it has no {min(missing)}", setting="rescale", value=wanted
             ) from None
         rescale(model, norms)
     else:

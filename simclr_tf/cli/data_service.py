@@ -96,8 +96,10 @@ def start(
     others = [worker for worker in workers if not is_loopback(worker.rpartition(":")[0])]
     if others and host == "127.0.0.1":
         raise UserError(
-            f"--workers={others[0]}: on another machine it does not reach a dispatcher on"
-            " 127.0.0.1; give --host=0.0.0.0, inside a network that you trust"
+            "on another machine it does not reach a dispatcher on"
+            " 127.0.0.1; give --host=0.0.0.0, inside a network that you trust",
+            setting="workers",
+            value=others[0],
         )
     import_tensorflow()
     import tensorflow as tf
@@ -136,7 +138,7 @@ def start(
 def _port(flag: str, place: str) -> int:
     host, _, port = place.rpartition(":")
     if not host or "/" in host or not port.isdigit():
-        raise UserError(f"--{flag}={place}: must be like HOST:PORT")
+        raise UserError("must be like HOST:PORT", setting=flag, value=place)
     return int(port)
 
 
