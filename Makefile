@@ -69,7 +69,7 @@ wheel-check: setup
 	test -x .wheel-venv/bin/python || $(BIN)/python -m venv .wheel-venv
 	.wheel-venv/bin/python -m pip install --quiet --disable-pip-version-check -c requirements.lock dist/*.whl
 	.wheel-venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall dist/*.whl
-	cd dist && ../.wheel-venv/bin/python ../tests/wheel_check.py
+	cd dist && ../.wheel-venv/bin/python -P ../tests/wheel_check.py
 
 lock: setup
 	$(BIN)/python -m pip install --quiet uv

@@ -1,7 +1,9 @@
-"""Run in the environment that holds the built wheel: every console command must answer --help.
+"""Run in the environment that holds the built wheel: every command must answer --help.
+
+A command is a script or a verb of `simclr`. Python's way in, with its types, must be there too.
 
 Started by `make wheel-check` from a folder outside the sources, so that what is tried is what the
-wheel brought.
+wheel brought; with `-P`, for beside this file lie packages of tests of the same names.
 """
 
 import subprocess
@@ -16,11 +18,15 @@ LONGEST_START = 6.0
 
 def main() -> int:
     package = distribution("simclr-tf")
-    commands = [e.name for e in package.entry_points if e.group == "console_scripts"]
+    scripts = [e.name for e in package.entry_points if e.group == "console_scripts"]
+    from finetune.cli.simclr import VERBS
+
+    commands = scripts + [f"simclr {verb.name}" for verb in VERBS]
     failed = 0
     for name in commands:
         began = time.perf_counter()
-        command = [str(Path(sys.executable).parent / name), "--help"]
+        script, *verb = name.split()
+        command = [str(Path(sys.executable).parent / script), *verb, "--help"]
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
         seconds = time.perf_counter() - began
         good = answer.returncode == 0 and "--" in answer.stdout and seconds < LONGEST_START
@@ -29,7 +35,13 @@ def main() -> int:
             failed += 1
             print(answer.stdout[-500:], answer.stderr[-1500:], sep="\n")
     print(f"{len(commands) - failed} of {len(commands)} commands of the wheel answer")
-    return 1 if failed or not commands else 0
+    import simclr_tf
+
+    place = Path(simclr_tf.__file__).parent
+    missing = [x for x in ("__init__.pyi", "py.typed") if not (place / x).is_file()]
+    missing += [x for x in ("pretrain", "finetune") if not callable(getattr(simclr_tf, x, None))]
+    print(f"{place} lacks {', '.join(missing)}" if missing else "simclr_tf has its functions")
+    return 1 if failed or not scripts or missing else 0
 
 
 if __name__ == "__main__":
