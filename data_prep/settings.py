@@ -175,8 +175,7 @@ class Config:
             UserError: An unknown name, a value of the wrong kind or outside its limits.
         """
         known = {s.name for s in cls.settings()}
-        others = {s.also: s.name for s in cls.settings() if s.also}
-        values = {others.get(name, name): value for name, value in values.items()}
+        values = cls.by_own_names(values)
         for name in values:
             if name not in known:
                 near = get_close_matches(name, known, n=1)
@@ -190,6 +189,24 @@ class Config:
         config: Self = own(**sections)
         config.validate()
         return config
+
+    @classmethod
+    def by_own_names(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values by the settings' own names, of values by either name.
+
+        Raises:
+            UserError: Both names of a setting, with different values.
+        """
+        others = {s.also: s.name for s in cls.settings() if s.also}
+        own = {name: value for name, value in values.items() if name not in others}
+        for other, value in values.items():
+            name = others.get(other)
+            if name and own.setdefault(name, value) != value:
+                raise UserError(
+                    f"--{other}={value} and --{name}={own[name]} are the same setting; give one of"
+                    " them"
+                )
+        return own
 
     def values(self) -> dict[str, Any]:
         """All settings as flat name-value pairs."""
@@ -377,7 +394,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         for key, item in (value if isinstance(value, dict) else {name: value}).items():
             if key in values:
                 raise UserError(f"names {key} twice", setting="config", value=path)
-            values[key] = tuple(item) if isinstance(item, list) else item
+            values[key] = _tuple_if_list(item)
     return values
 
 

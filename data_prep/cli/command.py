@@ -75,14 +75,28 @@ class Command(Generic[C]):
         Raises:
             UserError: A value outside its limits, or settings that do not fit together.
         """
-        stated = given(flag_values, self.config_type)
         file = flag_values[CONFIG].value
         stored = read_toml(file) if file else {}
-        name = (flag_values.preset if self.presets else "") or str(stored.get("preset", ""))
-        others = {**preset_values(name, self.presets), **stored}
-        if self.preset_help:  # the preset is no setting itself
-            others.pop("preset", None)
+        if self.presets and flag_values.preset:
+            stored["preset"] = flag_values.preset
+        others = self.with_preset(stored)
+        stated = given(flag_values, self.config_type)
         return read(flag_values, self.config_type, others), stated | set(others)
+
+    def with_preset(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values by the settings' own names, and below them those of the preset that they name.
+
+        Args:
+            values: Value by either name of a setting, and the name of a preset as `preset`.
+
+        Raises:
+            UserError: There is no such preset.
+        """
+        named = self.config_type.by_own_names(values)
+        named = {**preset_values(str(named.get("preset", "")), self.presets), **named}
+        if self.preset_help:  # the preset is no setting itself
+            named.pop("preset", None)
+        return named
 
     def parsed(self, arguments: Sequence[str]) -> tuple[C, frozenset[str]]:
         """The configuration that a command line describes, and the names of what was given.

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from data_prep.cli.app import set_up_logging
 from data_prep.cli.command import Command
 from data_prep.errors import UserError
-from data_prep.settings import Setting, preset_values
+from data_prep.settings import Setting
 from finetune.api.images import ImageSet, PathLike, images_setting
 from finetune.api.messages import as_arguments
 from finetune.cli.simclr import VERBS
@@ -41,18 +41,13 @@ def call(verb: str, settings: Mapping[str, Any], *after_dashes: list[str]) -> in
         UserError: Something asked for is impossible.
     """
     command = command_of(verb)
-    others = {s.also: s.name for s in command.config_type.settings() if s.also}
-    named = {others.get(n, n): _plain(v) for n, v in settings.items() if v is not None}
-    preset = preset_values(str(named.get("preset", "")), command.presets)
-    if command.preset_help:  # the preset is no setting itself
-        named.pop("preset", None)
-    values = {**command.defaults, **preset, **named}
-    config = command.config_type.from_values(values)
+    named = command.with_preset({n: _plain(v) for n, v in settings.items() if v is not None})
+    config = command.config_type.from_values({**command.defaults, **named})
     if not logging.getLogger().handlers:
         set_up_logging()
     for sentence in config.without_effect(named):
         log.warning("%s", as_arguments(sentence))
-    code: int = command.run(config, frozenset({**preset, **named}), *after_dashes) or 0
+    code: int = command.run(config, frozenset(named), *after_dashes) or 0
     if code not in (0, 3) and code not in _SIGNALS:
         raise UserError(f"simclr {verb} ended with code {code}; what it said is above")
     return code

@@ -156,6 +156,19 @@ def test_settings_written_as_toml_repeat_the_command(tmp_path: Path) -> None:
     assert COMMAND.parsed([f"--config={file}"])[0] == config
 
 
+def test_a_flag_wins_over_a_file_that_uses_the_other_name(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("batch_size = 4\nout = 'there'\n")
+    config, given = COMMAND.parsed([f"--config={file}"])
+    assert (config.numbers.batch, config.places.output) == (4, "there")
+    assert given == {"batch", "output"}
+    for flags in (["--batch=6", "--output=o"], ["--batch_size=6", "--out=o"]):
+        config, given = COMMAND.parsed([f"--config={file}", *flags])
+        assert (config.numbers.batch, config.places.output) == (6, "o")
+    with pytest.raises(UserError, match=r"^--batch_size=4 and --batch=2 are the same setting"):
+        Thing.from_values({"batch_size": 4, "batch": 2, "output": "o"})
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [("batch = ", "is no TOML"), ("[a]\nbatch = 1\n[b]\nbatch = 2", "names batch twice"),
