@@ -1,24 +1,25 @@
 """Commands called from Python: settings by keyword, errors in Python's words, no exit codes."""
 
+import functools
 import inspect
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from data_prep.cli.app import set_up_logging
 from data_prep.cli.command import Command
 from data_prep.errors import UserError
 from data_prep.settings import Setting
-from finetune.api.images import ImageSet, PathLike, images_setting
-from finetune.api.messages import as_arguments
 from finetune.cli.simclr import VERBS
 
 log = logging.getLogger("finetune.api")
 F = TypeVar("F", bound=Callable[..., Any])
-Images = PathLike | ImageSet
+P = ParamSpec("P")
+R = TypeVar("R")
 _SIGNALS = range(129, 160)
+_FLAG = re.compile(r"(?<![\w-])--(?P<name>[a-z]\w*)(?P<value>=?)")
 
 
 def command_of(verb: str) -> Command:
@@ -61,23 +62,6 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") and not hasattr(value, "__len__") else value
 
 
-def places(
-    images: Images | None, output: PathLike, output_setting: str = "output"
-) -> dict[str, Any]:
-    """The settings of images and output.
-
-    Args:
-        images: The images; None = the command finds them itself.
-        output: The folder or file to write.
-        output_setting: Name of the setting of the output.
-    """
-    own: dict[str, Any] = {output_setting: os.fspath(output)} if output else {}
-    if isinstance(images, ImageSet):
-        beside = Path(output or "images").with_name(f"{Path(output or 'images').name}.images.csv")
-        return {**own, **images.settings(beside)}
-    return {**own, **(images_setting(images) if images is not None else {})}
-
-
 def with_settings_of(verb: str, *leave_out: str) -> Callable[[F], F]:
     """Gives a function the signature and the help of a command's settings.
 
@@ -114,3 +98,42 @@ def _parameter(s: Setting, command: Command) -> inspect.Parameter:
     return inspect.Parameter(
         s.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
     )
+
+
+def as_arguments(text: str) -> str:
+    """A message that names flags, with keyword arguments instead.
+
+    Returns:
+        The text with `--name=value` as `name=value`, `--noname` as `name=False` where there is
+        such a switch, and `--name` as `name`.
+    """
+    return _FLAG.sub(_argument, text)
+
+
+def _argument(match: re.Match[str]) -> str:
+    name = match["name"]
+    if not match["value"] and name.startswith("no") and name[2:] in _switches():
+        return f"{name[2:]}=False"
+    return name + match["value"]
+
+
+@functools.cache
+def _switches() -> frozenset[str]:
+    """Names of all settings that are on or off."""
+    return frozenset(
+        s.name for v in VERBS for s in v.command().config_type.settings() if s.kind is bool
+    )
+
+
+def speaking_python(function: Callable[P, R]) -> Callable[P, R]:
+    """Lets the errors of a function name keyword arguments."""
+
+    @functools.wraps(function)
+    def speaking(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except UserError as error:
+            told = type(error)(as_arguments(str(error)))
+        raise told
+
+    return speaking

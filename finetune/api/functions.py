@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from finetune.api.call import Images, call, places, with_settings_of
-from finetune.api.images import PathLike
-from finetune.api.messages import speaking_python
+from finetune.api.call import call, speaking_python, with_settings_of
+from finetune.api.images import Images, PathLike, places
 from finetune.api.results import (
     Classifier,
     Comparison,

@@ -17,7 +17,7 @@ from data_prep.manifest.read_options import Declaration
 from data_prep.phrases import counted
 from data_prep.reading import images as reader
 from data_prep.sections import SplitConfig
-from finetune.api.messages import speaking_python
+from finetune.api.call import speaking_python
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -218,6 +218,26 @@ def images_setting(path: PathLike) -> dict[str, str]:
     """The setting by which a command reads images: `manifest` of a CSV, `image_dir` of a folder."""
     text = os.fspath(path)
     return {"manifest" if text.lower().endswith(".csv") else "image_dir": text}
+
+
+Images = PathLike | ImageSet
+
+
+def places(
+    images: Images | None, output: PathLike, output_setting: str = "output"
+) -> dict[str, Any]:
+    """The settings of images and output.
+
+    Args:
+        images: The images; None = the command finds them itself.
+        output: The folder or file to write.
+        output_setting: Name of the setting of the output.
+    """
+    own: dict[str, Any] = {output_setting: os.fspath(output)} if output else {}
+    if isinstance(images, ImageSet):
+        beside = Path(output or "images").with_name(f"{Path(output or 'images').name}.images.csv")
+        return {**own, **images.settings(beside)}
+    return {**own, **(images_setting(images) if images is not None else {})}
 
 
 @speaking_python

@@ -15,9 +15,8 @@ from data_prep.csv_files import read_rows, read_written
 from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
 from data_prep.storage import read_object
-from finetune.api.call import call, places
-from finetune.api.images import ImageSet, PathLike
-from finetune.api.messages import speaking_python
+from finetune.api.call import call, speaking_python
+from finetune.api.images import ImageSet, PathLike, places
 from simclr_tf.evaluation.intervals import Interval
 
 Results = dict[str, Interval | float]

@@ -12,8 +12,7 @@ import pytest
 
 import simclr_tf as st
 from data_prep.csv_files import read_rows
-from finetune.api.call import command_of
-from finetune.api.messages import as_arguments
+from finetune.api.call import as_arguments, command_of
 from finetune.api.results import Folder, numbers_in
 from finetune.api.stubs import stub
 from simclr_tf.cli import run as run_command
