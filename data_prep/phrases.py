@@ -1,4 +1,7 @@
-"""Numbers and durations in words."""
+"""Numbers, durations and near names in words."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 def counted(number: int, what: str) -> str:
@@ -10,6 +13,12 @@ def counted(number: int, what: str) -> str:
     """
     plural = what + ("es" if what.endswith("s") else "s")
     return f"{number} {what if number == 1 else plural}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message on an unknown name: `; did you mean batch?`; empty if none is near."""
+    near = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def capitalized(text: str) -> str:

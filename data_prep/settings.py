@@ -12,13 +12,13 @@ import math
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from data_prep.errors import UserError
+from data_prep.phrases import did_you_mean
 
 
 def setting(
@@ -128,8 +128,7 @@ class Setting:
         if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
             return f"give a value of kind {kind.__name__}"
         if self.choices and value not in self.choices:
-            near = get_close_matches(str(value), self.choices, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(str(value), self.choices)
             return f"must be one of {', '.join(self.choices)}{hint}"
         number: Any = value
         if kind is float and not math.isfinite(number):
@@ -178,8 +177,7 @@ class Config:
         values = cls.by_own_names(values)
         for name in values:
             if name not in known:
-                near = get_close_matches(name, known, n=1)
-                hint = f"; did you mean {near[0]}?" if near else ""
+                hint = did_you_mean(name, known)
                 raise UserError(f"unknown setting {name!r}{hint}")
         sections = {}
         own: Any = cls
@@ -409,7 +407,6 @@ def preset_values(name: str, presets: Presets, setting: str = "preset") -> dict[
         UserError: There is no such preset.
     """
     if name and name not in presets:
-        near = get_close_matches(name, presets, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(name, presets)
         raise UserError(f"there are {', '.join(presets)}{hint}", setting=setting, value=name)
     return dict(presets[name]) if name else {}

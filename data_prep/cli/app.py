@@ -32,6 +32,7 @@ from absl import flags
 
 from data_prep.errors import UserError
 from data_prep.extensions import load_extensions
+from data_prep.phrases import did_you_mean
 from data_prep.storage import full_disk
 
 _OTHER = "Other"
@@ -408,8 +409,7 @@ def _bad_value(flag_values: flags.FlagValues, message: str) -> str:
         return f"{given}: {why}"
     choices = getattr(flag.parser, "enum_values", None)
     if choices:
-        nearest = difflib.get_close_matches(value, choices, n=1)
-        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        hint = did_you_mean(value, choices)
         return f"{given}: must be one of {', '.join(choices)}{hint}"
     if flag.boolean:
         return f"{given}: must be true or false"

@@ -7,11 +7,11 @@ import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.metadata import version
 
 from data_prep.cli.app import EXIT_OK, EXIT_USAGE
 from data_prep.cli.command import Command
+from data_prep.phrases import did_you_mean
 
 NAME = "simclr"
 
@@ -89,8 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb in {"--help", "-h", "--helpfull", "-?"}:
         print(_overview())
         return EXIT_OK
-    near = get_close_matches(verb.removeprefix("simclr-"), [*by_name, *own], n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(verb.removeprefix("simclr-"), [*by_name, *own])
     return _refuse(f"there is no verb {verb}{hint} (simclr --help lists them)")
 
 

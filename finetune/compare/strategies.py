@@ -14,7 +14,6 @@
 `:probe` or `:full` behind a name asks for one of the two heads.
 """
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from data_prep.augment.config import ViewSettings
 from data_prep.errors import UserError
+from data_prep.phrases import did_you_mean
 from data_prep.sections import ImageSettings
 from data_prep.settings import Config, Presets, preset_values, same_setting, setting
 from simclr_tf.config.sections import MethodSettings, ModelSettings
@@ -188,8 +188,7 @@ def _encoder(base: str) -> Encoder:
 
 def _unknown(base: str) -> UserError:
     known = [SCRATCH, UNTRAINED, SUPERVISED, PUBLIC, *METHODS, *FLOORS]
-    near = difflib.get_close_matches(base, known, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(base, known)
     return UserError(
         f"{base} is none of {', '.join(known)}, imagenet_simclr+METHOD{hint}", setting="strategies"
     )
