@@ -30,7 +30,7 @@ class Watched:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """The browser: imported by a conftest.py, it starts once for all tests that use it."""
+    """The browser, which starts once for all tests of a process: a second one cannot."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no Chromium is installed")

@@ -8,6 +8,10 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest
 
+from tests.browser import browser
+
+__all__ = ["browser"]  # a fixture: every other import of it would start another browser
+
 # A shell that starts something in the background makes it deaf to Ctrl-C, and all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

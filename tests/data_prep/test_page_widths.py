@@ -7,7 +7,7 @@ import pytest
 
 from data_prep.page import Page, Picture, Section, Table, write_page
 from simclr_tf.evaluation.figures import loss_curves, to_png
-from tests.browser import browser, opened  # noqa: F401 (a fixture)
+from tests.browser import opened
 
 # Elements that end beyond the window: [tag, what is cut, whether a scrolling parent tells of it].
 CUT = """() => [...document.body.querySelectorAll('*')]

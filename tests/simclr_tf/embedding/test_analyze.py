@@ -197,7 +197,7 @@ def test_a_finished_embedding_is_looked_at_again_with_its_own_settings(
     again = {**kept, "embedding": str(stored.folder)}
     reanalyze(config(**again))
     assert (stored.folder / "embedding.csv").read_bytes() == before
-    reanalyze(config(**{**again, "neighbours": 0, "suggest_labels": 0}))
+    reanalyze(config(**{**again, "neighbors": 0, "suggest_labels": 0}))
     names = {p.name for p in stored.folder.iterdir()}
     assert "neighbours.csv" not in names
     assert "suggestions.csv" not in names

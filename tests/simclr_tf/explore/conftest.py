@@ -1,5 +1,0 @@
-"""The browser that the tests of this folder share."""
-
-from tests.browser import browser
-
-__all__ = ["browser"]
