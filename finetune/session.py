@@ -56,7 +56,7 @@ from simclr_tf.training.memory import (
     memory_here,
     variable_bytes,
 )
-from simclr_tf.training.run_dir import RunDir
+from simclr_tf.training.run_dir import TRAINING_FILES, RunDir
 from simclr_tf.training.run_warnings import WARNINGS_FILE
 from simclr_tf.training.step import TrainStep
 from simclr_tf.training.workers import check_images, check_settings
@@ -72,9 +72,7 @@ _FREE_TO_CHANGE = frozenset(
 )
 
 _OWN_FILES = (
-    "config.json", "flags.txt", "flags.json", "environment.json", "manifest.csv", "metrics.csv",
-    "validation.csv", "checkpoint", "ckpt-*", "best", "blocks.json", "preprocessing.json",
-    "model.keras", "saved_model", "events.out.tfevents.*", "views.png", "stopped_early.json",
+    *TRAINING_FILES, "blocks.json", "preprocessing.json", "model.keras", "saved_model", "views.png",
     FLOORS_FILE, WARNINGS_FILE, REPORT_PAGE, *RESULT_FILES,
 )  # fmt: skip
 

@@ -30,7 +30,7 @@ from simclr_tf.training.memory import (
     memory_here,
     variable_bytes,
 )
-from simclr_tf.training.run_dir import RunDir
+from simclr_tf.training.run_dir import TRAINING_FILES, RunDir
 from simclr_tf.training.workers import check_images, check_settings
 
 log = logging.getLogger(__name__)
@@ -45,9 +45,7 @@ _FREE_TO_CHANGE = frozenset(
 )
 
 _OWN_FILES = (
-    "config.json", "flags.txt", "flags.json", "environment.json", "manifest.csv", "metrics.csv",
-    "validation.csv", "history.csv", "checkpoint", "ckpt-*", "best", "samples", GENERATOR, REVERSE,
-    "events.out.tfevents.*", "stopped_early.json", "result.json", DEPTH_FILE,
+    *TRAINING_FILES, "history.csv", "samples", GENERATOR, REVERSE, "result.json", DEPTH_FILE,
 )  # fmt: skip
 
 

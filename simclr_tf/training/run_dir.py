@@ -57,18 +57,24 @@ _PLACES = frozenset(
     """.split()
 )
 
+SETTINGS_FILE = "settings.toml"
+"""Settings of a run for the flag `--config`, which repeats it."""
+
+TRAINING_FILES = (
+    "config.json", "flags.txt", "flags.json", SETTINGS_FILE, "environment.json", "manifest.csv",
+    "metrics.csv", "validation.csv", "checkpoint", "ckpt-*", "best", "events.out.tfevents.*",
+    "stopped_early.json",
+)  # fmt: skip
+"""Patterns of what every run writes, of whichever command."""
+
 _OWN_FILES = (
-    "config.json", "flags.txt", "flags.json", "environment.json", "manifest.csv", "metrics.csv",
-    "validation.csv", "result*.json", "predictions_*.csv", "encoder.keras", "checkpoint", "ckpt-*",
-    "report*.html", "saved_model", "best", "blocks.json", "preprocessing.json",
-    "events.out.tfevents.*", "views.png", "stopped_early.json", WARNINGS_FILE, "start_scores.json",
+    *TRAINING_FILES, "result*.json", "predictions_*.csv", "encoder.keras", "report*.html",
+    "saved_model", "blocks.json", "preprocessing.json", "views.png", WARNINGS_FILE,
+    "start_scores.json",
 )  # fmt: skip
 
 # Of these an evaluation that goes on beside the training writes its own.
 _EVALUATED = ("result*.json", "predictions_*.csv", "report*.html")
-
-SETTINGS_FILE = "settings.toml"
-"""Settings of a run for the flag `--config`, which repeats it."""
 
 EVALUATION = "evaluation"
 """Purpose of the claim of what may be done beside training."""
@@ -403,10 +409,8 @@ class RunDir:
 
     def _delete_own_files(self) -> None:
         # First the settings: what a kill leaves of the others is then no run that goes on.
-        first, last = (
-            ("config.json", "flags.json"),
-            ("*.csv.damaged", ".partial", SETTINGS_FILE, CHECKSUMS, CHANGING),
-        )
+        first = ("config.json", "flags.json")
+        last = ("*.csv.damaged", ".partial", CHECKSUMS, CHANGING)
         for pattern in (*first, *self.own_files, *last):
             for path in self.path.glob(pattern):
                 if path.is_dir():

@@ -47,7 +47,7 @@ def page_file(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("width", [1280, 800, 390])
-def test_nothing_is_cut_without_a_hint(browser: Any, tmp_path: Path, width: int) -> None:  # noqa: F811
+def test_nothing_is_cut_without_a_hint(browser: Any, tmp_path: Path, width: int) -> None:
     with opened(browser, page_file(tmp_path), width) as watched:
         page = watched.page
         assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -64,7 +64,7 @@ def test_nothing_is_cut_without_a_hint(browser: Any, tmp_path: Path, width: int)
 
 
 @pytest.mark.parametrize("width", [1280, 800, 390])
-def test_the_pictures_of_a_pair_stay_in_one_line(browser: Any, tmp_path: Path, width: int) -> None:  # noqa: F811
+def test_the_pictures_of_a_pair_stay_in_one_line(browser: Any, tmp_path: Path, width: int) -> None:
     with opened(browser, page_file(tmp_path), width) as watched:
         tops = watched.page.evaluate(
             "() => [...document.querySelectorAll('.rows > div')].map(row =>"
