@@ -20,6 +20,8 @@ from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hin
 from data_prep.errors import UserError
 from data_prep.phrases import did_you_mean
 
+IS_MISSING = "is missing: it must be given"
+
 
 def setting(
     default: Any,
@@ -251,7 +253,7 @@ class Config:
         for s in self.settings():
             value = getattr(getattr(self, s.topic), s.name)
             if s.required and value in ("", None, ()):
-                raise UserError("is missing: it must be given", setting=s.name)
+                raise UserError(IS_MISSING, setting=s.name)
             s.check(value)
 
     def to_json(self) -> str:

@@ -393,13 +393,15 @@ def _unknown_flag(flag_values: flags.FlagValues, given: str) -> str:
 
 
 _ILLEGAL_VALUE = re.compile(r"flag --(?P<name>\w+)=(?P<value>.*?): (?P<why>.*)", re.DOTALL)
+_ILLEGAL_TOGETHER = re.compile(r"flags (?:\w+=\S+, )+\w+=\S+: (?P<why>.*)", re.DOTALL)
 
 
 def _bad_value(flag_values: flags.FlagValues, message: str) -> str:
     """Puts absl's message about a bad value in plain words."""
     match = _ILLEGAL_VALUE.match(message)
     if not match or match["name"] not in flag_values:
-        return message[:1].lower() + message[1:]
+        several = _ILLEGAL_TOGETHER.match(message)
+        return several["why"] if several else message[:1].lower() + message[1:]
     flag, value, why = flag_values[match["name"]], match["value"], match["why"]
     if "must have a value other than None" in why:
         return f"--{flag.name} is missing: it must be given"

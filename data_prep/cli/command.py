@@ -10,7 +10,7 @@ from absl import flags
 
 from data_prep.cli.app import parse, run_app, set_default_text, topic
 from data_prep.errors import UserError
-from data_prep.settings import Config, Presets, Setting, preset_values, read_toml
+from data_prep.settings import IS_MISSING, Config, Presets, Setting, preset_values, read_toml
 
 log = logging.getLogger("data_prep.command")
 
@@ -68,6 +68,9 @@ class Command(Generic[C]):
                 "win.",
                 flag_values=flag_values,
             )
+        for s in self.config_type.settings():
+            if s.required:
+                _require(s, flag_values)
 
     def read(self, flag_values: flags.FlagValues) -> tuple[C, frozenset[str]]:
         """The configuration that parsed flags describe, and the names of what was given.
@@ -184,8 +187,6 @@ def _define_one(s: Setting, default: Any, flag_values: flags.FlagValues) -> None
         flags.DEFINE_list(s.name, texts, s.help, **own)
     else:
         flags.DEFINE_string(s.name, default, s.help, **own)
-    if s.required and not s.also:
-        flags.mark_flag_as_required(s.name, **own)
 
     def checked(value: Any) -> bool:
         if value is not None and (problem := _problem(s, value)):
@@ -193,6 +194,17 @@ def _define_one(s: Setting, default: Any, flag_values: flags.FlagValues) -> None
         return True
 
     flags.register_validator(s.name, checked, **own)
+
+
+def _require(s: Setting, flag_values: flags.FlagValues) -> None:
+    """Asks for a setting by either name, unless a file of settings may give it."""
+    names = [s.name, *([s.also] if s.also else []), CONFIG]
+    flags.register_multi_flags_validator(
+        names,
+        lambda values: any(values[name] is not None for name in names),
+        f"--{s.name} {IS_MISSING}",
+        flag_values=flag_values,
+    )
 
 
 def _problem(s: Setting, value: Any) -> str:

@@ -98,7 +98,7 @@ def test_the_flags_of_a_configuration_are_read_as_the_same_configuration() -> No
         (["--output=o", "--shares=0.5,2"], 2, "--shares=0.5,2: must be at most 1"),
         (["--output=o", "--shares=a"], 2, "--shares=a: give numbers, such as 0.1,1"),
         (["--output=o", "--mode=tran"], 2, "did you mean train?"),
-        (["images"], 1, "--output is missing"),
+        (["images"], 2, "--output is missing: it must be given"),
         (["images", "o", "more"], 2, "unexpected argument 'more'"),
         (["--output=o", "--out=p"], 1, "--out=p and --output=o are the same setting"),
         (["--output=o", "--preset=smal"], 2, "--preset=smal: must be one of small"),
@@ -167,6 +167,29 @@ def test_a_flag_wins_over_a_file_that_uses_the_other_name(tmp_path: Path) -> Non
         assert (config.numbers.batch, config.places.output) == (6, "o")
     with pytest.raises(UserError, match=r"^--batch_size=4 and --batch=2 are the same setting"):
         Thing.from_values({"batch_size": 4, "batch": 2, "output": "o"})
+
+
+def test_a_file_may_give_what_must_be_given(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Needed:
+        """Needed."""
+
+        target: str = setting("", "Where to.", required=True)
+
+    @dataclass(frozen=True)
+    class Needy(Config):
+        """All settings."""
+
+        needed: Needed = field(default_factory=Needed)
+
+    command = Command("simclr-needy", "Needs it.", Needy, run)
+    file = tmp_path / "settings.toml"
+    file.write_text("target = 'here'\n")
+    assert command.parsed([f"--config={file}"])[0].needed.target == "here"
+    file.write_text("")
+    for line in ([], [f"--config={file}"]):
+        with pytest.raises(UserError, match=r"^--target is missing: it must be given$"):
+            command.parsed(line)
 
 
 @pytest.mark.parametrize(
