@@ -162,13 +162,13 @@ def evaluation_batches(
     max_steps: int = 0,
     view: Callable[[tf.Tensor, Any], tf.Tensor] = evaluation_image,
 ) -> tuple[Batches, int]:
-    """One pass over a source, padded to whole batches.
+    """One pass over a source, padded to whole batches, of which none is larger than it need be.
 
     Args:
         source: The images to score.
         views: Size and central crop of the run; what `view` gets beside the image.
         devices: The devices that consume the batches.
-        batch_size: Images of a global batch; rounded up to a multiple of the replicas.
+        batch_size: Most images of a global batch; rounded up to a multiple of the replicas.
         seed: The run's seed, which labels drawn at random depend on.
         max_steps: Global batches at most; 0 = all.
         view: Makes [S, S, C], or [V, S, S, C], of an image [H, W, C]; the central crop of
@@ -179,9 +179,12 @@ def evaluation_batches(
         where padding has index -1; and the number of steps.
     """
     per_replica = -(-batch_size // devices.num_replicas)
+    steps = -(-source.num_examples // (per_replica * devices.num_replicas))
+    if max_steps and max_steps < steps:
+        steps = max_steps
+    else:  # as many steps of equal batches, which are padded least
+        per_replica = -(-source.num_examples // (steps * devices.num_replicas))
     batch_size = per_replica * devices.num_replicas
-    steps = -(-source.num_examples // batch_size)
-    steps = min(steps, max_steps) if max_steps else steps
 
     def example(element: Batch) -> Batch:
         image = view(source.decode(element), views)

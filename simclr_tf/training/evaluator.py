@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import keras
 import numpy as np
@@ -17,9 +18,11 @@ from simclr_tf.checkpoints.preprocessing import Preprocessing
 from simclr_tf.config.sections import MachineSettings
 from simclr_tf.models.simclr import SimCLRModel
 from simclr_tf.training import distribution
-from simclr_tf.training.batches import Batch, MakeImage, evaluation_batches
+from simclr_tf.training.batches import Batch, Batches, MakeImage, evaluation_batches
 from simclr_tf.training.distribution import Devices
 from simclr_tf.training.health import check_outputs
+
+_KEPT_PASSES = 4  # the splits of a run
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def simclr_outputs(model: SimCLRModel) -> Forward:
 
 
 class Evaluator:
-    """Runs a network in inference mode; its graph is traced once and serves every pass.
+    """Runs a network in inference mode; network and pipelines are traced once for all passes.
 
     Args:
         model: The network; or what gives `features` and `logits` of images.
@@ -79,6 +82,19 @@ class Evaluator:
         self._forward = simclr_outputs(model) if isinstance(model, keras.Model) else model
         self._views, self._crops = views, crops
         self._devices, self._batch_size, self._seed = devices, batch_size, seed
+        # Tracing a pipeline takes longer than a pass over a hundred images.
+        self._pass = lru_cache(_KEPT_PASSES)(self._new_pass)
+
+    def _new_pass(self, source: Source, max_steps: int) -> tuple[Batches, int]:
+        return evaluation_batches(
+            source,
+            self._views,
+            self._devices,
+            self._batch_size,
+            self._seed,
+            max_steps,
+            self._view,
+        )
 
     def _network(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._forward(to_float(images))
@@ -123,15 +139,7 @@ class Evaluator:
         Yields:
             `index` [b], -1 for what fills a batch up, `label` [b] and what the network gives.
         """
-        dataset, steps = evaluation_batches(
-            source,
-            self._views,
-            self._devices,
-            self._batch_size,
-            self._seed,
-            max_steps,
-            self._view,
-        )
+        dataset, steps = self._pass(source, max_steps)
         iterator = iter(dataset)
         for _ in range(steps):
             yield {name: value.numpy() for name, value in self._step(next(iterator)).items()}

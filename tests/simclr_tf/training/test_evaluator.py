@@ -66,3 +66,44 @@ def test_one_crop_is_the_central_one(source: ManifestSource) -> None:
     center = np.stack([p[4:36, 4:36] for p in pixels])
     expected = model(center, training=False)["final_avg_pool"].numpy()
     np.testing.assert_allclose(found.features, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_pipeline_serves_every_pass_and_the_weights_are_those_of_the_pass(
+    source: ManifestSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[dict] = []
+    elements = source.elements
+    monkeypatch.setattr(source, "elements", lambda **how: made.append(how) or elements(**how))
+    model = network()
+    evaluator = Evaluator(model, ViewConfig(32, 3), devices(1), batch_size=4)
+    first, again = evaluator.outputs(source), evaluator.outputs(source)
+    np.testing.assert_array_equal(again.features, first.features)
+    np.testing.assert_array_equal(again.index, range(5))
+    assert len(made) == 1
+    head = model.supervised_head.trainable_variables[0]
+    head.assign(head.value + 1.0)
+    assert first.logits is not None
+    moved = evaluator.outputs(source).logits
+    assert moved is not None
+    assert np.abs(moved - first.logits).min() > 1e-3
+    assert len(evaluator.outputs(source, max_steps=1).index) == 4
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize(
+    ("replicas", "batch_size", "max_steps", "sizes"),
+    [
+        (1, 256, 0, [5]), (1, 4, 0, [3, 3]), (1, 4, 1, [4]), (1, 4, 9, [3, 3]), (1, 1, 0, [1] * 5),
+        (2, 256, 0, [6]), (2, 4, 0, [4, 4]),
+    ],
+)  # fmt: skip
+def test_batches_are_padded_as_little_as_can_be(
+    source: ManifestSource, replicas: int, batch_size: int, max_steps: int, sizes: list[int]
+) -> None:
+    on = devices(replicas)
+    evaluator = Evaluator(lambda images: {"sum": images[:, 0, 0, 0]}, ViewConfig(8, 3), on,
+                          batch_size)  # fmt: skip
+    batches = list(evaluator.batches(source, max_steps))
+    assert [len(batch["index"]) for batch in batches] == sizes
+    seen = np.concatenate([batch["index"] for batch in batches])
+    assert sorted(seen[seen >= 0]) == list(range(min(5, sum(sizes))))
