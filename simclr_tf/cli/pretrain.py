@@ -57,6 +57,7 @@ def suited(config: RunConfig, given: Collection[str]) -> RunConfig:
     from simclr_tf.training.data import read_manifest
     from simclr_tf.training.memory import memory_here
 
+    log.info("looking at sizes and colors of the images, to choose settings that suit them")
     with _silence():  # the training itself reads the images again, and says all of this
         manifest = read_manifest(d, config.reading)
     images = sum(record.split == d.train_split for record in manifest.records)

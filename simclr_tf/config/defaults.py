@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 CHOSEN = (
     "image_size", "resnet_depth", "width_multiplier", "train_batch_size", "train_epochs",
     "learning_rate", "weight_decay", "temperature", "color_jitter_strength", "use_blur",
-    "vertical_flip", "checkpoint_epochs", "validate_every", "mode",
+    "min_crop_area", "min_crop_aspect", "vertical_flip", "checkpoint_epochs", "validate_every",
+    "mode",
 )  # fmt: skip
 """Names of the settings that `suggest_settings` chooses."""
 
@@ -87,6 +88,8 @@ def suggest_settings(
             "color_jitter_strength", 0.5, f"{colors} images whose intensity means something"
         ),
         Suggestion("use_blur", False, "fine detail is what tells scientific images apart"),
+        Suggestion("min_crop_area", 0.4, "a small part of a texture or lattice tells too little"),
+        Suggestion("min_crop_aspect", 1.0, "a stretched image may be one of another class"),
         Suggestion(
             "vertical_flip", True, "micrographs and the sky have no up; else --novertical_flip"
         ),
