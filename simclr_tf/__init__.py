@@ -16,9 +16,9 @@ from typing import Any
 
 PLACES = {
     "finetune.api.functions": (
-        "pretrain", "run", "finetune", "transfer", "distill", "evaluate", "embed", "compare",
-        "folds", "predict", "export", "depth_train", "depth_predict", "convert", "load_encoder",
-        "list_methods", "list_backbones", "list_checkpoints",
+        "synthesize", "pretrain", "run", "finetune", "transfer", "distill", "evaluate", "embed",
+        "compare", "folds", "predict", "export", "depth_train", "depth_predict", "convert",
+        "load_encoder", "list_methods", "list_backbones", "list_checkpoints",
     ),
     "finetune.api.images": ("ImageSet", "images", "read_image"),
     "finetune.api.results": (

@@ -30,6 +30,22 @@ from finetune.api.results import (
 _PLACES = ("image_dir", "manifest", "output")
 
 
+@with_settings_of("synthesize", "output")
+@speaking_python
+def synthesize(output: PathLike, **settings: Any) -> Path:
+    """Makes a labelled set of images; the same seed gives the same bytes.
+
+    Args:
+        output: A new folder, with a folder of images for each class.
+        **settings: Those of `simclr synthesize`.
+
+    Returns:
+        The folder.
+    """
+    call("synthesize", {"output": os.fspath(output), **settings})
+    return Path(output)
+
+
 @with_settings_of("pretrain", "model_dir", "image_dir", "manifest")
 @speaking_python
 def pretrain(images: Images, output: PathLike, **settings: Any) -> Run:

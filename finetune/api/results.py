@@ -7,7 +7,7 @@ import webbrowser
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -17,7 +17,14 @@ from data_prep.manifest.manifest import Manifest
 from data_prep.storage import read_object
 from finetune.api.call import call, speaking_python
 from finetune.api.images import ImageSet, PathLike, places
-from simclr_tf.evaluation.intervals import Interval
+from simclr_tf.evaluation.intervals import RESAMPLES, Interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from finetune.report.files import StoredResults
+    from finetune.significance import ScoredPredictions
+    from simclr_tf.evaluation.intervals import Difference
 
 Results = dict[str, Interval | float]
 """Number by name, such as `test/accuracy`; with its interval where it has one."""
@@ -72,6 +79,22 @@ class Folder:
             UserError: The file is damaged.
         """
         return numbers_in(read_object(self._results_file())) if self.finished else {}
+
+    @property
+    def floors(self) -> Results:
+        """What simpler methods reach on the same images; empty if that was not measured.
+
+        Numbers by method and name, such as `raw_pixels/accuracy`: of the most frequent class
+        (`majority`), of pixels and of the features of an untrained network.
+        """
+        found = self._judged().get("floors", ())
+        return {f"{f['name']}/{n}": value for f in found
+                for n, value in numbers_in(f["metrics"]).items()}  # fmt: skip
+
+    @property
+    def verdict(self) -> str:
+        """Whether the network is above its floors, in a sentence; empty if not measured."""
+        return str(self._judged().get("sentence", ""))
 
     @property
     def config(self) -> dict[str, Any]:
@@ -136,6 +159,10 @@ class Folder:
     def _results_file(self) -> Path:
         return self.path / "result.json"
 
+    def _judged(self) -> dict[str, Any]:
+        """The comparison with the floors, as a file holds it; empty if there is none."""
+        return read_object(self._results_file()).get("floors") or {} if self.finished else {}
+
     def _sample(self) -> Manifest | None:
         file = self.path / "manifest.csv"
         return ImageSet(Manifest.load(file))._sample(8) if file.is_file() else None
@@ -180,6 +207,47 @@ class Classifier(Folder):
         return self.table("history.csv")
 
     @speaking_python
+    def difference(
+        self, other: PathLike, metric: str = "accuracy", split: str = "test"
+    ) -> "Difference":
+        """How much more this classifier reaches than another on the same images.
+
+        Both are measured on the same bootstrap samples of the images. An interval that holds 0
+        does not tell them apart.
+
+        Args:
+            other: A `Classifier` or its folder.
+            metric: Name of a number, such as `roc_auc`.
+            split: The split that both have scored.
+
+        Raises:
+            UserError: They scored other images, or there is no such number or split.
+        """
+        from finetune.significance import paired_bootstrap, same_images
+
+        mine, theirs = (_scored(Path(os.fspath(one)), split) for one in (self, other))
+        pair = same_images(mine, theirs, f"split {split}")
+        found = paired_bootstrap(pair[:1], pair[1:], resamples=RESAMPLES, seed=0)
+        if metric not in found:
+            raise UserError(f"metric={metric!r}: must be one of {', '.join(found)}")
+        return found[metric]
+
+    def confusion(self, split: str = "test") -> "Figure":
+        """Draws which classes are taken for which: rows are the truth, columns what was said.
+
+        Args:
+            split: The split that was scored.
+
+        Raises:
+            UserError: It was not scored.
+        """
+        from simclr_tf.evaluation.classifier_figures import confusion_figure
+
+        results = _stored(self.path, split).results
+        title = f"{self.path.name}, {split} images"
+        return confusion_figure(results.splits[split].confusion, results.class_names, title=title)
+
+    @speaking_python
     def predict(self, images: "PathLike | ImageSet", output: PathLike = "", **settings: Any) -> Any:
         """Classifies images; see `simclr_tf.predict`.
 
@@ -201,6 +269,10 @@ class Classifier(Folder):
 
     def _results_file(self) -> Path:
         return self.path / "report.json"
+
+    def _judged(self) -> dict[str, Any]:
+        file = self.path / "floors.json"
+        return read_object(file)["verdict"] or {} if file.is_file() else {}
 
 
 class Predictions(Folder):
@@ -356,6 +428,30 @@ class DepthMaps(Folder):
 
     def _results_file(self) -> Path:
         return self.path / "metrics.json"
+
+
+def _stored(folder: Path, split: str) -> "StoredResults":
+    """The results of a classifier, if it scored this split.
+
+    Raises:
+        UserError: It did not.
+    """
+    from finetune.report.files import read_results
+
+    stored = read_results(folder)
+    if split not in stored.results.splits:
+        scored = ", ".join(stored.results.splits)
+        raise UserError(f"split={split!r}: {folder} has scored {scored}")
+    return stored
+
+
+def _scored(folder: Path, split: str) -> "ScoredPredictions":
+    """What a classifier says of the labelled images of a split."""
+    from finetune.significance import ScoredPredictions
+
+    stored = _stored(folder, split)
+    labeled = stored.splits[split].labeled()
+    return ScoredPredictions(labeled, stored.results.decision.classes(labeled.scores))
 
 
 def predict_images(

@@ -41,6 +41,11 @@ class Executed:
         return "".join(out.text for out in self.outputs if out.get("name") == "stdout")
 
     @property
+    def complaints(self) -> str:
+        """What was written to the standard error."""
+        return "".join(out.text for out in self.outputs if out.get("name") == "stderr")
+
+    @property
     def pictures(self) -> int:
         """How many pictures it shows."""
         return sum("image/png" in out.get("data", ()) for out in self.outputs)
@@ -80,7 +85,9 @@ def execute(name: str, folder: Path, **settings: str) -> Executed:
     notebook = nbformat.read(output, as_version=4)
     assert not [out for cell in notebook.cells for out in cell.get("outputs", ())
                 if out.output_type == "error"]  # fmt: skip
-    return Executed(work, notebook.cells)
+    done = Executed(work, notebook.cells)
+    assert "cuda" not in done.complaints.lower(), "it speaks of a missing graphics card"
+    return done
 
 
 _EXECUTE = """

@@ -24,6 +24,11 @@ def test_start_here_goes_from_a_folder_to_new_images(tmp_path: Path) -> None:
         accuracies.append(report["splits"]["test"]["metrics"]["accuracy"]["value"])
         printed = done.number(rf"{name}: test accuracy (\S+)")
         assert printed == pytest.approx(accuracies[-1], abs=5e-4)
+    verdict = json.loads((done.folder / "finetuned" / "floors.json").read_text())["verdict"]
+    raw_pixels = next(f for f in verdict["floors"] if f["name"] == "raw_pixels")
+    printed = done.number(r"raw pixels: test accuracy (\S+)")
+    assert printed == pytest.approx(raw_pixels["metrics"]["accuracy"]["value"], abs=5e-4)
+    assert verdict["sentence"] in done.text
     gain = done.number(r"pretrained minus from scratch: (\S+)")
     assert gain == pytest.approx(accuracies[0] - accuracies[1], abs=1.1e-3)
     assert len(done.rows("predictions.csv")) == 16
