@@ -54,4 +54,8 @@ def test_drill_cores_are_fine_tuned_with_blocks_that_stay(tmp_path: Path) -> Non
     printed = done.number(r"head on frozen features: test accuracy (\S+)")
     accuracy = report["splits"]["test"]["metrics"]["accuracy"]["value"]
     assert printed == pytest.approx(accuracy, abs=5e-4)
-    assert done.pictures == 5
+    verdict = json.loads((done.folder / "head" / "floors.json").read_text())["verdict"]
+    raw_pixels = next(f for f in verdict["floors"] if f["name"] == "raw_pixels")
+    printed = done.number(r"raw pixels: test accuracy (\S+)")
+    assert printed == pytest.approx(raw_pixels["metrics"]["accuracy"]["value"], abs=5e-4)
+    assert done.pictures == 6
