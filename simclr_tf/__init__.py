@@ -17,13 +17,13 @@ from typing import Any
 PLACES = {
     "finetune.api.functions": (
         "synthesize", "pretrain", "run", "finetune", "transfer", "distill", "evaluate", "embed",
-        "compare", "folds", "predict", "export", "depth_train", "depth_predict", "convert",
+        "compare", "folds", "sweep", "predict", "export", "depth_train", "depth_predict", "convert",
         "load_encoder", "list_methods", "list_backbones", "list_checkpoints",
     ),
     "finetune.api.images": ("ImageSet", "images", "read_image"),
     "finetune.api.results": (
         "Classifier", "Comparison", "DepthMaps", "DepthModel", "Embedding", "Folds", "Predictions",
-        "Run", "load",
+        "Run", "Sweep", "load",
     ),
     "data_prep.errors": ("UserError",),
     "data_prep.augment.views": ("ViewConfig", "device_views", "evaluation_image", "host_views"),

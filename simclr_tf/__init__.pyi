@@ -26,6 +26,7 @@ from finetune.api.results import Embedding as Embedding
 from finetune.api.results import Folds as Folds
 from finetune.api.results import Predictions as Predictions
 from finetune.api.results import Run as Run
+from finetune.api.results import Sweep as Sweep
 from finetune.api.results import load as load
 from simclr_tf.losses.barlow_twins import barlow_twins_loss as barlow_twins_loss
 from simclr_tf.losses.nt_xent import nt_xent as nt_xent
@@ -879,6 +880,20 @@ def run(
     eval_name: str = ...,
     preset: str = ...,
 ) -> Run: ...
+
+def sweep(
+    images: str | os.PathLike[str] | ImageSet,
+    output: str | os.PathLike[str],
+    training: dict[str, Any] | None | None = ...,
+    *,
+    skip_unreadable: bool = ...,
+    vary: tuple[str, ...] | list[str] = ...,
+    grid: str = ...,
+    untrained: bool = ...,
+    parallel: int = ...,
+    sort_by: Literal['knn_accuracy', 'linear_probe_accuracy', 'loss', 'effective_rank', 'seconds'] = ...,
+    pinned: tuple[str, ...] | list[str] = ...,
+) -> Sweep: ...
 
 def synthesize(
     output: str | os.PathLike[str],

@@ -338,6 +338,21 @@ class Embedding(Folder):
         """The scores of the linear probe."""
         return {n: v for n, v in self.results.items() if "/linear_probe" in n}
 
+    @speaking_python
+    def join(self, labels: PathLike, **settings: Any) -> "Embedding":
+        """Adds the columns of a table and measures everything anew; no network is needed.
+
+        Args:
+            labels: CSV with a column `path` and columns of labels, such as an expert's.
+            **settings: Those of `simclr embed` that may change.
+        """
+        call("embed", {"embedding": os.fspath(self), "join": os.fspath(labels), **settings})
+        return self
+
+    def rows(self) -> list[dict[str, str]]:
+        """What is known of every image, a row for each, in the order of the features."""
+        return _rows(self.path / "embedding.csv")
+
     def to_pandas(self) -> Any:
         """What is known of every image, as a pandas data frame."""
         return self.table("embedding.csv")
@@ -395,6 +410,38 @@ class Folds(Folder):
         return self.path / "folds.csv"
 
 
+class Sweep(Folder):
+    """Pretraining over methods, settings and seeds."""
+
+    PAGE = "index.html"
+
+    @property
+    def results(self) -> Results:
+        """The scores of every run."""
+        return {
+            f"{row['run']}/{name}": value
+            for row in self.rows()
+            for name, value in numbers_in(_scores(row)).items()
+        }
+
+    @property
+    def runs(self) -> dict[str, Run]:
+        """The finished runs by name, the floors `untrained...` among them."""
+        names = [row["run"] for row in self.rows() if row["finished"] == "true"]
+        return {name: Run(self.path / "runs" / name) for name in names}
+
+    def rows(self) -> list[dict[str, str]]:
+        """A row for each run: its settings and its scores."""
+        return _rows(self._results_file())
+
+    def to_pandas(self) -> Any:
+        """A row for each run, as a pandas data frame."""
+        return self.table("sweep.csv")
+
+    def _results_file(self) -> Path:
+        return self.path / "sweep.csv"
+
+
 class DepthModel(Folder):
     """Networks that make depth maps of images."""
 
@@ -428,6 +475,13 @@ class DepthMaps(Folder):
 
     def _results_file(self) -> Path:
         return self.path / "metrics.json"
+
+
+def _scores(row: Mapping[str, str]) -> dict[str, float]:
+    """The numbers of a row of `sweep.csv` that are scores with an interval."""
+    scores = [name.removesuffix("_low") for name in row if name.endswith("_low")]
+    names = [f"{score}{end}" for score in scores for end in ("", "_low", "_high")]
+    return {name: float(row[name]) for name in names if row[name]}
 
 
 def _stored(folder: Path, split: str) -> "StoredResults":
@@ -504,8 +558,8 @@ def load(path: PathLike) -> Folder:
         return Predictions(place)
     kinds: dict[str, type[Folder]] = {
         "embedding.json": Embedding, "recommendation.txt": Comparison, "plan.json": Comparison,
-        "folds.json": Folds, "depth_scale.json": DepthMaps, "depth.json": DepthModel,
-        "report.json": Classifier,
+        "folds.json": Folds, "sweep.json": Sweep, "depth_scale.json": DepthMaps,
+        "depth.json": DepthModel, "report.json": Classifier,
     }  # fmt: skip
     for file, kind in kinds.items():
         if (place / file).is_file():

@@ -23,6 +23,12 @@ def test_diffraction_images_are_compared_embedded_and_labeled(tmp_path: Path) ->
     for run in runs:
         printed = done.number(rf"{run['method']} +10-NN accuracy (\S+)")
         assert printed == pytest.approx(float(run["knn_accuracy"]), abs=5e-4)
+    first = json.loads(
+        (done.folder / "sweep" / "runs" / runs[0]["run"] / "result.json").read_text()
+    )
+    raw_pixels = next(f for f in first["floors"]["floors"] if f["name"] == "raw_pixels")
+    printed = done.number(r"logistic regression on raw pixels: (\S+) \(")
+    assert printed == pytest.approx(raw_pixels["metrics"]["accuracy"]["value"], abs=5e-4)
     features = np.load(done.folder / "embedding" / "features.npy")
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     first = [r for r in done.rows("embedding/neighbours.csv") if r["rank"] == "1"]

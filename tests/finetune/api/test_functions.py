@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import pkgutil
 import subprocess
 import sys
 from collections import Counter
@@ -54,6 +55,13 @@ def test_a_functions_keywords_are_its_commands_settings(name: str) -> None:
             expected = command.defaults.get(key, settings[key].default)
             assert parameter.default == (None if key in command.chosen else expected)
     assert all(f"    {key}: " in function.__doc__ for key in parameters if key not in preset)
+
+
+def test_no_module_hides_a_public_name() -> None:
+    """A subpackage becomes an attribute of its package as soon as it is imported."""
+    modules = {module.name for module in pkgutil.iter_modules(st.__path__)}
+    assert "training" in modules
+    assert not modules & set(st.__all__)
 
 
 def test_the_types_of_the_public_names_are_written_anew() -> None:
@@ -188,6 +196,20 @@ def test_a_set_is_made_as_the_command_makes_it(tmp_path: Path) -> None:
     assert ours == theirs
     with pytest.raises(st.UserError, match=r"unknown setting 'atoms'"):
         st.synthesize(tmp_path / "other", kind="core", atoms=3)
+
+
+def test_a_sweep_is_read_from_its_table(tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_text('{"runs": []}')
+    (tmp_path / "sweep.csv").write_text(
+        "run,untrained,method,finished,knn_accuracy,knn_accuracy_low,knn_accuracy_high,loss\n"
+        "untrained,true,,true,0.5,0.25,0.75,\n"
+        "method=byol,false,byol,false,,,,\n"
+    )
+    found = st.load(tmp_path)
+    assert isinstance(found, st.Sweep)
+    assert found.results == {"untrained/knn_accuracy": Interval(0.5, 0.25, 0.75)}
+    assert [run.path for run in found.runs.values()] == [tmp_path / "runs" / "untrained"]
+    assert found.rows()[1]["method"] == "byol"
 
 
 def test_numbers_are_found_with_their_intervals() -> None:
