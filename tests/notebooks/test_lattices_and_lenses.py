@@ -23,6 +23,8 @@ def test_lattices_go_through_both_pipelines(tmp_path: Path) -> None:
         true, said = ([row[column] for row in rows] for column in ("true", "predicted"))
         printed = done.number(rf"{name}: test balanced accuracy (\S+)")
         assert printed == pytest.approx(balanced_accuracy_score(true, said), abs=5e-4)
+        verdict = json.loads((done.folder / folder / "floors.json").read_text())["verdict"]
+        assert verdict["sentence"] in done.text
         if name == "VGG16":
             one_pass = done.number(r"one pass: balanced accuracy (\S+)")
             assert one_pass == pytest.approx(printed, abs=5e-4)
@@ -38,7 +40,9 @@ def test_lenses_are_read_with_their_gaps_and_scored_by_probabilities(tmp_path: P
     arrays = [np.load(path) for path in (done.folder / "images").rglob("*.npy")]
     assert any(np.isnan(values).any() for values in arrays), "there are gaps to fill"
     assert all("nan=min" in row["reading"] for row in done.rows("split.csv"))
-    assert "only 20 updates in all" in (done.folder / "short.log").read_text()
+    kept = [row["message"] for row in done.rows("too_short/warnings.csv")]
+    assert any("only 20 updates in all" in message for message in kept)
+    assert all(message in done.text for message in kept)
     for name, folder in (("ResNet-18", "resnet"), ("hybrid", "transformer")):
         kept = done.rows(f"{folder}-classifier/predictions.csv")
         rows = [row for row in kept if row["split"] == "test"]
@@ -47,5 +51,7 @@ def test_lenses_are_read_with_their_gaps_and_scored_by_probabilities(tmp_path: P
         area = roc_auc_score([row["true"] for row in rows], scores, multi_class="ovr")
         printed = done.number(rf"{name}: macro ROC AUC (\S+)")
         assert printed == pytest.approx(area, abs=5e-4)
+        verdict = json.loads((done.folder / f"{folder}-classifier" / "floors.json").read_text())
+        assert verdict["verdict"]["sentence"] in done.text
         assert done.number(rf"{name}: from scores (\S+),") == pytest.approx(area, abs=5e-4)
     assert done.pictures == 4
