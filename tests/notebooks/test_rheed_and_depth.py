@@ -65,6 +65,9 @@ def test_depth_maps_are_routed_and_measured_in_nanometres(tmp_path: Path) -> Non
     done = execute("e_depth", tmp_path, **TINY, **settings)
     assert "16 depth maps, 32 images; on two sides of the split: 0" in done.text
     assert done.number(r"all +RMSE (\S+) nm") == pytest.approx(depth_error(done), abs=0.011)
+    tested = json.loads((done.folder / "depth_test" / "metrics.json").read_text())
+    floor = tested["splits"]["test"]["all"]["constant_rmse"]
+    assert done.number(r"all .* best constant ([^,\s]+)") == pytest.approx(floor, abs=6e-3)
     rows = done.rows("depth_test/predictions.csv")
     share = np.mean([row["case"] == row["routed_case"] for row in rows])
     assert done.number(r"sent to the network of their case: (\S+) \(") == pytest.approx(
