@@ -45,6 +45,7 @@ EPOCHS = setting("EPOCHS", 20)  # of each fine-tuning
 IMAGES_PER_CLASS = setting("IMAGES_PER_CLASS", 100)
 SIZE = setting("SIZE", 48)  # side of the network's input, in pixels
 WIDTH = setting("WIDTH", 0.25)  # of the ResNet-18
+BASELINE = setting("BASELINE", "resnet")  # the first backbone, a ResNet-18
 BACKBONE = setting("BACKBONE", "hybrid")  # the second one; or vit_tiny
 BLOCKS = setting(
     "BLOCKS", 2
@@ -142,6 +143,7 @@ both = {
 too_short = st.run(
     images,
     "too_short",
+    backbone=BASELINE,
     resnet_depth=18,
     optimizer="adam",
     train_steps=20,
@@ -161,6 +163,7 @@ print("\n".join(too_short.warnings))
 resnet = st.run(
     images,
     "resnet",
+    backbone=BASELINE,
     resnet_depth=18,
     optimizer="adam",
     train_steps=STEPS,
@@ -189,7 +192,7 @@ def table(file) -> np.ndarray:
 
 
 figure, axes = plt.subplots(figsize=(7, 3.4), layout="constrained")
-runs = {"ResNet-18": resnet, BACKBONE: transformer}
+runs = {"ResNet-18" if BASELINE == "resnet" else BASELINE: resnet, BACKBONE: transformer}
 for name, run in runs.items():
     steps = table(run.path / "metrics.csv")
     axes.plot(steps["step"], steps["contrast_loss"], linewidth=1, label=name)

@@ -46,6 +46,7 @@ UNTRAINED = setting("UNTRAINED", "true")  # also the floor: the network without 
 IMAGES_PER_CLASS = setting("IMAGES_PER_CLASS", 40)
 PATTERNS = setting("PATTERNS", "spots,streaks,rings,1x1,2x2,root3")  # kinds that are made
 SIZE = setting("SIZE", 48)  # side of the network's input, in pixels; published: 128
+BACKBONE = setting("BACKBONE", "resnet")  # a ResNet-18
 WIDTH = setting("WIDTH", 0.25)  # of the ResNet-18
 real = Path(os.environ.get("SIMCLR_TF_DATA", "")).resolve() / "rheed_si111"
 found = bool(os.environ.get("SIMCLR_TF_DATA")) and real.is_dir()
@@ -148,6 +149,7 @@ sweep = st.sweep(
     parallel=2,
     training={
         "image_size": SIZE,
+        "backbone": BACKBONE,
         "resnet_depth": 18,
         "width_multiplier": WIDTH,
         "train_batch_size": BATCH,

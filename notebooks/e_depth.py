@@ -47,7 +47,8 @@ FILTERS = setting(
 )  # of the U-Net, from level to level; the usual one has 16,32,64,128
 ROUTER_STEPS = setting("ROUTER_STEPS", 400)  # updates of the classifier
 SIZE = setting("SIZE", 48)  # side of the classifier's input, in pixels
-WIDTH = setting("WIDTH", 0.25)  # of the classifier, a ResNet-18
+BACKBONE = setting("BACKBONE", "resnet")  # of the classifier, a ResNet-18
+WIDTH = setting("WIDTH", 0.25)  # of the classifier; 1 is the usual ResNet-18
 WORK = Path(setting("WORK", tempfile.mkdtemp(prefix="e_depth_")))
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # no word of a missing graphics card
 WORK.mkdir(parents=True, exist_ok=True)
@@ -134,6 +135,7 @@ router = st.run(
     mode="train_then_eval",
     train_mode="finetune",
     image_size=SIZE,
+    backbone=BACKBONE,
     resnet_depth=18,
     width_multiplier=WIDTH,
     train_batch_size=32,

@@ -45,6 +45,7 @@ EPOCHS = setting("EPOCHS", 40)  # of each fine-tuning
 LABELS = setting("LABELS", 10)  # labelled images of each class in fine-tuning
 IMAGES_PER_CLASS = setting("IMAGES_PER_CLASS", 120)
 SIZE = setting("SIZE", 64)  # side of the network's input, in pixels
+BACKBONE = setting("BACKBONE", "resnet")  # a ResNet-18; st.list_backbones() has the others
 WIDTH = setting("WIDTH", 0.25)  # of the network; 1 is the usual ResNet-18
 BATCH = setting("BATCH", 64)
 IMAGES = setting("IMAGES", "images")  # your own folder may stand here
@@ -117,11 +118,12 @@ run = st.run(
     mode="train_then_eval",
     train_mode="pretrain",
     image_size=SIZE,
+    backbone=BACKBONE,
     resnet_depth=18,
     width_multiplier=WIDTH,
     train_batch_size=BATCH,
     train_steps=STEPS,
-    checkpoint_steps=STEPS // 5,
+    checkpoint_steps=max(STEPS // 5, 5),
     validate_every=1,
     optimizer="adam",
     learning_rate=0.008,
@@ -192,11 +194,11 @@ how = {
     "score_train": False,
 }
 finetuned = st.finetune(run, "finetuned", images, layer_decay=0.75, **how)
-from_scratch = st.finetune(run, "from_scratch", images, fresh_weights=True, **how)
+from_scratch = st.finetune(run, "from_scratch", images, fresh_weights=True, floors=False, **how)
 
 # %% [markdown]
-# Below them the **floors**: what a much simpler method makes of the same few labels on the same test images. A network that is not
-# above them has learnt nothing that pays, whatever its number looks like.
+# Below them the **floors**: what a much simpler method makes of the same few labels on the same test images (they are the same for both
+# networks, so they are computed once). A network that is not above them has learnt nothing that pays, whatever its number looks like.
 
 # %%
 from simclr_tf.evaluation.figures import accuracy_bars

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from tests.notebooks.executed import TINY, execute
+from tests.notebooks.executed import SMALL_NETWORK, TINY, execute
+from tests.tiny import NAME
 
 pytestmark = [pytest.mark.notebook, pytest.mark.slow]
 
@@ -35,7 +36,10 @@ def test_lattices_go_through_both_pipelines(tmp_path: Path) -> None:
 
 
 def test_lenses_are_read_with_their_gaps_and_scored_by_probabilities(tmp_path: Path) -> None:
-    settings = {"IMAGES_PER_CLASS": "12", "BLOCKS": "2"}
+    settings = {
+        "IMAGES_PER_CLASS": "12", "BLOCKS": "2", "BASELINE": NAME,
+        "SIMCLR_TF_EXTENSIONS": SMALL_NETWORK["SIMCLR_TF_EXTENSIONS"],
+    }  # fmt: skip
     done = execute("c_lenses", tmp_path, **TINY, **settings)
     arrays = [np.load(path) for path in (done.folder / "images").rglob("*.npy")]
     assert any(np.isnan(values).any() for values in arrays), "there are gaps to fill"
@@ -43,7 +47,7 @@ def test_lenses_are_read_with_their_gaps_and_scored_by_probabilities(tmp_path: P
     kept = [row["message"] for row in done.rows("too_short/warnings.csv")]
     assert any("only 20 updates in all" in message for message in kept)
     assert all(message in done.text for message in kept)
-    for name, folder in (("ResNet-18", "resnet"), ("hybrid", "transformer")):
+    for name, folder in ((NAME, "resnet"), ("hybrid", "transformer")):
         kept = done.rows(f"{folder}-classifier/predictions.csv")
         rows = [row for row in kept if row["split"] == "test"]
         classes = sorted({row["true"] for row in rows})

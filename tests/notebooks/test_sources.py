@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import inspect
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,7 @@ import simclr_tf as st
 from tests.notebooks.executed import NOTEBOOKS
 
 NAMES = ("start_here", "a_drill_core", "b_stem_lattices", "c_lenses", "d_rheed", "e_depth")
+PUBLIC = re.compile(r"st\.\w+")
 each = pytest.mark.parametrize("name", NAMES)
 
 
@@ -130,7 +132,7 @@ def test_every_cell_is_python_and_calls_what_there_is(name: str) -> None:
         }  # fmt: skip
         assert not imported & {"subprocess", "shlex"}
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("st."):
+            if isinstance(node, ast.Call) and PUBLIC.fullmatch(ast.unparse(node.func)):
                 function = getattr(st, ast.unparse(node.func).removeprefix("st."))
                 called.add(function.__name__)
                 keywords = {k.arg for k in node.keywords if k.arg}
