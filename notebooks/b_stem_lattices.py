@@ -56,6 +56,7 @@ VGG16 = setting(
     "VGG16", "none"
 )  # file of weights without the head, or imagenet (Keras downloads it)
 RESNET50 = setting("RESNET50", "none")  # the same
+NETWORK = setting("NETWORK", "resnet50")  # behind the generator; any of keras.applications
 real = Path(os.environ.get("SIMCLR_TF_DATA", "")).resolve() / "stem_2d_lattices"
 found = bool(os.environ.get("SIMCLR_TF_DATA")) and real.is_dir()
 IMAGES = setting("IMAGES", str(real) if found else "images")
@@ -141,10 +142,10 @@ vgg16 = st.transfer(
 # stretch in x and y would make a rectangle of a square, so leave that out. Every epoch sees new turns.
 
 # %%
-resnet50 = st.transfer(
+generated = st.transfer(
     images,
-    "resnet50",
-    backbone="resnet50",
+    NETWORK,
+    backbone=NETWORK,
     weights=RESNET50,
     pipeline="image_data_generator",
     rotation_range=30.0,
@@ -159,7 +160,7 @@ resnet50 = st.transfer(
 # that is what weights are for.
 
 # %%
-trained = {"VGG16": vgg16, "ResNet50": resnet50}
+trained = {"VGG16": vgg16, "ResNet50" if NETWORK == "resnet50" else NETWORK: generated}
 chance = 1 / len(classes)
 print(f"balanced accuracy by guessing: {chance:.3f}; weights: {VGG16}, {RESNET50}")
 for name, classifier in trained.items():

@@ -16,10 +16,10 @@ pytestmark = [pytest.mark.notebook, pytest.mark.slow]
 def test_lattices_go_through_both_pipelines(tmp_path: Path) -> None:
     settings = {
         "IMAGES_PER_CLASS": "12", "GENERATOR_EPOCHS": "2",
-        "LATTICES": "cubic_bcc,hexagon,tetragonal_c",
+        "LATTICES": "cubic_bcc,hexagon,tetragonal_c", "NETWORK": "mobilenet",
     }  # fmt: skip
     done = execute("b_stem_lattices", tmp_path, **TINY, **settings)
-    for name, folder in (("VGG16", "vgg16"), ("ResNet50", "resnet50")):
+    for name, folder in (("VGG16", "vgg16"), ("mobilenet", "mobilenet")):
         rows = [row for row in done.rows(f"{folder}/predictions.csv") if row["split"] == "test"]
         true, said = ([row[column] for row in rows] for column in ("true", "predicted"))
         printed = done.number(rf"{name}: test balanced accuracy (\S+)")
@@ -29,7 +29,7 @@ def test_lattices_go_through_both_pipelines(tmp_path: Path) -> None:
         if name == "VGG16":
             one_pass = done.number(r"one pass: balanced accuracy (\S+)")
             assert one_pass == pytest.approx(printed, abs=5e-4)
-    flags = json.loads((done.folder / "resnet50" / "flags.json").read_text())
+    flags = json.loads((done.folder / "mobilenet" / "flags.json").read_text())
     assert flags["pipeline"] == "image_data_generator"
     assert len(list((done.folder / "vgg16").glob("feature_maps_*.png"))) == 2
     assert done.pictures == 5
