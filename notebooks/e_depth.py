@@ -10,37 +10,49 @@
 # are in the unit of depth over all pixels.
 
 # %%
+import importlib.util
+import os
 import sys
 
 if "google.colab" in sys.modules:
-    print("Installing the package on this Colab machine.")
-    # %pip install --quiet simclr-tf
+    source = os.environ.get("SIMCLR_TF_INSTALL") or "simclr-tf"  # a wheel or a URL; else the index
+    # %pip install --quiet "{source}"
+    importlib.invalidate_caches()
+    if importlib.util.find_spec("simclr_tf") is None:
+        print(
+            "Not installed: set SIMCLR_TF_INSTALL to the wheel of simclr-tf or its URL, run again."
+        )
 
 # %% [markdown]
 # ## Settings
 #
-# Environment variables, so the commands see them; what is set before keeps its value. Everything is written below `WORK`.
+# Environment variables; what is set before keeps its value. Everything is written below `WORK`.
 
 # %% tags=["parameters"]
 import os
-import sysconfig
 import tempfile
 from pathlib import Path
 
-os.environ.setdefault("MAPS_PER_CASE", "60")  # depth maps of each case; two images each
-os.environ.setdefault("CASES", "case_1,case_2,case_3,case_4")
-os.environ.setdefault("DEPTH_EPOCHS", "24")  # of each case's network
-os.environ.setdefault(
+
+def setting(name, default):
+    """The environment variable of a name, of the default's type; it becomes the default if it is not set."""
+    return type(default)(os.environ.setdefault(name, str(default)))
+
+
+MAPS_PER_CASE = setting("MAPS_PER_CASE", 60)  # depth maps of each case; two images each
+CASES = setting("CASES", "case_1,case_2,case_3,case_4")
+DEPTH_EPOCHS = setting("DEPTH_EPOCHS", 24)  # of each case's network
+FILTERS = setting(
     "FILTERS", "8,16,32"
 )  # of the U-Net, from level to level; the usual one has 16,32,64,128
-os.environ.setdefault("ROUTER_STEPS", "400")  # updates of the classifier
-os.environ.setdefault("SIZE", "48")  # side of the classifier's input, in pixels
-os.environ.setdefault("WIDTH", "0.25")  # of the classifier, a ResNet-18
-os.environ.setdefault("WORK", tempfile.mkdtemp(prefix="e_depth_"))
+ROUTER_STEPS = setting("ROUTER_STEPS", 400)  # updates of the classifier
+SIZE = setting("SIZE", 48)  # side of the classifier's input, in pixels
+BACKBONE = setting("BACKBONE", "resnet")  # of the classifier, a ResNet-18
+WIDTH = setting("WIDTH", 0.25)  # of the classifier; 1 is the usual ResNet-18
+WORK = Path(setting("WORK", tempfile.mkdtemp(prefix="e_depth_")))
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # no word of a missing graphics card
-os.environ["PATH"] = sysconfig.get_path("scripts") + os.pathsep + os.environ["PATH"]
-os.makedirs(os.environ["WORK"], exist_ok=True)
-os.chdir(os.environ["WORK"])
+WORK.mkdir(parents=True, exist_ok=True)
+os.chdir(WORK)
 print(f"Everything is written below {Path.cwd()}")
 
 # %% [markdown]
@@ -50,12 +62,21 @@ print(f"Everything is written below {Path.cwd()}")
 # `case`, and the `group`: both images of one map. The split keeps groups whole. Images of one case look alike by nature, so looking for
 # near duplicates is turned off here; the groups do that job.
 
-# %% language="bash" magic_args="-e"
-# if [ ! -e holes ]; then
-#     simclr-synthesize --kind=sem_depth --output=holes --images_per_class="$MAPS_PER_CASE" --classes="$CASES" --format=png16
-# fi
-# simclr-split --manifest=holes/manifest.csv --ratios=train:0.6,validation:0.2,test:0.2 \
-#     --group_by=group --near_duplicates=ignore --output=split.csv
+# %%
+import simclr_tf as st
+
+st.synthesize(
+    "holes",
+    kind="sem_depth",
+    images_per_class=MAPS_PER_CASE,
+    classes=CASES.split(","),
+    format="png16",
+)
+pairs = st.images("holes/manifest.csv").split(
+    {"train": 0.6, "validation": 0.2, "test": 0.2}, group_by="group", near_duplicates="ignore"
+)
+pairs.to_csv("split.csv")
+pairs = st.images("split.csv")
 
 # %%
 import json
@@ -63,12 +84,11 @@ import json
 import matplotlib.pyplot as plt
 import numpy as np
 
-from data_prep.manifest.manifest import Manifest
 from data_prep.reading.images import read_stored
 
 # %matplotlib inline
 
-manifest = Manifest.load("split.csv")
+manifest = pairs.manifest
 cases = sorted({record.case for record in manifest.records})
 table = list(zip(manifest.records, manifest.files(), manifest.target_files(), strict=True))
 
@@ -108,26 +128,52 @@ plt.show()
 # A small classifier whose classes are the cases, trained from scratch. The cases differ in the depth of the hole, so the grey level of the bottom
 # gives them away. No colour jitter here: brightness *is* the signal.
 
-# %% language="bash" magic_args="-e"
-# simclr-run --mode=train_then_eval --train_mode=finetune --manifest=split.csv --model_dir=router \
-#     --image_size="$SIZE" --resnet_depth=18 --width_multiplier="$WIDTH" \
-#     --train_batch_size=32 --train_steps="$ROUTER_STEPS" --checkpoint_steps="$ROUTER_STEPS" \
-#     --optimizer=adam --learning_rate=0.008 --warmup_epochs=1 --weight_decay=1e-4 --color_jitter_strength=0 --vertical_flip \
-#     --min_crop_area=0.5 --eval_split=validation
+# %%
+router = st.run(
+    pairs,
+    "router",
+    mode="train_then_eval",
+    train_mode="finetune",
+    image_size=SIZE,
+    backbone=BACKBONE,
+    resnet_depth=18,
+    width_multiplier=WIDTH,
+    train_batch_size=32,
+    train_steps=ROUTER_STEPS,
+    checkpoint_steps=ROUTER_STEPS,
+    optimizer="adam",
+    learning_rate=0.008,
+    warmup_epochs=1.0,
+    weight_decay=1e-4,
+    color_jitter_strength=0.0,
+    vertical_flip=True,
+    min_crop_area=0.5,
+    eval_split="validation",
+)
+print(router.verdict)
 
 # %% [markdown]
 # ## 3. A network of depth for each case
 #
-# A U-Net on pairs, L1 loss, for each case on its own (`--per_case`). Of each the epoch with the least validation RMSE is kept: over all pixels
+# A U-Net on pairs, L1 loss, for each case on its own (`per_case`). Of each the epoch with the least validation RMSE is kept: over all pixels
 # of all validation images, in nm.
 
-# %% language="bash" magic_args="-e"
-# simclr-depth-train --manifest=split.csv --model=unet --filters="$FILTERS" --unit=nm --per_case \
-#     --train_batch_size=8 --train_epochs="$DEPTH_EPOCHS" --sample_every=0 --output=depth_per_case
+# %%
+networks = st.depth_train(
+    pairs,
+    "depth_per_case",
+    model="unet",
+    filters=FILTERS,
+    unit="nm",
+    per_case=True,
+    train_batch_size=8,
+    train_epochs=DEPTH_EPOCHS,
+    sample_every=0,
+)
 
 # %%
 figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
-for folder in sorted(Path("depth_per_case").glob("case_*")):
+for folder in sorted(networks.path.glob("case_*")):
     history = np.atleast_1d(
         np.genfromtxt(folder / "history.csv", delimiter=",", names=True, deletechars="")
     )
@@ -144,16 +190,16 @@ plt.show()
 # %% [markdown]
 # ## 4. Test images, routed, with true errors
 #
-# The command sends each test image to the network of the case that the router sees in it, writes the depth maps (16-bit PNG and NPY), and
+# Each test image is sent to the network of the case that the router sees in it, writes the depth maps (16-bit PNG and NPY), and
 # measures them. A number needs something to be held against: `constant` is the error of the best single depth, `one map` that of the
 # best single map for all images, both without looking at any image. A network worth having lies well below. An image that the router sends
 # astray gets the bottom of another case: look at the last line before blaming the networks.
 
-# %% language="bash" magic_args="-e"
-# simclr-depth-predict --model=depth_per_case --router=router --manifest=split.csv --split=test --output=depth_test
+# %%
+tested = networks.predict(pairs, "depth_test", router=router, split="test")
 
 # %%
-metrics = json.loads(Path("depth_test/metrics.json").read_text())
+metrics = json.loads((tested.path / "metrics.json").read_text())
 unit = metrics["unit"]
 measured = metrics["splits"]["test"]
 for name, numbers in [("all", measured["all"]), *measured["cases"].items()]:
@@ -174,7 +220,7 @@ print(
 
 # %%
 test = [row for row in table if row[0].split == "test"]
-predicted_files = {path.stem: path for path in Path("depth_test/float").rglob("*.npy")}
+predicted_files = {path.stem: path for path in (tested.path / "float").rglob("*.npy")}
 figure, grid = plt.subplots(
     4, len(cases), figsize=(2 * len(cases) + 1.4, 10), squeeze=False, layout="constrained"
 )
@@ -206,12 +252,13 @@ plt.show()
 # Its images differ in noise and contrast, and only the mean depth of each site is known. This is where networks that learnt from simulations
 # alone are caught out: compare the error of the site means with the errors above, and look at how many images still find their case.
 
-# %% language="bash" magic_args="-e"
-# simclr-depth-predict --model=depth_per_case --router=router --manifest=holes/real_manifest.csv \
-#     --site_means=holes/site_means.csv --output=depth_real
+# %%
+measured = networks.predict(
+    "holes/real_manifest.csv", "depth_real", router=router, site_means="holes/site_means.csv"
+)
 
 # %%
-real = json.loads(Path("depth_real/metrics.json").read_text())
+real = json.loads((measured.path / "metrics.json").read_text())
 sites = real["sites"]
 for name in ("rmse", "bias"):
     print(
@@ -239,9 +286,9 @@ plt.show()
 # %% [markdown]
 # ## Where to go on
 #
-# * **Bridge the gap.** `simclr-depth-train --model=cyclegan --direction=real --real_manifest=holes/real_manifest.csv` learns to translate
-#   real images into simulated ones; `simclr-depth-predict --translator=...` does so first.
-# * **The published networks.** `--model=autoencoder --filters=64,128,256 --bottleneck=2048`; `--model=cyclegan --guided_weight=1 --gan_loss=wgan_gp`.
-# * **Few pairs, many images?** Pretrain on the images and give the U-Net its contracting path: `--model=unet --encoder=RUN`.
-# * **Your own pairs** by name: `--image_dir=images --target_dir=maps --pair_by='_itr[0-9]+$' --target_scale=0.01`.
+# * **Bridge the gap.** `st.depth_train(pairs, DIR, model="cyclegan", direction="real", real_manifest="holes/real_manifest.csv")` learns to
+#   translate real images into simulated ones; `translator=DIR` in `predict` does so first.
+# * **The published networks.** `model="autoencoder", filters="64,128,256", bottleneck=2048`; `model="cyclegan", guided_weight=1.0, gan_loss="wgan_gp"`.
+# * **Few pairs, many images?** Pretrain on the images and give the U-Net its contracting path: `model="unet", encoder=RUN`.
+# * **Your own pairs** by name: `st.depth_train("images", DIR, target_dir="maps", pair_by="_itr[0-9]+$", target_scale="0.01")`.
 # * `depth_test/report.html` has distributions per case, profiles and the worst images; `docs/depth.md` the rest.

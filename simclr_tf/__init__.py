@@ -16,14 +16,14 @@ from typing import Any
 
 PLACES = {
     "finetune.api.functions": (
-        "pretrain", "run", "finetune", "transfer", "distill", "evaluate", "embed", "compare",
-        "folds", "predict", "export", "depth_train", "depth_predict", "convert", "load_encoder",
-        "list_methods", "list_backbones", "list_checkpoints",
+        "synthesize", "pretrain", "run", "finetune", "transfer", "distill", "evaluate", "embed",
+        "compare", "folds", "sweep", "predict", "export", "depth_train", "depth_predict", "convert",
+        "load_encoder", "list_methods", "list_backbones", "list_checkpoints",
     ),
     "finetune.api.images": ("ImageSet", "images", "read_image"),
     "finetune.api.results": (
         "Classifier", "Comparison", "DepthMaps", "DepthModel", "Embedding", "Folds", "Predictions",
-        "Run", "load",
+        "Run", "Sweep", "load",
     ),
     "data_prep.errors": ("UserError",),
     "data_prep.augment.views": ("ViewConfig", "device_views", "evaluation_image", "host_views"),

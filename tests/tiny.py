@@ -7,6 +7,10 @@ it by `SIMCLR_TF_EXTENSIONS=tests.tiny`.
 from dataclasses import dataclass
 from typing import Any
 
+from data_prep.cli.runtime import import_tensorflow
+
+import_tensorflow()  # else it complains of a missing graphics card where this module is the first
+
 import keras
 import tensorflow as tf
 

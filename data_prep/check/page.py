@@ -3,6 +3,7 @@
 import os
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from data_prep.check.check import CheckResult
 from data_prep.check.findings import Finding
 from data_prep.errors import UserError
 from data_prep.manifest.identity import image_name
-from data_prep.page import Page, Picture, Section, Table
+from data_prep.page import Page, Picture, Section, Table, write_page
 from data_prep.phrases import counted
 from data_prep.reading.thumbnails import blank, thumbnail
 
@@ -18,6 +19,20 @@ _THUMBNAIL = 144
 _MANY_SIZES = 12
 _MOST_SHEETS = 200
 _WORDS = {"serious": "serious fault", "warning": "warning", "note": "note"}
+
+
+def write_check(folder: Path, checked: CheckResult, what: str, thumbnails: int = 12) -> None:
+    """Writes a check as `check.json`, for scripts, and `report.html`.
+
+    Args:
+        folder: Made if need be.
+        checked: The set and what was found.
+        what: Name of the set.
+        thumbnails: See `check_page`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "check.json").write_text(checked.to_json(), encoding="utf-8")
+    write_page(check_page(checked, f"Check of {what}", thumbnails), folder / "report.html")
 
 
 def check_page(checked: CheckResult, title: str, thumbnails: int = 12) -> Page:

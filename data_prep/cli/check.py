@@ -13,7 +13,6 @@ from data_prep.outputs import requested_outputs
 from data_prep.sections import CheckConfig
 
 if TYPE_CHECKING:
-    from data_prep.check.check import CheckResult
     from data_prep.manifest.scan import LeftOut
 
 NAME = "simclr-check"
@@ -33,6 +32,7 @@ logger = logging.getLogger("data_prep.check")
 def run(config: CheckConfig, given: Collection[str]) -> int:
     """Checks the set that the settings name."""
     from data_prep.check.check import check
+    from data_prep.check.page import write_check
 
     output, check_settings = config.output.output, config.check
     outputs = requested_outputs(config, given, NAME) if output else None
@@ -56,12 +56,8 @@ def run(config: CheckConfig, given: Collection[str]) -> int:
     if outputs:
         with outputs.drafts() as drafts:
             drafts.code = code
-            _write(
-                drafts.paths[0],
-                checked,
-                config.images.image_dir or config.images.manifest,
-                config.output.thumbnails,
-            )
+            what = config.images.image_dir or config.images.manifest
+            write_check(drafts.paths[0], checked, what, config.output.thumbnails)
         logger.info("the page is %s", Path(output) / "report.html")
     return code
 
@@ -74,15 +70,6 @@ def _images(config: CheckConfig) -> "tuple[Manifest, LeftOut | None]":
     if images.manifest:
         return Manifest.load(images.manifest, images.image_dir), None
     return list_with_left_out(images.image_dir)
-
-
-def _write(output: Path, checked: "CheckResult", what: str, thumbnails: int) -> None:
-    from data_prep.check.page import check_page
-    from data_prep.page import write_page
-
-    output.mkdir()
-    (output / "check.json").write_text(checked.to_json(), encoding="utf-8")
-    write_page(check_page(checked, f"Check of {what}", thumbnails), output / "report.html")
 
 
 COMMAND = Command(NAME, DESCRIPTION, CheckConfig, run, positional=("image_dir", "output"))

@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 from data_prep.cli.app import set_up_logging
 from data_prep.cli.command import Command
 from data_prep.errors import UserError
+from data_prep.extensions import load_extensions
 from data_prep.settings import Setting
 from finetune.cli.simclr import VERBS
 
@@ -41,6 +42,7 @@ def call(verb: str, settings: Mapping[str, Any], *after_dashes: list[str]) -> in
     Raises:
         UserError: Something asked for is impossible.
     """
+    load_extensions()
     command = command_of(verb)
     named = command.with_preset({n: _plain(v) for n, v in settings.items() if v is not None})
     config = command.config_type.from_values({**command.defaults, **named})

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_prep.manifest.read_options import READING_FIELDS
+from data_prep.storage import read_object
 from finetune.api.call import call, speaking_python, with_settings_of
 from finetune.api.images import Images, PathLike, places
 from finetune.api.results import (
@@ -22,12 +24,30 @@ from finetune.api.results import (
     Predictions,
     Results,
     Run,
+    Sweep,
     export_classifier,
+    numbers_in,
     predict_depth,
     predict_images,
 )
 
 _PLACES = ("image_dir", "manifest", "output")
+
+
+@with_settings_of("synthesize", "output")
+@speaking_python
+def synthesize(output: PathLike, **settings: Any) -> Path:
+    """Makes a labelled set of images; the same seed gives the same bytes.
+
+    Args:
+        output: A new folder, with a folder of images for each class.
+        **settings: Those of `simclr synthesize`.
+
+    Returns:
+        The folder.
+    """
+    call("synthesize", {"output": os.fspath(output), **settings})
+    return Path(output)
 
 
 @with_settings_of("pretrain", "model_dir", "image_dir", "manifest")
@@ -126,7 +146,8 @@ def evaluate(run: PathLike, split: str = "test", **settings: Any) -> Results:
     config = RunConfig.load(folder / "config.json").values()
     config |= {"mode": "eval", "eval_split": split, "overwrite": False, **settings}
     call("run", config)
-    return Run(folder).results
+    name = config["eval_name"]
+    return numbers_in(read_object(folder / f"result_{name}.json")) if name else Run(folder).results
 
 
 @with_settings_of("embed", "encoder", *_PLACES)
@@ -178,9 +199,29 @@ def folds(
         training: Settings of every training.
         **settings: Those of `simclr folds`, such as `folds=5`.
     """
-    flags = [f"--{name}={_text(value)}" for name, value in (training or {}).items()]
-    call("folds", {"command": command, **places(images, output), **settings}, flags)
+    own = {"command": command, **places(images, output)}
+    call("folds", {**own, **settings}, _flags(training or {}))
     return Folds(output)
+
+
+@with_settings_of("sweep", *_PLACES)
+@speaking_python
+def sweep(
+    images: Images, output: PathLike, training: Mapping[str, Any] | None = None, **settings: Any
+) -> Sweep:
+    """Pretrains over methods, settings and seeds, and sets the runs side by side.
+
+    Args:
+        images: A folder, a CSV or an `ImageSet`.
+        output: Folder of the runs.
+        training: Settings of `simclr run` that all runs share.
+        **settings: Those of `simclr sweep`, such as `vary=["method=simclr,byol", "seed=0,1"]`.
+    """
+    own = places(images, output)
+    # How images are read is a setting of the runs.
+    reading = {name: own.pop(name) for name in READING_FIELDS if name in own}
+    call("sweep", {**own, **settings}, _flags({**reading, **(training or {})}))
+    return Sweep(output)
 
 
 @with_settings_of("predict", "model", *_PLACES)
@@ -302,6 +343,11 @@ def _renamed() -> Any:
     from data_prep.errors import setting_renamed
 
     return setting_renamed(checkpoint="path")
+
+
+def _flags(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as the arguments of another command."""
+    return [f"--{name}={_text(value)}" for name, value in settings.items()]
 
 
 def _text(value: Any) -> str:

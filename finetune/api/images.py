@@ -125,18 +125,31 @@ class ImageSet:
         return ImageSet(next(iter(division.parts.values())))
 
     @speaking_python
-    def check(self, **settings: Any) -> "CheckResult":
+    def check(self, output: PathLike = "", **settings: Any) -> "CheckResult":
         """Looks for what would spoil the numbers of a model.
 
         Args:
+            output: Folder for the page `report.html` and the findings as `check.json`, which
+                replace those of an earlier check; "" = none.
             **settings: `near_distance` and `seed` of `simclr check`.
 
         Returns:
             The findings: `findings`, `worst()`, `to_json()`.
         """
         from data_prep.check.check import check
+        from data_prep.check.page import write_check
+        from data_prep.manifest.scan import list_with_left_out
 
-        return check(self._manifest, **{"near_distance": 8, "seed": 0, **settings})
+        # Of a folder as it stands it is known what is left out.
+        folder = self._source["image_dir"] if set(self._source) == {"image_dir"} else ""
+        left_out = list_with_left_out(folder)[1] if folder else None
+        checked = check(
+            self._manifest, left_out=left_out, **{"near_distance": 8, "seed": 0, **settings}
+        )
+        if output:
+            what = folder or self._source.get("manifest") or counted(len(self), "image")
+            write_check(Path(output), checked, what)
+        return checked
 
     def show(self, count: int = 16) -> "Figure":
         """Draws some of the images, of every class in turn.

@@ -7,7 +7,7 @@ import webbrowser
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -17,7 +17,14 @@ from data_prep.manifest.manifest import Manifest
 from data_prep.storage import read_object
 from finetune.api.call import call, speaking_python
 from finetune.api.images import ImageSet, PathLike, places
-from simclr_tf.evaluation.intervals import Interval
+from simclr_tf.evaluation.intervals import RESAMPLES, Interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from finetune.report.files import StoredResults
+    from finetune.significance import ScoredPredictions
+    from simclr_tf.evaluation.intervals import Difference
 
 Results = dict[str, Interval | float]
 """Number by name, such as `test/accuracy`; with its interval where it has one."""
@@ -72,6 +79,22 @@ class Folder:
             UserError: The file is damaged.
         """
         return numbers_in(read_object(self._results_file())) if self.finished else {}
+
+    @property
+    def floors(self) -> Results:
+        """What simpler methods reach on the same images; empty if that was not measured.
+
+        Numbers by method and name, such as `raw_pixels/accuracy`: of the most frequent class
+        (`majority`), of pixels and of the features of an untrained network.
+        """
+        found = self._judged().get("floors", ())
+        return {f"{f['name']}/{n}": value for f in found
+                for n, value in numbers_in(f["metrics"]).items()}  # fmt: skip
+
+    @property
+    def verdict(self) -> str:
+        """Whether the network is above its floors, in a sentence; empty if not measured."""
+        return str(self._judged().get("sentence", ""))
 
     @property
     def config(self) -> dict[str, Any]:
@@ -136,6 +159,10 @@ class Folder:
     def _results_file(self) -> Path:
         return self.path / "result.json"
 
+    def _judged(self) -> dict[str, Any]:
+        """The comparison with the floors, as a file holds it; empty if there is none."""
+        return read_object(self._results_file()).get("floors") or {} if self.finished else {}
+
     def _sample(self) -> Manifest | None:
         file = self.path / "manifest.csv"
         return ImageSet(Manifest.load(file))._sample(8) if file.is_file() else None
@@ -180,6 +207,47 @@ class Classifier(Folder):
         return self.table("history.csv")
 
     @speaking_python
+    def difference(
+        self, other: PathLike, metric: str = "accuracy", split: str = "test"
+    ) -> "Difference":
+        """How much more this classifier reaches than another on the same images.
+
+        Both are measured on the same bootstrap samples of the images. An interval that holds 0
+        does not tell them apart.
+
+        Args:
+            other: A `Classifier` or its folder.
+            metric: Name of a number, such as `roc_auc`.
+            split: The split that both have scored.
+
+        Raises:
+            UserError: They scored other images, or there is no such number or split.
+        """
+        from finetune.significance import paired_bootstrap, same_images
+
+        mine, theirs = (_scored(Path(os.fspath(one)), split) for one in (self, other))
+        pair = same_images(mine, theirs, f"split {split}")
+        found = paired_bootstrap(pair[:1], pair[1:], resamples=RESAMPLES, seed=0)
+        if metric not in found:
+            raise UserError(f"metric={metric!r}: must be one of {', '.join(found)}")
+        return found[metric]
+
+    def confusion(self, split: str = "test") -> "Figure":
+        """Draws which classes are taken for which: rows are the truth, columns what was said.
+
+        Args:
+            split: The split that was scored.
+
+        Raises:
+            UserError: It was not scored.
+        """
+        from simclr_tf.evaluation.classifier_figures import confusion_figure
+
+        results = _stored(self.path, split).results
+        title = f"{self.path.name}, {split} images"
+        return confusion_figure(results.splits[split].confusion, results.class_names, title=title)
+
+    @speaking_python
     def predict(self, images: "PathLike | ImageSet", output: PathLike = "", **settings: Any) -> Any:
         """Classifies images; see `simclr_tf.predict`.
 
@@ -201,6 +269,10 @@ class Classifier(Folder):
 
     def _results_file(self) -> Path:
         return self.path / "report.json"
+
+    def _judged(self) -> dict[str, Any]:
+        file = self.path / "floors.json"
+        return read_object(file)["verdict"] or {} if file.is_file() else {}
 
 
 class Predictions(Folder):
@@ -266,6 +338,21 @@ class Embedding(Folder):
         """The scores of the linear probe."""
         return {n: v for n, v in self.results.items() if "/linear_probe" in n}
 
+    @speaking_python
+    def join(self, labels: PathLike, **settings: Any) -> "Embedding":
+        """Adds the columns of a table and measures everything anew; no network is needed.
+
+        Args:
+            labels: CSV with a column `path` and columns of labels, such as an expert's.
+            **settings: Those of `simclr embed` that may change.
+        """
+        call("embed", {"embedding": os.fspath(self), "join": os.fspath(labels), **settings})
+        return self
+
+    def rows(self) -> list[dict[str, str]]:
+        """What is known of every image, a row for each, in the order of the features."""
+        return _rows(self.path / "embedding.csv")
+
     def to_pandas(self) -> Any:
         """What is known of every image, as a pandas data frame."""
         return self.table("embedding.csv")
@@ -323,6 +410,38 @@ class Folds(Folder):
         return self.path / "folds.csv"
 
 
+class Sweep(Folder):
+    """Pretraining over methods, settings and seeds."""
+
+    PAGE = "index.html"
+
+    @property
+    def results(self) -> Results:
+        """The scores of every run."""
+        return {
+            f"{row['run']}/{name}": value
+            for row in self.rows()
+            for name, value in numbers_in(_scores(row)).items()
+        }
+
+    @property
+    def runs(self) -> dict[str, Run]:
+        """The finished runs by name, the floors `untrained...` among them."""
+        names = [row["run"] for row in self.rows() if row["finished"] == "true"]
+        return {name: Run(self.path / "runs" / name) for name in names}
+
+    def rows(self) -> list[dict[str, str]]:
+        """A row for each run: its settings and its scores."""
+        return _rows(self._results_file())
+
+    def to_pandas(self) -> Any:
+        """A row for each run, as a pandas data frame."""
+        return self.table("sweep.csv")
+
+    def _results_file(self) -> Path:
+        return self.path / "sweep.csv"
+
+
 class DepthModel(Folder):
     """Networks that make depth maps of images."""
 
@@ -356,6 +475,37 @@ class DepthMaps(Folder):
 
     def _results_file(self) -> Path:
         return self.path / "metrics.json"
+
+
+def _scores(row: Mapping[str, str]) -> dict[str, float]:
+    """The numbers of a row of `sweep.csv` that are scores with an interval."""
+    scores = [name.removesuffix("_low") for name in row if name.endswith("_low")]
+    names = [f"{score}{end}" for score in scores for end in ("", "_low", "_high")]
+    return {name: float(row[name]) for name in names if row[name]}
+
+
+def _stored(folder: Path, split: str) -> "StoredResults":
+    """The results of a classifier, if it scored this split.
+
+    Raises:
+        UserError: It did not.
+    """
+    from finetune.report.files import read_results
+
+    stored = read_results(folder)
+    if split not in stored.results.splits:
+        scored = ", ".join(stored.results.splits)
+        raise UserError(f"split={split!r}: {folder} has scored {scored}")
+    return stored
+
+
+def _scored(folder: Path, split: str) -> "ScoredPredictions":
+    """What a classifier says of the labelled images of a split."""
+    from finetune.significance import ScoredPredictions
+
+    stored = _stored(folder, split)
+    labeled = stored.splits[split].labeled()
+    return ScoredPredictions(labeled, stored.results.decision.classes(labeled.scores))
 
 
 def predict_images(
@@ -408,8 +558,8 @@ def load(path: PathLike) -> Folder:
         return Predictions(place)
     kinds: dict[str, type[Folder]] = {
         "embedding.json": Embedding, "recommendation.txt": Comparison, "plan.json": Comparison,
-        "folds.json": Folds, "depth_scale.json": DepthMaps, "depth.json": DepthModel,
-        "report.json": Classifier,
+        "folds.json": Folds, "sweep.json": Sweep, "depth_scale.json": DepthMaps,
+        "depth.json": DepthModel, "report.json": Classifier,
     }  # fmt: skip
     for file, kind in kinds.items():
         if (place / file).is_file():

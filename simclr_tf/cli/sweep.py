@@ -16,11 +16,11 @@ from data_prep.sections import ImageSettings
 from data_prep.settings import Config, setting
 from simclr_tf.cli import run as run_command
 from simclr_tf.config.run_config import RunConfig
-from simclr_tf.sweep.grid import GridRow, grid_rows, row_arguments
+from simclr_tf.sweeps.grid import GridRow, grid_rows, row_arguments
 
 if TYPE_CHECKING:
     from data_prep.manifest.manifest import Manifest
-    from simclr_tf.sweep.plan import PlannedRun
+    from simclr_tf.sweeps.plan import PlannedRun
 
 NAME = "simclr-sweep"
 DESCRIPTION = """Pretrains over a grid of settings and sets the runs side by side. What all runs
@@ -112,8 +112,8 @@ def run(config: SweepConfig, given: Collection[str], arguments: Sequence[str] = 
 
     refuse_cluster(NAME)
     from simclr_tf.checkpoints.load import Checkpoints
-    from simclr_tf.sweep.check import check_runs, shared_manifest
-    from simclr_tf.sweep.plan import floors, plan_runs
+    from simclr_tf.sweeps.check import check_runs, shared_manifest
+    from simclr_tf.sweeps.plan import floors, plan_runs
     from simclr_tf.training.from_checkpoint import adopt_checkpoint, open_origins
 
     opened = Checkpoints()
@@ -151,9 +151,9 @@ def _train_and_compare(
     command: Sequence[str],
 ) -> int:
     from data_prep.storage import only_one
-    from simclr_tf.sweep.launch import launch, run_command
-    from simclr_tf.sweep.page import report
-    from simclr_tf.sweep.plan import keep_plan
+    from simclr_tf.sweeps.launch import launch, run_command
+    from simclr_tf.sweeps.page import report
+    from simclr_tf.sweeps.plan import keep_plan
     from simclr_tf.training.fit import StopRequest
 
     runs = keep_plan(runs, manifest, output)

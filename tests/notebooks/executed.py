@@ -10,13 +10,19 @@ from pathlib import Path
 
 import nbformat
 
-NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+from tests.tiny import NAME
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = ROOT / "notebooks"
 
 # Enough to go through every cell, and no more.
 TINY = {"STEPS": "10", "EPOCHS": "2", "SIZE": "32", "WIDTH": "0.125", "BATCH": "8"}
 
+# Tracing a ResNet-18 takes longer than all the steps: another where the network is not the subject.
+SMALL_NETWORK = {"BACKBONE": NAME, "SIMCLR_TF_EXTENSIONS": "tests.tiny"}
+
 # What would change what a notebook does or how its kernel draws.
-_LEFT_OUT = ("SIMCLR_TF_DATA", "MPLBACKEND", "IMAGES", "NEW_IMAGES")
+_LEFT_OUT = ("SIMCLR_TF_DATA", "MPLBACKEND", "IMAGES", "NEW_IMAGES", "TF_CPP_MIN_LOG_LEVEL")
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,11 @@ class Executed:
     def text(self) -> str:
         """What was printed."""
         return "".join(out.text for out in self.outputs if out.get("name") == "stdout")
+
+    @property
+    def complaints(self) -> str:
+        """What was written to the standard error."""
+        return "".join(out.text for out in self.outputs if out.get("name") == "stderr")
 
     @property
     def pictures(self) -> int:
@@ -67,12 +78,13 @@ def execute(name: str, folder: Path, **settings: str) -> Executed:
     work, output = folder / "work", folder / f"{name}.ipynb"
     started_in = folder / "elsewhere"
     started_in.mkdir()
+    places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     run = subprocess.run(
         [
             sys.executable, "-c", _EXECUTE,
             str(NOTEBOOKS / f"{name}.ipynb"), str(output), str(started_in),
         ],
-        env={**kept, **settings, "WORK": str(work)},
+        env={**kept, "PYTHONPATH": os.pathsep.join(places), **settings, "WORK": str(work)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-4000:]
@@ -80,7 +92,9 @@ def execute(name: str, folder: Path, **settings: str) -> Executed:
     notebook = nbformat.read(output, as_version=4)
     assert not [out for cell in notebook.cells for out in cell.get("outputs", ())
                 if out.output_type == "error"]  # fmt: skip
-    return Executed(work, notebook.cells)
+    done = Executed(work, notebook.cells)
+    assert "cuda" not in done.complaints.lower(), done.complaints
+    return done
 
 
 _EXECUTE = """

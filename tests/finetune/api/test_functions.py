@@ -2,8 +2,10 @@
 
 import inspect
 import json
+import pkgutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 import simclr_tf as st
+from data_prep.cli import synthesize as synthesize_command
 from data_prep.csv_files import read_rows
 from finetune.api.call import as_arguments, command_of
 from finetune.api.results import Folder, numbers_in
@@ -52,6 +55,13 @@ def test_a_functions_keywords_are_its_commands_settings(name: str) -> None:
             expected = command.defaults.get(key, settings[key].default)
             assert parameter.default == (None if key in command.chosen else expected)
     assert all(f"    {key}: " in function.__doc__ for key in parameters if key not in preset)
+
+
+def test_no_module_hides_a_public_name() -> None:
+    """A subpackage becomes an attribute of its package as soon as it is imported."""
+    modules = {module.name for module in pkgutil.iter_modules(st.__path__)}
+    assert "training" in modules
+    assert not modules & set(st.__all__)
 
 
 def test_the_types_of_the_public_names_are_written_anew() -> None:
@@ -128,12 +138,36 @@ def test_the_way_from_images_to_predictions(made: dict[str, Any]) -> None:
     root, run = made["root"], made["run"]
     assert repr(run).startswith("Run('")
     assert isinstance(run.results["validation/knn_accuracy"], Interval)
-    classifier = st.finetune(run, root / "classifier", train_epochs=2, bootstrap=100, floors=False)
+    classifier = st.finetune(run, root / "classifier", train_epochs=2, bootstrap=100)
     stored = json.loads((root / "classifier" / "report.json").read_text())
     accuracy = stored["splits"]["test"]["metrics"]["accuracy"]
     assert classifier.results["test/accuracy"] == Interval(**accuracy)
     assert classifier.class_names == tuple(stored["class_names"])
     assert "test/accuracy" in classifier._repr_html_()
+    judged = json.loads((root / "classifier" / "floors.json").read_text())["verdict"]
+    assert classifier.verdict == judged["sentence"]
+    for floor in judged["floors"]:
+        found = classifier.floors[f"{floor['name']}/accuracy"]
+        assert found == Interval(**floor["metrics"]["accuracy"])
+    other = st.finetune(
+        run, root / "other", fresh_weights=True, train_epochs=1, bootstrap=100, floors=False
+    )
+    assert (other.floors, other.verdict) == ({}, "")
+    gain = classifier.difference(other)
+    expected = classifier.results["test/accuracy"].value - other.results["test/accuracy"].value
+    assert gain.value == pytest.approx(expected)
+    assert gain.low <= gain.value <= gain.high
+    with pytest.raises(st.UserError, match="metric='acuracy': must be one of accuracy"):
+        classifier.difference(other, "acuracy")
+    with pytest.raises(st.UserError, match=r"split='tset': .* has scored train"):
+        classifier.confusion("tset")
+    pairs = Counter(
+        (row["true"], row["predicted"])
+        for row in read_rows(root / "classifier" / "predictions.csv")
+        if row["split"] == "test"
+    )
+    drawn = Counter(text.get_text() for text in classifier.confusion().axes[0].texts)
+    assert Counter(map(str, pairs.values())) <= drawn
     new = made["images"] / "test"
     predictions = classifier.predict(new)
     assert len(predictions) == sum(predictions.results.values()) == len(st.images(new))
@@ -148,6 +182,34 @@ def test_the_way_from_images_to_predictions(made: dict[str, Any]) -> None:
     assert isinstance(st.load(root / "classifier"), st.Classifier)
     encoder = st.load_encoder(run)
     assert encoder.count_params() > 0
+
+
+def test_a_set_is_made_as_the_command_makes_it(tmp_path: Path) -> None:
+    made = st.synthesize(tmp_path / "python", kind="core", images_per_class=2, image_size="32")
+    flags = ["--kind=core", "--images_per_class=2", "--image_size=32"]
+    assert synthesize_command.main([*flags, f"--output={tmp_path}/command"]) == 0
+    ours, theirs = (
+        {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*.png")}
+        for folder in (made, tmp_path / "command")
+    )
+    assert len(ours) == 8
+    assert ours == theirs
+    with pytest.raises(st.UserError, match=r"unknown setting 'atoms'"):
+        st.synthesize(tmp_path / "other", kind="core", atoms=3)
+
+
+def test_a_sweep_is_read_from_its_table(tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_text('{"runs": []}')
+    (tmp_path / "sweep.csv").write_text(
+        "run,untrained,method,finished,knn_accuracy,knn_accuracy_low,knn_accuracy_high,loss\n"
+        "untrained,true,,true,0.5,0.25,0.75,\n"
+        "method=byol,false,byol,false,,,,\n"
+    )
+    found = st.load(tmp_path)
+    assert isinstance(found, st.Sweep)
+    assert found.results == {"untrained/knn_accuracy": Interval(0.5, 0.25, 0.75)}
+    assert [run.path for run in found.runs.values()] == [tmp_path / "runs" / "untrained"]
+    assert found.rows()[1]["method"] == "byol"
 
 
 def test_numbers_are_found_with_their_intervals() -> None:

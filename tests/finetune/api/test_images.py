@@ -11,6 +11,7 @@ import tifffile
 from PIL import Image
 
 import simclr_tf as st
+from data_prep.cli import check as check_command
 from data_prep.cli import split as split_command
 from data_prep.manifest.manifest import Manifest
 from tests.images import make_folder, make_split_folder
@@ -76,6 +77,19 @@ def test_check_finds_a_copy_across_classes(tmp_path: Path) -> None:
     found = st.images(folder).check()
     assert found.worst() == "serious"
     assert any("cop" in finding.line() for finding in found.findings)
+    assert not (tmp_path / "check").exists()
+
+
+def test_check_writes_the_page_of_the_command(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "images", 6, 24)
+    (folder / "notes.txt").write_text("no image")
+    for _ in range(2):  # a cell of a notebook runs more than once
+        st.images(folder).check(tmp_path / "python")
+    check_command.main([str(folder), f"{tmp_path}/command", "--fail_on=never"])
+    for file in ("check.json", "report.html"):
+        ours, theirs = ((tmp_path / by / file).read_text() for by in ("python", "command"))
+        assert ours == theirs
+    assert "notes.txt" in (tmp_path / "python" / "check.json").read_text()
 
 
 def test_an_image_is_read_as_training_sees_it(tmp_path: Path) -> None:

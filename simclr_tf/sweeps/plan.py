@@ -19,7 +19,7 @@ from data_prep.manifest.manifest import Manifest
 from data_prep.storage import read_object, write_text
 from simclr_tf.config.run_config import RunConfig
 from simclr_tf.config.sections import MethodSettings
-from simclr_tf.sweep.grid import GridRow, run_names
+from simclr_tf.sweeps.grid import GridRow, run_names
 from simclr_tf.training.run_dir import RunDir
 
 PLAN = "sweep.json"

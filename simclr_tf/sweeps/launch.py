@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from data_prep.phrases import format_seconds
-from simclr_tf.sweep.plan import MANIFEST, PlannedRun
+from simclr_tf.sweeps.plan import MANIFEST, PlannedRun
 from simclr_tf.training.fit import StopRequest
 from simclr_tf.training.run_dir import RunDir
 

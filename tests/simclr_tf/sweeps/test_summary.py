@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simclr_tf.sweep.results import (
+from simclr_tf.sweeps.results import (
     by_setting,
     difference,
     floor_of,
@@ -14,7 +14,7 @@ from simclr_tf.sweep.results import (
     sorted_settings,
     write_tables,
 )
-from tests.simclr_tf.sweep.made_up import finished
+from tests.simclr_tf.sweeps.made_up import finished
 
 
 def read(path: Path) -> list[dict[str, str]]:

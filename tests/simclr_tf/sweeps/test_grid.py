@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.errors import UserError
-from simclr_tf.sweep.grid import grid_rows, row_arguments, run_names
+from simclr_tf.sweeps.grid import grid_rows, row_arguments, run_names
 
 
 def test_varied_values_are_combined_the_first_flag_slowest() -> None:

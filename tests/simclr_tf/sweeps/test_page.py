@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simclr_tf.sweep.page import findings, write_sweep_page
-from simclr_tf.sweep.results import by_setting
+from simclr_tf.sweeps.page import findings, write_sweep_page
+from simclr_tf.sweeps.results import by_setting
 from simclr_tf.training.run_warnings import ALARM, RunWarning
 from tests.chromium import look_at
-from tests.simclr_tf.sweep.made_up import LABELS, finished
+from tests.simclr_tf.sweeps.made_up import LABELS, finished
 
 NAMES = ("checks", "dots", "stripes")
 

@@ -14,9 +14,9 @@ import pytest
 from data_prep.errors import UserError
 from data_prep.storage import only_one
 from simclr_tf.config.run_config import RunConfig
-from simclr_tf.sweep.launch import Command, is_finished, launch, log_file, run_arguments
-from simclr_tf.sweep.launch import _start as start
-from simclr_tf.sweep.plan import PlannedRun
+from simclr_tf.sweeps.launch import Command, is_finished, launch, log_file, run_arguments
+from simclr_tf.sweeps.launch import _start as start
+from simclr_tf.sweeps.plan import PlannedRun
 from simclr_tf.training.fit import StopRequest
 
 # Counts its starts, then does what it is told, and leaves what a finished run leaves.

@@ -8,8 +8,8 @@ import numpy as np
 from simclr_tf.config.run_config import RunConfig
 from simclr_tf.evaluation.features import Embeddings
 from simclr_tf.evaluation.intervals import wilson_interval
-from simclr_tf.sweep.plan import PlannedRun
-from simclr_tf.sweep.results import RunScores
+from simclr_tf.sweeps.plan import PlannedRun
+from simclr_tf.sweeps.results import RunScores
 
 LABELS = np.arange(60) % 3
 

@@ -24,9 +24,9 @@ from simclr_tf.evaluation.intervals import (
 )
 from simclr_tf.evaluation.metrics import effective_rank
 from simclr_tf.models.weights import copy_in
-from simclr_tf.sweep.grid import SCORES, SORT_BY, differing, setting_name
-from simclr_tf.sweep.launch import is_finished, run_folder
-from simclr_tf.sweep.plan import MANIFEST, UNTRAINED, PlannedRun
+from simclr_tf.sweeps.grid import SCORES, SORT_BY, differing, setting_name
+from simclr_tf.sweeps.launch import is_finished, run_folder
+from simclr_tf.sweeps.plan import MANIFEST, UNTRAINED, PlannedRun
 from simclr_tf.training import distribution
 from simclr_tf.training.build import view_config
 from simclr_tf.training.callbacks import read_metrics

@@ -10,8 +10,8 @@ from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.scan import scan_folder
 from simclr_tf.config.run_config import RunConfig
-from simclr_tf.sweep.grid import grid_rows, row_arguments
-from simclr_tf.sweep.plan import PLAN, PlannedRun, floors, keep_plan, plan_runs
+from simclr_tf.sweeps.grid import grid_rows, row_arguments
+from simclr_tf.sweeps.plan import PLAN, PlannedRun, floors, keep_plan, plan_runs
 from tests.images import make_split_folder
 
 

@@ -29,9 +29,9 @@ from simclr_tf.evaluation.features import Embeddings, l2_normalize
 from simclr_tf.evaluation.intervals import Interval
 from simclr_tf.explore.compare import write_comparison
 from simclr_tf.explore.data import ExploreData
-from simclr_tf.sweep.figures import SettingPoint, embedding_panels, setting_points
-from simclr_tf.sweep.plan import MANIFEST, UNTRAINED_STEPS, PlannedRun
-from simclr_tf.sweep.results import (
+from simclr_tf.sweeps.figures import SettingPoint, embedding_panels, setting_points
+from simclr_tf.sweeps.plan import MANIFEST, UNTRAINED_STEPS, PlannedRun
+from simclr_tf.sweeps.results import (
     RunScores,
     SettingScores,
     by_setting,

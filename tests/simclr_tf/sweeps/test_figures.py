@@ -3,7 +3,7 @@ import pytest
 
 from simclr_tf.evaluation.figures import to_png
 from simclr_tf.evaluation.intervals import Interval
-from simclr_tf.sweep.figures import SettingPoint, embedding_panels, setting_points
+from simclr_tf.sweeps.figures import SettingPoint, embedding_panels, setting_points
 
 NAMES = ("a", "b", "c")
 

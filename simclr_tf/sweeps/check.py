@@ -6,8 +6,8 @@ from data_prep.errors import UserError
 from data_prep.manifest.manifest import Manifest
 from data_prep.manifest.scan import image_facts
 from simclr_tf.config.run_config import RunConfig
-from simclr_tf.sweep.page import pinned_rows
-from simclr_tf.sweep.plan import PlannedRun
+from simclr_tf.sweeps.page import pinned_rows
+from simclr_tf.sweeps.plan import PlannedRun
 from simclr_tf.training.build import small_view_config, view_config
 from simclr_tf.training.data import read_manifest
 
