@@ -28,7 +28,7 @@ PRETRAIN = [
 ]  # fmt: skip
 FINETUNE = [
     "--encoder=encoder.keras", "--manifest=whole_pretrain/manifest.csv", "--train_epochs=12",
-    "--train_batch_size=4", "--bootstrap=100", "--keep_checkpoint_max=1",
+    "--train_batch_size=4", "--bootstrap=100", "--keep_checkpoint_max=1", "--precision=float32",
     "--output=stopped_classifier",
 ]  # fmt: skip
 
