@@ -33,7 +33,10 @@ _SHIFT = "--augment=generator: shift {} by up to this share (below 1) or so many
 class AugmentSettings(ViewSettings):
     """Input and augmentation."""
 
-    # As in pretraining, but for what a classifier's training usually leaves out.
+    # As in pretraining, but for what a classifier's training usually leaves out. An image's label
+    # holds for most of it, not for a tenth, and may not hold for a stretched one.
+    min_crop_area: float = same_setting(ViewSettings, "min_crop_area", default=0.5)
+    min_crop_aspect: float = same_setting(ViewSettings, "min_crop_aspect", default=1.0)
     color_jitter_strength: float = same_setting(
         ViewSettings,
         "color_jitter_strength",

@@ -26,6 +26,8 @@ _CHANGED: dict[str, Any] = {
     "train_batch_size": 64,
     "train_epochs": 25,
     "learning_rate": 0.001,
+    "min_crop_area": 0.08,
+    "min_crop_aspect": 0.75,
 }
 
 # Settings whose value here means "as suits the images": a run that goes on keeps what was chosen.
