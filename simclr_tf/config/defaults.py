@@ -1,7 +1,7 @@
 """Settings of a pretraining that suit the images and the machine, each with its reason.
 
-They are those of README's example, which 300 to 2,000 small images and two CPU cores were tried
-with; the sizes for a GPU are SimCLRv2's smaller ones and were not tried on one.
+Crops and learning rate were chosen by runs of 700 updates on two CPU cores (docs/pretrain.md has
+the table); the sizes for a GPU are SimCLRv2's smaller ones and were not tried on one.
 """
 
 from dataclasses import dataclass
@@ -81,7 +81,7 @@ def suggest_settings(
         Suggestion("width_multiplier", width, f"for {machine} with {memory_said}"),
         Suggestion("train_batch_size", batch, f"for {images} training images"),
         Suggestion("train_epochs", epochs, f"about {updates} updates"),
-        Suggestion("learning_rate", 1.0, "LARS with small batches"),
+        Suggestion("learning_rate", min(4.0, 256 / batch), "LARS with small batches"),
         Suggestion("weight_decay", 1e-4, "small sets"),
         Suggestion("temperature", 0.2, "small batches"),
         Suggestion(
