@@ -70,7 +70,10 @@ def test_encoder_file_round_trip(config: dict[str, Any], tmp_path: Path) -> None
     np.testing.assert_array_equal(loaded(x), y)
     for name, value in encoder.endpoints(x).items():
         np.testing.assert_array_equal(loaded.endpoints(x)[name], value, err_msg=name)
-    np.testing.assert_array_equal(loaded.predict(x, verbose=0), y)
+    predicted = encoder.predict(x, verbose=0)
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), predicted)
+    # Some processors have kernels that a graph fuses, which rounds the last bits otherwise.
+    np.testing.assert_allclose(predicted, y, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "float64"])
