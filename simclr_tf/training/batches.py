@@ -161,6 +161,7 @@ def evaluation_batches(
     seed: int = 0,
     max_steps: int = 0,
     view: Callable[[tf.Tensor, Any], tf.Tensor] = evaluation_image,
+    fixed_size: bool = False,
 ) -> tuple[Batches, int]:
     """One pass over a source, padded to whole batches, of which none is larger than it need be.
 
@@ -173,6 +174,7 @@ def evaluation_batches(
         max_steps: Global batches at most; 0 = all.
         view: Makes [S, S, C], or [V, S, S, C], of an image [H, W, C]; the central crop of
             evaluation unless given.
+        fixed_size: Whether every batch has `batch_size` rows, however few the images are.
 
     Returns:
         The distributed data set, per replica `image` [b, (V,) S, S, C], `label` [b], `index` [b],
@@ -182,7 +184,7 @@ def evaluation_batches(
     steps = -(-source.num_examples // (per_replica * devices.num_replicas))
     if max_steps and max_steps < steps:
         steps = max_steps
-    else:  # as many steps of equal batches, which are padded least
+    elif not fixed_size:  # as many steps of equal batches, which are padded least
         per_replica = -(-source.num_examples // (steps * devices.num_replicas))
     batch_size = per_replica * devices.num_replicas
 

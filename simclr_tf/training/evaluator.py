@@ -68,6 +68,8 @@ class Evaluator:
         batch_size: Images of a global batch.
         seed: The run's seed, which labels drawn at random depend on.
         crops: 1 = the central crop; more: that many along each side, see `evaluation_crops`.
+        fixed_size: Whether every batch is padded to `batch_size`, so that the last bits of an
+            image's outputs do not depend on how many images there are.
     """
 
     def __init__(
@@ -78,7 +80,9 @@ class Evaluator:
         batch_size: int,
         seed: int = 0,
         crops: int = 1,
+        fixed_size: bool = False,
     ) -> None:
+        self._fixed_size = fixed_size
         self._forward = simclr_outputs(model) if isinstance(model, keras.Model) else model
         self._views, self._crops = views, crops
         self._devices, self._batch_size, self._seed = devices, batch_size, seed
@@ -94,6 +98,7 @@ class Evaluator:
             self._seed,
             max_steps,
             self._view,
+            self._fixed_size,
         )
 
     def _network(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -184,7 +189,9 @@ class Featurizer:
     ) -> None:
         self.devices = distribution.connect(MachineSettings(distribute="one_device"))
         views = preprocessing.views
-        self._evaluator = Evaluator(forward, views, self.devices, batch_size, crops=crops)
+        self._evaluator = Evaluator(
+            forward, views, self.devices, batch_size, crops=crops, fixed_size=True
+        )
         self._channels, self._batch_size = views.channels, batch_size
 
     def outputs(self, images: Manifest) -> ImageOutputs:

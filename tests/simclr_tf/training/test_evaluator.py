@@ -107,3 +107,11 @@ def test_batches_are_padded_as_little_as_can_be(
     assert [len(batch["index"]) for batch in batches] == sizes
     seen = np.concatenate([batch["index"] for batch in batches])
     assert sorted(seen[seen >= 0]) == list(range(min(5, sum(sizes))))
+
+
+def test_batches_of_fixed_size_do_not_depend_on_the_number_of_images(
+    source: ManifestSource,
+) -> None:
+    evaluator = Evaluator(lambda images: {"sum": images[:, 0, 0, 0]}, ViewConfig(8, 3), devices(1),
+                          4, fixed_size=True)  # fmt: skip
+    assert [len(batch["index"]) for batch in evaluator.batches(source)] == [4, 4]
