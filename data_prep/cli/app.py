@@ -403,8 +403,6 @@ def _bad_value(flag_values: flags.FlagValues, message: str) -> str:
         several = _ILLEGAL_TOGETHER.match(message)
         return several["why"] if several else message[:1].lower() + message[1:]
     flag, value, why = flag_values[match["name"]], match["value"], match["why"]
-    if "must have a value other than None" in why:
-        return f"--{flag.name} is missing: it must be given"
     shown = ",".join(flag.value) if isinstance(flag.value, list) else value
     given = f"--{flag.name}={shown}"
     if _parses(flag, value):  # so it was a validator that spoke

@@ -105,16 +105,18 @@ def test_missing_flagfile_names_the_file() -> None:
     assert "/no/such/file" in complaint("--flagfile=/no/such/file")
 
 
-def test_required_and_validated_flags() -> None:
-    fv = flags.FlagValues()
-    flags.DEFINE_string("output", None, "Where to.", flag_values=fv, required=True)
-    with pytest.raises(UserError, match=r"^--output is missing"):
-        parse(fv, [])
+def test_validated_flags() -> None:
     fv = flags.FlagValues()
     flags.DEFINE_integer("even", 0, "Even.", flag_values=fv)
     flags.register_validator("even", lambda n: n % 2 == 0, "must be even", flag_values=fv)
     with pytest.raises(UserError, match=r"^--even=3: must be even$"):
         parse(fv, ["--even=3"])
+    flags.DEFINE_string("output", None, "Where to.", flag_values=fv)
+    flags.register_multi_flags_validator(
+        ["output", "even"], lambda values: bool(values["output"]), "no place: a, b", flag_values=fv
+    )
+    with pytest.raises(UserError, match=r"^no place: a, b$"):
+        parse(fv, ["--even=2"])
 
 
 def test_sigterm_ends_a_command_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
